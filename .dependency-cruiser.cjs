@@ -1,0 +1,91 @@
+// The layers of docs/architecture.md: imports point only downwards.
+const layers = [
+  ['base', []],
+  ['observe', ['base']],
+  ['sys', ['base']],
+  ['store', ['base', 'observe']],
+  ['legacy', ['base', 'sys', 'observe']],
+  ['catalog', ['base', 'observe']],
+  ['content', ['base', 'sys', 'observe', 'store', 'catalog', 'legacy']],
+  ['fuse', ['base', 'sys', 'observe']],
+  ['overlay', ['base', 'sys', 'observe', 'store', 'catalog', 'legacy', 'content', 'fuse']],
+  ['migration', ['base', 'sys', 'observe', 'store', 'catalog', 'legacy', 'content', 'overlay']],
+  ['config', ['base']],
+  [
+    'daemon',
+    [
+      'base',
+      'sys',
+      'observe',
+      'store',
+      'catalog',
+      'legacy',
+      'content',
+      'fuse',
+      'overlay',
+      'migration',
+      'config',
+    ],
+  ],
+  [
+    'cli',
+    [
+      'base',
+      'sys',
+      'observe',
+      'config',
+      'daemon',
+      'store',
+      'migration',
+      'catalog',
+      'content',
+      'legacy',
+      'overlay',
+      'fuse',
+    ],
+  ],
+]
+
+module.exports = {
+  forbidden: [
+    ...layers.map(([name, below]) => ({
+      name: `layer-${name}`,
+      severity: 'error',
+      comment: `src/${name} may import only ${below.join(', ') || 'nothing above the standard library'}`,
+      from: { path: `^src/${name}/` },
+      to: { path: '^src/', pathNot: `^src/(${[name, ...below].join('|')})/` },
+    })),
+    {
+      name: 'overlay-knows-only-the-fuse-interface',
+      severity: 'error',
+      comment: 'the overlay implements fuse/operations.ts and knows no transport',
+      from: { path: '^src/(overlay|migration)/' },
+      to: { path: '^src/fuse/', pathNot: '^src/fuse/operations\\.ts$' },
+    },
+    {
+      name: 'no-circular',
+      severity: 'error',
+      from: {},
+      to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } },
+    },
+    { name: 'no-test-in-src', severity: 'error', from: { path: '^src/' }, to: { path: '^test/' } },
+    {
+      name: 'no-dev-dependency-in-src',
+      severity: 'error',
+      from: { path: '^src/' },
+      to: { dependencyTypes: ['npm-dev'], dependencyTypesNot: ['npm', 'npm-optional', 'type-only'] },
+    },
+    {
+      name: 'no-undeclared-package',
+      severity: 'error',
+      from: { path: '^src/' },
+      to: { dependencyTypes: ['npm-no-pkg', 'npm-unknown', 'unknown'] },
+    },
+  ],
+  options: {
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: 'tsconfig.json' },
+    doNotFollow: { path: 'node_modules' },
+    enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'node', 'default'] },
+  },
+}

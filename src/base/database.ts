@@ -1,0 +1,214 @@
+import { closeSync, existsSync, fdatasync, openSync } from 'node:fs'
+import { DatabaseSync, type StatementSync } from 'node:sqlite'
+import { Worker } from 'node:worker_threads'
+
+/** The file is not what this program wrote: overwritten, truncated, or of another program or a newer format. */
+export class DatabaseDamaged extends Error {
+  constructor(path: string, why: string, options?: ErrorOptions) {
+    super(`${path} cannot be used: ${why}`, options)
+    this.name = 'DatabaseDamaged'
+  }
+}
+
+export interface DatabaseOptions {
+  /** Identifies the program's file (PRAGMA application_id), so that a foreign file is refused, not filled. */
+  readonly applicationId: number
+  /** Format of the schema; a file with a higher one was written by a newer ferryfs and is refused. */
+  readonly format: number
+  /** Creates the schema in an empty file. */
+  readonly schema: string
+  /** Read the whole file once and compare its structure (time grows with the file). */
+  readonly check?: boolean
+}
+
+// A WAL that grew past this many bytes is folded into the database by the checkpoint thread.
+const CHECKPOINT_BYTES = 32 * 1024 * 1024
+const WAL_FRAME_BYTES = 4096 + 24
+
+const CHECKPOINT_THREAD = `
+  const { DatabaseSync } = require('node:sqlite')
+  const { parentPort, workerData } = require('node:worker_threads')
+  parentPort.on('message', () => {
+    let left = -1
+    try {
+      const database = new DatabaseSync(workerData, { timeout: 1000 })
+      const row = database.prepare('PRAGMA wal_checkpoint(PASSIVE)').get()
+      left = row.log - row.checkpointed
+      database.close()
+    } catch {}
+    parentPort.postMessage(left)
+  })
+`
+
+/**
+ * A SQLite file with one writer (this process) and two levels of safety. Committed: in the page cache, so safe
+ * against `kill -9`; costs no sync. Flushed: `flush()` resolved, so safe against power loss. In between, a power
+ * loss takes back whole transactions from the end, never a part of one (WAL with synchronous=NORMAL).
+ */
+export class Database {
+  readonly path: string
+  readonly #handle: DatabaseSync
+  readonly #begin: StatementSync
+  readonly #commit: StatementSync
+  readonly #rollback: StatementSync
+  #depth = 0
+  #walDescriptor: number | undefined
+  #commits = 0
+  #flushed = 0
+  #flushing: Promise<void> | undefined
+  #checkpointer: Worker | undefined
+  #checkpointRunning = false
+  #closed = false
+
+  private constructor(path: string, handle: DatabaseSync) {
+    this.path = path
+    this.#handle = handle
+    this.#begin = handle.prepare('BEGIN IMMEDIATE')
+    this.#commit = handle.prepare('COMMIT')
+    this.#rollback = handle.prepare('ROLLBACK')
+  }
+
+  /** @throws DatabaseDamaged if the file is not a healthy one of this program and format */
+  static open(path: string, options: DatabaseOptions): Database {
+    const fresh = !existsSync(path)
+    let handle: DatabaseSync | undefined
+    try {
+      handle = new DatabaseSync(path, { timeout: 5000 })
+      const pragma = (name: string): unknown =>
+        Object.values(handle?.prepare(`PRAGMA ${name}`).get() ?? {})[0]
+      handle.exec('PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0')
+      handle.exec('PRAGMA cache_size=-32768; PRAGMA temp_store=MEMORY')
+      const tables = handle.prepare('SELECT count(*) AS n FROM sqlite_schema').get() as { n: number }
+      if (tables.n === 0 && (fresh || pragma('application_id') === 0)) {
+        handle.exec(
+          `BEGIN IMMEDIATE; ${options.schema}; PRAGMA application_id=${options.applicationId};` +
+            `PRAGMA user_version=${options.format}; COMMIT`,
+        )
+      }
+      if (pragma('application_id') !== options.applicationId) {
+        throw new DatabaseDamaged(path, 'it belongs to another program')
+      }
+      const format = pragma('user_version')
+      if (format !== options.format) {
+        throw new DatabaseDamaged(
+          path,
+          `its format is ${String(format)}, this ferryfs knows ${options.format}` +
+            (Number(format) > options.format ? '; use the newer ferryfs that wrote it' : ''),
+        )
+      }
+      if (options.check) {
+        const verdict = pragma('quick_check(1)')
+        if (verdict !== 'ok') throw new DatabaseDamaged(path, String(verdict))
+      }
+      return new Database(path, handle)
+    } catch (error) {
+      try {
+        handle?.close()
+      } catch {
+        // The first error is the one that counts.
+      }
+      if (error instanceof DatabaseDamaged) throw error
+      throw new DatabaseDamaged(path, error instanceof Error ? error.message : String(error), {
+        cause: error,
+      })
+    }
+  }
+
+  /** A statement whose integers come back as bigint when `bigints`, else as number. */
+  prepare(sql: string, bigints = false): StatementSync {
+    const statement = this.#handle.prepare(sql)
+    if (bigints) statement.setReadBigInts(true)
+    return statement
+  }
+
+  exec(sql: string): void {
+    this.#handle.exec(sql)
+  }
+
+  /** Runs `body` in one transaction; an inner call joins the outer one. Committed when this returns. */
+  transaction<T>(body: () => T): T {
+    if (this.#depth > 0) return body()
+    this.#begin.run()
+    this.#depth = 1
+    let result: T
+    try {
+      result = body()
+      this.#commit.run()
+    } catch (error) {
+      try {
+        this.#rollback.run()
+      } catch {
+        // SQLite has rolled back already where it had to (disk full, I/O error).
+      }
+      throw error
+    } finally {
+      this.#depth = 0
+    }
+    this.#committed()
+    return result
+  }
+
+  get inTransaction(): boolean {
+    return this.#depth > 0
+  }
+
+  /** Resolves once everything committed before the call is on the medium. Concurrent calls share one sync. */
+  async flush(): Promise<void> {
+    const wanted = this.#commits
+    while (this.#flushed < wanted) {
+      // A sync already under way may have started before our last commit: wait for it, then look again.
+      this.#flushing ??= this.#sync()
+      await this.#flushing
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    await this.#flushing?.catch(() => undefined)
+    await this.#checkpointer?.terminate()
+    if (this.#walDescriptor !== undefined) closeSync(this.#walDescriptor)
+    this.#walDescriptor = undefined
+    this.#handle.close()
+  }
+
+  async #sync(): Promise<void> {
+    const covers = this.#commits
+    try {
+      // A frame appended to the WAL lies in the page cache of that file whoever opened it, so a descriptor of our own
+      // flushes it off the main thread. (Closing it drops no lock: SQLite's lie on the other two files.)
+      this.#walDescriptor ??= openSync(`${this.path}-wal`, 'r+')
+      const descriptor = this.#walDescriptor
+      await new Promise<void>((resolve, reject) =>
+        fdatasync(descriptor, (error) => (error ? reject(error) : resolve())),
+      )
+      this.#flushed = Math.max(this.#flushed, covers)
+    } finally {
+      this.#flushing = undefined
+    }
+  }
+
+  #committed(): void {
+    this.#commits += 1
+    if (this.#commits % 256 !== 0 || this.#checkpointRunning || this.#closed) return
+    const log = this.#handle.prepare('PRAGMA wal_checkpoint(NOOP)')
+    const frames = Number((log.get() as { log?: number } | undefined)?.log ?? 0)
+    if (frames * WAL_FRAME_BYTES < CHECKPOINT_BYTES) return
+    this.#checkpointRunning = true
+    if (!this.#checkpointer) {
+      this.#checkpointer = new Worker(CHECKPOINT_THREAD, { eval: true, workerData: this.path })
+      this.#checkpointer.unref()
+      this.#checkpointer.on('message', () => {
+        this.#checkpointRunning = false
+        // What was committed while the thread worked is little; folding it in here, where nothing is being written,
+        // is what lets the next commit start the WAL over. Else a busy writer would let it grow for ever (P6).
+        if (!this.#closed && this.#depth === 0) this.#handle.exec('PRAGMA wal_checkpoint(PASSIVE)')
+      })
+      this.#checkpointer.on('error', () => {
+        this.#checkpointer = undefined
+        this.#checkpointRunning = false
+      })
+    }
+    this.#checkpointer.postMessage('checkpoint')
+  }
+}

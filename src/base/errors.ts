@@ -1,0 +1,55 @@
+import { constants } from 'node:os'
+
+/** Symbolic name of a Linux errno, as in errno(3). */
+export type ErrnoName = Extract<keyof typeof constants.errno, string>
+
+/** Symbolic name of an errno value, or `EIO` for a number this libc does not name. */
+export function errnoName(value: number): ErrnoName {
+  for (const [name, number] of Object.entries(constants.errno)) {
+    if (number === value) return name as ErrnoName
+  }
+  return 'EIO'
+}
+
+/** What a file system call answers when it fails: an errno for the application, words for the operator. */
+export class FsError extends Error {
+  readonly code: ErrnoName
+  readonly errno: number
+
+  constructor(code: ErrnoName, message?: string, options?: ErrorOptions) {
+    super(message ?? code, options)
+    this.name = 'FsError'
+    this.code = code
+    this.errno = constants.errno[code]
+  }
+}
+
+/**
+ * Bad input from an operator: a command line, a configuration, a state directory that is somebody else's.
+ * The message is one line and says what to do; the command ends with `exitStatus`.
+ */
+export class UsageError extends Error {
+  readonly exitStatus: number
+
+  constructor(message: string, exitStatus = 2, options?: ErrorOptions) {
+    super(message, options)
+    this.name = 'UsageError'
+    this.exitStatus = exitStatus
+  }
+}
+
+/** The errno an application gets for any error: an FsError's own, a Node system error's, else EIO. */
+export function toErrno(error: unknown): number {
+  if (error instanceof FsError) return error.errno
+  if (error instanceof Error && 'code' in error && typeof error.code === 'string') {
+    const value = (constants.errno as Record<string, number>)[error.code]
+    if (value !== undefined) return value
+  }
+  return constants.errno.EIO
+}
+
+/** A short text for a log line or a list of failures. */
+export function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  return error.cause instanceof Error ? `${error.message} (${reasonOf(error.cause)})` : error.message
+}

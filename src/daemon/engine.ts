@@ -1,0 +1,125 @@
+import type { Mode } from '../base/modes.ts'
+
+/** A file that could not be stored, and why. `path` is relative to the mount point; bytes that are not UTF-8 as \xNN. */
+export interface Failure {
+  readonly path: string
+  readonly reason: string
+}
+
+export type MigrationState = 'idle' | 'scanning' | 'running' | 'paused' | 'done'
+
+/** What `status --json` prints. Other tools rely on these names: fields are added, never renamed. */
+export interface StatusReport {
+  readonly pid: number
+  readonly supervisorPid: number
+  readonly mode: Mode
+  readonly source: string
+  readonly target: string
+  readonly stateDir: string
+  readonly namespace: string
+  readonly transport: string
+  readonly sourceReadonly: boolean
+  readonly startedAt: string
+  readonly workerStarts: number
+  readonly store: { readonly url: string; readonly healthy: boolean; readonly error?: string }
+  readonly files: {
+    readonly total: number
+    readonly stored: number
+    readonly pending: number
+    readonly dirty: number
+    readonly failed: number
+    /** Legacy files removed after P3. */
+    readonly drained: number
+  }
+  readonly bytes: { readonly total: number; readonly stored: number }
+  readonly outbox: { readonly length: number; readonly oldestSeconds: number }
+  readonly staging: { readonly bytes: number; readonly limit: number }
+  /** Reads of content by the side that served them. */
+  readonly reads: {
+    readonly legacy: number
+    readonly store: number
+    readonly staging: number
+    readonly cache: number
+  }
+  readonly migration: {
+    readonly state: MigrationState
+    readonly bytesPerSecond: number
+    readonly etaSeconds: number | null
+  }
+  readonly failures: readonly Failure[]
+}
+
+/** One step of a long-running command, several times a second at most. */
+export interface Progress {
+  readonly phase: string
+  readonly files: number
+  readonly filesTotal: number
+  readonly bytes: number
+  readonly bytesTotal: number
+  readonly bytesPerSecond: number
+  readonly etaSeconds: number | null
+}
+
+export interface Difference {
+  readonly path: string
+  readonly kind: 'missing' | 'corrupt' | 'differs' | 'unreadable' | 'pending'
+  readonly detail: string
+}
+
+export interface VerifyReport {
+  readonly files: number
+  readonly bytes: number
+  readonly differences: readonly Difference[]
+}
+
+export interface RestoreReport {
+  readonly files: number
+  readonly bytes: number
+  readonly failures: readonly Failure[]
+}
+
+export interface MigrateReport {
+  readonly files: number
+  readonly bytes: number
+  /** Files that are not in the store when the run ends. */
+  readonly remaining: number
+  readonly failures: readonly Failure[]
+}
+
+export interface MigrateOptions {
+  /** Bytes per second, 0 for no limit. Stays in force until changed. */
+  readonly rate?: number
+  /** Files in flight at once. Stays in force until changed. */
+  readonly concurrency?: number
+}
+
+export interface LongRunning {
+  readonly onProgress: (progress: Progress) => void
+  readonly signal: AbortSignal
+}
+
+/** A wish that is understood and turned down; nothing was changed. The command ends with status 3. */
+export class Refused extends Error {
+  constructor(message: string) {
+    super(message)
+    this.name = 'Refused'
+  }
+}
+
+/** What the control server needs of a running worker; daemon/worker.ts composes it from the layers below. */
+export interface Engine {
+  status(): StatusReport
+  /** @throws Refused */
+  setMode(mode: Mode): Promise<void>
+  /** Starts (or goes on with) moving everything; resolves when done, failed files included. */
+  migrate(options: MigrateOptions, run: LongRunning): Promise<MigrateReport>
+  pauseMigration(): void
+  resumeMigration(): void
+  verify(run: LongRunning): Promise<VerifyReport>
+  /** `destination` is an empty or absent directory outside the mount. @throws Refused */
+  restore(destination: string, run: LongRunning): Promise<RestoreReport>
+  /** Prometheus text format. */
+  metrics(): Promise<string>
+  /** Makes everything acknowledged durable and lets pending store work finish, up to `timeoutMs`. */
+  settle(timeoutMs: number): Promise<{ readonly outboxLeft: number }>
+}

@@ -1,0 +1,205 @@
+/**
+ * The interface between a transport (the kernel's protocol, fuse-native) and the overlay. It carries the caller and
+ * byte names; node ids are stable inode numbers (1 is the root), so that a successor process can go on where its
+ * predecessor was killed. Every method may answer at once or later, and fails by throwing an FsError (any other error
+ * becomes EIO). An answer at once is sent in the same tick as the effect.
+ */
+export type Answer<T> = T | Promise<T>
+
+/** Who asks, and which request it is. */
+export interface RequestContext {
+  readonly uid: number
+  readonly gid: number
+  readonly pid: number
+  /** umask of the caller where the operation creates something (FUSE_DONT_MASK), else 0. */
+  readonly umask: number
+  /** Identifies the request over the life of the connection; a repeated request has the same. */
+  readonly unique: bigint
+  /** The kernel sent this request again after a worker died: its effect may have taken place already. */
+  readonly resent: boolean
+  /** Aborted by FUSE_INTERRUPT; made on first use, because most requests never need one. */
+  readonly signal: AbortSignal
+}
+
+/** Attributes as in stat(2); times in nanoseconds since the epoch, blocks of 512 bytes. */
+export interface Attributes {
+  readonly ino: bigint
+  readonly mode: number
+  readonly nlink: number
+  readonly uid: number
+  readonly gid: number
+  readonly rdev: number
+  readonly size: number
+  readonly blocks: number
+  readonly blksize: number
+  readonly atimeNs: bigint
+  readonly mtimeNs: bigint
+  readonly ctimeNs: bigint
+}
+
+/** Result of everything that resolves or makes a name. */
+export interface Entry {
+  readonly nodeId: bigint
+  /** Tells two files apart that had the same node id one after the other. */
+  readonly generation: bigint
+  readonly attributes: Attributes
+  /** How long the kernel may keep the name, in milliseconds. */
+  readonly entryTtlMs: number
+  /** How long the kernel may keep the attributes, in milliseconds. */
+  readonly attributeTtlMs: number
+}
+
+export interface AttributeAnswer {
+  readonly attributes: Attributes
+  readonly attributeTtlMs: number
+}
+
+/** What SETATTR changes; an absent field stays as it is. */
+export interface AttributeChanges {
+  readonly mode?: number
+  readonly uid?: number
+  readonly gid?: number
+  readonly size?: number
+  /** A time in nanoseconds, or `'now'`. */
+  readonly atime?: bigint | 'now'
+  readonly mtime?: bigint | 'now'
+  readonly ctimeNs?: bigint
+  /** Clear setuid/setgid as a write by an unprivileged caller does (FATTR_KILL_SUIDGID). */
+  readonly killSuidGid?: boolean
+}
+
+export interface OpenAnswer {
+  /** Not to be relied on by the file system beyond the life of this process: a successor gets it as an unknown number. */
+  readonly handle: bigint
+  /** FOPEN_KEEP_CACHE: the content is what it was when the kernel cached it. */
+  readonly keepCache?: boolean
+  /** FOPEN_DIRECT_IO */
+  readonly directIo?: boolean
+  /** FOPEN_CACHE_DIR */
+  readonly cacheDirectory?: boolean
+}
+
+export interface DirectoryEntry {
+  readonly name: Buffer
+  readonly ino: bigint
+  /** File type bits of st_mode shifted right by 12 (DT_*), 0 if unknown. */
+  readonly type: number
+  /** Where the next READDIR goes on after this entry; never 0. */
+  readonly cookie: bigint
+}
+
+/** Receives the entries of one READDIR or READDIRPLUS answer. */
+export interface DirectorySink {
+  /** The request is READDIRPLUS: `add` wants the entry's attributes too. */
+  readonly plus: boolean
+  /** Whether an entry with a name of this many bytes still fits. */
+  hasRoom(nameBytes: number): boolean
+  /** `entry` only with `plus`, and not for "." and "..": each counts as one look-up of its node. */
+  add(item: DirectoryEntry, entry?: Entry): void
+}
+
+export interface StatFs {
+  readonly blocks: bigint
+  readonly bfree: bigint
+  readonly bavail: bigint
+  readonly files: bigint
+  readonly ffree: bigint
+  readonly bsize: number
+  readonly namelen: number
+  readonly frsize: number
+}
+
+export interface FileSystem {
+  lookup(context: RequestContext, parent: bigint, name: Buffer): Answer<Entry>
+  /** The kernel drops `count` look-ups of the node. No answer. */
+  forget(node: bigint, count: bigint): void
+  getattr(context: RequestContext, node: bigint, handle: bigint | undefined): Answer<AttributeAnswer>
+  setattr(
+    context: RequestContext,
+    node: bigint,
+    changes: AttributeChanges,
+    handle: bigint | undefined,
+  ): Answer<AttributeAnswer>
+  readlink(context: RequestContext, node: bigint): Answer<Buffer>
+  mknod(context: RequestContext, parent: bigint, name: Buffer, mode: number, rdev: number): Answer<Entry>
+  mkdir(context: RequestContext, parent: bigint, name: Buffer, mode: number): Answer<Entry>
+  unlink(context: RequestContext, parent: bigint, name: Buffer): Answer<void>
+  rmdir(context: RequestContext, parent: bigint, name: Buffer): Answer<void>
+  symlink(context: RequestContext, parent: bigint, name: Buffer, target: Buffer): Answer<Entry>
+  /** `flags` as in renameat2(2). */
+  rename(
+    context: RequestContext,
+    parent: bigint,
+    name: Buffer,
+    newParent: bigint,
+    newName: Buffer,
+    flags: number,
+  ): Answer<void>
+  link(context: RequestContext, node: bigint, newParent: bigint, newName: Buffer): Answer<Entry>
+  /** `flags` as in open(2). */
+  open(context: RequestContext, node: bigint, flags: number): Answer<OpenAnswer>
+  create(
+    context: RequestContext,
+    parent: bigint,
+    name: Buffer,
+    mode: number,
+    flags: number,
+  ): Answer<{ entry: Entry; open: OpenAnswer }>
+  /** Fewer bytes than asked only at the end of the file. */
+  read(context: RequestContext, node: bigint, handle: bigint, offset: number, size: number): Answer<Buffer>
+  /** `data` is valid only until the answer. `killSuidGid` as FUSE_WRITE_KILL_SUIDGID. Returns the bytes written. */
+  write(
+    context: RequestContext,
+    node: bigint,
+    handle: bigint,
+    offset: number,
+    data: Buffer,
+    options: { readonly killSuidGid: boolean; readonly flags: number },
+  ): Answer<number>
+  flush(context: RequestContext, node: bigint, handle: bigint): Answer<void>
+  release(context: RequestContext, node: bigint, handle: bigint): Answer<void>
+  fsync(context: RequestContext, node: bigint, handle: bigint, dataOnly: boolean): Answer<void>
+  opendir(context: RequestContext, node: bigint, flags: number): Answer<OpenAnswer>
+  readdir(
+    context: RequestContext,
+    node: bigint,
+    handle: bigint,
+    cookie: bigint,
+    sink: DirectorySink,
+  ): Answer<void>
+  releasedir(context: RequestContext, node: bigint, handle: bigint): Answer<void>
+  fsyncdir(context: RequestContext, node: bigint, handle: bigint, dataOnly: boolean): Answer<void>
+  syncfs(context: RequestContext): Answer<void>
+  statfs(context: RequestContext, node: bigint): Answer<StatFs>
+  /** `flags` as in setxattr(2). */
+  setxattr(context: RequestContext, node: bigint, name: Buffer, value: Buffer, flags: number): Answer<void>
+  getxattr(context: RequestContext, node: bigint, name: Buffer): Answer<Buffer>
+  listxattr(context: RequestContext, node: bigint): Answer<Buffer[]>
+  removexattr(context: RequestContext, node: bigint, name: Buffer): Answer<void>
+  fallocate(
+    context: RequestContext,
+    node: bigint,
+    handle: bigint,
+    mode: number,
+    offset: number,
+    length: number,
+  ): Answer<void>
+  /** `whence` is SEEK_DATA (3) or SEEK_HOLE (4). */
+  lseek(context: RequestContext, node: bigint, handle: bigint, offset: number, whence: number): Answer<number>
+  copyFileRange(
+    context: RequestContext,
+    source: { readonly node: bigint; readonly handle: bigint; readonly offset: number },
+    destination: { readonly node: bigint; readonly handle: bigint; readonly offset: number },
+    length: number,
+  ): Answer<number>
+  /** The answer with this `unique` has been handed to the kernel: a record kept for a repetition may go. */
+  answered?(unique: bigint): void
+}
+
+/** What the overlay may ask of the kernel by way of the transport. */
+export interface KernelNotifier {
+  /** Forget cached attributes and, from `offset` for `length` bytes (0: to the end; offset -1: none), cached content. */
+  invalidateNode(node: bigint, offset: number, length: number): void
+  /** Forget a cached name. */
+  invalidateName(parent: bigint, name: Buffer): void
+}
