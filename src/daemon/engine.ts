@@ -86,6 +86,14 @@ export interface MigrateReport {
   readonly failures: readonly Failure[]
 }
 
+export interface RebuildReport {
+  readonly files: number
+  readonly directories: number
+  readonly bytes: number
+  /** What the store holds but could not be made sense of, or misses. */
+  readonly failures: readonly Failure[]
+}
+
 export interface MigrateOptions {
   /** Bytes per second, 0 for no limit. Stays in force until changed. */
   readonly rate?: number
@@ -106,12 +114,16 @@ export class Refused extends Error {
   }
 }
 
-/** What the control server needs of a running worker; daemon/worker.ts composes it from the layers below. */
+/** What the control server needs of a running worker; daemon/compose.ts composes it from the layers below. */
 export interface Engine {
   status(): StatusReport
   /** @throws Refused */
   setMode(mode: Mode): Promise<void>
-  /** Starts (or goes on with) moving everything; resolves when done, failed files included. */
+  /**
+   * Starts moving everything; resolves when done, failed files included. A call while one runs applies its options and
+   * joins that run; on a paused one it waits until it is resumed and done. The signal ends this wait, not the run.
+   * @throws Refused where the mode copies nothing
+   */
   migrate(options: MigrateOptions, run: LongRunning): Promise<MigrateReport>
   pauseMigration(): void
   resumeMigration(): void

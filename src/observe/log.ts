@@ -1,0 +1,44 @@
+import { pino } from 'pino'
+
+/** What every layer needs of a logger: fields first, then words, as pino has it. An error goes under `err`. */
+export interface Log {
+  debug(fields: object, message: string): void
+  info(fields: object, message: string): void
+  warn(fields: object, message: string): void
+  error(fields: object, message: string): void
+  child(fields: Record<string, unknown>): Log
+}
+
+export type LogLevel = 'debug' | 'info' | 'warn' | 'error'
+
+export interface LogOptions {
+  readonly level: LogLevel
+  /** Who writes: `supervisor`, `worker`. */
+  readonly name: string
+  /** Takes one line with its line feed; must not throw. */
+  readonly write: (line: string) => void
+}
+
+const SECRETS = ['password', 'passphrase', 'secret', 'token', 'authorization', 'credentials']
+
+/** A logger of JSON lines. Fields named like a secret, down to three levels, and passwords in URLs are masked. */
+export function createLog({ level, name, write }: LogOptions): Log {
+  return pino(
+    {
+      level,
+      base: { name, pid: process.pid },
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+      redact: {
+        paths: SECRETS.flatMap((field) => [field, `*.${field}`, `*.*.${field}`]),
+        censor: '***',
+      },
+    },
+    { write: (line: string) => write(withoutPasswords(line)) },
+  )
+}
+
+/** The text with the password of every URL masked. */
+export function withoutPasswords(text: string): string {
+  return text.replace(/([a-z][a-z0-9+.-]*:\/\/[^\s/?#:@"]*):[^\s/?#@"]+@/gi, '$1:***@')
+}
