@@ -1,3 +1,5 @@
+import type { Attributes } from '../base/attributes.ts'
+
 /**
  * The interface between a transport (the kernel's protocol, fuse-native) and the overlay. It carries the caller and
  * byte names; node ids are stable inode numbers (1 is the root), so that a successor process can go on where its
@@ -21,21 +23,7 @@ export interface RequestContext {
   readonly signal: AbortSignal
 }
 
-/** Attributes as in stat(2); times in nanoseconds since the epoch, blocks of 512 bytes. */
-export interface Attributes {
-  readonly ino: bigint
-  readonly mode: number
-  readonly nlink: number
-  readonly uid: number
-  readonly gid: number
-  readonly rdev: number
-  readonly size: number
-  readonly blocks: number
-  readonly blksize: number
-  readonly atimeNs: bigint
-  readonly mtimeNs: bigint
-  readonly ctimeNs: bigint
-}
+export type { Attributes }
 
 /** Result of everything that resolves or makes a name. */
 export interface Entry {

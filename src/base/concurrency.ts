@@ -1,0 +1,57 @@
+/** Lets at most `limit` holders in at once, in the order in which they came. */
+export class Semaphore {
+  #free: number
+  readonly #waiting: Array<() => void> = []
+
+  constructor(limit: number) {
+    this.#free = limit
+  }
+
+  async acquire(): Promise<void> {
+    if (this.#free > 0) {
+      this.#free -= 1
+      return
+    }
+    await new Promise<void>((resolve) => this.#waiting.push(resolve))
+  }
+
+  release(): void {
+    const next = this.#waiting.shift()
+    if (next) next()
+    else this.#free += 1
+  }
+
+  async run<T>(body: () => Promise<T>): Promise<T> {
+    await this.acquire()
+    try {
+      return await body()
+    } finally {
+      this.release()
+    }
+  }
+}
+
+/** One body at a time for each key, in the order in which they came. */
+export class KeyedMutex<K> {
+  readonly #tails = new Map<K, Promise<void>>()
+
+  isLocked(key: K): boolean {
+    return this.#tails.has(key)
+  }
+
+  async run<T>(key: K, body: () => Promise<T>): Promise<T> {
+    const before = this.#tails.get(key)
+    let release: () => void = () => undefined
+    const tail = new Promise<void>((resolve) => {
+      release = resolve
+    })
+    this.#tails.set(key, tail)
+    try {
+      if (before) await before
+      return await body()
+    } finally {
+      release()
+      if (this.#tails.get(key) === tail) this.#tails.delete(key)
+    }
+  }
+}

@@ -1,0 +1,589 @@
+import type { StatementSync } from 'node:sqlite'
+import { S_IFDIR } from '../base/attributes.ts'
+import { Database } from '../base/database.ts'
+import { Counter } from './counter.ts'
+import {
+  fileId,
+  INODE_COLUMNS,
+  type Inode,
+  inodeFromRow,
+  inodeToColumns,
+  ROOT_INO,
+  type Row,
+  toSigned,
+  toUnsigned,
+} from './inode.ts'
+import { bucketOf, shardOf } from './names.ts'
+import { Outbox } from './outbox.ts'
+import { APPLICATION_ID, FORMAT, SCHEMA } from './schema.ts'
+import { addTo, NO_TOTALS, shareOf, type Totals } from './totals.ts'
+
+/** A name in a directory: what the overlay shows there and what the legacy volume has there. */
+export interface Dirent {
+  readonly parent: bigint
+  readonly name: Buffer
+  /** The file shown; `undefined` for a whiteout. */
+  readonly ino: bigint | undefined
+  /** The file that the legacy volume has there; 0 for one that was deleted in the overlay; `undefined` for none. */
+  readonly legacy: bigint | undefined
+}
+
+const INODE_CACHE_ENTRIES = 50_000
+
+// Inode numbers for files made where no legacy file gives them one. Far above what file systems hand out from below.
+const FIRST_OWN_INO = 1n << 48n
+
+// Below every inode number as SQLite sees them (signed).
+const BEFORE_ALL = -(1n << 63n)
+
+/**
+ * The point of decision: durable index, state of every file, store work that is owed. All methods answer at once;
+ * changes happen inside `transaction` and are safe against kill -9 when it returns, against power loss after `flush`.
+ */
+export class Catalog {
+  readonly outbox: Outbox
+  readonly #database: Database
+  readonly #inodes = new Map<bigint, Inode>()
+  readonly #shares = new Map<bigint, Readonly<Totals>>()
+  #totals: Totals | undefined
+  readonly #versions: Counter
+  readonly #generations: Counter
+  readonly #inos: Counter
+  readonly #sql: Readonly<Record<string, StatementSync>>
+
+  private constructor(database: Database) {
+    this.#database = database
+    const columns = INODE_COLUMNS
+    const all = (sql: string): StatementSync => database.prepare(sql, true)
+    this.#sql = {
+      get: all('SELECT * FROM inodes WHERE ino = ?'),
+      put: all(
+        `INSERT INTO inodes (${columns.join(',')}) VALUES (${columns.map(() => '?').join(',')})
+         ON CONFLICT (ino) DO UPDATE SET ${columns
+           .slice(1)
+           .map((column) => `${column}=excluded.${column}`)
+           .join(',')}`,
+      ),
+      remove: all('DELETE FROM inodes WHERE ino = ?'),
+      byLegacy: all('SELECT ino FROM inodes WHERE legacy_ino = ? AND legacy_ino <> ino AND legacy_dev = ?'),
+      byKey: all('SELECT ino FROM inodes WHERE key = ?'),
+      dirent: all('SELECT ino, legacy FROM dirents WHERE parent = ? AND name = ?'),
+      setDirent: all(
+        'INSERT INTO dirents (parent,name,ino,legacy,bucket) VALUES (?,?,?,?,?) ON CONFLICT (parent,name) DO UPDATE SET ino=excluded.ino, legacy=excluded.legacy',
+      ),
+      removeDirent: all('DELETE FROM dirents WHERE parent = ? AND name = ?'),
+      dirents: all('SELECT name, ino, legacy FROM dirents WHERE parent = ?'),
+      bucket: all(
+        'SELECT name, ino, legacy FROM dirents WHERE parent = ? AND bucket >= ? AND bucket < ? AND ino IS NOT NULL',
+      ),
+      visible: all('SELECT count(*) AS n FROM dirents WHERE parent = ? AND ino IS NOT NULL'),
+      anyVisible: all('SELECT 1 AS n FROM dirents WHERE parent = ? AND ino IS NOT NULL LIMIT 1'),
+      anyDirent: all('SELECT 1 AS n FROM dirents WHERE parent = ? LIMIT 1'),
+      links: all('SELECT parent, name, legacy FROM dirents WHERE ino = ?'),
+      moved: all('SELECT parent, name, ino FROM dirents WHERE legacy = ? AND legacy IS NOT ino'),
+      whiteouts: all(
+        'SELECT parent, name, ino, legacy FROM dirents WHERE legacy = 0 AND legacy IS NOT ino LIMIT ?',
+      ),
+      chunk: all('SELECT hash FROM chunks WHERE ino = ? AND idx = ?'),
+      setChunk: all('INSERT OR REPLACE INTO chunks VALUES (?,?,?)'),
+      chunksFrom: all('SELECT idx, hash FROM chunks WHERE ino = ? AND idx >= ? ORDER BY idx'),
+      chunkRange: all('SELECT idx, hash FROM chunks WHERE ino = ? AND idx >= ? AND idx < ? ORDER BY idx'),
+      dropChunks: all('DELETE FROM chunks WHERE ino = ? AND idx >= ?'),
+      page: all('SELECT hash FROM pages WHERE ino = ? AND idx = ?'),
+      setPage: all('INSERT OR REPLACE INTO pages VALUES (?,?,?)'),
+      pagesFrom: all('SELECT idx, hash FROM pages WHERE ino = ? AND idx >= ? ORDER BY idx'),
+      dropPages: all('DELETE FROM pages WHERE ino = ? AND idx >= ?'),
+      isStaged: all('SELECT 1 AS n FROM staged WHERE ino = ? AND idx = ?'),
+      stage: all('INSERT OR IGNORE INTO staged VALUES (?,?)'),
+      stagedOf: all('SELECT idx FROM staged WHERE ino = ? ORDER BY idx'),
+      dropStaged: all('DELETE FROM staged WHERE ino = ? AND idx >= ?'),
+      dropStagedOne: all('DELETE FROM staged WHERE ino = ? AND idx = ?'),
+      stagedTotal: all('SELECT count(*) AS n FROM staged'),
+      meta: all('SELECT value FROM meta WHERE name = ?'),
+      setMeta: all('INSERT OR REPLACE INTO meta VALUES (?,?)'),
+      intent: all('SELECT operation, answer FROM intents WHERE id = ?'),
+      putIntent: all('INSERT OR REPLACE INTO intents VALUES (?,?,?)'),
+      dropIntent: all('DELETE FROM intents WHERE id = ?'),
+      intents: all('SELECT id, operation, answer FROM intents'),
+      clearIntents: all('DELETE FROM intents'),
+      page_of_inodes: all('SELECT * FROM inodes WHERE ino > ? ORDER BY ino LIMIT ?'),
+      orphans: all('SELECT ino FROM inodes WHERE orphan = 1'),
+      stagedInodes: all('SELECT ino FROM inodes WHERE staged = 1'),
+      failures: all('SELECT ino, failure FROM inodes WHERE failure IS NOT NULL LIMIT ?'),
+      diverged: all(
+        'SELECT (SELECT count(*) FROM inodes WHERE authority = 1) + (SELECT count(*) FROM dirents WHERE legacy = 0) AS n',
+      ),
+      unstored: all(
+        `SELECT count(*) AS n FROM inodes WHERE (mode & ${0o170000}) <> ${S_IFDIR} AND orphan = 0 AND nlink > 0 AND (version = 0 OR dirty <> 0)`,
+      ),
+      legacyAuthority: all('SELECT ino FROM inodes WHERE authority = 0 AND ino > ? ORDER BY ino LIMIT ?'),
+      drainable: all(
+        'SELECT ino FROM inodes WHERE authority = 1 AND legacy_ino IS NOT NULL AND version > 0 AND dirty = 0 AND ino > ? ORDER BY ino LIMIT ?',
+      ),
+    }
+    const metaNumber = { get: (name: string) => this.meta(name), set: this.setMeta.bind(this) }
+    this.#versions = new Counter(metaNumber, 'next-version', 1n)
+    this.#generations = new Counter(metaNumber, 'next-generation', 1n)
+    this.#inos = new Counter(metaNumber, 'next-ino', FIRST_OWN_INO)
+    this.outbox = new Outbox(database)
+  }
+
+  /** @throws DatabaseDamaged */
+  static open(path: string, options: { readonly check: boolean }): Catalog {
+    const database = Database.open(path, {
+      applicationId: APPLICATION_ID,
+      format: FORMAT,
+      schema: SCHEMA,
+      check: options.check,
+    })
+    return new Catalog(database)
+  }
+
+  transaction<T>(body: () => T): T {
+    if (this.#database.inTransaction) return body()
+    try {
+      return this.#database.transaction(body)
+    } catch (error) {
+      // Objects changed in memory by the failed transaction must not be seen again.
+      this.#inodes.clear()
+      this.#shares.clear()
+      this.#totals = undefined
+      throw error
+    }
+  }
+
+  /** Resolves when everything committed so far is safe against power loss. */
+  flush(): Promise<void> {
+    return this.#database.flush()
+  }
+
+  close(): Promise<void> {
+    return this.#database.close()
+  }
+
+  // ---- inodes
+
+  get(ino: bigint): Inode | undefined {
+    const cached = this.#inodes.get(ino)
+    if (cached) return cached
+    const row = this.#sql.get?.get(toSigned(ino)) as Row | undefined
+    if (!row) return undefined
+    const inode = inodeFromRow(row)
+    this.#remember(inode)
+    return inode
+  }
+
+  /** The inode of a legacy file by its numbers there. */
+  byLegacy(device: bigint, legacyIno: bigint): Inode | undefined {
+    if (device === 0n) {
+      const same = this.get(legacyIno)
+      if (same && same.legacyIno === legacyIno && same.legacyDev === 0n) return same
+    }
+    const row = this.#one('byLegacy', toSigned(legacyIno), toSigned(device))
+    return row ? this.get(toUnsigned(row.ino as bigint)) : undefined
+  }
+
+  byKey(key: string): Inode | undefined {
+    const row = this.#one('byKey', key)
+    return row ? this.get(toUnsigned(row.ino as bigint)) : undefined
+  }
+
+  save(inode: Inode): void {
+    this.#sql.put?.run(...inodeToColumns(inode))
+    if (!this.#inodes.has(inode.ino)) this.#remember(inode, NO_TOTALS)
+    if (this.#totals) {
+      addTo(this.#totals, this.#shares.get(inode.ino) ?? NO_TOTALS, -1)
+      addTo(this.#totals, shareOf(inode), 1)
+    }
+    this.#shares.set(inode.ino, shareOf(inode))
+  }
+
+  remove(inode: Inode): void {
+    this.#sql.remove?.run(toSigned(inode.ino))
+    if (this.#totals) addTo(this.#totals, this.#shares.get(inode.ino) ?? shareOf(inode), -1)
+    this.#inodes.delete(inode.ino)
+    this.#shares.delete(inode.ino)
+  }
+
+  /** Inode objects in ascending order of number; safe while the table changes. */
+  *scan(): IterableIterator<Inode> {
+    let from = BEFORE_ALL
+    for (;;) {
+      const rows = this.#sql.page_of_inodes?.all(from, 500) as Row[]
+      if (rows.length === 0) return
+      for (const row of rows) {
+        from = row.ino as bigint
+        const inode = this.get(toUnsigned(from))
+        if (inode) yield inode
+      }
+    }
+  }
+
+  totals(): Readonly<Totals> {
+    if (!this.#totals) {
+      const totals = { ...NO_TOTALS }
+      for (const inode of this.scan()) addTo(totals, shareOf(inode), 1)
+      this.#totals = totals
+    }
+    return this.#totals
+  }
+
+  orphans(): bigint[] {
+    return this.#list('orphans').map((row) => toUnsigned(row.ino as bigint))
+  }
+
+  stagedInodes(): bigint[] {
+    return this.#list('stagedInodes').map((row) => toUnsigned(row.ino as bigint))
+  }
+
+  failures(limit: number): Array<{ ino: bigint; reason: string }> {
+    return this.#list('failures', limit).map((row) => ({
+      ino: toUnsigned(row.ino as bigint),
+      reason: String(row.failure),
+    }))
+  }
+
+  /** How many files and names the legacy volume no longer has as the overlay shows them. */
+  divergedCount(): number {
+    return this.#count('diverged')
+  }
+
+  /** Files known to the catalog that the store does not have as they are now. */
+  unstoredCount(): number {
+    return this.#count('unstored')
+  }
+
+  /** Inodes whose truth is still the legacy file, after `after`. */
+  legacyAuthority(after: bigint | undefined, limit: number): bigint[] {
+    const from = after === undefined ? BEFORE_ALL : toSigned(after)
+    return this.#list('legacyAuthority', from, limit).map((row) => toUnsigned(row.ino as bigint))
+  }
+
+  /** Stored files that still have a copy on the legacy volume, after `after`. */
+  drainable(after: bigint | undefined, limit: number): bigint[] {
+    const from = after === undefined ? BEFORE_ALL : toSigned(after)
+    return this.#list('drainable', from, limit).map((row) => toUnsigned(row.ino as bigint))
+  }
+
+  // ---- counters
+
+  /** Orders everything this catalog ever writes to the store. */
+  nextVersion(): number {
+    return Number(this.#versions.next())
+  }
+
+  nextGeneration(): number {
+    return Number(this.#generations.next())
+  }
+
+  /** A number that no file has. */
+  nextIno(): bigint {
+    for (;;) {
+      const ino = this.#inos.next()
+      if (!this.get(ino)) return ino
+    }
+  }
+
+  /** After a rebuild: counters go on above what the store has seen. */
+  raiseCounters(versions: bigint, generations: bigint, inos: bigint): void {
+    this.#versions.raise(versions)
+    this.#generations.raise(generations)
+    this.#inos.raise(inos)
+  }
+
+  // ---- names
+
+  dirent(parent: bigint, name: Buffer): Dirent | undefined {
+    const row = this.#one('dirent', toSigned(parent), name)
+    return row ? direntFromRow(parent, name, row) : undefined
+  }
+
+  /**
+   * Says what is under a name. A row that shows nothing and hides nothing goes. The directory's record in the store is
+   * marked for writing if what the overlay shows there changed.
+   */
+  setDirent(parent: bigint, name: Buffer, ino: bigint | undefined, legacy: bigint | undefined): void {
+    const before = this.dirent(parent, name)
+    if (ino === undefined && legacy === undefined) {
+      this.#sql.removeDirent?.run(toSigned(parent), name)
+    } else {
+      this.#sql.setDirent?.run(
+        toSigned(parent),
+        name,
+        ino === undefined ? null : toSigned(ino),
+        legacy === undefined ? null : toSigned(legacy),
+        bucketOf(name),
+      )
+    }
+    if (before?.ino !== ino && (this.#isRecorded(before?.ino) || this.#isRecorded(ino))) {
+      this.touchEntry(parent, name)
+    }
+  }
+
+  /** The directory's record in the store needs this entry written again, if there is or will be such a record. */
+  touchEntry(parent: bigint, name: Buffer): void {
+    const directory = this.get(parent)
+    if (!directory || directory.dirGeneration === 0) return
+    this.outbox.markShard(parent, shardOf(bucketOf(name), Math.max(1, directory.dirShards)))
+    this.outbox.add('directory', parent)
+  }
+
+  /** From now on the directory, and every directory above it, has a record in the store. */
+  recordDirectory(ino: bigint): void {
+    const directory = this.get(ino)
+    if (!directory || directory.dirGeneration > 0) return
+    directory.dirGeneration = 1
+    this.save(directory)
+    this.outbox.markShard(ino, 0)
+    this.outbox.add('directory', ino)
+    for (const link of this.linksOf(ino)) {
+      this.recordDirectory(link.parent)
+      this.touchEntry(link.parent, link.name)
+    }
+  }
+
+  /** The record's header (attributes of the directory itself) is out of date. */
+  touchHeader(ino: bigint): void {
+    if ((this.get(ino)?.dirGeneration ?? 0) > 0) this.outbox.add('directory', ino)
+  }
+
+  *dirents(parent: bigint): IterableIterator<Dirent> {
+    for (const row of this.#list('dirents', toSigned(parent))) {
+      yield direntFromRow(parent, blob(row.name), row)
+    }
+  }
+
+  /** Shown entries of one shard out of `shards` (a power of two). */
+  shardEntries(parent: bigint, shard: number, shards: number): Dirent[] {
+    const width = 65536 / shards
+    return this.#list('bucket', toSigned(parent), shard * width, (shard + 1) * width).map((row) =>
+      direntFromRow(parent, blob(row.name), row),
+    )
+  }
+
+  entryCount(parent: bigint): number {
+    return this.#count('visible', toSigned(parent))
+  }
+
+  hasEntries(parent: bigint): boolean {
+    return this.#one('anyVisible', toSigned(parent)) !== undefined
+  }
+
+  hasRows(parent: bigint): boolean {
+    return this.#one('anyDirent', toSigned(parent)) !== undefined
+  }
+
+  /** Names under which the overlay shows the file. */
+  linksOf(ino: bigint): Dirent[] {
+    return this.#list('links', toSigned(ino)).map((row) => ({
+      parent: toUnsigned(row.parent as bigint),
+      name: blob(row.name),
+      ino,
+      legacy: row.legacy === null ? undefined : toUnsigned(row.legacy as bigint),
+    }))
+  }
+
+  /** Places on the legacy volume where the file is known to be. `parent` is the directory's inode in the overlay. */
+  legacyPlaces(ino: bigint): Dirent[] {
+    const places = this.linksOf(ino).filter((link) => link.legacy === ino)
+    for (const row of this.#list('moved', toSigned(ino))) {
+      places.push({
+        parent: toUnsigned(row.parent as bigint),
+        name: blob(row.name),
+        ino: row.ino === null ? undefined : toUnsigned(row.ino as bigint),
+        legacy: ino,
+      })
+    }
+    return places
+  }
+
+  /** Names deleted in the overlay that the legacy volume still has. */
+  whiteouts(limit: number): Dirent[] {
+    return this.#list('whiteouts', limit).map((row) =>
+      direntFromRow(toUnsigned(row.parent as bigint), blob(row.name), row),
+    )
+  }
+
+  /** Path relative to the root by one of the file's names; `undefined` for a file without one. */
+  pathOf(ino: bigint): Buffer | undefined {
+    const parts: Buffer[] = []
+    let current = ino
+    while (current !== ROOT_INO) {
+      const link = this.linksOf(current)[0]
+      if (!link || parts.length > 4096) return undefined
+      parts.unshift(link.name)
+      current = link.parent
+    }
+    return Buffer.concat(parts.flatMap((part, index) => (index === 0 ? [part] : [Buffer.from('/'), part])))
+  }
+
+  // ---- chunks of stored content and their manifest pages
+
+  chunk(ino: bigint, index: number): Buffer | undefined {
+    const row = this.#one('chunk', toSigned(ino), index)
+    return row ? blob(row.hash) : undefined
+  }
+
+  chunks(ino: bigint, from: number, to: number): Array<{ index: number; hash: Buffer }> {
+    return this.#list('chunkRange', toSigned(ino), from, to).map(hashRow)
+  }
+
+  setChunk(ino: bigint, index: number, hash: Buffer): void {
+    this.#sql.setChunk?.run(toSigned(ino), index, hash)
+  }
+
+  /** Removes and returns the chunks from an index on. */
+  dropChunks(ino: bigint, from: number): Array<{ index: number; hash: Buffer }> {
+    const rows = this.#list('chunksFrom', toSigned(ino), from).map(hashRow)
+    if (rows.length > 0) this.#sql.dropChunks?.run(toSigned(ino), from)
+    return rows
+  }
+
+  page(ino: bigint, index: number): Buffer | undefined {
+    const row = this.#one('page', toSigned(ino), index)
+    return row ? blob(row.hash) : undefined
+  }
+
+  setPage(ino: bigint, index: number, hash: Buffer): void {
+    this.#sql.setPage?.run(toSigned(ino), index, hash)
+  }
+
+  dropPages(ino: bigint, from: number): Array<{ index: number; hash: Buffer }> {
+    const rows = this.#list('pagesFrom', toSigned(ino), from).map(hashRow)
+    if (rows.length > 0) this.#sql.dropPages?.run(toSigned(ino), from)
+    return rows
+  }
+
+  // ---- staging
+
+  isStaged(ino: bigint, index: number): boolean {
+    return this.#one('isStaged', toSigned(ino), index) !== undefined
+  }
+
+  stage(ino: bigint, index: number): void {
+    this.#sql.stage?.run(toSigned(ino), index)
+  }
+
+  stagedChunks(ino: bigint): number[] {
+    return this.#list('stagedOf', toSigned(ino)).map((row) => Number(row.idx))
+  }
+
+  dropStaged(ino: bigint, from: number): void {
+    this.#sql.dropStaged?.run(toSigned(ino), from)
+  }
+
+  dropStagedOne(ino: bigint, index: number): void {
+    this.#sql.dropStagedOne?.run(toSigned(ino), index)
+  }
+
+  stagedTotal(): number {
+    return this.#count('stagedTotal')
+  }
+
+  // ---- intents and recorded answers
+
+  intent(id: bigint): { operation: string; answer: string | undefined } | undefined {
+    const row = this.#one('intent', id)
+    return row
+      ? { operation: String(row.operation), answer: row.answer === null ? undefined : String(row.answer) }
+      : undefined
+  }
+
+  putIntent(id: bigint, operation: string, answer: string | undefined): void {
+    this.#sql.putIntent?.run(id, operation, answer ?? null)
+  }
+
+  dropIntent(id: bigint): void {
+    this.#sql.dropIntent?.run(id)
+  }
+
+  intents(): Array<{ id: bigint; operation: string; answer: string | undefined }> {
+    return this.#list('intents').map((row) => ({
+      id: row.id as bigint,
+      operation: String(row.operation),
+      answer: row.answer === null ? undefined : String(row.answer),
+    }))
+  }
+
+  clearIntents(): void {
+    this.#sql.clearIntents?.run()
+  }
+
+  // ---- meta
+
+  meta(name: string): string | undefined {
+    const row = this.#one('meta', name)
+    return row ? String(row.value) : undefined
+  }
+
+  setMeta(name: string, value: string): void {
+    this.#sql.setMeta?.run(name, value)
+  }
+
+  // ---- garbage
+
+  /** Objects of a file that nothing refers to any more: its chunks and pages from the given indexes on. */
+  discardContent(inode: Inode, fromChunk = 0, fromPage = 0): void {
+    const id = fileId(inode)
+    for (const { index, hash } of this.dropChunks(inode.ino, fromChunk)) {
+      this.outbox.discard('chunks', `${id}/${index}-${hash.toString('hex')}`, 0, 0, inode.ino)
+    }
+    for (const { index, hash } of this.dropPages(inode.ino, fromPage)) {
+      this.outbox.discard('chunks', `${id}/m${index}-${hash.toString('hex')}`, 0, 0, inode.ino)
+    }
+  }
+
+  /** Whether a directory's record mentions the file. */
+  #isRecorded(ino: bigint | undefined): boolean {
+    const inode = ino === undefined ? undefined : this.get(ino)
+    return inode !== undefined && (inode.version > 0 || inode.dirGeneration > 0)
+  }
+
+  #remember(inode: Inode, share?: Readonly<Totals>): void {
+    if (this.#inodes.size >= INODE_CACHE_ENTRIES && !this.#database.inTransaction) {
+      // Oldest half goes; every object is saved before its transaction ends, so nothing is lost.
+      let drop = INODE_CACHE_ENTRIES / 2
+      for (const ino of this.#inodes.keys()) {
+        if (drop-- === 0) break
+        this.#inodes.delete(ino)
+        this.#shares.delete(ino)
+      }
+    }
+    this.#inodes.set(inode.ino, inode)
+    this.#shares.set(inode.ino, share ?? shareOf(inode))
+  }
+
+  #one(
+    statement: string,
+    ...parameters: Array<bigint | number | string | Uint8Array | null>
+  ): Row | undefined {
+    return this.#sql[statement]?.get(...parameters) as Row | undefined
+  }
+
+  #list(statement: string, ...parameters: Array<bigint | number | string | Uint8Array | null>): Row[] {
+    return (this.#sql[statement]?.all(...parameters) ?? []) as Row[]
+  }
+
+  #count(statement: string, ...parameters: Array<bigint | number | string>): number {
+    return Number(this.#one(statement, ...parameters)?.n ?? 0)
+  }
+}
+
+function direntFromRow(parent: bigint, name: Buffer, row: Row): Dirent {
+  return {
+    parent,
+    name,
+    ino: row.ino === null ? undefined : toUnsigned(row.ino as bigint),
+    legacy: row.legacy === null ? undefined : toUnsigned(row.legacy as bigint),
+  }
+}
+
+const blob = (value: Row[string] | undefined): Buffer =>
+  value instanceof Uint8Array
+    ? Buffer.from(value.buffer, value.byteOffset, value.byteLength)
+    : Buffer.alloc(0)
+
+const hashRow = (row: Row): { index: number; hash: Buffer } => ({
+  index: Number(row.idx),
+  hash: blob(row.hash),
+})

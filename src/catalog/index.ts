@@ -1,0 +1,5 @@
+export { Catalog, type Dirent } from './catalog.ts'
+export * from './inode.ts'
+export { bucketOf, shardOf } from './names.ts'
+export type { Garbage, Work, WorkKind } from './outbox.ts'
+export { isStored } from './totals.ts'

@@ -1,0 +1,204 @@
+import type { Attributes } from '../base/attributes.ts'
+
+/** The root directory's inode number in the overlay, whatever the legacy volume calls it (FUSE_ROOT_ID). */
+export const ROOT_INO = 1n
+
+/** Dirty bits: what of a file the store does not have yet. */
+export const DIRTY_CONTENT = 1
+export const DIRTY_METADATA = 2
+
+/** How content lies in the store. */
+export const LAYOUT_NONE = 0
+export const LAYOUT_INLINE = 1
+export const LAYOUT_CHUNKED = 2
+
+/** Identifies the state of a legacy file's content and attributes as last copied. */
+export interface Fingerprint {
+  readonly size: number
+  readonly mtimeNs: bigint
+  readonly ctimeNs: bigint
+}
+
+/**
+ * What the catalog knows of a file. Fields change only inside a catalog transaction, followed by `catalog.save`.
+ *
+ * `authority` says which side holds the truth. `legacy`: the legacy file; attributes here are a memory of them, the
+ * object in the store (if any) is current only if nothing is dirty and the legacy file still has `fingerprint`.
+ * `catalog`: this row; attributes, xattrs and link target are here, and a chunk's bytes are in the staging file if it
+ * is listed as staged, else (below `baseLimit`) where `base` says, else zeros.
+ */
+export interface Inode {
+  readonly ino: bigint
+  /** Unique among all files that ever had this inode number. */
+  readonly generation: number
+  mode: number
+  uid: number
+  gid: number
+  nlink: number
+  rdev: number
+  size: number
+  blocks: number
+  atimeNs: bigint
+  mtimeNs: bigint
+  ctimeNs: bigint
+  authority: 'legacy' | 'catalog'
+  /** st_ino on the legacy volume while a file is (or was, until drained) there. */
+  legacyIno: bigint | undefined
+  /** st_dev there, 0 for the device of the source directory itself (which may have another number after a reboot). */
+  legacyDev: bigint
+  btimeNs: bigint
+  base: 'none' | 'legacy' | 'store'
+  /** Chunks with a lower index may come from the base. */
+  baseLimit: number
+  /** A staging file exists. */
+  staged: boolean
+  /** A truncation of the staging file to this size is under way; done again at recovery. */
+  truncating: number | undefined
+  dirty: number
+  /** Key of the object in the store; kept through renames. */
+  key: string | undefined
+  /** Version of the object that the store acknowledged last; 0 if none. */
+  epoch: number
+  version: number
+  layout: number
+  /** SHA-256 of the inline value or of the manifest. */
+  digest: Buffer | undefined
+  storedSize: number
+  /** Of the legacy file, when the stored version was copied from it. */
+  fingerprint: Fingerprint | undefined
+  xattrs: Buffer | undefined
+  target: Buffer | undefined
+  /** No name is left; lives until the last handle is closed. */
+  orphan: boolean
+  failure: string | undefined
+  /** Generation and number of shards of a directory's record in the store; 0 shards if it was never written. */
+  dirGeneration: number
+  dirShards: number
+}
+
+/** Names all objects of one file in the store: unique even when an inode number is used again. */
+export function fileId(inode: Inode): string {
+  return `${inode.ino.toString(16)}-${inode.generation.toString(16)}`
+}
+
+export function attributesOf(inode: Inode): Attributes {
+  return {
+    ino: inode.ino,
+    mode: inode.mode,
+    nlink: inode.nlink,
+    uid: inode.uid,
+    gid: inode.gid,
+    rdev: inode.rdev,
+    size: inode.size,
+    blocks: inode.blocks,
+    blksize: 4096,
+    atimeNs: inode.atimeNs,
+    mtimeNs: inode.mtimeNs,
+    ctimeNs: inode.ctimeNs,
+  }
+}
+
+type Column = bigint | string | Uint8Array | null
+export type Row = Record<string, Column>
+
+/** Column order of INSERT in catalog.ts. */
+export const INODE_COLUMNS =
+  'ino generation mode uid gid nlink rdev size blocks atime mtime ctime authority legacy_ino legacy_dev btime base base_limit staged truncating dirty key epoch version layout digest stored_size fp_size fp_mtime fp_ctime xattrs target orphan failure dir_generation dir_shards'.split(
+    ' ',
+  )
+
+const BASES = ['none', 'legacy', 'store'] as const
+
+// SQLite integers are signed; inode numbers are unsigned 64 bits wide.
+export const toSigned = (ino: bigint): bigint => BigInt.asIntN(64, ino)
+export const toUnsigned = (ino: bigint): bigint => BigInt.asUintN(64, ino)
+
+const number = (value: Column | undefined): number => Number(value ?? 0)
+const big = (value: Column | undefined): bigint => BigInt((value as bigint | null | undefined) ?? 0n)
+const bytes = (value: Column | undefined): Buffer | undefined =>
+  value instanceof Uint8Array ? Buffer.from(value.buffer, value.byteOffset, value.byteLength) : undefined
+const text = (value: Column | undefined): string | undefined =>
+  typeof value === 'string' ? value : undefined
+const isSet = (value: Column | undefined): boolean => value !== null && value !== undefined
+
+export function inodeFromRow(row: Row): Inode {
+  return {
+    ino: toUnsigned(big(row.ino)),
+    generation: number(row.generation),
+    mode: number(row.mode),
+    uid: number(row.uid),
+    gid: number(row.gid),
+    nlink: number(row.nlink),
+    rdev: number(row.rdev),
+    size: number(row.size),
+    blocks: number(row.blocks),
+    atimeNs: big(row.atime),
+    mtimeNs: big(row.mtime),
+    ctimeNs: big(row.ctime),
+    authority: number(row.authority) === 1 ? 'catalog' : 'legacy',
+    legacyIno: isSet(row.legacy_ino) ? toUnsigned(big(row.legacy_ino)) : undefined,
+    legacyDev: big(row.legacy_dev),
+    btimeNs: big(row.btime),
+    base: BASES[number(row.base)] ?? 'none',
+    baseLimit: number(row.base_limit),
+    staged: number(row.staged) === 1,
+    truncating: isSet(row.truncating) ? number(row.truncating) : undefined,
+    dirty: number(row.dirty),
+    key: text(row.key),
+    epoch: number(row.epoch),
+    version: number(row.version),
+    layout: number(row.layout),
+    digest: bytes(row.digest),
+    storedSize: number(row.stored_size),
+    fingerprint: isSet(row.fp_size)
+      ? { size: number(row.fp_size), mtimeNs: big(row.fp_mtime), ctimeNs: big(row.fp_ctime) }
+      : undefined,
+    xattrs: bytes(row.xattrs),
+    target: bytes(row.target),
+    orphan: number(row.orphan) === 1,
+    failure: text(row.failure),
+    dirGeneration: number(row.dir_generation),
+    dirShards: number(row.dir_shards),
+  }
+}
+
+export function inodeToColumns(inode: Inode): Array<bigint | number | string | Uint8Array | null> {
+  return [
+    toSigned(inode.ino),
+    inode.generation,
+    inode.mode,
+    inode.uid,
+    inode.gid,
+    inode.nlink,
+    inode.rdev,
+    inode.size,
+    inode.blocks,
+    inode.atimeNs,
+    inode.mtimeNs,
+    inode.ctimeNs,
+    inode.authority === 'catalog' ? 1 : 0,
+    inode.legacyIno === undefined ? null : toSigned(inode.legacyIno),
+    toSigned(inode.legacyDev),
+    inode.btimeNs,
+    BASES.indexOf(inode.base),
+    inode.baseLimit,
+    inode.staged ? 1 : 0,
+    inode.truncating ?? null,
+    inode.dirty,
+    inode.key ?? null,
+    inode.epoch,
+    inode.version,
+    inode.layout,
+    inode.digest ?? null,
+    inode.storedSize,
+    inode.fingerprint?.size ?? null,
+    inode.fingerprint?.mtimeNs ?? null,
+    inode.fingerprint?.ctimeNs ?? null,
+    inode.xattrs ?? null,
+    inode.target ?? null,
+    inode.orphan ? 1 : 0,
+    inode.failure ?? null,
+    inode.dirGeneration,
+    inode.dirShards,
+  ]
+}

@@ -1,0 +1,11 @@
+import { crc32 } from 'node:zlib'
+
+/** 16-bit hash of a name; the shards of a directory record are ranges of it. Part of the store's format. */
+export function bucketOf(name: Buffer): number {
+  return crc32(name) & 0xffff
+}
+
+/** Shard of a bucket when there are `shards` of them (a power of two up to 65,536). */
+export function shardOf(bucket: number, shards: number): number {
+  return Math.floor(bucket / (65536 / shards))
+}

@@ -1,0 +1,134 @@
+import type { StatementSync } from 'node:sqlite'
+import type { Database } from '../base/database.ts'
+import type { Row } from './inode.ts'
+import { toSigned, toUnsigned } from './inode.ts'
+
+/** Store work that is owed: write a file's object, write a directory's record. */
+export type WorkKind = 'upload' | 'directory'
+
+export interface Work {
+  readonly seq: bigint
+  readonly kind: WorkKind
+  readonly ino: bigint
+}
+
+export interface Garbage {
+  readonly space: 'files' | 'chunks' | 'dirs'
+  readonly key: string
+  readonly epoch: number
+  readonly version: number
+  readonly ino: bigint
+}
+
+/**
+ * Durable list of store work, one row per kind and inode: work that is owed twice is done once. Asking for work that is
+ * already listed gives the row a new number, so that a worker that finished the old round does not cross it off.
+ */
+export class Outbox {
+  readonly #add: StatementSync
+  readonly #done: StatementSync
+  readonly #pending: StatementSync
+  readonly #has: StatementSync
+  readonly #length: StatementSync
+  readonly #oldest: StatementSync
+  readonly #markShard: StatementSync
+  readonly #shards: StatementSync
+  readonly #clearShard: StatementSync
+  readonly #discard: StatementSync
+  readonly #garbage: StatementSync
+  readonly #forget: StatementSync
+  /** Called after work was added, outside of any promise of order; the engine wakes its workers. */
+  onWork: () => void = () => undefined
+
+  constructor(database: Database) {
+    this.#add = database.prepare(
+      `INSERT INTO outbox (kind, ino, since) VALUES (?,?,?)
+       ON CONFLICT (kind, ino) DO UPDATE SET seq = (SELECT max(seq) + 1 FROM outbox)`,
+      true,
+    )
+    this.#done = database.prepare('DELETE FROM outbox WHERE kind = ? AND ino = ? AND seq = ?')
+    this.#pending = database.prepare(
+      'SELECT seq, kind, ino FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?',
+      true,
+    )
+    this.#has = database.prepare('SELECT seq FROM outbox WHERE kind = ? AND ino = ?', true)
+    this.#length = database.prepare(
+      'SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM garbage) AS n',
+    )
+    this.#oldest = database.prepare(
+      'SELECT min(since) AS since FROM (SELECT min(since) AS since FROM outbox UNION ALL SELECT min(since) FROM garbage)',
+    )
+    this.#markShard = database.prepare('INSERT OR IGNORE INTO dirty_shards VALUES (?,?)')
+    this.#shards = database.prepare('SELECT shard FROM dirty_shards WHERE ino = ? ORDER BY shard')
+    this.#clearShard = database.prepare('DELETE FROM dirty_shards WHERE ino = ? AND shard = ?')
+    this.#discard = database.prepare('INSERT OR REPLACE INTO garbage VALUES (?,?,?,?,?,?)')
+    this.#garbage = database.prepare('SELECT * FROM garbage LIMIT ?', true)
+    this.#forget = database.prepare('DELETE FROM garbage WHERE space = ? AND key = ? AND version = ?')
+  }
+
+  add(kind: WorkKind, ino: bigint): void {
+    this.#add.run(kind, toSigned(ino), Date.now())
+    this.onWork()
+  }
+
+  /** Crosses the work off unless it was asked for again since it was read. */
+  done(work: Work): void {
+    this.#done.run(work.kind, toSigned(work.ino), work.seq)
+  }
+
+  find(kind: WorkKind, ino: bigint): Work | undefined {
+    const row = this.#has.get(kind, toSigned(ino)) as { seq: bigint } | undefined
+    return row ? { seq: row.seq, kind, ino } : undefined
+  }
+
+  /** Work in the order in which it was asked for, numbered above `after`. */
+  pending(after: bigint, limit: number): Work[] {
+    return (this.#pending.all(after, limit) as Row[]).map((row) => ({
+      seq: row.seq as bigint,
+      kind: row.kind as WorkKind,
+      ino: toUnsigned(row.ino as bigint),
+    }))
+  }
+
+  get length(): number {
+    return Number((this.#length.get() as { n: number }).n)
+  }
+
+  /** Age of the oldest work in seconds, 0 if there is none. */
+  get oldestSeconds(): number {
+    const { since } = this.#oldest.get() as { since: number | null }
+    return since === null ? 0 : Math.max(0, (Date.now() - since) / 1000)
+  }
+
+  markShard(directory: bigint, shard: number): void {
+    this.#markShard.run(toSigned(directory), shard)
+  }
+
+  dirtyShards(directory: bigint): number[] {
+    return (this.#shards.all(toSigned(directory)) as Array<{ shard: number }>).map((row) => row.shard)
+  }
+
+  clearShard(directory: bigint, shard: number): void {
+    this.#clearShard.run(toSigned(directory), shard)
+  }
+
+  /** Lists an object for deletion up to the given version. */
+  discard(space: Garbage['space'], key: string, epoch: number, version: number, ino: bigint): void {
+    this.#discard.run(space, key, epoch, version, toSigned(ino), Date.now())
+    this.onWork()
+  }
+
+  garbage(limit: number): Garbage[] {
+    return (this.#garbage.all(limit) as Row[]).map((row) => ({
+      space: row.space as Garbage['space'],
+      key: String(row.key),
+      epoch: Number(row.epoch),
+      version: Number(row.version),
+      ino: toUnsigned(row.ino as bigint),
+    }))
+  }
+
+  forget(garbage: Garbage): void {
+    this.#forget.run(garbage.space, garbage.key, garbage.version)
+  }
+}

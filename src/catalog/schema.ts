@@ -1,0 +1,65 @@
+/** "ferr" in ASCII: PRAGMA application_id of a catalog. */
+export const APPLICATION_ID = 0x66657272
+
+/** Format of the schema below. A catalog with a higher one is refused (written by a newer ferryfs). */
+export const FORMAT = 1
+
+/**
+ * `inodes`: one row for every file that was ever looked at. What its columns mean is said in inode.ts.
+ *
+ * `dirents`: what a directory shows and what lies under it, one row a name. `ino` is the file that the overlay shows
+ * there (NULL: nothing, a whiteout). `legacy` says what the legacy volume has at the same place: the inode of that file,
+ * 0 for a file that was deleted in the overlay and is still there, NULL for nothing. `bucket` is a 16-bit hash of the
+ * name; a shard of the directory's record in the store is a range of it.
+ *
+ * `chunks`: SHA-256 of every chunk of the stored content. `staged`: chunks whose current bytes are in the staging file.
+ * `outbox`: store work that is owed, one row per kind and inode. `garbage`: objects that nothing refers to any more.
+ * `dirty_shards`: parts of directory records to write. `intents`: operations on the legacy volume that may be half
+ * done, and the answers to requests that the kernel may repeat.
+ */
+export const SCHEMA = `
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE inodes (
+  ino INTEGER PRIMARY KEY, generation INTEGER NOT NULL,
+  mode INTEGER NOT NULL, uid INTEGER NOT NULL, gid INTEGER NOT NULL, nlink INTEGER NOT NULL, rdev INTEGER NOT NULL,
+  size INTEGER NOT NULL, blocks INTEGER NOT NULL,
+  atime INTEGER NOT NULL, mtime INTEGER NOT NULL, ctime INTEGER NOT NULL,
+  authority INTEGER NOT NULL,
+  legacy_ino INTEGER, legacy_dev INTEGER NOT NULL, btime INTEGER NOT NULL,
+  base INTEGER NOT NULL, base_limit INTEGER NOT NULL, staged INTEGER NOT NULL, truncating INTEGER,
+  dirty INTEGER NOT NULL, key TEXT, epoch INTEGER NOT NULL, version INTEGER NOT NULL,
+  layout INTEGER NOT NULL, digest BLOB, stored_size INTEGER NOT NULL,
+  fp_size INTEGER, fp_mtime INTEGER, fp_ctime INTEGER,
+  xattrs BLOB, target BLOB, orphan INTEGER NOT NULL, failure TEXT,
+  dir_generation INTEGER NOT NULL, dir_shards INTEGER NOT NULL
+);
+CREATE INDEX inodes_legacy ON inodes (legacy_ino) WHERE legacy_ino IS NOT NULL AND legacy_ino <> ino;
+CREATE UNIQUE INDEX inodes_key ON inodes (key) WHERE key IS NOT NULL;
+CREATE INDEX inodes_failure ON inodes (ino) WHERE failure IS NOT NULL;
+CREATE INDEX inodes_orphan ON inodes (ino) WHERE orphan = 1;
+CREATE INDEX inodes_staged ON inodes (ino) WHERE staged = 1;
+CREATE TABLE dirents (
+  parent INTEGER NOT NULL, name BLOB NOT NULL, ino INTEGER, legacy INTEGER, bucket INTEGER NOT NULL,
+  PRIMARY KEY (parent, name)
+) WITHOUT ROWID;
+CREATE INDEX dirents_ino ON dirents (ino) WHERE ino IS NOT NULL;
+CREATE INDEX dirents_moved ON dirents (legacy) WHERE legacy IS NOT NULL AND legacy IS NOT ino;
+CREATE INDEX dirents_bucket ON dirents (parent, bucket) WHERE ino IS NOT NULL;
+CREATE TABLE chunks (
+  ino INTEGER NOT NULL, idx INTEGER NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (ino, idx)
+) WITHOUT ROWID;
+CREATE TABLE pages (
+  ino INTEGER NOT NULL, idx INTEGER NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (ino, idx)
+) WITHOUT ROWID;
+CREATE TABLE staged (ino INTEGER NOT NULL, idx INTEGER NOT NULL, PRIMARY KEY (ino, idx)) WITHOUT ROWID;
+CREATE TABLE outbox (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, ino INTEGER NOT NULL, since INTEGER NOT NULL,
+  UNIQUE (kind, ino)
+);
+CREATE TABLE garbage (
+  space TEXT NOT NULL, key TEXT NOT NULL, epoch INTEGER NOT NULL, version INTEGER NOT NULL, ino INTEGER NOT NULL,
+  since INTEGER NOT NULL, PRIMARY KEY (space, key)
+) WITHOUT ROWID;
+CREATE TABLE dirty_shards (ino INTEGER NOT NULL, shard INTEGER NOT NULL, PRIMARY KEY (ino, shard)) WITHOUT ROWID;
+CREATE TABLE intents (id INTEGER PRIMARY KEY, operation TEXT NOT NULL, answer TEXT);
+`

@@ -1,0 +1,1 @@
+export { type LegacyPlace, LegacyTree } from './tree.ts'

@@ -1,0 +1,151 @@
+import { constants } from 'node:fs'
+import { FsError } from '../base/errors.ts'
+import {
+  closeDescriptor,
+  O_PATH,
+  openAt,
+  type RawDirent,
+  readDirectory,
+  type Stat,
+  spaceOf,
+  statAt,
+  statDescriptor,
+  type VolumeSpace,
+} from '../sys/index.ts'
+
+/** Where a legacy file is: a name in a legacy directory, which is named by the directory's inode in the overlay. */
+export interface LegacyPlace {
+  readonly parent: bigint
+  readonly name: Buffer
+}
+
+/** Finds the place of a directory; the catalog knows. */
+export type PlaceOf = (
+  directory: bigint,
+) => (LegacyPlace & { readonly legacyIno: bigint | undefined }) | undefined
+
+const AT_FDCWD = -100
+const DOT = Buffer.from('.')
+const DIRECTORY_DESCRIPTORS = 1024
+
+/**
+ * The old volume. Every access is one name relative to a directory's descriptor, and no symlink is followed on the
+ * way, so nothing that lies on the volume can lead out of it. All calls answer at once: what one call sees and does
+ * happens in one tick of the event loop.
+ */
+export class LegacyTree {
+  readonly path: string
+  readonly rootStat: Stat
+  readonly #root: number
+  readonly #rootIno: bigint
+  readonly #placeOf: PlaceOf
+  readonly #directories = new Map<bigint, number>()
+  #retired: number[] = []
+
+  /** @throws FsError if the path is not a directory that can be opened */
+  constructor(path: string, rootIno: bigint, placeOf: PlaceOf) {
+    this.path = path
+    this.#rootIno = rootIno
+    this.#placeOf = placeOf
+    this.#root = openAt(AT_FDCWD, Buffer.from(path), O_PATH | constants.O_DIRECTORY)
+    this.rootStat = statDescriptor(this.#root)
+  }
+
+  /** Device as it is written in the catalog: 0 for the volume's own, which may get another number at a reboot. */
+  deviceOf(stat: Stat): bigint {
+    return stat.dev === this.rootStat.dev ? 0n : stat.dev
+  }
+
+  /** An O_PATH descriptor of the directory, good for the rest of this tick. @throws FsError */
+  directory(ino: bigint): number {
+    if (ino === this.#rootIno) return this.#root
+    const known = this.#directories.get(ino)
+    if (known !== undefined) {
+      this.#directories.delete(ino)
+      this.#directories.set(ino, known)
+      return known
+    }
+    const place = this.#placeOf(ino)
+    if (!place) throw new FsError('ENOENT', 'the directory is not on the legacy volume')
+    const parent = this.directory(place.parent)
+    const flags = O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW
+    const descriptor = openAt(parent, place.name, flags)
+    if (place.legacyIno !== undefined && statDescriptor(descriptor).ino !== place.legacyIno) {
+      closeDescriptor(descriptor)
+      throw new FsError('ENOENT', 'another directory has taken the place')
+    }
+    this.#directories.set(ino, descriptor)
+    if (this.#directories.size > DIRECTORY_DESCRIPTORS) {
+      const [oldest] = this.#directories.keys()
+      if (oldest !== undefined) this.forget(oldest)
+    }
+    return descriptor
+  }
+
+  /** The directory was moved, removed or replaced: its descriptor is not to be used beyond this tick. */
+  forget(ino: bigint): void {
+    const descriptor = this.#directories.get(ino)
+    if (descriptor === undefined) return
+    this.#directories.delete(ino)
+    if (this.#retired.length === 0) setImmediate(() => this.#closeRetired())
+    this.#retired.push(descriptor)
+  }
+
+  stat(place: LegacyPlace): Stat {
+    return statAt(this.directory(place.parent), place.name)
+  }
+
+  /** As `stat`, but `undefined` where there is nothing. Any other failure is thrown: it is no proof of absence. */
+  find(place: LegacyPlace): Stat | undefined {
+    try {
+      return this.stat(place)
+    } catch (error) {
+      if (error instanceof FsError && (error.code === 'ENOENT' || error.code === 'ENOTDIR')) return undefined
+      throw error
+    }
+  }
+
+  rootNow(): Stat {
+    return statDescriptor(this.#root)
+  }
+
+  /** A descriptor of a regular file. @throws FsError, ESTALE if another file has taken the place */
+  openFile(place: LegacyPlace, legacyIno: bigint | undefined, flags: number): number {
+    const careful = flags | constants.O_NOFOLLOW | constants.O_NONBLOCK
+    const descriptor = openAt(this.directory(place.parent), place.name, careful)
+    if (legacyIno !== undefined && statDescriptor(descriptor).ino !== legacyIno) {
+      closeDescriptor(descriptor)
+      throw new FsError('ESTALE', 'another file has taken the place')
+    }
+    return descriptor
+  }
+
+  list(ino: bigint): RawDirent[] {
+    const descriptor = openAt(this.directory(ino), DOT, constants.O_RDONLY | constants.O_DIRECTORY)
+    try {
+      return readDirectory(descriptor)
+    } finally {
+      closeDescriptor(descriptor)
+    }
+  }
+
+  /** A descriptor of the directory that can be synced or listed; the caller closes it. */
+  openDirectory(ino: bigint): number {
+    return openAt(this.directory(ino), DOT, constants.O_RDONLY | constants.O_DIRECTORY)
+  }
+
+  space(): VolumeSpace {
+    return spaceOf(this.#root)
+  }
+
+  close(): void {
+    for (const ino of [...this.#directories.keys()]) this.forget(ino)
+    this.#closeRetired()
+    closeDescriptor(this.#root)
+  }
+
+  #closeRetired(): void {
+    for (const descriptor of this.#retired) closeDescriptor(descriptor)
+    this.#retired = []
+  }
+}

@@ -1,0 +1,153 @@
+import { FsError } from '../base/errors.ts'
+import { check, cstring, declare } from './library.ts'
+
+const openatCall = declare('int openat(int, const void *, int, int)')
+const closeCall = declare('int close(int)')
+const mkdiratCall = declare('int mkdirat(int, const void *, unsigned int)')
+const mknodatCall = declare('int mknodat(int, const void *, unsigned int, uint64_t)')
+const unlinkatCall = declare('int unlinkat(int, const void *, int)')
+const renameat2Call = declare('int renameat2(int, const void *, int, const void *, unsigned int)')
+const linkatCall = declare('int linkat(int, const void *, int, const void *, int)')
+const symlinkatCall = declare('int symlinkat(const void *, int, const void *)')
+const readlinkatCall = declare('long readlinkat(int, const void *, void *, size_t)')
+const fchmodatCall = declare('int fchmodat(int, const void *, unsigned int, int)')
+const fchownatCall = declare('int fchownat(int, const void *, unsigned int, unsigned int, int)')
+const utimensatCall = declare('int utimensat(int, const void *, const void *, int)')
+const fallocateCall = declare('int fallocate(int, int, int64_t, int64_t)')
+const lseekCall = declare('int64_t lseek(int, int64_t, int)')
+const copyFileRangeCall = declare('long copy_file_range(int, void *, int, void *, size_t, unsigned int)')
+const syncfsCall = declare('int syncfs(int)')
+
+// fcntl.h; the same on every Linux architecture but for O_DIRECTORY and O_NOFOLLOW, which Node knows.
+export const AT_REMOVEDIR = 0x200
+const AT_SYMLINK_NOFOLLOW = 0x100
+export const O_PATH = 0o10000000
+export const O_CLOEXEC = 0o2000000
+export const RENAME_NOREPLACE = 1
+export const RENAME_EXCHANGE = 2
+export const FALLOC_FL_KEEP_SIZE = 1
+export const FALLOC_FL_PUNCH_HOLE = 2
+export const FALLOC_FL_ZERO_RANGE = 16
+export const SEEK_DATA = 3
+export const SEEK_HOLE = 4
+/** utimensat: leave this time as it is. */
+export const UTIME_OMIT = 'omit'
+
+/** A descriptor, close-on-exec. @throws FsError */
+export function openAt(directory: number, name: Buffer, flags: number, mode = 0): number {
+  return check(openatCall(directory, cstring(name), flags | O_CLOEXEC, mode), 'openat', name)
+}
+
+export function closeDescriptor(descriptor: number): void {
+  closeCall(descriptor)
+}
+
+export function mkdirAt(directory: number, name: Buffer, mode: number): void {
+  check(mkdiratCall(directory, cstring(name), mode), 'mkdirat', name)
+}
+
+/** `rdev` in the kernel's 32-bit encoding, which glibc's dev_t shares below major 4096 and minor 2^20. */
+export function mknodAt(directory: number, name: Buffer, mode: number, rdev: number): void {
+  check(mknodatCall(directory, cstring(name), mode, rdev), 'mknodat', name)
+}
+
+export function unlinkAt(directory: number, name: Buffer, flags = 0): void {
+  check(unlinkatCall(directory, cstring(name), flags), 'unlinkat', name)
+}
+
+export function renameAt(
+  fromDirectory: number,
+  from: Buffer,
+  toDirectory: number,
+  to: Buffer,
+  flags: number,
+): void {
+  check(renameat2Call(fromDirectory, cstring(from), toDirectory, cstring(to), flags), 'renameat2', from)
+}
+
+export function linkAt(fromDirectory: number, from: Buffer, toDirectory: number, to: Buffer): void {
+  check(linkatCall(fromDirectory, cstring(from), toDirectory, cstring(to), 0), 'linkat', to)
+}
+
+export function symlinkAt(target: Buffer, directory: number, name: Buffer): void {
+  check(symlinkatCall(cstring(target), directory, cstring(name)), 'symlinkat', name)
+}
+
+export function readlinkAt(directory: number, name: Buffer): Buffer {
+  const buffer = Buffer.alloc(4097)
+  const length = check(readlinkatCall(directory, cstring(name), buffer, buffer.length), 'readlinkat', name)
+  return buffer.subarray(0, length)
+}
+
+/** Changes the mode of an entry that is not a symlink (Linux has no mode of its own for those). */
+export function chmodAt(directory: number, name: Buffer, mode: number): void {
+  check(fchmodatCall(directory, cstring(name), mode, 0), 'fchmodat', name)
+}
+
+/** `undefined` leaves that owner as it is. */
+export function chownAt(
+  directory: number,
+  name: Buffer,
+  uid: number | undefined,
+  gid: number | undefined,
+): void {
+  const keep = 0xffffffff
+  check(
+    fchownatCall(directory, cstring(name), uid ?? keep, gid ?? keep, AT_SYMLINK_NOFOLLOW),
+    'fchownat',
+    name,
+  )
+}
+
+type Time = bigint | 'now' | typeof UTIME_OMIT
+
+/** Sets times with nanoseconds, of a symlink itself too. */
+export function utimensAt(directory: number, name: Buffer, atime: Time, mtime: Time): void {
+  const times = Buffer.alloc(32)
+  for (const [index, time] of [atime, mtime].entries()) {
+    const offset = index * 16
+    if (typeof time === 'bigint') {
+      const nanoseconds = ((time % 1_000_000_000n) + 1_000_000_000n) % 1_000_000_000n
+      times.writeBigInt64LE((time - nanoseconds) / 1_000_000_000n, offset)
+      times.writeBigInt64LE(nanoseconds, offset + 8)
+    } else {
+      // UTIME_NOW and UTIME_OMIT of sys/stat.h
+      times.writeBigInt64LE(time === 'now' ? 0x3fffffffn : 0x3ffffffen, offset + 8)
+    }
+  }
+  check(utimensatCall(directory, cstring(name), times, AT_SYMLINK_NOFOLLOW), 'utimensat', name)
+}
+
+export function fallocate(descriptor: number, mode: number, offset: number, length: number): void {
+  check(fallocateCall(descriptor, mode, offset, length), 'fallocate')
+}
+
+/** Offset of the next data or hole; ENXIO at and after the end. */
+export function seek(descriptor: number, offset: number, whence: number): number {
+  return check(lseekCall(descriptor, offset, whence), 'lseek')
+}
+
+export function copyFileRange(
+  from: number,
+  fromOffset: number,
+  to: number,
+  toOffset: number,
+  length: number,
+): number {
+  const offsets = Buffer.alloc(16)
+  offsets.writeBigInt64LE(BigInt(fromOffset), 0)
+  offsets.writeBigInt64LE(BigInt(toOffset), 8)
+  return check(
+    copyFileRangeCall(from, offsets.subarray(0, 8), to, offsets.subarray(8), length, 0),
+    'copy_file_range',
+  )
+}
+
+/** Blocks until everything on the descriptor's file system is on the medium. */
+export function syncFileSystem(descriptor: number): void {
+  check(syncfsCall(descriptor), 'syncfs')
+}
+
+export function isMissing(error: unknown): boolean {
+  return error instanceof FsError && (error.code === 'ENOENT' || error.code === 'ENOTDIR')
+}

@@ -1,0 +1,45 @@
+import { check, cstring, declare } from './library.ts'
+
+const lsetxattr = declare('int lsetxattr(const void *, const void *, const void *, size_t, int)')
+const lgetxattr = declare('long lgetxattr(const void *, const void *, void *, size_t)')
+const llistxattr = declare('long llistxattr(const void *, void *, size_t)')
+const lremovexattr = declare('int lremovexattr(const void *, const void *)')
+
+// There is no *at form of the xattr calls before kernel 6.13. A path through the directory's own descriptor cannot
+// leave the volume: its last component is one name, and the l-calls do not follow a symlink there.
+function pathOf(directory: number, name: Buffer): Buffer {
+  return cstring(Buffer.concat([Buffer.from(`/proc/self/fd/${directory}/`), name]))
+}
+
+// XATTR_SIZE_MAX and XATTR_LIST_MAX of linux/limits.h
+const MAX_BYTES = 65536
+
+export function setXattr(directory: number, file: Buffer, name: Buffer, value: Buffer, flags: number): void {
+  check(lsetxattr(pathOf(directory, file), cstring(name), value, value.length, flags), 'lsetxattr', file)
+}
+
+const scratch = Buffer.alloc(MAX_BYTES)
+
+export function getXattr(directory: number, file: Buffer, name: Buffer): Buffer {
+  const length = check(
+    lgetxattr(pathOf(directory, file), cstring(name), scratch, scratch.length),
+    'lgetxattr',
+    file,
+  )
+  return Buffer.from(scratch.subarray(0, length))
+}
+
+export function listXattrs(directory: number, file: Buffer): Buffer[] {
+  const length = check(llistxattr(pathOf(directory, file), scratch, scratch.length), 'llistxattr', file)
+  const names: Buffer[] = []
+  for (let start = 0; start < length; ) {
+    const end = scratch.indexOf(0, start)
+    names.push(Buffer.from(scratch.subarray(start, end)))
+    start = end + 1
+  }
+  return names
+}
+
+export function removeXattr(directory: number, file: Buffer, name: Buffer): void {
+  check(lremovexattr(pathOf(directory, file), cstring(name)), 'lremovexattr', file)
+}
