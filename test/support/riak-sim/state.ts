@@ -1,0 +1,169 @@
+import { BucketTypes, type TypeProps } from './bucket-props.ts'
+import type { Clock } from './clock.ts'
+import { Faults } from './faults.ts'
+import type { ClusterView } from './get-fsm.ts'
+import type { Random } from './random.ts'
+import { type BucketKey, bucketKey, type PreflistEntry, Ring } from './ring.ts'
+import { mergeRules } from './bucket-props.ts'
+import { type DeleteMode, Vnode } from './vnode.ts'
+
+/** `paused`: its peers believe that it is up, yet nothing on it answers (SIGSTOP, a machine that swaps). */
+export type NodeState = 'up' | 'paused' | 'down'
+
+export interface StateOptions {
+  readonly nodes: readonly string[]
+  readonly ringSize: number
+  readonly deleteMode: DeleteMode
+  readonly types: Readonly<Record<string, TypeProps>>
+  readonly clock: Clock
+  readonly random: Random
+}
+
+/** What a cluster is without its sockets: ring, vnodes, who sees whom. */
+export class ClusterState {
+  readonly types: BucketTypes
+  readonly faults: Faults
+  readonly clock: Clock
+  readonly random: Random
+  readonly nodes: readonly string[]
+  readonly #ring: Ring
+  readonly #vnodes = new Map<string, Vnode>()
+  readonly #states: Map<string, NodeState>
+  readonly #deleteMode: DeleteMode
+  /** Node → number of its side; nodes of different sides do not see each other. */
+  #sides = new Map<string, number>()
+
+  constructor(options: StateOptions) {
+    this.nodes = options.nodes
+    this.clock = options.clock
+    this.random = options.random
+    this.#deleteMode = options.deleteMode
+    this.types = new BucketTypes(options.types)
+    this.faults = new Faults(options.random)
+    this.#ring = new Ring(options.ringSize, options.nodes)
+    this.#states = new Map(options.nodes.map((node) => [node, 'up']))
+  }
+
+  stateOf(node: string): NodeState {
+    return this.#states.get(node) ?? 'down'
+  }
+
+  setState(node: string, state: NodeState): void {
+    this.#states.set(node, state)
+  }
+
+  /** Splits the network: nodes see only those of their own group; a node in no group is alone. */
+  split(groups: readonly (readonly string[])[]): void {
+    this.#sides = new Map(this.nodes.map((node, index) => [node, -1 - index]))
+    for (const [side, group] of groups.entries()) for (const node of group) this.#sides.set(node, side)
+  }
+
+  join(): void {
+    this.#sides.clear()
+  }
+
+  #sees(from: string, to: string): boolean {
+    return this.stateOf(to) !== 'down' && this.#sides.get(from) === this.#sides.get(to)
+  }
+
+  viewFrom(from: string): ClusterView {
+    return {
+      preflist: (target, n, sloppy) => {
+        const entries = this.#ring.activePreflist(target, n, (node) => this.#sees(from, node))
+        return sloppy ? entries : entries.filter(({ primary }) => primary)
+      },
+      vnode: (entry) => this.#vnode(entry),
+      answers: (node) => this.stateOf(node) === 'up',
+      shuffle: (items) => this.random.shuffle(items),
+    }
+  }
+
+  #vnode({ partition, node }: PreflistEntry): Vnode {
+    const name = `${partition} ${node}`
+    const known = this.#vnodes.get(name)
+    if (known !== undefined) return known
+    const vnode = new Vnode(partition, node, {
+      clock: this.clock,
+      deleteMode: this.#deleteMode,
+      losesWrite: (node, id) => this.faults.hitsVnode('lose-write', node, id),
+      readValue: (node, id, value) => {
+        if (value.length === 0 || !this.faults.hitsVnode('corrupt', node, id)) return value
+        const harmed = Buffer.from(value)
+        const at = this.random.below(harmed.length)
+        harmed.writeUInt8(harmed.readUInt8(at) ^ (1 << this.random.below(8)), at)
+        return harmed
+      },
+    })
+    this.#vnodes.set(name, vnode)
+    return vnode
+  }
+
+  /**
+   * Hinted handoff: what fallback vnodes hold goes to the owners that they can see, and is then dropped (riak_core_vnode
+   * does so some time after an owner is back). Returns the number of objects handed over.
+   */
+  handoff(): number {
+    let moved = 0
+    for (const vnode of this.#vnodes.values()) {
+      const owner = this.#ring.owner(vnode.partition)
+      if (owner === vnode.node || this.stateOf(vnode.node) !== 'up') continue
+      if (this.stateOf(owner) !== 'up' || !this.#sees(vnode.node, owner)) continue
+      for (const id of vnode.ids) {
+        const object = vnode.get(id)
+        const props = this.types.ofBucket(parseId(id).bucket)
+        if (object === undefined || props === undefined) continue
+        this.#vnode({ partition: vnode.partition, node: owner, primary: true }).replicate(
+          id,
+          object,
+          mergeRules(props),
+        )
+        vnode.drop(id)
+        moved++
+      }
+    }
+    return moved
+  }
+
+  /**
+   * Every key accepted that an owner in sight holds, tombstones among them (the backend's fold does not look into the
+   * objects); `undefined` if a part of the ring has no owner up. Riak's coverage query asks one owner in three, so that
+   * it may miss more than this.
+   */
+  coverage(from: string, accept: (target: BucketKey) => boolean): BucketKey[] | undefined {
+    const found = new Map<string, BucketKey>()
+    const covered = this.#ring.owners.map((owner) => this.stateOf(owner) === 'up' && this.#sees(from, owner))
+    // Any n_val (3) partitions in a row hold everything in between: one owner up among them is enough.
+    const size = covered.length
+    if (covered.some((_, index) => ![0, 1, 2].some((offset) => covered[(index + offset) % size])))
+      return undefined
+    for (const vnode of this.#vnodes.values()) {
+      const owner = this.#ring.owner(vnode.partition)
+      if (owner !== vnode.node || this.stateOf(owner) !== 'up' || !this.#sees(from, owner)) continue
+      for (const id of vnode.ids) {
+        const target = parseId(id)
+        if (accept(target)) found.set(id, target)
+      }
+    }
+    return [...found.values()]
+  }
+
+  /** What each replica of a key holds, for tests: `node/partition` → values, a tombstone as `undefined`. */
+  replicas(target: BucketKey): Map<string, (Buffer | undefined)[]> {
+    const result = new Map<string, (Buffer | undefined)[]>()
+    for (const vnode of this.#vnodes.values()) {
+      const object = vnode.get(target.id)
+      if (object === undefined) continue
+      const values = object.contents.map(({ deleted, value }) => (deleted ? undefined : value))
+      result.set(`${vnode.node}/${vnode.partition}`, values)
+    }
+    return result
+  }
+}
+
+/** The other way round of `bucketKey`. */
+function parseId(id: string): BucketKey {
+  const slash = id.indexOf('/')
+  const zero = id.indexOf('\0')
+  const bucket = { type: id.slice(0, slash), name: Buffer.from(id.slice(slash + 1, zero), 'latin1') }
+  return bucketKey(bucket, Buffer.from(id.slice(zero + 1), 'latin1'))
+}
