@@ -94,11 +94,14 @@ export class Catalog {
       pagesFrom: all('SELECT idx, hash FROM pages WHERE ino = ? AND idx >= ? ORDER BY idx'),
       dropPages: all('DELETE FROM pages WHERE ino = ? AND idx >= ?'),
       isStaged: all('SELECT 1 AS n FROM staged WHERE ino = ? AND idx = ?'),
-      stage: all('INSERT OR IGNORE INTO staged VALUES (?,?)'),
+      stage: all('INSERT OR IGNORE INTO staged (ino, idx) VALUES (?,?)'),
       stagedOf: all('SELECT idx FROM staged WHERE ino = ? ORDER BY idx'),
       dropStaged: all('DELETE FROM staged WHERE ino = ? AND idx >= ?'),
       dropStagedOne: all('DELETE FROM staged WHERE ino = ? AND idx = ?'),
-      stagedTotal: all('SELECT count(*) AS n FROM staged'),
+      syncStaged: all('UPDATE staged SET synced = 1 WHERE ino = ? AND synced = 0'),
+      dropUnsynced: all(
+        'DELETE FROM staged WHERE synced = 0 AND idx < (SELECT base_limit FROM inodes WHERE inodes.ino = staged.ino)',
+      ),
       meta: all('SELECT value FROM meta WHERE name = ?'),
       setMeta: all('INSERT OR REPLACE INTO meta VALUES (?,?)'),
       intent: all('SELECT operation, answer FROM intents WHERE id = ?'),
@@ -476,8 +479,14 @@ export class Catalog {
     this.#sql.dropStagedOne?.run(toSigned(ino), index)
   }
 
-  stagedTotal(): number {
-    return this.#count('stagedTotal')
+  /** The staging file's bytes are on the medium. */
+  markStagedSynced(ino: bigint): void {
+    this.#sql.syncStaged?.run(toSigned(ino))
+  }
+
+  /** After a power loss: chunks that never were on the medium and have a base fall back to it. */
+  dropUnsyncedChunks(): void {
+    this.#sql.dropUnsynced?.run()
   }
 
   // ---- intents and recorded answers
@@ -526,6 +535,7 @@ export class Catalog {
   discardContent(inode: Inode, fromChunk = 0, fromPage = 0): void {
     const id = fileId(inode)
     for (const { index, hash } of this.dropChunks(inode.ino, fromChunk)) {
+      if (hash.every((byte) => byte === 0)) continue
       this.outbox.discard('chunks', `${id}/${index}-${hash.toString('hex')}`, 0, 0, inode.ino)
     }
     for (const { index, hash } of this.dropPages(inode.ino, fromPage)) {

@@ -12,7 +12,8 @@ export const FORMAT = 1
  * 0 for a file that was deleted in the overlay and is still there, NULL for nothing. `bucket` is a 16-bit hash of the
  * name; a shard of the directory's record in the store is a range of it.
  *
- * `chunks`: SHA-256 of every chunk of the stored content. `staged`: chunks whose current bytes are in the staging file.
+ * `chunks`: SHA-256 of every chunk of the stored content. `staged`: chunks whose current bytes are in the staging file; after a
+ * power loss only those count that were synced.
  * `outbox`: store work that is owed, one row per kind and inode. `garbage`: objects that nothing refers to any more.
  * `dirty_shards`: parts of directory records to write. `intents`: operations on the legacy volume that may be half
  * done, and the answers to requests that the kernel may repeat.
@@ -51,7 +52,9 @@ CREATE TABLE chunks (
 CREATE TABLE pages (
   ino INTEGER NOT NULL, idx INTEGER NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (ino, idx)
 ) WITHOUT ROWID;
-CREATE TABLE staged (ino INTEGER NOT NULL, idx INTEGER NOT NULL, PRIMARY KEY (ino, idx)) WITHOUT ROWID;
+CREATE TABLE staged (
+  ino INTEGER NOT NULL, idx INTEGER NOT NULL, synced INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (ino, idx)
+) WITHOUT ROWID;
 CREATE TABLE outbox (
   seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, ino INTEGER NOT NULL, since INTEGER NOT NULL,
   UNIQUE (kind, ino)

@@ -1,0 +1,76 @@
+/** What this process knows of a file in use; nothing of it has to survive the process. */
+export interface NodeActivity {
+  /** Look-ups that the kernel has not taken back. */
+  lookups: bigint
+  /** Handles opened and not released, as far as this process saw them. */
+  opens: number
+  /** Of these, the ones that may write. */
+  writers: number
+  /** Counts every change of content or attributes; equal numbers around a copy mean that nothing moved. */
+  changes: number
+  /** Changes that have begun and not ended. */
+  changing: number
+  /** When the last change ended, in milliseconds of performance.now(). */
+  lastChange: number
+  /** Keeps the record while somebody compares `changes`. */
+  pins: number
+  /** What the kernel's page cache holds, as told at the last open. */
+  cacheTag: string | undefined
+}
+
+/** Use of all files, by inode number. */
+export class Activity {
+  readonly #nodes = new Map<bigint, NodeActivity>()
+
+  of(ino: bigint): NodeActivity {
+    let node = this.#nodes.get(ino)
+    if (!node) {
+      node = {
+        lookups: 0n,
+        opens: 0,
+        writers: 0,
+        changes: 0,
+        changing: 0,
+        lastChange: 0,
+        pins: 0,
+        cacheTag: undefined,
+      }
+      this.#nodes.set(ino, node)
+    }
+    return node
+  }
+
+  peek(ino: bigint): NodeActivity | undefined {
+    return this.#nodes.get(ino)
+  }
+
+  /** The file changes within this tick. */
+  changed(ino: bigint): void {
+    const node = this.#nodes.get(ino)
+    if (!node) return
+    node.changes += 1
+    node.lastChange = performance.now()
+  }
+
+  /** Runs a change that takes more than one tick; a copy that overlaps it is not taken for the file's content. */
+  async during<T>(ino: bigint, body: () => Promise<T>): Promise<T> {
+    const node = this.of(ino)
+    node.changing += 1
+    node.changes += 1
+    try {
+      return await body()
+    } finally {
+      node.changing -= 1
+      node.changes += 1
+      node.lastChange = performance.now()
+    }
+  }
+
+  /** Forgets what is not in use any more. */
+  settle(ino: bigint): void {
+    const node = this.#nodes.get(ino)
+    if (node && node.lookups <= 0n && node.opens <= 0 && node.changing === 0 && node.pins === 0) {
+      this.#nodes.delete(ino)
+    }
+  }
+}

@@ -1,0 +1,345 @@
+import { isDirectory } from '../base/attributes.ts'
+import { FsError, reasonOf } from '../base/errors.ts'
+import { type Garbage, isStored, type Work } from '../catalog/index.ts'
+import { StoreError, StoreSuperseded } from '../store/errors.ts'
+import type { ContentContext } from './context.ts'
+import type { DirectoryWriter } from './directory-writer.ts'
+import type { Uploader } from './uploader.ts'
+
+// A file that is open for writing is left alone until it was quiet for so long, but not for ever.
+const QUIET_MS = 1000
+const PATIENCE_MS = 15_000
+// Directory records are written when nothing else is waiting, or when they have waited for so long.
+const DIRECTORY_PATIENCE_MS = 2000
+const FIRST_PAUSE_MS = 200
+const LONGEST_PAUSE_MS = 10_000
+const FIRST_RETRY_MS = 2000
+const LONGEST_RETRY_MS = 300_000
+const SCAN_ROWS = 256
+
+type Task = { readonly name: string; readonly ino: bigint; run(): Promise<void> }
+
+/**
+ * Does the store work that the catalog owes, with bounded concurrency, until it succeeds. A store that is down pauses
+ * all of it; a file that cannot be stored is set aside and listed, and never blocks the others.
+ */
+export class Carrier {
+  readonly #context: ContentContext
+  readonly #uploader: Uploader
+  readonly #directories: DirectoryWriter
+  readonly #active = new Map<string, Promise<void>>()
+  readonly #wanted = new Set<bigint>()
+  readonly #postponed = new Map<string, { until: number; waitMs: number; since: number }>()
+  readonly #upWaiters = new Set<() => void>()
+  readonly #idleWaiters = new Set<() => void>()
+  #concurrency: number
+  #pauseMs = 0
+  #timer: NodeJS.Timeout | undefined
+  #scheduled = false
+  #stopped = false
+  /** This daemon lost the namespace to another writer: nothing may be written any more. */
+  #fenced: Error | undefined
+
+  constructor(
+    context: ContentContext,
+    parts: { uploader: Uploader; directories: DirectoryWriter; concurrency: number },
+  ) {
+    this.#context = context
+    this.#uploader = parts.uploader
+    this.#directories = parts.directories
+    this.#concurrency = parts.concurrency
+    context.catalog.outbox.onWork = () => this.wake()
+  }
+
+  set concurrency(limit: number) {
+    this.#concurrency = limit
+    this.wake()
+  }
+
+  get concurrency(): number {
+    return this.#concurrency
+  }
+
+  get fenced(): Error | undefined {
+    return this.#fenced
+  }
+
+  /** The file was read: copy it when there is time. */
+  want(ino: bigint): void {
+    if (this.#wanted.has(ino) || this.#wanted.size > 100_000) return
+    this.#wanted.add(ino)
+    this.wake()
+  }
+
+  wake(): void {
+    if (this.#scheduled || this.#stopped) return
+    this.#scheduled = true
+    setImmediate(() => {
+      this.#scheduled = false
+      this.#pump()
+    })
+  }
+
+  /** Resolves when the store is not known to be down. Rejects once fenced or stopped. */
+  async whenUp(): Promise<void> {
+    while (this.#pauseMs > 0 && !this.#stopped && !this.#fenced) {
+      await new Promise<void>((resolve) => this.#upWaiters.add(resolve))
+    }
+    if (this.#fenced) throw this.#fenced
+    if (this.#stopped) throw new FsError('EIO', 'the daemon is stopping')
+  }
+
+  /** Tells of a store error met elsewhere; true if waiting for the store and trying again makes sense. */
+  noteFailure(error: unknown): boolean {
+    if (error instanceof StoreSuperseded) {
+      this.#fence(error)
+      return false
+    }
+    if (!(error instanceof StoreError) || !error.retryable) return false
+    this.#pause(error)
+    return true
+  }
+
+  /** Resolves when nothing is owed (true) or after `timeoutMs` (false). */
+  async idle(timeoutMs: number): Promise<boolean> {
+    const deadline = performance.now() + timeoutMs
+    this.#postponed.clear()
+    this.wake()
+    while (this.#active.size > 0 || this.#context.catalog.outbox.length > 0) {
+      const left = deadline - performance.now()
+      if (left <= 0 || this.#stopped) return false
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, Math.min(left, 100))
+        this.#idleWaiters.add(() => {
+          clearTimeout(timer)
+          resolve()
+        })
+      })
+    }
+    return true
+  }
+
+  /** Starts nothing new and waits for what is under way. */
+  async stop(): Promise<void> {
+    this.#stopped = true
+    clearTimeout(this.#timer)
+    this.#release(this.#upWaiters)
+    await Promise.allSettled(this.#active.values())
+  }
+
+  #pump(): void {
+    if (this.#stopped || this.#pauseMs > 0 || this.#fenced) return
+    while (this.#active.size < this.#concurrency) {
+      const task = this.#next()
+      if (!task) break
+      this.#start(task)
+    }
+    if (this.#active.size === 0) this.#release(this.#idleWaiters)
+    this.#armTimer()
+  }
+
+  #start(task: Task): void {
+    const running = task
+      .run()
+      .then(
+        () => {
+          this.#postponed.delete(task.name)
+        },
+        (error: unknown) => this.#failed(task, error),
+      )
+      .finally(() => {
+        this.#active.delete(task.name)
+        this.wake()
+      })
+    this.#active.set(task.name, running)
+  }
+
+  #next(): Task | undefined {
+    const { outbox } = this.#context.catalog
+    const policy = this.#context.policy()
+    let directory: Work | undefined
+    if (policy.copies || policy.writeTo === 'store') {
+      let after = 0n
+      for (;;) {
+        const batch = outbox.pending(after, SCAN_ROWS)
+        for (const work of batch) {
+          after = work.seq
+          if (!this.#isReady(nameOf(work))) continue
+          if (work.kind === 'directory') directory ??= work
+          else if (this.#isQuiet(work)) return this.#upload(work.ino)
+        }
+        if (batch.length < SCAN_ROWS) break
+      }
+    }
+    const uploading = [...this.#active.keys()].some((name) => name.startsWith('upload:'))
+    if (directory && (!uploading || outbox.oldestSeconds * 1000 > DIRECTORY_PATIENCE_MS)) {
+      const { ino } = directory
+      return { name: nameOf(directory), ino, run: () => this.#directories.write(ino) }
+    }
+    for (const garbage of outbox.garbage(SCAN_ROWS)) {
+      const name = `garbage:${garbage.space}:${garbage.key}`
+      if (this.#isReady(name)) return { name, ino: garbage.ino, run: () => this.#collect(garbage) }
+    }
+    if (policy.copies) {
+      for (const ino of this.#wanted) {
+        this.#wanted.delete(ino)
+        const inode = this.#context.catalog.get(ino)
+        if (!inode || isDirectory(inode.mode)) continue
+        if (this.#isReady(`upload:${ino}`)) return this.#upload(ino)
+      }
+    }
+    return undefined
+  }
+
+  #upload(ino: bigint): Task {
+    const name = `upload:${ino}`
+    return {
+      name,
+      ino,
+      run: async () => {
+        const result = await this.#uploader.upload(ino)
+        if (result === 'busy') this.#postpone(name, QUIET_MS / 4, QUIET_MS * 2)
+      },
+    }
+  }
+
+  #isReady(name: string): boolean {
+    if (this.#active.has(name)) return false
+    const postponed = this.#postponed.get(name)
+    return !postponed || postponed.until <= performance.now()
+  }
+
+  /** Nobody is in the middle of writing the file, or has been for too long to wait on. */
+  #isQuiet(work: Work): boolean {
+    const node = this.#context.activity.peek(work.ino)
+    if (!node || (node.writers <= 0 && node.changing === 0)) return true
+    const now = performance.now()
+    const name = nameOf(work)
+    const since = this.#postponed.get(name)?.since ?? now
+    if (node.changing === 0 && (now - node.lastChange > QUIET_MS || now - since > PATIENCE_MS)) return true
+    this.#postponed.set(name, { until: now + QUIET_MS / 4, waitMs: QUIET_MS / 4, since })
+    return false
+  }
+
+  #postpone(name: string, firstMs: number, longestMs: number): void {
+    const now = performance.now()
+    const before = this.#postponed.get(name)
+    const waitMs = Math.min(longestMs, before ? before.waitMs * 2 : firstMs)
+    this.#postponed.set(name, { until: now + waitMs, waitMs, since: before?.since ?? now })
+  }
+
+  async #collect(garbage: Garbage): Promise<void> {
+    const { catalog, store } = this.#context
+    await this.#uploader.exclusively(garbage.ino, async () => {
+      if (!this.#isReferenced(garbage)) {
+        const version = { epoch: garbage.epoch, version: garbage.version }
+        try {
+          await store.delete(garbage.space, garbage.key, version)
+        } catch (error) {
+          // Somebody, most likely we ourselves, has put a newer object there: nothing to delete.
+          if (!(error instanceof StoreSuperseded)) throw error
+        }
+      }
+      catalog.transaction(() => catalog.outbox.forget(garbage))
+    })
+  }
+
+  /** A chunk listed as garbage by an upload that was cut short may be in use by the one that followed it. */
+  #isReferenced(garbage: Garbage): boolean {
+    if (garbage.space !== 'chunks') return false
+    const match = /^[0-9a-f]+-([0-9a-f]+)\/(m?)(\d+)-([0-9a-f]{64})$/.exec(garbage.key)
+    const inode = this.#context.catalog.get(garbage.ino)
+    if (!match || !inode || inode.generation.toString(16) !== match[1]) return false
+    const index = Number(match[3])
+    const { catalog } = this.#context
+    const hash = match[2] === 'm' ? catalog.page(garbage.ino, index) : catalog.chunk(garbage.ino, index)
+    return hash?.toString('hex') === match[4]
+  }
+
+  #failed(task: Task, error: unknown): void {
+    if (this.noteFailure(error)) return
+    const { catalog, log } = this.#context
+    this.#postpone(task.name, FIRST_RETRY_MS, LONGEST_RETRY_MS)
+    const inode = catalog.get(task.ino)
+    if (task.name.startsWith('upload:') && inode && !isStored(inode)) this.recordFailure(task.ino, error)
+    log.warn({ err: error, task: task.name }, 'store work failed and will be tried again')
+  }
+
+  /** Lists a file as one that could not be stored. */
+  recordFailure(ino: bigint, error: unknown): void {
+    const { catalog } = this.#context
+    catalog.transaction(() => {
+      const inode = catalog.get(ino)
+      if (!inode) return
+      inode.failure = reasonOf(error)
+      catalog.save(inode)
+    })
+  }
+
+  #pause(error: Error): void {
+    if (this.#pauseMs === 0) {
+      this.#context.log.warn({ err: error }, 'the store does not answer; its work waits')
+      this.#pauseMs = FIRST_PAUSE_MS
+      this.#armProbe()
+    }
+  }
+
+  #armProbe(): void {
+    const jittered = this.#pauseMs * (0.5 + Math.random())
+    const timer = setTimeout(() => void this.#probe(), jittered)
+    timer.unref()
+  }
+
+  async #probe(): Promise<void> {
+    if (this.#stopped) return
+    try {
+      await this.#context.store.ping()
+      this.#pauseMs = 0
+      this.#context.log.info({}, 'the store answers again')
+      this.#release(this.#upWaiters)
+      this.wake()
+    } catch {
+      this.#pauseMs = Math.min(LONGEST_PAUSE_MS, this.#pauseMs * 2)
+      this.#armProbe()
+    }
+  }
+
+  #fence(error: Error): void {
+    if (this.#fenced) return
+    this.#fenced = new FsError(
+      'EIO',
+      'another daemon has taken over this namespace; this one writes nothing more',
+      {
+        cause: error,
+      },
+    )
+    this.#context.log.error(
+      { err: error },
+      'another daemon has taken over this namespace: the store is not written any more',
+    )
+    this.#release(this.#upWaiters)
+  }
+
+  /** Work that was postponed comes up again by itself. */
+  #armTimer(): void {
+    clearTimeout(this.#timer)
+    const now = performance.now()
+    let next = Number.POSITIVE_INFINITY
+    for (const [name, { until }] of this.#postponed) {
+      if (until <= now - PATIENCE_MS * 4) this.#postponed.delete(name)
+      else next = Math.min(next, until)
+    }
+    if (next === Number.POSITIVE_INFINITY) return
+    this.#timer = setTimeout(() => this.wake(), Math.max(10, next - now))
+    this.#timer.unref()
+  }
+
+  #release(waiters: Set<() => void>): void {
+    for (const waiter of [...waiters]) {
+      waiters.delete(waiter)
+      waiter()
+    }
+  }
+}
+
+const nameOf = (work: Work): string => `${work.kind}:${work.ino}`

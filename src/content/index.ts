@@ -1,0 +1,21 @@
+export { Activity } from './activity.ts'
+export { Carrier } from './carrier.ts'
+export {
+  CHUNK_BYTES,
+  type ContentContext,
+  type ContentSettings,
+  chunkCount,
+  type ReadCounters,
+} from './context.ts'
+export * from './directory-record.ts'
+export { DirectoryWriter, discardDirectoryRecord } from './directory-writer.ts'
+export { sha256 } from './hash.ts'
+export { type Holder, LegacyFiles } from './legacy-files.ts'
+export * from './manifest.ts'
+export { Reader } from './reader.ts'
+export { Staging } from './staging.ts'
+export { StoredContent } from './stored.ts'
+export * from './takeover.ts'
+export { Uploader, type UploadResult } from './uploader.ts'
+export { Writer, withoutSetId } from './writer.ts'
+export { decodeXattrs, encodeXattrs } from './xattrs.ts'

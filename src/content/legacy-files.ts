@@ -1,0 +1,147 @@
+import { closeSync, constants, read as readCallback, openSync, write as writeCallback } from 'node:fs'
+import { FsError } from '../base/errors.ts'
+import { DescriptorCache, type Stat, statDescriptor } from '../sys/index.ts'
+import type { ContentContext } from './context.ts'
+import { placeOf, requireLegacy } from './takeover.ts'
+
+const CAPACITY = 512
+
+/** Keeps descriptors of files without a name alive beyond this process; the supervisor does. */
+export interface Holder {
+  /** Resolves when the file behind the descriptor is held. */
+  hold(id: string, descriptor: number): Promise<void>
+  drop(id: string): void
+  /** Path under /proc by which a held file can be opened, if it is held. */
+  path(id: string): string | undefined
+}
+
+/** Open legacy files. A file that lost its last name is reached through its holder. */
+export class LegacyFiles {
+  readonly #context: ContentContext
+  readonly #holder: Holder
+  readonly #readers = new DescriptorCache(CAPACITY)
+  readonly #writers = new DescriptorCache(CAPACITY)
+
+  constructor(context: ContentContext, holder: Holder) {
+    this.#context = context
+    this.#holder = holder
+  }
+
+  /** Fewer bytes than asked only at the end of the file. @throws FsError */
+  read(ino: bigint, buffer: Buffer, position: number): Promise<number> {
+    return this.#readers.use(
+      ino,
+      () => this.#open(ino, constants.O_RDONLY),
+      (descriptor) => readFully(descriptor, buffer, position),
+    )
+  }
+
+  write(ino: bigint, data: Buffer, position: number): Promise<number> {
+    return this.#writers.use(
+      ino,
+      () => this.#open(ino, constants.O_RDWR),
+      (descriptor) => writeFully(descriptor, data, position),
+    )
+  }
+
+  /** Runs `body` in this tick with a descriptor for writing. */
+  withWriter<T>(ino: bigint, body: (descriptor: number) => T): T {
+    return this.#writers.useSync(ino, () => this.#open(ino, constants.O_RDWR), body)
+  }
+
+  /** Runs `body` with a descriptor for reading. */
+  withReader<T>(ino: bigint, body: (descriptor: number) => Promise<T>): Promise<T> {
+    return this.#readers.use(ino, () => this.#open(ino, constants.O_RDONLY), body)
+  }
+
+  statOpen(ino: bigint): Stat {
+    return this.#readers.useSync(ino, () => this.#open(ino, constants.O_RDONLY), statDescriptor)
+  }
+
+  /** The file's content stays reachable after its last name is gone, for this process and its successors. */
+  async hold(ino: bigint): Promise<void> {
+    const id = holdId(ino)
+    if (this.#holder.path(id) !== undefined) return
+    const open = (): number => {
+      try {
+        return this.#open(ino, constants.O_RDWR)
+      } catch (error) {
+        // A volume or file that cannot be written can still be read.
+        if (!(error instanceof FsError)) throw error
+        return this.#open(ino, constants.O_RDONLY)
+      }
+    }
+    const descriptor = open()
+    try {
+      await this.#holder.hold(id, descriptor)
+    } finally {
+      closeSync(descriptor)
+    }
+  }
+
+  /** Nobody uses the nameless file any more. */
+  release(ino: bigint): void {
+    this.forget(ino)
+    this.#holder.drop(holdId(ino))
+  }
+
+  isHeld(ino: bigint): boolean {
+    return this.#holder.path(holdId(ino)) !== undefined
+  }
+
+  /** The next access opens the file anew. */
+  forget(ino: bigint): void {
+    this.#readers.drop(ino)
+    this.#writers.drop(ino)
+  }
+
+  close(): void {
+    this.#readers.clear()
+    this.#writers.clear()
+  }
+
+  #open(ino: bigint, flags: number): number {
+    const held = this.#holder.path(holdId(ino))
+    if (held !== undefined) return openSync(held, flags)
+    const { catalog } = this.#context
+    const inode = catalog.get(ino)
+    const place = inode && placeOf(catalog, ino)
+    if (!place) throw new FsError('ESTALE', `inode ${ino} is not on the legacy volume`)
+    return requireLegacy(this.#context).openFile(place, inode.legacyIno, flags)
+  }
+}
+
+const holdId = (ino: bigint): string => `legacy:${ino}`
+
+/** Reads until the buffer is full or the file ends. */
+export async function readFully(descriptor: number, buffer: Buffer, position: number): Promise<number> {
+  let done = 0
+  while (done < buffer.length) {
+    const count = await new Promise<number>((resolve, reject) =>
+      readCallback(descriptor, buffer, done, buffer.length - done, position + done, (error, bytes) =>
+        error ? reject(error) : resolve(bytes),
+      ),
+    )
+    if (count === 0) break
+    done += count
+  }
+  return done
+}
+
+/** Writes all of it; on failure with some bytes written, says how many, as write(2) would. */
+export async function writeFully(descriptor: number, data: Buffer, position: number): Promise<number> {
+  let done = 0
+  while (done < data.length) {
+    try {
+      done += await new Promise<number>((resolve, reject) =>
+        writeCallback(descriptor, data, done, data.length - done, position + done, (error, bytes) =>
+          error ? reject(error) : resolve(bytes),
+        ),
+      )
+    } catch (error) {
+      if (done > 0) return done
+      throw error
+    }
+  }
+  return done
+}

@@ -1,0 +1,217 @@
+import { z } from 'zod'
+import { type Attributes, S_IFMT } from '../base/attributes.ts'
+import type { ObjectVersion } from '../store/contract.ts'
+import { StoreCorrupt } from '../store/errors.ts'
+import { CHUNK_BYTES } from './context.ts'
+import { sha256 } from './hash.ts'
+
+/** Format of file objects, manifests and directory records. A higher one was written by a newer ferryfs. */
+export const RECORD_FORMAT = 1
+
+/** Up to this many chunks a manifest lists them itself; beyond, it lists pages of them. */
+export const EMBEDDED_CHUNKS = 1024
+
+/** Chunk hashes in one page object (256 KiB). */
+export const PAGE_CHUNKS = 8192
+
+export const HASH_BYTES = 32
+
+/** Stands for the hash of a chunk of zeros, which has no object in the store. */
+export const HOLE = Buffer.alloc(HASH_BYTES)
+
+export function isHole(hash: Buffer): boolean {
+  return hash.equals(HOLE)
+}
+
+/** Extended attributes up to this many bytes travel in the object's metadata, larger ones in a manifest. */
+export const METADATA_XATTR_BYTES = 3072
+
+/** Everything that a file's object in the store says beside the bytes. */
+export interface FileRecord {
+  readonly ino: bigint
+  readonly generation: number
+  readonly attributes: Attributes
+  readonly xattrs: Buffer | undefined
+}
+
+/** Value and metadata of a file's object. */
+export interface FileObject {
+  readonly value: Buffer
+  readonly metadata: Record<string, string>
+  readonly digest: Buffer
+}
+
+const decimal = z.string().regex(/^-?\d{1,20}$/)
+const metadataSchema = z.object({
+  'ferry-format': z.literal(String(RECORD_FORMAT)),
+  'ferry-layout': z.enum(['inline', 'chunked']),
+  'ferry-ino': decimal,
+  'ferry-generation': decimal,
+  'ferry-mode': z.string().regex(/^[0-7]{1,7}$/),
+  'ferry-nlink': decimal,
+  'ferry-uid': decimal,
+  'ferry-gid': decimal,
+  'ferry-rdev': decimal,
+  'ferry-size': decimal,
+  'ferry-atime': decimal,
+  'ferry-mtime': decimal,
+  'ferry-ctime': decimal,
+  'ferry-sha256': z.string().regex(/^[0-9a-f]{64}$/),
+  'ferry-xattrs': z.string().optional(),
+})
+
+const manifestSchema = z.object({
+  format: z.literal(RECORD_FORMAT),
+  chunkBytes: z.literal(CHUNK_BYTES),
+  xattrs: z.string().optional(),
+  inline: z.string().optional(),
+  chunks: z.string().optional(),
+  pages: z.string().optional(),
+})
+
+function metadataOf(
+  record: FileRecord,
+  layout: 'inline' | 'chunked',
+  digest: Buffer,
+): Record<string, string> {
+  const { attributes } = record
+  return {
+    'ferry-format': String(RECORD_FORMAT),
+    'ferry-layout': layout,
+    'ferry-ino': record.ino.toString(),
+    'ferry-generation': String(record.generation),
+    'ferry-mode': attributes.mode.toString(8),
+    'ferry-nlink': String(attributes.nlink),
+    'ferry-uid': String(attributes.uid),
+    'ferry-gid': String(attributes.gid),
+    'ferry-rdev': String(attributes.rdev),
+    'ferry-size': String(attributes.size),
+    'ferry-atime': attributes.atimeNs.toString(),
+    'ferry-mtime': attributes.mtimeNs.toString(),
+    'ferry-ctime': attributes.ctimeNs.toString(),
+    'ferry-sha256': digest.toString('hex'),
+  }
+}
+
+export type ChunkList =
+  | { readonly kind: 'inline'; readonly bytes: Buffer }
+  | { readonly kind: 'chunks'; readonly hashes: readonly Buffer[] }
+  | { readonly kind: 'pages'; readonly hashes: readonly Buffer[] }
+
+/**
+ * The object of a file. With inline content the value is the file itself (a symlink's target, nothing for a device), so
+ * that any client of the store sees it as it was; otherwise the value is a manifest.
+ */
+export function encodeFileObject(record: FileRecord, content: ChunkList): FileObject {
+  const large = (record.xattrs?.length ?? 0) > METADATA_XATTR_BYTES
+  if (content.kind === 'inline' && !large) {
+    const digest = sha256(content.bytes)
+    const metadata = metadataOf(record, 'inline', digest)
+    if (record.xattrs) metadata['ferry-xattrs'] = record.xattrs.toString('base64')
+    return { value: content.bytes, metadata, digest }
+  }
+  const list = content.kind === 'inline' ? content.bytes : Buffer.concat([...content.hashes])
+  const value = Buffer.from(
+    JSON.stringify({
+      format: RECORD_FORMAT,
+      chunkBytes: CHUNK_BYTES,
+      [content.kind]: list.toString('base64'),
+      ...(record.xattrs ? { xattrs: record.xattrs.toString('base64') } : {}),
+    }),
+  )
+  const digest = sha256(value)
+  return { value, metadata: metadataOf(record, 'chunked', digest), digest }
+}
+
+/**
+ * Reads a file's object back, checked against its own checksum.
+ * @throws StoreCorrupt
+ */
+export function decodeFileObject(
+  key: string,
+  object: {
+    readonly value: Buffer
+    readonly metadata: Readonly<Record<string, string>>
+    readonly version: ObjectVersion
+  },
+): FileRecord & { readonly content: ChunkList; readonly digest: Buffer } {
+  const parsed = metadataSchema.safeParse(object.metadata)
+  if (!parsed.success) {
+    throw new StoreCorrupt(`object ${key}: its metadata cannot be read: ${z.prettifyError(parsed.error)}`)
+  }
+  const metadata = parsed.data
+  const digest = sha256(object.value)
+  if (digest.toString('hex') !== metadata['ferry-sha256']) {
+    throw new StoreCorrupt(`object ${key}: its bytes do not have the checksum they were stored with`)
+  }
+  const mode = Number.parseInt(metadata['ferry-mode'], 8)
+  if ((mode & S_IFMT) === 0)
+    throw new StoreCorrupt(`object ${key}: no file type in mode ${metadata['ferry-mode']}`)
+  const size = Number(metadata['ferry-size'])
+  const attributes: Attributes = {
+    ino: BigInt(metadata['ferry-ino']),
+    mode,
+    nlink: Number(metadata['ferry-nlink']),
+    uid: Number(metadata['ferry-uid']),
+    gid: Number(metadata['ferry-gid']),
+    rdev: Number(metadata['ferry-rdev']),
+    size,
+    blocks: Math.ceil(size / 512),
+    blksize: 4096,
+    atimeNs: BigInt(metadata['ferry-atime']),
+    mtimeNs: BigInt(metadata['ferry-mtime']),
+    ctimeNs: BigInt(metadata['ferry-ctime']),
+  }
+  const common = { ino: attributes.ino, generation: Number(metadata['ferry-generation']), attributes, digest }
+  if (metadata['ferry-layout'] === 'inline') {
+    const xattrs = metadata['ferry-xattrs']
+    return {
+      ...common,
+      xattrs: xattrs === undefined ? undefined : Buffer.from(xattrs, 'base64'),
+      content: { kind: 'inline', bytes: object.value },
+    }
+  }
+  return { ...common, ...decodeManifest(key, object.value) }
+}
+
+function decodeManifest(key: string, value: Buffer): { xattrs: Buffer | undefined; content: ChunkList } {
+  let json: unknown
+  try {
+    json = JSON.parse(value.toString('utf8'))
+  } catch (cause) {
+    throw new StoreCorrupt(`object ${key}: its manifest is not JSON`, { cause })
+  }
+  const parsed = manifestSchema.safeParse(json)
+  if (!parsed.success) {
+    throw new StoreCorrupt(`object ${key}: its manifest cannot be read: ${z.prettifyError(parsed.error)}`)
+  }
+  const { inline, chunks, pages, xattrs: encoded } = parsed.data
+  const xattrs = encoded === undefined ? undefined : Buffer.from(encoded, 'base64')
+  if (inline !== undefined)
+    return { xattrs, content: { kind: 'inline', bytes: Buffer.from(inline, 'base64') } }
+  if (chunks !== undefined) return { xattrs, content: { kind: 'chunks', hashes: splitHashes(key, chunks) } }
+  if (pages !== undefined) return { xattrs, content: { kind: 'pages', hashes: splitHashes(key, pages) } }
+  throw new StoreCorrupt(`object ${key}: its manifest lists no content`)
+}
+
+function splitHashes(key: string, base64: string): Buffer[] {
+  return splitPage(key, Buffer.from(base64, 'base64'))
+}
+
+/** The hashes of a page object. @throws StoreCorrupt */
+export function splitPage(key: string, page: Buffer): Buffer[] {
+  if (page.length % HASH_BYTES !== 0) throw new StoreCorrupt(`object ${key}: its list of chunks is cut off`)
+  return Array.from({ length: page.length / HASH_BYTES }, (_, index) =>
+    page.subarray(index * HASH_BYTES, (index + 1) * HASH_BYTES),
+  )
+}
+
+/** Key of a chunk: immutable, so a repeated write is harmless and a stale read impossible. */
+export function chunkKey(id: string, index: number, hash: Buffer): string {
+  return `${id}/${index}-${hash.toString('hex')}`
+}
+
+/** Key of a page of chunk hashes. */
+export function pageKey(id: string, index: number, hash: Buffer): string {
+  return `${id}/m${index}-${hash.toString('hex')}`
+}

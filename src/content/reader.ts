@@ -1,0 +1,259 @@
+import { FsError } from '../base/errors.ts'
+import { type Inode, isStored } from '../catalog/index.ts'
+import { StoreError } from '../store/errors.ts'
+import { SEEK_DATA, SEEK_HOLE, seek } from '../sys/index.ts'
+import { CHUNK_BYTES, type ContentContext, chunkCount, type ReadCounters } from './context.ts'
+import type { LegacyFiles } from './legacy-files.ts'
+import type { Staging } from './staging.ts'
+import { partOf, type StoredContent } from './stored.ts'
+import { giveBack, legacyStat, matches } from './takeover.ts'
+
+// How often a read starts over because the chunk it was after moved to another place meanwhile.
+const ATTEMPTS = 5
+
+/** The bytes of a file from wherever they are, as the policy prefers. */
+export class Reader {
+  readonly #context: ContentContext
+  readonly #legacy: LegacyFiles
+  readonly #staging: Staging
+  readonly #stored: StoredContent
+  readonly #counters: ReadCounters
+
+  constructor(
+    context: ContentContext,
+    parts: { legacy: LegacyFiles; staging: Staging; stored: StoredContent; counters: ReadCounters },
+  ) {
+    this.#context = context
+    this.#legacy = parts.legacy
+    this.#staging = parts.staging
+    this.#stored = parts.stored
+    this.#counters = parts.counters
+  }
+
+  /** Bytes [offset, offset + size) as far as the file goes. @throws FsError */
+  async read(ino: bigint, offset: number, size: number, signal?: AbortSignal): Promise<Buffer> {
+    const inode = this.#require(ino)
+    if (inode.authority === 'catalog') return this.#readOwn(ino, offset, size, signal)
+    if (this.#context.policy().readFrom === 'store' && isStored(inode) && this.#isCurrent(inode)) {
+      const fromStore = await this.#readCurrent(inode, offset, size, signal)
+      if (fromStore) return fromStore
+    }
+    return this.#readLegacy(ino, offset, size)
+  }
+
+  /**
+   * One chunk of a file under the catalog's authority, padded to the chunk's full length within the file.
+   * @throws FsError, StoreError
+   */
+  async chunk(ino: bigint, index: number, signal?: AbortSignal): Promise<Buffer> {
+    const inode = this.#require(ino)
+    const length = Math.min(CHUNK_BYTES, inode.size - index * CHUNK_BYTES)
+    if (length <= 0) return Buffer.alloc(0)
+    return this.#piece(ino, index, 0, length, signal)
+  }
+
+  /**
+   * The bytes that an unstaged chunk has from its base, at most a chunk long; short where the base ends.
+   * @throws FsError, StoreError
+   */
+  async baseChunk(ino: bigint, index: number, signal?: AbortSignal): Promise<Buffer> {
+    const inode = this.#require(ino)
+    if (index >= inode.baseLimit) return Buffer.alloc(0)
+    if (inode.base === 'store') {
+      if (index >= chunkCount(inode.storedSize)) return Buffer.alloc(0)
+      return this.#storedOrLegacy(inode, index, signal)
+    }
+    if (inode.base === 'legacy') return this.#legacyChunk(inode, index)
+    return Buffer.alloc(0)
+  }
+
+  /** Offset of the next data or hole at or after `offset`. @throws FsError ENXIO past the end */
+  async seek(ino: bigint, offset: number, whence: number): Promise<number> {
+    const inode = this.#require(ino)
+    if (inode.authority === 'legacy') {
+      return this.#legacy.withReader(ino, async (descriptor) => seek(descriptor, offset, whence))
+    }
+    const { catalog } = this.#context
+    if (offset < 0 || offset >= inode.size) throw new FsError('ENXIO')
+    for (let at = offset; at < inode.size; ) {
+      const index = Math.floor(at / CHUNK_BYTES)
+      const end = Math.min(inode.size, (index + 1) * CHUNK_BYTES)
+      if (catalog.isStaged(ino, index)) {
+        const found = this.#staging.seek(inode, at, whence === SEEK_DATA ? SEEK_DATA : SEEK_HOLE)
+        if (whence === SEEK_DATA ? found !== undefined && found < end : true) {
+          const position = found ?? at
+          if (position < end) return position
+        }
+      } else if (index < inode.baseLimit === (whence === SEEK_DATA)) {
+        return at
+      }
+      at = end
+    }
+    if (whence === SEEK_HOLE) return inode.size
+    throw new FsError('ENXIO')
+  }
+
+  #require(ino: bigint): Inode {
+    const inode = this.#context.catalog.get(ino)
+    if (!inode) throw new FsError('ESTALE', `inode ${ino} is gone`)
+    return inode
+  }
+
+  /**
+   * Whether the store's copy is what the legacy volume has. A volume that cannot answer is no reason to refuse what the
+   * catalog knows to be current.
+   */
+  #isCurrent(inode: Inode): boolean {
+    try {
+      const stat = this.#legacy.isHeld(inode.ino)
+        ? this.#legacy.statOpen(inode.ino)
+        : legacyStat(this.#context, inode)
+      return matches(inode.fingerprint, stat)
+    } catch (error) {
+      return error instanceof FsError && error.code === 'EIO'
+    }
+  }
+
+  /** From the store, or `undefined` where the legacy file has to serve. */
+  async #readCurrent(
+    inode: Inode,
+    offset: number,
+    size: number,
+    signal: AbortSignal | undefined,
+  ): Promise<Buffer | undefined> {
+    const end = Math.min(offset + size, inode.storedSize)
+    if (offset >= end) return Buffer.alloc(0)
+    const { version } = inode
+    const parts: Buffer[] = []
+    try {
+      for (let index = Math.floor(offset / CHUNK_BYTES); index * CHUNK_BYTES < end; index += 1) {
+        const now = this.#require(inode.ino)
+        if (now.version !== version || now.dirty !== 0 || now.authority !== 'legacy') return undefined
+        const bytes = await this.#stored.chunk(now, index, signal)
+        this.#stored.prefetch(now, index + 1)
+        const { start, end: stop } = partOf(index, offset, end)
+        parts.push(bytes.subarray(start, stop))
+      }
+    } catch (error) {
+      if (!(error instanceof StoreError || error instanceof FsError)) throw error
+      this.#context.log.warn(
+        { err: error, ino: inode.ino.toString() },
+        'read from the legacy file instead of the store',
+      )
+      return undefined
+    }
+    return parts.length === 1 && parts[0] ? parts[0] : Buffer.concat(parts)
+  }
+
+  async #readLegacy(ino: bigint, offset: number, size: number): Promise<Buffer> {
+    const buffer = Buffer.allocUnsafe(size)
+    this.#counters.legacy += 1
+    const length = await this.#legacy.read(ino, buffer, offset)
+    return buffer.subarray(0, length)
+  }
+
+  async #readOwn(
+    ino: bigint,
+    offset: number,
+    size: number,
+    signal: AbortSignal | undefined,
+  ): Promise<Buffer> {
+    const end = Math.min(offset + size, this.#require(ino).size)
+    if (offset >= end) return Buffer.alloc(0)
+    const parts: Buffer[] = []
+    for (let index = Math.floor(offset / CHUNK_BYTES); index * CHUNK_BYTES < end; index += 1) {
+      const { start, end: stop } = partOf(index, offset, end)
+      try {
+        parts.push(await this.#piece(ino, index, start, stop, signal))
+      } catch (error) {
+        if (error instanceof StoreError)
+          throw new FsError('EIO', 'the store did not give the content', { cause: error })
+        throw error
+      }
+    }
+    return parts.length === 1 && parts[0] ? parts[0] : Buffer.concat(parts)
+  }
+
+  /** Bytes [start, end) of one chunk, zeros where nothing is. Starts over if the chunk moved while it was fetched. */
+  async #piece(
+    ino: bigint,
+    index: number,
+    start: number,
+    end: number,
+    signal: AbortSignal | undefined,
+  ): Promise<Buffer> {
+    const { catalog } = this.#context
+    for (let attempt = 1; ; attempt += 1) {
+      const inode = this.#require(ino)
+      if (inode.authority === 'legacy') return this.#readLegacy(ino, index * CHUNK_BYTES + start, end - start)
+      if (catalog.isStaged(ino, index)) {
+        this.#counters.staging += 1
+        const piece = Buffer.alloc(end - start)
+        await this.#staging.read(inode, piece, index * CHUNK_BYTES + start)
+        return piece
+      }
+      const { base, version } = inode
+      try {
+        const bytes = await this.baseChunk(ino, index, signal)
+        if (base === 'store') this.#stored.prefetch(this.#require(ino), index + 1)
+        if (bytes.length >= end) return bytes.subarray(start, end)
+        const padded = Buffer.alloc(end - start)
+        bytes.copy(padded, 0, start, Math.min(end, bytes.length))
+        return padded
+      } catch (error) {
+        const now = this.#require(ino)
+        const moved =
+          now.version !== version ||
+          now.base !== base ||
+          now.authority !== 'catalog' ||
+          catalog.isStaged(ino, index)
+        if (!moved || attempt === ATTEMPTS) throw error
+      }
+    }
+  }
+
+  /**
+   * A chunk of the store's version; where the store fails, the legacy copy that has not been removed yet, if it is
+   * still what was copied.
+   */
+  async #storedOrLegacy(inode: Inode, index: number, signal: AbortSignal | undefined): Promise<Buffer> {
+    try {
+      return await this.#stored.chunk(inode, index, signal)
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error
+      const now = this.#require(inode.ino)
+      if (now.legacyIno === undefined || now.fingerprint === undefined || !this.#context.legacy()) throw error
+      try {
+        const bytes = await this.#legacyChunk(now, index)
+        this.#context.log.warn({ err: error, ino: now.ino.toString() }, 'read from the remaining legacy copy')
+        return bytes
+      } catch {
+        throw error
+      }
+    }
+  }
+
+  /** A chunk of the legacy base, refused if the file is not the one that was recorded. */
+  async #legacyChunk(inode: Inode, index: number): Promise<Buffer> {
+    const { ino, fingerprint } = inode
+    const buffer = Buffer.allocUnsafe(CHUNK_BYTES)
+    this.#counters.legacy += 1
+    const length = await this.#legacy.read(ino, buffer, index * CHUNK_BYTES)
+    const stat = this.#legacy.statOpen(ino)
+    if (matches(fingerprint, stat)) return buffer.subarray(0, length)
+    const now = this.#require(ino)
+    if (
+      now.base === 'legacy' &&
+      !now.staged &&
+      matches(now.fingerprint, stat) === false &&
+      now.legacyIno !== undefined
+    ) {
+      this.#context.log.warn(
+        { ino: ino.toString() },
+        'the legacy file was changed past the overlay; it is newer and wins',
+      )
+      giveBack(this.#context, ino)
+    }
+    throw new FsError('EIO', `the legacy copy of inode ${ino} was changed past the overlay`)
+  }
+}

@@ -1,0 +1,125 @@
+import { isDirectory, isRegular, isSymlink } from '../base/attributes.ts'
+import { FsError } from '../base/errors.ts'
+import { type Catalog, DIRTY_CONTENT, type Fingerprint, type Inode, isStored } from '../catalog/index.ts'
+import type { LegacyPlace, LegacyTree } from '../legacy/index.ts'
+import { getXattr, listXattrs, readlinkAt, type Stat } from '../sys/index.ts'
+import { type ContentContext, chunkCount } from './context.ts'
+import { encodeXattrs } from './xattrs.ts'
+
+export function fingerprintOf(stat: Stat): Fingerprint {
+  return { size: stat.size, mtimeNs: stat.mtimeNs, ctimeNs: stat.ctimeNs }
+}
+
+/** Whether the legacy file is still the one that was copied. */
+export function matches(fingerprint: Fingerprint | undefined, stat: Stat): boolean {
+  return (
+    fingerprint !== undefined &&
+    fingerprint.size === stat.size &&
+    fingerprint.mtimeNs === stat.mtimeNs &&
+    fingerprint.ctimeNs === stat.ctimeNs
+  )
+}
+
+/** Where a legacy file is. The root has no place; everything else on the volume has one. */
+export function placeOf(catalog: Catalog, ino: bigint): LegacyPlace | undefined {
+  return catalog.legacyPlaces(ino)[0]
+}
+
+/** Attributes as the legacy volume has them now. @throws FsError ENOENT if it is not there */
+export function legacyStat(context: ContentContext, inode: Inode): Stat {
+  const legacy = requireLegacy(context)
+  if (inode.ino === 1n) return legacy.rootNow()
+  for (const place of context.catalog.legacyPlaces(inode.ino)) {
+    const stat = legacy.find(place)
+    if (stat && stat.ino === inode.legacyIno && legacy.deviceOf(stat) === inode.legacyDev) return stat
+  }
+  throw new FsError('ENOENT', 'the file is not on the legacy volume any more')
+}
+
+export function requireLegacy(context: ContentContext): LegacyTree {
+  const legacy = context.legacy()
+  if (!legacy) throw new FsError('EIO', 'the legacy volume is detached')
+  return legacy
+}
+
+/** Copies what stat(2) says into the inode. */
+export function adoptAttributes(inode: Inode, stat: Stat): void {
+  inode.mode = stat.mode
+  inode.uid = stat.uid
+  inode.gid = stat.gid
+  inode.nlink = stat.nlink
+  inode.rdev = stat.rdev
+  inode.size = stat.size
+  inode.blocks = stat.blocks
+  inode.atimeNs = stat.atimeNs
+  inode.mtimeNs = stat.mtimeNs
+  inode.ctimeNs = stat.ctimeNs
+}
+
+/** All extended attributes of a legacy file as a blob. */
+export function readLegacyXattrs(legacy: LegacyTree, place: LegacyPlace): Buffer | undefined {
+  const directory = legacy.directory(place.parent)
+  const xattrs = new Map<string, Buffer>()
+  try {
+    for (const name of listXattrs(directory, place.name)) {
+      xattrs.set(name.toString('latin1'), getXattr(directory, place.name, name))
+    }
+  } catch (error) {
+    if (!(error instanceof FsError && error.code === 'EOPNOTSUPP')) throw error
+  }
+  return encodeXattrs(xattrs)
+}
+
+/**
+ * Makes the catalog the authority on a file: its attributes, xattrs and link target are copied, its content keeps
+ * coming from where it is (the store if its copy is current, else the legacy file) until changed. Within one tick.
+ * @throws FsError if the legacy file cannot be read
+ */
+export function takeOver(context: ContentContext, ino: bigint): Inode {
+  const { catalog } = context
+  return catalog.transaction(() => {
+    const inode = catalog.get(ino)
+    if (!inode) throw new FsError('ENOENT')
+    if (inode.authority === 'catalog') return inode
+    const legacy = requireLegacy(context)
+    const stat = legacyStat(context, inode)
+    const place = ino === 1n ? { parent: 1n, name: Buffer.from('.') } : placeOf(catalog, ino)
+    if (!place) throw new FsError('ENOENT')
+    const inStore = isStored(inode) && (!isRegular(stat.mode) || matches(inode.fingerprint, stat))
+    adoptAttributes(inode, stat)
+    inode.xattrs = readLegacyXattrs(legacy, place)
+    if (isSymlink(stat.mode)) inode.target = readlinkAt(legacy.directory(place.parent), place.name)
+    inode.authority = 'catalog'
+    if (isRegular(stat.mode)) {
+      inode.base = inStore ? 'store' : 'legacy'
+      inode.baseLimit = chunkCount(stat.size)
+      inode.fingerprint = fingerprintOf(stat)
+    }
+    if (!inStore && inode.version > 0 && !isDirectory(stat.mode)) {
+      inode.dirty |= DIRTY_CONTENT
+      catalog.outbox.add('upload', ino)
+    }
+    catalog.save(inode)
+    return inode
+  })
+}
+
+/**
+ * Gives a file back to the legacy volume because somebody changed it there, past the overlay, before it was removed:
+ * the legacy file is newer and wins. Only for a file without changes of its own.
+ */
+export function giveBack(context: ContentContext, ino: bigint): void {
+  const { catalog } = context
+  catalog.transaction(() => {
+    const inode = catalog.get(ino)
+    if (inode?.authority !== 'catalog' || inode.staged || inode.legacyIno === undefined) return
+    inode.authority = 'legacy'
+    inode.base = 'none'
+    inode.baseLimit = 0
+    inode.fingerprint = undefined
+    inode.xattrs = undefined
+    inode.dirty |= DIRTY_CONTENT
+    catalog.save(inode)
+    catalog.outbox.add('upload', ino)
+  })
+}

@@ -1,0 +1,487 @@
+import { release } from 'node:os'
+import { isDirectory, isRegular, isSymlink } from '../base/attributes.ts'
+import { KeyedMutex, Semaphore } from '../base/concurrency.ts'
+import { faultPoint } from '../base/faults.ts'
+import {
+  attributesOf,
+  DIRTY_CONTENT,
+  fileId,
+  type Inode,
+  LAYOUT_CHUNKED,
+  LAYOUT_INLINE,
+} from '../catalog/index.ts'
+import { contentTypeOf, fileKey } from '../store/layout.ts'
+import { readlinkAt, type Stat } from '../sys/index.ts'
+import type { NodeActivity } from './activity.ts'
+import { CHUNK_BYTES, type ContentContext, chunkCount } from './context.ts'
+import { sha256 } from './hash.ts'
+import type { LegacyFiles } from './legacy-files.ts'
+import {
+  type ChunkList,
+  chunkKey,
+  EMBEDDED_CHUNKS,
+  encodeFileObject,
+  type FileRecord,
+  HOLE,
+  isHole,
+  METADATA_XATTR_BYTES,
+  PAGE_CHUNKS,
+  pageKey,
+} from './manifest.ts'
+import type { Reader } from './reader.ts'
+import type { Staging } from './staging.ts'
+import {
+  fingerprintOf,
+  legacyStat,
+  matches,
+  placeOf,
+  readLegacyXattrs,
+  requireLegacy,
+  takeOver,
+} from './takeover.ts'
+
+/** What became of an upload. `busy`: the file kept changing; to be tried again. `gone`: there is nothing to store. */
+export type UploadResult = 'stored' | 'busy' | 'gone'
+
+const ROUNDS = 3
+// Chunks of one file under way at once, and of all files together: bounds the memory of a copy (P6).
+const CHUNKS_PER_FILE = 4
+const CHUNKS_TOTAL = 16
+const IMMUTABLE = { epoch: 0, version: 0 }
+
+// Before 6.13 the kernel's clock for ctime ticks every few milliseconds, so two changes in one tick look like one.
+const COARSE_CTIME_NS = 20_000_000n
+
+interface Snapshot {
+  readonly record: FileRecord
+  readonly stat: Stat | undefined
+  readonly target: Buffer | undefined
+  /** Content need not be read: only attributes changed since the store saw it. */
+  readonly sameContent: boolean
+}
+
+interface Copied {
+  readonly content: ChunkList
+  readonly layout: number
+  /** New hashes by chunk; chunks that are not listed are as the catalog has them. */
+  readonly chunks: ReadonlyMap<number, Buffer>
+  readonly pages: ReadonlyMap<number, Buffer>
+}
+
+/**
+ * Brings the store up to date with one file: chunks, then the file's object, then the catalog. One upload of a file at a
+ * time. A copy during which the file changed is never recorded as its content.
+ */
+export class Uploader {
+  readonly #context: ContentContext
+  readonly #legacy: LegacyFiles
+  readonly #staging: Staging
+  readonly #reader: Reader
+  readonly #locks = new KeyedMutex<bigint>()
+  readonly #slots = new Semaphore(CHUNKS_TOTAL)
+  readonly #coarse = isOlder(release(), 6, 13)
+  /** Bytes of content read for uploads since the start; the mover's rate comes from it. */
+  bytesCopied = 0
+
+  constructor(context: ContentContext, parts: { legacy: LegacyFiles; staging: Staging; reader: Reader }) {
+    this.#context = context
+    this.#legacy = parts.legacy
+    this.#staging = parts.staging
+    this.#reader = parts.reader
+  }
+
+  /** Runs `body` while no upload of the file is under way. */
+  exclusively<T>(ino: bigint, body: () => Promise<T>): Promise<T> {
+    return this.#locks.run(ino, body)
+  }
+
+  /** @throws StoreError, FsError */
+  upload(ino: bigint, signal?: AbortSignal): Promise<UploadResult> {
+    return this.#locks.run(ino, async () => {
+      const node = this.#context.activity.of(ino)
+      node.pins += 1
+      try {
+        for (let round = 0; round < ROUNDS; round += 1) {
+          const result = await this.#attempt(ino, node, signal)
+          if (result !== 'busy') return result
+        }
+        return 'busy'
+      } finally {
+        node.pins -= 1
+        this.#context.activity.settle(ino)
+      }
+    })
+  }
+
+  async #attempt(ino: bigint, node: NodeActivity, signal: AbortSignal | undefined): Promise<UploadResult> {
+    const { catalog, store, epoch } = this.#context
+    const work = catalog.outbox.find('upload', ino)
+    let inode = catalog.get(ino)
+    if (!inode || inode.orphan || isDirectory(inode.mode)) {
+      if (work) catalog.transaction(() => catalog.outbox.done(work))
+      return 'gone'
+    }
+    if (node.changing > 0) return 'busy'
+    if (this.#context.policy().writeTo === 'store' && inode.authority === 'legacy')
+      inode = takeOver(this.#context, ino)
+    const changes = node.changes
+    const unchanged = (): boolean => node.changes === changes && node.changing === 0
+    const snapshot = this.#snapshot(inode)
+    await this.#pastCoarseClock(snapshot.stat)
+    const { key, version } = this.#claim(ino)
+    const copied = await this.#copy(ino, snapshot, signal)
+    if (!copied || !unchanged() || !this.#isSame(ino, snapshot)) return 'busy'
+    const object = encodeFileObject(snapshot.record, copied.content)
+    faultPoint('content.upload.chunks-stored')
+    await store.put(
+      'files',
+      key,
+      {
+        value: object.value,
+        metadata: object.metadata,
+        version: { epoch, version },
+        contentType: copied.layout === LAYOUT_INLINE ? contentTypeOf(key) : 'application/json',
+      },
+      signal ? { signal } : {},
+    )
+    faultPoint('content.upload.object-stored')
+    const clean = unchanged() && this.#isSame(ino, snapshot)
+    this.#record(ino, snapshot, copied, { version, digest: object.digest, clean, work })
+    return clean ? 'stored' : 'busy'
+  }
+
+  /** Key and version of the object to be written; both are in the catalog before the store hears of them. */
+  #claim(ino: bigint): { key: string; version: number } {
+    const { catalog } = this.#context
+    return catalog.transaction(() => {
+      const version = catalog.nextVersion()
+      const inode = catalog.get(ino)
+      if (!inode) throw new Error(`inode ${ino} vanished within a tick`)
+      if (inode.key !== undefined) return { key: inode.key, version }
+      const path = fileKey(catalog.pathOf(ino) ?? Buffer.from(fileId(inode)))
+      const holder = catalog.byKey(path)
+      const key = holder ? `${path}@${fileId(inode)}` : path
+      inode.key = key
+      catalog.save(inode)
+      return { key, version }
+    })
+  }
+
+  #snapshot(inode: Inode): Snapshot {
+    const { catalog } = this.#context
+    if (inode.authority === 'catalog') {
+      return {
+        record: {
+          ino: inode.ino,
+          generation: inode.generation,
+          attributes: attributesOf(inode),
+          xattrs: inode.xattrs,
+        },
+        stat: undefined,
+        target: inode.target,
+        sameContent: inode.base === 'store' && !inode.staged && (inode.dirty & DIRTY_CONTENT) === 0,
+      }
+    }
+    const stat = legacyStat(this.#context, inode)
+    const legacy = requireLegacy(this.#context)
+    const place = placeOf(catalog, inode.ino)
+    if (!place) throw new Error(`inode ${inode.ino} has no place on the legacy volume`)
+    return {
+      record: {
+        ino: inode.ino,
+        generation: inode.generation,
+        attributes: { ...stat, ino: inode.ino },
+        xattrs: readLegacyXattrs(legacy, place),
+      },
+      stat,
+      target: isSymlink(stat.mode) ? readlinkAt(legacy.directory(place.parent), place.name) : undefined,
+      sameContent:
+        inode.version > 0 && (inode.dirty & DIRTY_CONTENT) === 0 && matches(inode.fingerprint, stat),
+    }
+  }
+
+  /** The legacy file is still as it was at the snapshot. */
+  #isSame(ino: bigint, snapshot: Snapshot): boolean {
+    const inode = this.#context.catalog.get(ino)
+    if (!inode || inode.orphan) return false
+    if (!snapshot.stat) return inode.authority === 'catalog'
+    return (
+      inode.authority === 'legacy' && matches(fingerprintOf(snapshot.stat), legacyStat(this.#context, inode))
+    )
+  }
+
+  /** Waits until a change from now on gets a ctime of its own. */
+  async #pastCoarseClock(stat: Stat | undefined): Promise<void> {
+    if (!this.#coarse || !stat) return
+    const age = BigInt(Date.now()) * 1_000_000n - stat.ctimeNs
+    if (age >= COARSE_CTIME_NS || age < 0n) return
+    await new Promise((resolve) => setTimeout(resolve, Number((COARSE_CTIME_NS - age) / 1_000_000n) + 1))
+  }
+
+  async #copy(ino: bigint, snapshot: Snapshot, signal: AbortSignal | undefined): Promise<Copied | undefined> {
+    const { attributes, xattrs } = snapshot.record
+    const none = new Map<number, Buffer>()
+    const inline = (bytes: Buffer): Copied => ({
+      content: { kind: 'inline', bytes },
+      layout: LAYOUT_INLINE,
+      chunks: none,
+      pages: none,
+    })
+    if (!isRegular(attributes.mode)) return inline(snapshot.target ?? Buffer.alloc(0))
+    const fits = attributes.size <= this.#context.settings.inlineLimit
+    if (fits && (xattrs?.length ?? 0) <= METADATA_XATTR_BYTES) {
+      const bytes = await this.#readChunk(ino, 0, attributes.size, snapshot)
+      this.bytesCopied += bytes.length
+      return bytes.length === attributes.size ? inline(bytes) : undefined
+    }
+    const chunks = await this.#copyChunks(ino, snapshot, signal)
+    if (!chunks) return undefined
+    return this.#list(ino, chunkCount(attributes.size), chunks, signal)
+  }
+
+  /** Stores every chunk that the store does not have yet; new hashes by index. */
+  async #copyChunks(
+    ino: bigint,
+    snapshot: Snapshot,
+    signal: AbortSignal | undefined,
+  ): Promise<Map<number, Buffer> | undefined> {
+    const { catalog } = this.#context
+    const { size } = snapshot.record.attributes
+    const hashes = new Map<number, Buffer>()
+    const underWay = new Set<Promise<void>>()
+    let failed: unknown
+    let short = false
+    for (let index = 0; index < chunkCount(size) && failed === undefined && !short; index += 1) {
+      if (this.#isUnchangedChunk(ino, index, snapshot)) continue
+      while (underWay.size >= CHUNKS_PER_FILE) await Promise.race(underWay)
+      await this.#slots.acquire()
+      const length = Math.min(CHUNK_BYTES, size - index * CHUNK_BYTES)
+      const task = this.#readChunk(ino, index, length, snapshot)
+        .then(async (bytes) => {
+          if (bytes.length !== length) {
+            short = true
+            return
+          }
+          this.bytesCopied += length
+          const hash = bytes.equals(ZEROS.subarray(0, length)) ? HOLE : sha256(bytes)
+          if (!catalog.chunk(ino, index)?.equals(hash)) {
+            await this.#storeChunk(ino, index, hash, bytes, signal)
+            hashes.set(index, hash)
+          }
+        })
+        .catch((error: unknown) => {
+          failed ??= error
+        })
+        .finally(() => {
+          this.#slots.release()
+          underWay.delete(task)
+        })
+      underWay.add(task)
+    }
+    await Promise.all(underWay)
+    if (failed !== undefined) throw failed
+    return short ? undefined : hashes
+  }
+
+  /** The stored version's chunk is still the file's, without a look at the bytes. */
+  #isUnchangedChunk(ino: bigint, index: number, snapshot: Snapshot): boolean {
+    const { catalog } = this.#context
+    const inode = catalog.get(ino)
+    if (!inode || inode.layout !== LAYOUT_CHUNKED || !catalog.chunk(ino, index)) return false
+    if (snapshot.sameContent) return true
+    // The last chunk of the stored version may be shorter than it has to be now.
+    const full = (index + 1) * CHUNK_BYTES <= Math.min(inode.storedSize, inode.size)
+    return (
+      inode.authority === 'catalog' &&
+      inode.base === 'store' &&
+      index < inode.baseLimit &&
+      !catalog.isStaged(ino, index) &&
+      full
+    )
+  }
+
+  async #readChunk(ino: bigint, index: number, length: number, snapshot: Snapshot): Promise<Buffer> {
+    if (!snapshot.stat) return this.#reader.chunk(ino, index)
+    const buffer = Buffer.allocUnsafe(length)
+    return buffer.subarray(0, await this.#legacy.read(ino, buffer, index * CHUNK_BYTES))
+  }
+
+  /**
+   * Before the store gets a chunk, the catalog lists it as garbage: an upload that is never finished leaves nothing
+   * behind. `#record` takes it off the list.
+   */
+  async #storeChunk(
+    ino: bigint,
+    index: number,
+    hash: Buffer,
+    bytes: Buffer,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const { catalog, store } = this.#context
+    const inode = catalog.get(ino)
+    if (isHole(hash) || !inode) return
+    const key = chunkKey(fileId(inode), index, hash)
+    catalog.transaction(() => catalog.outbox.discard('chunks', key, 0, 0, ino))
+    const object = {
+      value: bytes,
+      version: IMMUTABLE,
+      contentType: 'application/octet-stream',
+      metadata: {},
+    }
+    await store.put('chunks', key, object, signal ? { signal } : {})
+  }
+
+  /** The list of all chunks, in the manifest itself or as pages of their own. */
+  async #list(
+    ino: bigint,
+    count: number,
+    chunks: ReadonlyMap<number, Buffer>,
+    signal: AbortSignal | undefined,
+  ): Promise<Copied | undefined> {
+    const { catalog } = this.#context
+    const hashesOf = (from: number, to: number): Buffer[] | undefined => {
+      const known = new Map(catalog.chunks(ino, from, to).map(({ index, hash }) => [index, hash]))
+      const hashes: Buffer[] = []
+      for (let index = from; index < to; index += 1) {
+        const hash = chunks.get(index) ?? known.get(index)
+        if (!hash) return undefined
+        hashes.push(hash)
+      }
+      return hashes
+    }
+    const pages = new Map<number, Buffer>()
+    if (count <= EMBEDDED_CHUNKS) {
+      const hashes = hashesOf(0, count)
+      return hashes && { content: { kind: 'chunks', hashes }, layout: LAYOUT_CHUNKED, chunks, pages }
+    }
+    const list: Buffer[] = []
+    for (let index = 0; index * PAGE_CHUNKS < count; index += 1) {
+      const hashes = hashesOf(index * PAGE_CHUNKS, Math.min(count, (index + 1) * PAGE_CHUNKS))
+      if (!hashes) return undefined
+      const page = Buffer.concat(hashes)
+      const hash = sha256(page)
+      list.push(hash)
+      if (catalog.page(ino, index)?.equals(hash)) continue
+      await this.#storePage(ino, index, hash, page, signal)
+      pages.set(index, hash)
+    }
+    return { content: { kind: 'pages', hashes: list }, layout: LAYOUT_CHUNKED, chunks, pages }
+  }
+
+  async #storePage(
+    ino: bigint,
+    index: number,
+    hash: Buffer,
+    page: Buffer,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const { catalog, store } = this.#context
+    const inode = catalog.get(ino)
+    if (!inode) return
+    const key = pageKey(fileId(inode), index, hash)
+    catalog.transaction(() => catalog.outbox.discard('chunks', key, 0, 0, ino))
+    const object = { value: page, version: IMMUTABLE, contentType: 'application/octet-stream', metadata: {} }
+    await store.put('chunks', key, object, signal ? { signal } : {})
+  }
+
+  /** One transaction makes the stored version the file's; what it replaced becomes garbage. */
+  #record(
+    ino: bigint,
+    snapshot: Snapshot,
+    copied: Copied,
+    stored: {
+      version: number
+      digest: Buffer
+      clean: boolean
+      work: ReturnType<ContentContext['catalog']['outbox']['find']>
+    },
+  ): void {
+    const { catalog, epoch } = this.#context
+    const removed = catalog.transaction(() => {
+      const inode = catalog.get(ino)
+      if (!inode) return undefined
+      const first = inode.version === 0
+      const count = copied.layout === LAYOUT_CHUNKED ? chunkCount(snapshot.record.attributes.size) : 0
+      this.#replaceChunks(inode, copied, count)
+      inode.epoch = epoch
+      inode.version = stored.version
+      inode.layout = copied.layout
+      inode.digest = stored.digest
+      inode.storedSize = snapshot.record.attributes.size
+      inode.failure = undefined
+      if (snapshot.stat) inode.fingerprint = fingerprintOf(snapshot.stat)
+      const staging = inode.authority === 'catalog' && this.#rebase(inode, stored.clean)
+      if (stored.clean) {
+        inode.dirty = 0
+        if (stored.work) catalog.outbox.done(stored.work)
+      }
+      catalog.save(inode)
+      if (first) this.#announce(ino)
+      return staging ? inode : undefined
+    })
+    faultPoint('content.upload.recorded')
+    if (removed) this.#staging.remove(removed)
+  }
+
+  #replaceChunks(inode: Inode, copied: Copied, count: number): void {
+    const { catalog } = this.#context
+    const id = fileId(inode)
+    for (const [index, hash] of copied.chunks) {
+      const old = catalog.chunk(inode.ino, index)
+      if (old && !isHole(old)) catalog.outbox.discard('chunks', chunkKey(id, index, old), 0, 0, inode.ino)
+      catalog.setChunk(inode.ino, index, hash)
+      catalog.outbox.forget({
+        space: 'chunks',
+        key: chunkKey(id, index, hash),
+        epoch: 0,
+        version: 0,
+        ino: inode.ino,
+      })
+    }
+    for (const [index, hash] of copied.pages) {
+      const old = catalog.page(inode.ino, index)
+      if (old) catalog.outbox.discard('chunks', pageKey(id, index, old), 0, 0, inode.ino)
+      catalog.setPage(inode.ino, index, hash)
+      catalog.outbox.forget({
+        space: 'chunks',
+        key: pageKey(id, index, hash),
+        epoch: 0,
+        version: 0,
+        ino: inode.ino,
+      })
+    }
+    catalog.discardContent(inode, count, copied.content.kind === 'pages' ? Math.ceil(count / PAGE_CHUNKS) : 0)
+  }
+
+  /** The store is the base from now on. True if the staging file is not needed any more. */
+  #rebase(inode: Inode, clean: boolean): boolean {
+    if (!isRegular(inode.mode)) return false
+    const { catalog } = this.#context
+    const whole = inode.baseLimit >= chunkCount(inode.size) && inode.size === inode.fingerprint?.size
+    const untouched = inode.base === 'legacy' && !inode.staged && whole
+    if (inode.base === 'legacy' && !untouched) inode.fingerprint = undefined
+    inode.base = 'store'
+    if (!clean) return false
+    inode.baseLimit = chunkCount(inode.size)
+    catalog.dropStaged(inode.ino, 0)
+    const had = inode.staged
+    inode.staged = false
+    return had
+  }
+
+  /** The file is in the store for the first time: the records of its directories have to say so. */
+  #announce(ino: bigint): void {
+    const { catalog } = this.#context
+    for (const link of catalog.linksOf(ino)) {
+      catalog.recordDirectory(link.parent)
+      catalog.touchEntry(link.parent, link.name)
+    }
+  }
+}
+
+const ZEROS = Buffer.alloc(CHUNK_BYTES)
+
+function isOlder(text: string, major: number, minor: number): boolean {
+  const [a = 0, b = 0] = text.split('.').map(Number)
+  return a < major || (a === major && b < minor)
+}

@@ -1,0 +1,247 @@
+import { nowNs, S_ISGID, S_ISUID, S_IXGRP } from '../base/attributes.ts'
+import { KeyedMutex } from '../base/concurrency.ts'
+import { FsError } from '../base/errors.ts'
+import { faultPoint } from '../base/faults.ts'
+import { DIRTY_CONTENT, type Inode } from '../catalog/index.ts'
+import { StoreError } from '../store/errors.ts'
+import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE } from '../sys/index.ts'
+import { CHUNK_BYTES, type ContentContext } from './context.ts'
+import type { Reader } from './reader.ts'
+import type { Staging } from './staging.ts'
+import { partOf } from './stored.ts'
+
+/**
+ * Changes content of files under the catalog's authority, in their staging files.
+ *
+ * Crash points of a write: chunks that were not staged are completed in the staging file first (base bytes, then the
+ * new ones); only then one transaction lists them as staged, with the new size. Killed before it, the file is what it
+ * was (recovery cuts the leftovers); killed after it, the write took place. Bytes of chunks that were staged already
+ * change in place, as on any file system.
+ */
+export class Writer {
+  readonly #context: ContentContext
+  readonly #reader: Reader
+  readonly #staging: Staging
+  readonly #locks = new KeyedMutex<bigint>()
+
+  constructor(context: ContentContext, reader: Reader, staging: Staging) {
+    this.#context = context
+    this.#reader = reader
+    this.#staging = staging
+  }
+
+  /** Whether a change of the file is under way. */
+  isBusy(ino: bigint): boolean {
+    return this.#locks.isLocked(ino)
+  }
+
+  /** @throws FsError ENOSPC at the staging limit, EIO if base bytes cannot be had */
+  write(
+    ino: bigint,
+    offset: number,
+    data: Buffer,
+    killSuidGid: boolean,
+    signal?: AbortSignal,
+  ): Promise<number> {
+    return this.#exclusive(ino, async () => {
+      const end = offset + data.length
+      await this.#change(ino, offset, end, signal, async (inode) => {
+        const written = await this.#staging.write(inode, data, offset)
+        if (written < data.length) throw new FsError('ENOSPC', 'the staging disk is full')
+      })
+      faultPoint('content.write.staged')
+      this.#commit(ino, offset, end, (inode) => {
+        inode.size = Math.max(inode.size, end)
+        if (killSuidGid) inode.mode = withoutSetId(inode.mode)
+      })
+      return data.length
+    })
+  }
+
+  /** Sets the size. Within the exclusive turn of the file. */
+  truncate(ino: bigint, size: number, signal?: AbortSignal): Promise<void> {
+    return this.#exclusive(ino, async () => {
+      const { catalog } = this.#context
+      const before = this.#require(ino)
+      if (size >= before.size) {
+        this.#commit(ino, size, size, (inode) => {
+          inode.size = size
+        })
+        return
+      }
+      const boundary = Math.floor(size / CHUNK_BYTES)
+      const inside = size % CHUNK_BYTES
+      if (inside !== 0 && !catalog.isStaged(ino, boundary) && boundary < before.baseLimit) {
+        await this.#fill(ino, boundary, signal)
+        // The intent below may reach the medium by itself; what it relies on has to be there first.
+        await this.#staging.sync(this.#require(ino))
+      }
+      const limit = Math.ceil(size / CHUNK_BYTES)
+      catalog.transaction(() => {
+        const inode = this.#require(ino)
+        if (!inode.staged) return
+        inode.truncating = size
+        catalog.save(inode)
+      })
+      faultPoint('content.truncate.intended')
+      const inode = this.#require(ino)
+      if (inode.staged) this.#staging.truncate(inode, size)
+      faultPoint('content.truncate.cut')
+      this.#finishTruncation(inode, size, limit, inside !== 0 ? boundary : undefined)
+    })
+  }
+
+  /** As fallocate(2) with these modes. @throws FsError EOPNOTSUPP for others */
+  allocate(ino: bigint, mode: number, offset: number, length: number, signal?: AbortSignal): Promise<void> {
+    const keepSize = (mode & FALLOC_FL_KEEP_SIZE) !== 0
+    const rest = mode & ~FALLOC_FL_KEEP_SIZE
+    if (offset < 0 || length <= 0) throw new FsError('EINVAL')
+    if (rest === FALLOC_FL_PUNCH_HOLE && keepSize) return this.#zero(ino, offset, length, true, signal)
+    if (rest === FALLOC_FL_ZERO_RANGE) return this.#zero(ino, offset, length, keepSize, signal)
+    if (rest !== 0) throw new FsError('EOPNOTSUPP')
+    return this.#exclusive(ino, async () => {
+      const end = offset + length
+      this.#staging.reserve(length)
+      if (keepSize || end <= this.#require(ino).size) return
+      this.#commit(ino, end, end, (inode) => {
+        inode.size = end
+      })
+    })
+  }
+
+  /** Ends a truncation that a crash cut short (recovery). */
+  recover(ino: bigint): void {
+    const inode = this.#context.catalog.get(ino)
+    if (inode?.truncating === undefined) return
+    const size = inode.truncating
+    const boundary = size % CHUNK_BYTES === 0 ? undefined : Math.floor(size / CHUNK_BYTES)
+    this.#staging.truncate(inode, size)
+    this.#finishTruncation(inode, size, Math.ceil(size / CHUNK_BYTES), boundary)
+  }
+
+  #finishTruncation(inode: Inode, size: number, limit: number, boundary: number | undefined): void {
+    const { catalog } = this.#context
+    catalog.transaction(() => {
+      const staged = boundary !== undefined && inode.staged && boundary < inode.baseLimit
+      if (staged) catalog.stage(inode.ino, boundary)
+      catalog.dropStaged(inode.ino, limit)
+      inode.baseLimit = Math.min(inode.baseLimit, limit)
+      inode.truncating = undefined
+      inode.size = size
+      this.#touch(inode)
+    })
+  }
+
+  #zero(ino: bigint, offset: number, length: number, keepSize: boolean, signal?: AbortSignal): Promise<void> {
+    return this.#exclusive(ino, async () => {
+      const { size } = this.#require(ino)
+      const wanted = offset + length
+      const end = keepSize ? Math.min(wanted, size) : wanted
+      if (end > offset) {
+        await this.#change(ino, offset, end, signal, async (inode) => {
+          this.#staging.punch(inode, offset, end - offset)
+        })
+        this.#commit(ino, offset, end, (inode) => {
+          inode.size = Math.max(inode.size, end)
+        })
+      }
+    })
+  }
+
+  /** Prepares the chunks of [offset, end) in the staging file, then runs `apply` on it; undone if that fails. */
+  async #change(
+    ino: bigint,
+    offset: number,
+    end: number,
+    signal: AbortSignal | undefined,
+    apply: (inode: Inode) => Promise<void>,
+  ): Promise<void> {
+    const { catalog } = this.#context
+    this.#ensureStagingFile(ino)
+    const fresh: number[] = []
+    try {
+      for (let index = Math.floor(offset / CHUNK_BYTES); index * CHUNK_BYTES < end; index += 1) {
+        if (catalog.isStaged(ino, index)) continue
+        fresh.push(index)
+        const { start, end: stop } = partOf(index, offset, end)
+        const inode = this.#require(ino)
+        const length = Math.min(CHUNK_BYTES, inode.size - index * CHUNK_BYTES)
+        const replaced = start === 0 && stop >= length
+        this.#staging.reserve(stop - start)
+        if (index < inode.baseLimit && !replaced) await this.#fill(ino, index, signal)
+      }
+      if (fresh.length === 0) this.#staging.reserve(0)
+      await apply(this.#require(ino))
+    } catch (error) {
+      const inode = catalog.get(ino)
+      if (inode) for (const index of fresh) this.#staging.punch(inode, index * CHUNK_BYTES, CHUNK_BYTES)
+      throw error
+    }
+  }
+
+  /** Copies an unstaged chunk's base bytes into the staging file; the catalog does not list it yet. */
+  async #fill(ino: bigint, index: number, signal: AbortSignal | undefined): Promise<void> {
+    this.#ensureStagingFile(ino)
+    this.#staging.reserve(CHUNK_BYTES)
+    try {
+      const bytes = await this.#reader.baseChunk(ino, index, signal)
+      const inode = this.#require(ino)
+      const length = Math.min(bytes.length, inode.size - index * CHUNK_BYTES)
+      if (length > 0) await this.#staging.write(inode, bytes.subarray(0, length), index * CHUNK_BYTES)
+    } catch (error) {
+      if (error instanceof StoreError)
+        throw new FsError('EIO', 'the store did not give the content', { cause: error })
+      throw error
+    }
+  }
+
+  #ensureStagingFile(ino: bigint): void {
+    const { catalog } = this.#context
+    catalog.transaction(() => {
+      const inode = this.#require(ino)
+      if (inode.staged) return
+      inode.staged = true
+      catalog.save(inode)
+    })
+  }
+
+  /** The one transaction after which the change is there. */
+  #commit(ino: bigint, offset: number, end: number, alter: (inode: Inode) => void): void {
+    const { catalog } = this.#context
+    catalog.transaction(() => {
+      const inode = this.#require(ino)
+      for (let index = Math.floor(offset / CHUNK_BYTES); index * CHUNK_BYTES < end; index += 1) {
+        catalog.stage(ino, index)
+      }
+      alter(inode)
+      this.#touch(inode)
+    })
+  }
+
+  #touch(inode: Inode): void {
+    const { catalog } = this.#context
+    const now = nowNs()
+    inode.mtimeNs = now
+    inode.ctimeNs = now
+    inode.blocks = Math.ceil(inode.size / 4096) * 8
+    inode.dirty |= DIRTY_CONTENT
+    catalog.save(inode)
+    if (!inode.orphan && !catalog.outbox.find('upload', inode.ino)) catalog.outbox.add('upload', inode.ino)
+  }
+
+  #exclusive<T>(ino: bigint, body: () => Promise<T>): Promise<T> {
+    return this.#locks.run(ino, () => this.#context.activity.during(ino, body))
+  }
+
+  #require(ino: bigint): Inode {
+    const inode = this.#context.catalog.get(ino)
+    if (!inode) throw new FsError('ESTALE', `inode ${ino} is gone`)
+    return inode
+  }
+}
+
+/** What a write by an unprivileged process leaves of a file's mode: no setuid, no setgid where the group may execute. */
+export function withoutSetId(mode: number): number {
+  const lessUser = mode & ~S_ISUID
+  return mode & S_IXGRP ? lessUser & ~S_ISGID : lessUser
+}
