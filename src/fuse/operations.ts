@@ -159,8 +159,18 @@ export interface FileSystem {
   fsyncdir(context: RequestContext, node: bigint, handle: bigint, dataOnly: boolean): Answer<void>
   syncfs(context: RequestContext): Answer<void>
   statfs(context: RequestContext, node: bigint): Answer<StatFs>
-  /** `flags` as in setxattr(2). */
-  setxattr(context: RequestContext, node: bigint, name: Buffer, value: Buffer, flags: number): Answer<void>
+  /**
+   * `flags` as in setxattr(2). `killSgid`: the ACL in `value` is set by somebody who is not of the file's group, so the
+   * set-group-id bit goes with it (FUSE_SETXATTR_ACL_KILL_SGID).
+   */
+  setxattr(
+    context: RequestContext,
+    node: bigint,
+    name: Buffer,
+    value: Buffer,
+    flags: number,
+    options?: { readonly killSgid: boolean },
+  ): Answer<void>
   getxattr(context: RequestContext, node: bigint, name: Buffer): Answer<Buffer>
   listxattr(context: RequestContext, node: bigint): Answer<Buffer[]>
   removexattr(context: RequestContext, node: bigint, name: Buffer): Answer<void>

@@ -1,0 +1,47 @@
+import type { RequestContext } from '../operations.ts'
+import { UNIQUE_RESEND } from './protocol.ts'
+
+/** One request under way, as the file system sees it and as the session finds it again. */
+export class Request implements RequestContext {
+  /** `unique` as the kernel sent it. */
+  readonly id: bigint
+  readonly unique: bigint
+  readonly resent: boolean
+  readonly opcode: number
+  readonly node: bigint
+  readonly uid: number
+  readonly gid: number
+  readonly pid: number
+  umask = 0
+  #controller: AbortController | undefined
+  #aborted = false
+
+  constructor(id: bigint, opcode: number, node: bigint, uid: number, gid: number, pid: number) {
+    this.id = id
+    this.resent = id >= UNIQUE_RESEND
+    this.unique = withoutResend(id)
+    this.opcode = opcode
+    this.node = node
+    this.uid = uid
+    this.gid = gid
+    this.pid = pid
+  }
+
+  get signal(): AbortSignal {
+    if (!this.#controller) {
+      this.#controller = new AbortController()
+      if (this.#aborted) this.#controller.abort()
+    }
+    return this.#controller.signal
+  }
+
+  abort(): void {
+    this.#aborted = true
+    this.#controller?.abort()
+  }
+}
+
+/** What stays the same of `unique` when the kernel sends a request again. */
+export function withoutResend(id: bigint): bigint {
+  return id >= UNIQUE_RESEND ? id - UNIQUE_RESEND : id
+}

@@ -1,0 +1,110 @@
+import { execFile } from 'node:child_process'
+import { accessSync, closeSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { release, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import {
+  type KernelMount,
+  KernelSession,
+  mountKernel,
+  mountsOf,
+  type SessionOptions,
+  unmountKernel,
+} from '../../../src/fuse/index.ts'
+import type { FileSystem } from '../../../src/fuse/operations.ts'
+import type { Log } from '../../../src/observe/log.ts'
+
+/** Why nothing can be mounted here; `undefined` where it can. */
+export function whyNoMount(): string | undefined {
+  if (process.geteuid?.() !== 0) return 'mounting needs root'
+  try {
+    accessSync('/dev/fuse')
+  } catch {
+    return 'there is no /dev/fuse'
+  }
+  return undefined
+}
+
+/** Whether this kernel is at least the given one. */
+export function kernelIsAtLeast(major: number, minor: number): boolean {
+  const [ours = 0, theirs = 0] = release().split('.').map(Number)
+  return ours > major || (ours === major && theirs >= minor)
+}
+
+export interface LogLine {
+  readonly level: string
+  readonly fields: Record<string, unknown>
+  readonly message: string
+}
+
+/** A log that keeps its lines. */
+export function keepingLog(): Log & { readonly lines: LogLine[] } {
+  const lines: LogLine[] = []
+  const at = (level: string) => (fields: object, message: string) => {
+    lines.push({ level, fields: { ...fields }, message })
+  }
+  const log = {
+    lines,
+    debug: at('debug'),
+    info: at('info'),
+    warn: at('warn'),
+    error: at('error'),
+    child: () => log,
+  }
+  return log
+}
+
+export interface Mounted {
+  readonly target: string
+  readonly mount: KernelMount
+  readonly session: KernelSession
+  readonly log: ReturnType<typeof keepingLog>
+  /** Unmounts, waits for the end of the session and removes the directory. */
+  close(): Promise<void>
+}
+
+/** Mounts a file system on a directory of its own and serves it from this process. */
+export async function mounted(
+  fileSystem: FileSystem,
+  options: Partial<SessionOptions> = {},
+): Promise<Mounted> {
+  const directory = mkdtempSync(join(tmpdir(), 'ferryfs-fuse-'))
+  const mount = await mountKernel({ target: directory, source: 'test', fsname: 'ferryfs-test' })
+  const log = keepingLog()
+  const session = new KernelSession({ fd: mount.fd, fileSystem, log, ...options })
+  session.start()
+  await session.ready
+  return {
+    target: mount.target,
+    mount,
+    session,
+    log,
+    close: async () => {
+      if (mountsOf(mount.target).length > 0) await unmountKernel(mount.target, { lazy: true })
+      await session.done
+      closeSync(mount.fd)
+      rmSync(directory, { recursive: true, force: true })
+    },
+  }
+}
+
+const exec = promisify(execFile)
+
+/** Runs a program in a child process, never in this one, which serves the mount. Rejects unless it ends with 0. */
+export async function run(command: string, ...args: string[]): Promise<string> {
+  const { stdout } = await exec(command, args, {
+    maxBuffer: 64 * 1024 * 1024,
+    env: { ...process.env, LC_ALL: 'C', TZ: 'UTC' },
+  })
+  return stdout
+}
+
+/** A script for sh, with arguments. */
+export const shell = (script: string, ...args: string[]): Promise<string> =>
+  run('sh', '-euc', script, 'sh', ...args)
+
+/** A line of /proc/PID/status. */
+export function statusOf(pid: number, field: string): string | undefined {
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8')
+  return new RegExp(`^${field}:\\s*(.*)$`, 'm').exec(status)?.[1]
+}
