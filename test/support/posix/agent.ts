@@ -1,0 +1,167 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+import type { Bulk } from './bulk.ts'
+import { SyscallError } from './libc.ts'
+import type { Posix } from './posix.ts'
+
+/** Whom an agent acts for. */
+export interface Identity {
+  readonly uid: number
+  readonly gid: number
+  /** Supplementary groups. */
+  readonly groups: readonly number[]
+}
+
+type Operations = Posix & Bulk
+
+/** The operations of posix.ts and bulk.ts, carried out by another process. */
+export type Remote = {
+  readonly [Name in keyof Operations]: Operations[Name] extends (...values: infer Values) => infer Result
+    ? (...values: Values) => Promise<Awaited<Result>>
+    : never
+}
+
+interface Pending {
+  resolve(value: unknown): void
+  reject(error: Error): void
+}
+
+interface Failure {
+  readonly message: string
+  readonly code?: string
+  readonly syscall?: string
+}
+
+interface Answer {
+  readonly id: number
+  readonly value?: unknown
+  readonly failure?: Failure
+}
+
+function isAnswer(message: unknown): message is Answer {
+  return typeof message === 'object' && message !== null && 'id' in message
+}
+
+/**
+ * A child process that makes system calls for a test, as one user. It starts on the first call, and again on the first
+ * call after it died (a signal for a fault in mapped memory, `kill` for a file system that hangs): what it had in hand
+ * fails then with an error that says so.
+ */
+export class Agent {
+  readonly name: string
+  readonly identity: Identity | null
+  readonly call: Remote
+  #child: ChildProcess | undefined
+  #ready: Promise<unknown> | undefined
+  #calls = 0
+  readonly #pending = new Map<number, Pending>()
+
+  /** Without an identity the agent stays the user that runs the tests. */
+  constructor(name: string, identity: Identity | null) {
+    this.name = name
+    this.identity = identity
+    this.call = new Proxy({} as Remote, {
+      get:
+        (_, operation) =>
+        (...values: unknown[]) => {
+          // The error is made elsewhere and later; what helps is where the call came from.
+          const origin = { stack: '' }
+          Error.captureStackTrace(origin)
+          return this.#request(String(operation), values).catch((error: unknown) => {
+            const where = origin.stack.slice(origin.stack.indexOf('\n'))
+            if (error instanceof Error) error.stack = `${error.name}: ${error.message}${where}`
+            throw error
+          })
+        },
+    })
+  }
+
+  get running(): boolean {
+    return this.#child !== undefined
+  }
+
+  /** Process id; starts the agent. */
+  async pid(): Promise<number> {
+    const { pid } = await this.#start()
+    return pid ?? -1
+  }
+
+  /** Ends the process at once; calls in hand fail. */
+  async kill(): Promise<void> {
+    const child = this.#child
+    if (child === undefined) return
+    const exit = once(child, 'exit')
+    child.kill('SIGKILL')
+    await exit
+  }
+
+  /** Ends the process: by its own will where it has nothing in hand, else by force. */
+  async stop(): Promise<void> {
+    const child = this.#child
+    if (child === undefined) return
+    if (this.#pending.size > 0 || !child.connected) return this.kill()
+    const exit = once(child, 'exit')
+    child.disconnect()
+    await exit
+  }
+
+  async #start(): Promise<ChildProcess> {
+    if (this.#child !== undefined) {
+      await this.#ready
+      return this.#child
+    }
+    const main = fileURLToPath(new URL('./agent-main.ts', import.meta.url))
+    const child = fork(main, [JSON.stringify(this.identity)], {
+      cwd: '/',
+      execArgv: ['--disable-warning=ExperimentalWarning'],
+      env: { PATH: process.env.PATH },
+      serialization: 'advanced',
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    })
+    this.#child = child
+    child.on('message', (message) => this.#settle(message))
+    child.on('exit', (status, signal) => {
+      if (this.#child === child) this.#child = undefined
+      const error = new Error(`agent ${this.name} ended (${signal ?? `status ${status}`}) during the call`)
+      for (const { reject } of this.#pending.values()) reject(error)
+      this.#pending.clear()
+    })
+    this.#ready = Promise.race([
+      once(child, 'message'),
+      once(child, 'exit').then(() => Promise.reject(new Error(`agent ${this.name} did not start`))),
+    ])
+    await this.#ready
+    return child
+  }
+
+  async #request(operation: string, values: unknown[]): Promise<unknown> {
+    const child = await this.#start()
+    this.#calls += 1
+    const id = this.#calls
+    return new Promise((resolve, reject) => {
+      this.#pending.set(id, { resolve, reject })
+      child.send({ id, operation, values }, (error) => {
+        if (error === null) return
+        this.#pending.delete(id)
+        reject(new Error(`agent ${this.name} takes no calls`, { cause: error }))
+      })
+    })
+  }
+
+  #settle(message: unknown): void {
+    if (!isAnswer(message)) return
+    const pending = this.#pending.get(message.id)
+    if (pending === undefined) return
+    this.#pending.delete(message.id)
+    if (message.failure === undefined) pending.resolve(message.value)
+    else pending.reject(this.#error(message.failure))
+  }
+
+  #error({ code, syscall, message }: Failure): Error {
+    if (code === undefined || syscall === undefined) return new Error(`agent ${this.name}: ${message}`)
+    // The text is "call(detail): code" already.
+    const detail = message.slice(syscall.length + 1, message.lastIndexOf('): '))
+    return new SyscallError(syscall, code, `${this.name}: ${detail}`)
+  }
+}
