@@ -1,5 +1,5 @@
+import type { Logger } from 'pino'
 import type { MountConfig } from '../config/mount-config.ts'
-import type { Log } from '../observe/log.ts'
 import type { Engine, LongRunning, RebuildReport } from './engine.ts'
 
 /** The way to the kernel, as `attach` hands it over. */
@@ -24,7 +24,7 @@ export interface Connection {
    * store is away.
    */
   readonly takesOver: boolean
-  readonly log: Log
+  readonly log: Logger
   /**
    * Descriptors that predecessors had held: id → a path under /proc to open for a descriptor of one's own, which works
    * for an unlinked file too. An id that the successor does not know is to be dropped.
@@ -73,7 +73,7 @@ export interface RebuildRequest {
   readonly stateDir: string
   readonly opTimeout: number
   readonly concurrency: number
-  readonly log: Log
+  readonly log: Logger
 }
 
 /** Makes the catalog anew from the store alone. Errors as for StartEngine. */

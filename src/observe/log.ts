@@ -1,4 +1,4 @@
-import { pino } from 'pino'
+import { type Logger, pino } from 'pino'
 
 /** What every layer needs of a logger: fields first, then words, as pino has it. An error goes under `err`. */
 export interface Log {
@@ -22,7 +22,7 @@ export interface LogOptions {
 const SECRETS = ['password', 'passphrase', 'secret', 'token', 'authorization', 'credentials']
 
 /** A logger of JSON lines. Fields named like a secret, down to three levels, and passwords in URLs are masked. */
-export function createLog({ level, name, write }: LogOptions): Log {
+export function createLog({ level, name, write }: LogOptions): Logger {
   return pino(
     {
       level,

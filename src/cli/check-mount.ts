@@ -1,0 +1,130 @@
+import { dirname, resolve } from 'node:path'
+import { UsageError } from '../base/errors.ts'
+import { loadSettings, type Sources } from '../config/load.ts'
+import type { MountConfig } from '../config/mount-config.ts'
+import { defaultStateDir, isInside, runDirectory } from '../config/paths.ts'
+import { EXIT } from '../daemon/exit-status.ts'
+import { mountPath, realPathOfNew } from '../daemon/locate.ts'
+import { MOUNT_TYPE } from '../daemon/mount-drivers.ts'
+import { probePath } from '../daemon/probe.ts'
+import { findRegistration, supervisorAlive } from '../daemon/registry.ts'
+import { checkStateDir, readIdentity } from '../daemon/state-dir.ts'
+import { mountsOf } from '../fuse/kernel/mountinfo.ts'
+import { probeMount } from '../fuse/kernel/probe.ts'
+
+// A directory that does not answer by then lies on a volume that hangs.
+const LOOK_MS = 10_000
+
+/**
+ * Everything that `mount` can know beforehand, with nothing changed.
+ * @throws UsageError in one line: what is wrong, with what, what to do
+ */
+export async function checkMount(source: string, target: string, sources: Sources): Promise<MountConfig> {
+  const { settings } = loadSettings(sources)
+  const { environment } = sources
+  const [legacy, mountPoint] = await Promise.all([
+    checkSource(source, settings.mode === 'store-only'),
+    checkTarget(target, runDirectory(environment)),
+  ])
+  refuseNesting('SOURCE', legacy.path, 'TARGET', mountPoint)
+  const stateDir = await realPathOfNew(
+    settings.stateDir ?? defaultStateDir(legacy.path, mountPoint, environment),
+  )
+  const storePath = settings.store.replace(/^embedded:/, '')
+  const kept: [name: string, path: string][] = [['the state directory', stateDir]]
+  if (storePath.startsWith('/')) kept.push(['the store', await realPathOfNew(storePath)])
+  for (const [name, path] of kept) {
+    // In TARGET the daemon would wait for itself, in SOURCE it would migrate its own files.
+    refuseInside(name, path, 'TARGET', mountPoint)
+    refuseInside(name, path, 'SOURCE', legacy.path)
+  }
+  const config: MountConfig = {
+    ...settings,
+    source: legacy.path,
+    sourceInode: legacy.inode,
+    target: mountPoint,
+    stateDir,
+  }
+  if (legacy.inode === undefined && readIdentity(stateDir)?.source !== legacy.path) {
+    throw new UsageError(
+      `SOURCE ${source} does not exist, and ${stateDir} does not know it; give the directory`,
+    )
+  }
+  checkStateDir(stateDir, config)
+  if (settings.transport === 'kernel' && process.geteuid?.() !== 0) {
+    throw new UsageError(
+      'mounting needs root; be root, or use --transport fuse-native with fusermount',
+      EXIT.failed,
+    )
+  }
+  return config
+}
+
+interface Legacy {
+  readonly path: string
+  readonly inode: string | undefined
+}
+
+async function checkSource(source: string, mayBeDetached: boolean): Promise<Legacy> {
+  const found = await probePath(source, LOOK_MS)
+  if (found.kind === 'directory') return { path: found.realPath, inode: found.inode }
+  if (found.kind === 'error' && found.code === 'ENOENT' && mayBeDetached) {
+    const parent = await probePath(dirname(resolve(source)), LOOK_MS)
+    return { path: parent.kind === 'directory' ? await mountPath(source) : resolve(source), inode: undefined }
+  }
+  throw new UsageError(`SOURCE ${source} ${problemOf(found)}; give the directory to migrate`)
+}
+
+/** The real path of a directory that is free to be mounted on, or holds what a killed daemon left. */
+async function checkTarget(target: string, runDir: string): Promise<string> {
+  const path = await mountPath(target)
+  if (await isFree(path, runDir)) return path
+  const found = await probePath(path, LOOK_MS)
+  if (found.kind !== 'directory') {
+    throw new UsageError(`TARGET ${target} ${problemOf(found)}; give an existing directory to mount on`)
+  }
+  // TARGET may be a symlink to a mount point.
+  if (found.realPath !== path) await isFree(found.realPath, runDir)
+  return found.realPath
+}
+
+/** True if a stale mount of ours is there, which will be replaced; false if nothing is. @throws UsageError */
+async function isFree(path: string, runDir: string): Promise<boolean> {
+  const top = mountsOf(path).at(-1)
+  if (!top) return false
+  if (top.type !== MOUNT_TYPE) {
+    throw new UsageError(
+      `TARGET ${path} is in use: ${top.source} (${top.type}) is mounted there; unmount it, or give another directory`,
+    )
+  }
+  const state = await probeMount(path)
+  if (state === 'stale') return true
+  const registration = findRegistration(runDir, path)
+  const alive = registration !== undefined && supervisorAlive(registration)
+  throw new UsageError(
+    state === 'answers' || alive
+      ? `TARGET ${path} is in use: ferryfs serves ${top.source} there; "ferryfs status ${path}" shows it, ` +
+          `"ferryfs unmount ${path}" ends it`
+      : `TARGET ${path} is in use: a ferryfs mount there does not answer; "ferryfs unmount --force ${path}" ends it`,
+  )
+}
+
+function problemOf(found: Awaited<ReturnType<typeof probePath>>): string {
+  if (found.kind === 'hung') return 'does not answer'
+  if (found.kind !== 'error') return 'is not a directory'
+  return found.code === 'ENOENT' ? 'does not exist' : `cannot be used (${found.code})`
+}
+
+function refuseNesting(name: string, path: string, otherName: string, other: string): void {
+  refuseInside(name, path, otherName, other)
+  refuseInside(otherName, other, name, path)
+}
+
+function refuseInside(name: string, path: string, otherName: string, other: string): void {
+  if (!isInside(path, other)) return
+  throw new UsageError(
+    path === other
+      ? `${name} and ${otherName} are the same directory ${path}; give two`
+      : `${name} ${path} lies inside ${otherName} ${other}; give a directory outside`,
+  )
+}

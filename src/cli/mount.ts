@@ -1,0 +1,85 @@
+import { MODES } from '../base/modes.ts'
+import { flagOf, OPTION_KEYS, OPTIONS, type OptionKey } from '../config/options.ts'
+import { runDirectory } from '../config/paths.ts'
+import { EXIT } from '../daemon/exit-status.ts'
+import { launchDaemon } from '../daemon/launch.ts'
+import type { SupervisorOrder } from '../daemon/messages.ts'
+import { readableLine } from '../observe/console.ts'
+import { checkMount } from './check-mount.ts'
+import type { Context, ExitStatus } from './context.ts'
+import type { AddCommand } from './run.ts'
+
+/** Settings that have a flag; the others are for the configuration file and the environment. */
+const FLAGS: readonly (readonly [key: OptionKey, argument: string, words: string])[] = [
+  ['store', '<url>', 'where to: embedded:, embedded:/path, riak://host:8087,host2:8087/?…, memory:'],
+  ['mode', '<mode>', `${MODES.join(', ')}; else the last one, at first mirror`],
+  ['stateDir', '<dir>', 'catalog, queue and staging; a directory of its own'],
+  ['namespace', '<name>', 'keeps several trees in one store apart'],
+  ['transport', '<name>', 'kernel, or fuse-native for a mount without root'],
+  ['sourceReadonly', '', 'never touch SOURCE: changes go to the store only'],
+  ['ack', '<where>', 'close and fsync return when the bytes are safe here (local) or in the store (store)'],
+  ['opTimeout', '<duration>', 'how long one operation may wait for the store'],
+  ['stagingLimit', '<size>', 'disk for changes that are not in the store yet'],
+  ['cacheLimit', '<size>', 'disk for copies of what was read from the store'],
+  ['inlineLimit', '<size>', 'larger files are stored in chunks'],
+  ['concurrency', '<n>', 'store requests at once'],
+]
+
+interface MountFlags extends Readonly<Partial<Record<OptionKey, unknown>>> {
+  readonly config?: string
+  readonly foreground?: true
+}
+
+export const addMount: AddCommand = (program, context, finish) => {
+  const command = program
+    .command('mount')
+    .description('serve SOURCE at TARGET, and copy or move it to the store as the mode says')
+    .argument('<source>', 'the legacy directory')
+    .argument('<target>', 'the directory that applications use')
+  for (const [key, argument, words] of FLAGS) {
+    const { fallback } = OPTIONS[key]
+    const standard = typeof fallback === 'string' ? ` (default: ${fallback})` : ''
+    command.option(`${flagOf(key)} ${argument}`.trimEnd(), `${words}${standard}`)
+  }
+  command
+    .option('--config <file>', 'settings as one JSON object')
+    .option('--foreground', 'stay, and log here; SIGTERM and Ctrl-C unmount')
+    .action((source: string, target: string, flags: MountFlags) =>
+      finish(mount(source, target, flags, context)),
+    )
+}
+
+async function mount(
+  source: string,
+  target: string,
+  flags: MountFlags,
+  context: Context,
+): Promise<ExitStatus> {
+  const config = await checkMount(source, target, {
+    flags: Object.fromEntries(OPTION_KEYS.map((key) => [key, flags[key]])),
+    environment: context.environment,
+    file: flags.config,
+  })
+  const order = { config, runDir: runDirectory(context.environment), workerFile: context.workerFile }
+  if (flags.foreground) return mountHere(order, context)
+  const pid = await launchDaemon(order)
+  context.print(
+    `${config.source} is served at ${config.target} by process ${pid}; state and log in ${config.stateDir}`,
+  )
+  return EXIT.done
+}
+
+async function mountHere(order: SupervisorOrder, context: Context): Promise<ExitStatus> {
+  const { config } = order
+  // A working directory on some volume would keep that busy as long as the mount lasts.
+  process.chdir('/')
+  // Only what stays loads this: the command that starts a daemon is gone in a moment.
+  const { runSupervisor } = await import('../daemon/run-supervisor.ts')
+  const write = context.terminal
+    ? (line: string): void => context.note(readableLine(line).trimEnd())
+    : (line: string): void => context.note(line.trimEnd())
+  const { ended } = await runSupervisor(order, write)
+  context.print(`${config.source} is served at ${config.target}; state in ${config.stateDir}`)
+  await ended
+  return EXIT.done
+}

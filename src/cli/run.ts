@@ -1,0 +1,70 @@
+import { Command, CommanderError } from 'commander'
+import { reasonOf } from '../base/errors.ts'
+import { EXIT, exitStatusOf } from '../daemon/exit-status.ts'
+import { withoutPasswords } from '../observe/log.ts'
+import type { Context, ExitStatus } from './context.ts'
+import { addDoctor } from './doctor.ts'
+import { addMigrate } from './migrate.ts'
+import { addMode } from './mode.ts'
+import { addMount } from './mount.ts'
+import { addRebuild } from './rebuild.ts'
+import { addRestore } from './restore.ts'
+import { addStatus } from './status.ts'
+import { addUnmount } from './unmount.ts'
+import { addVerify } from './verify.ts'
+
+/** Adds a command to the program; its action's result becomes the exit status. */
+export type AddCommand = (
+  program: Command,
+  context: Context,
+  finish: (status: ExitStatus | Promise<ExitStatus>) => Promise<void>,
+) => void
+
+const COMMANDS: readonly AddCommand[] = [
+  addMount,
+  addUnmount,
+  addStatus,
+  addMode,
+  addMigrate,
+  addVerify,
+  addRestore,
+  addRebuild,
+  addDoctor,
+]
+
+/** Runs one command line (without the program's name). Every failure is one line on standard error and a status. */
+export async function runCli(args: readonly string[], context: Context): Promise<ExitStatus> {
+  let status: ExitStatus = EXIT.done
+  const program = new Command('ferryfs')
+    .description(
+      'Moves a live file tree into a key-value store while the applications that use it keep running.',
+    )
+    .configureHelp({ showGlobalOptions: false })
+    .configureOutput({
+      writeOut: (text) => context.print(text.trimEnd()),
+      // Said once, by the catch below.
+      writeErr: () => undefined,
+    })
+    .exitOverride()
+  for (const add of COMMANDS) {
+    add(program, context, async (result) => {
+      status = await result
+    })
+  }
+  if (args.length === 0) {
+    context.note(program.helpInformation().trimEnd())
+    return EXIT.usage
+  }
+  try {
+    await program.parseAsync([...args], { from: 'user' })
+    return status
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      if (error.exitCode === 0) return EXIT.done
+      context.note(`ferryfs: ${error.message.replace(/^error: /, '').replace(/\s*\n\s*/g, ' ')}`)
+      return EXIT.usage
+    }
+    context.note(`ferryfs: ${withoutPasswords(reasonOf(error)).replace(/\s*\n\s*/g, ' ')}`)
+    return exitStatusOf(error)
+  }
+}

@@ -1,0 +1,96 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { formatBytes, formatDuration } from '../config/units.ts'
+import { callDaemon, DaemonGone } from '../daemon/control-client.ts'
+import type { StatusReport } from '../daemon/engine.ts'
+import { EXIT } from '../daemon/exit-status.ts'
+import type { Context, ExitStatus } from './context.ts'
+import { failureLines } from './lists.ts'
+import type { AddCommand } from './run.ts'
+import { mountAt } from './target.ts'
+
+interface StatusFlags {
+  readonly json?: true
+  readonly watch?: true
+}
+
+const WATCH_MS = 1_000
+
+export const addStatus: AddCommand = (program, context, finish) => {
+  program
+    .command('status')
+    .description('show what a mount is doing')
+    .argument('<target>', 'where it is mounted')
+    .option('--json', 'everything, for programs, the list of failed files included')
+    .option('--watch', 'again every second, until interrupted or unmounted')
+    .action((target: string, flags: StatusFlags) => finish(status(target, flags, context)))
+}
+
+async function status(target: string, flags: StatusFlags, context: Context): Promise<ExitStatus> {
+  const registration = await mountAt(target, context)
+  const show = (report: StatusReport): void => {
+    if (flags.json) context.print(JSON.stringify(report, undefined, flags.watch ? undefined : 2))
+    else for (const line of statusLines(report)) context.print(line)
+  }
+  show(await callDaemon(registration, { command: 'status' }))
+  while (flags.watch) {
+    await delay(WATCH_MS)
+    try {
+      const report = await callDaemon(registration, { command: 'status' })
+      // Home and clear, so that the table stays in place; a file or pipe gets one block after the other.
+      if (!flags.json && process.stdout.isTTY) context.print('\u001b[H\u001b[2J')
+      show(report)
+    } catch (error) {
+      if (!(error instanceof DaemonGone)) throw error
+      context.note(`ferryfs: ${registration.target} is not served any more`)
+      return EXIT.done
+    }
+  }
+  return EXIT.done
+}
+
+/** The report as people read it. */
+export function statusLines(report: StatusReport): string[] {
+  const { files, bytes, outbox, staging, reads, migration, store } = report
+  const health = store.healthy ? 'answers' : `does not answer${store.error ? `: ${store.error}` : ''}`
+  const percent = bytes.total > 0 ? ` (${Math.floor((100 * bytes.stored) / bytes.total)}%)` : ''
+  const rows: [string, string][] = [
+    ['mount', `${report.source} on ${report.target}${report.sourceReadonly ? ' (source untouched)' : ''}`],
+    ['mode', report.mode],
+    ['store', `${store.url} ${health}`],
+    [
+      'files',
+      `${files.total} known, ${files.stored} stored, ${files.pending} pending, ${files.dirty} changed`,
+    ],
+    ['bytes', `${formatBytes(bytes.stored)} of ${formatBytes(bytes.total)} stored${percent}`],
+    ['removed', `${files.drained} from the source, each after its stored copy was verified`],
+    ['queue', queueOf(outbox)],
+    ['staging', `${formatBytes(staging.bytes)} of ${formatBytes(staging.limit)}`],
+    [
+      'reads',
+      `${reads.legacy} from the source, ${reads.store} from the store, ${reads.staging + reads.cache} local`,
+    ],
+    ['migration', migrationOf(migration)],
+    [
+      'daemon',
+      `worker ${report.pid} (start ${report.workerStarts}), supervisor ${report.supervisorPid}, since ${report.startedAt}`,
+    ],
+    ['state', report.stateDir],
+    ['failures', files.failed === 0 ? 'none' : `${files.failed}`],
+  ]
+  return [
+    ...rows.map(([name, value]) => `${name.padEnd(10)} ${value}`),
+    ...failureLines(report.failures, `ferryfs status ${report.target} --json`),
+  ]
+}
+
+function queueOf({ length, oldestSeconds }: StatusReport['outbox']): string {
+  return length === 0
+    ? 'empty'
+    : `${length} waiting for the store, the oldest for ${formatDuration(oldestSeconds)}`
+}
+
+function migrationOf({ state, bytesPerSecond, etaSeconds }: StatusReport['migration']): string {
+  if (state !== 'running') return state
+  const left = etaSeconds === null ? '' : `, ${formatDuration(etaSeconds)} left`
+  return `running at ${formatBytes(Math.round(bytesPerSecond))}/s${left}`
+}

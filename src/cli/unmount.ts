@@ -1,0 +1,124 @@
+import { readFileSync, rmSync } from 'node:fs'
+import { setTimeout as delay } from 'node:timers/promises'
+import { isInside, registryFile, runDirectory } from '../config/paths.ts'
+import { callDaemon, DaemonError, DaemonGone } from '../daemon/control-client.ts'
+import { EXIT } from '../daemon/exit-status.ts'
+import { locate, mountPath, nothingMounted } from '../daemon/locate.ts'
+import { detachStale, MOUNT_TYPE } from '../daemon/mount-drivers.ts'
+import { type Registration, supervisorAlive } from '../daemon/registry.ts'
+import { unmountKernel } from '../fuse/kernel/mount.ts'
+import { mountsOf, parseMountinfo } from '../fuse/kernel/mountinfo.ts'
+import type { Context, ExitStatus } from './context.ts'
+import { counted } from './lists.ts'
+import { mountUsers } from './mount-users.ts'
+import type { AddCommand } from './run.ts'
+
+interface UnmountFlags {
+  readonly force?: true
+}
+
+// What the daemon takes to end after it has answered: closing files, releasing the state directory.
+const END_MS = 20_000
+const LOOK_EVERY_MS = 20
+
+export const addUnmount: AddCommand = (program, context, finish) => {
+  program
+    .command('unmount')
+    .description('take a mount off; work that the store has not taken by then goes on with the next mount')
+    .argument('<target>', 'where it is mounted')
+    .option('--force', 'also while it is in use, and without waiting for the store')
+    .action((target: string, flags: UnmountFlags) => finish(unmount(target, flags.force ?? false, context)))
+}
+
+async function unmount(target: string, force: boolean, context: Context): Promise<ExitStatus> {
+  const runDir = runDirectory(context.environment)
+  const registration = await locate(target, runDir)
+  if (!registration) return clearUp(target, await mountPath(target), context)
+  try {
+    if (!supervisorAlive(registration)) throw new DaemonGone(registration)
+    const { outboxLeft } = await callDaemon(registration, { command: 'unmount', force }, { again: false })
+    await ended(registration, END_MS)
+    context.print(`${registration.target} is unmounted`)
+    if (outboxLeft === 0) return EXIT.done
+    context.print(
+      `${counted(outboxLeft, 'piece')} of work for the store left: safe in ${registration.stateDir}, goes on with the next mount`,
+    )
+    return EXIT.incomplete
+  } catch (error) {
+    if (error instanceof DaemonGone) return clearUpAfter(registration, runDir, context)
+    if (error instanceof DaemonError && error.code === 'EBUSY') {
+      for (const line of await whatKeepsBusy(registration)) context.note(line)
+      throw new DaemonError(
+        `${registration.target} is in use; end what uses it, or "ferryfs unmount --force ${registration.target}"`,
+        EXIT.failed,
+      )
+    }
+    if (!force) throw error
+    return forceOut(registration, context)
+  }
+}
+
+/** No record: perhaps a stale mount whose record was lost, for example with a container's /run. */
+async function clearUp(target: string, path: string, context: Context): Promise<ExitStatus> {
+  if (await detachStale(path)) {
+    context.print(`${path} is unmounted; its daemon was dead`)
+    return EXIT.done
+  }
+  if (mountsOf(path).at(-1)?.type === MOUNT_TYPE) {
+    throw new DaemonError(
+      `a ferryfs daemon serves ${path} but is not recorded here; set FERRYFS_RUN_DIR as it was when mounting`,
+      EXIT.failed,
+    )
+  }
+  throw nothingMounted(target)
+}
+
+async function clearUpAfter(
+  { target, stateDir }: Registration,
+  runDir: string,
+  context: Context,
+): Promise<ExitStatus> {
+  await detachStale(target)
+  rmSync(registryFile(runDir, target), { force: true })
+  context.print(
+    `${target} is unmounted; its daemon was dead, what it had not finished is safe in ${stateDir} and goes on with the next mount`,
+  )
+  return EXIT.done
+}
+
+/** The daemon does not even answer: its own end first, then the kernel's. */
+async function forceOut(registration: Registration, context: Context): Promise<ExitStatus> {
+  const { supervisorPid, target } = registration
+  process.kill(supervisorPid, 'SIGTERM')
+  if (!(await ended(registration, END_MS))) {
+    await unmountKernel(target, { lazy: true }).catch(() => undefined)
+    if (supervisorAlive(registration)) process.kill(supervisorPid, 'SIGKILL')
+    await ended(registration, END_MS)
+  }
+  context.print(
+    `${target} is unmounted by force; what was not finished is safe in ${registration.stateDir} and goes on with the next mount`,
+  )
+  return EXIT.incomplete
+}
+
+/** Whether the supervisor ends in time; from then on the same directories can be mounted again. */
+async function ended(registration: Registration, timeoutMs: number): Promise<boolean> {
+  const deadline = performance.now() + timeoutMs
+  while (supervisorAlive(registration)) {
+    if (performance.now() > deadline) return false
+    await delay(LOOK_EVERY_MS)
+  }
+  return true
+}
+
+async function whatKeepsBusy(registration: Registration): Promise<string[]> {
+  const { target, supervisorPid } = registration
+  const users = await mountUsers(target, new Set([process.pid, supervisorPid]))
+  const inside = parseMountinfo(readFileSync('/proc/self/mountinfo')).filter(
+    ({ mountPoint }) => mountPoint !== target && isInside(mountPoint, target),
+  )
+  return [
+    ...users.map(({ pid, name, uses }) => `in use by process ${pid} (${name}): ${uses.join(', ')}`),
+    ...inside.map(({ mountPoint, type }) => `in use: ${mountPoint} (${type}) is mounted inside`),
+  ]
+}

@@ -1,0 +1,48 @@
+import { DatabaseSync } from 'node:sqlite'
+
+/** Another process holds the lock. */
+export class LockHeld extends Error {
+  constructor(path: string, options?: ErrorOptions) {
+    super(`${path} is held by another process`, options)
+    this.name = 'LockHeld'
+  }
+}
+
+const SQLITE_BUSY = 5
+
+function isBusy(error: unknown): boolean {
+  return error instanceof Error && 'errcode' in error && (Number(error.errcode) & 0xff) === SQLITE_BUSY
+}
+
+/**
+ * A lock between processes that vanishes with its holder, `kill -9` included. Node has no flock(2); an exclusive
+ * SQLite transaction that stays open is a record lock of fcntl(2), which the kernel drops at exit.
+ */
+export class FileLock {
+  readonly #database: DatabaseSync
+
+  private constructor(database: DatabaseSync) {
+    this.#database = database
+  }
+
+  /**
+   * @param waitMs blocks the thread for up to this long while another process holds it
+   * @throws LockHeld, or SQLite's error where the file cannot be created or is something else
+   */
+  static acquire(path: string, waitMs = 0): FileLock {
+    const database = new DatabaseSync(path, { timeout: waitMs })
+    try {
+      // Nothing is ever written, so there is no journal to leave behind.
+      database.exec('BEGIN EXCLUSIVE')
+      return new FileLock(database)
+    } catch (error) {
+      database.close()
+      if (isBusy(error)) throw new LockHeld(path, { cause: error })
+      throw error
+    }
+  }
+
+  release(): void {
+    if (this.#database.isOpen) this.#database.close()
+  }
+}

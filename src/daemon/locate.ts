@@ -1,0 +1,62 @@
+import { basename, dirname, join, resolve } from 'node:path'
+import { UsageError } from '../base/errors.ts'
+import { probePath } from './probe.ts'
+import { findRegistration, type Registration } from './registry.ts'
+
+// A path that does not resolve by then lies on a mount that hangs.
+const RESOLVE_MS = 5_000
+
+/**
+ * The names by which a mount on `path` may be recorded, most likely first. TARGET itself may hang, so it is touched last
+ * and only from another process.
+ */
+async function* namesOf(path: string): AsyncGenerator<string> {
+  const absolute = resolve(path)
+  yield absolute
+  const parent = await probePath(dirname(absolute), RESOLVE_MS)
+  if (parent.kind === 'directory') yield join(parent.realPath, basename(absolute))
+  const itself = await probePath(absolute, RESOLVE_MS)
+  if (itself.kind === 'directory') yield itself.realPath
+}
+
+/** The real path that mount(8) would show for TARGET, without touching what is mounted there. */
+export async function mountPath(path: string): Promise<string> {
+  const absolute = resolve(path)
+  const parent = await probePath(dirname(absolute), RESOLVE_MS)
+  return parent.kind === 'directory' ? join(parent.realPath, basename(absolute)) : absolute
+}
+
+/** The record of the mount on TARGET, live or dead. */
+export async function locate(target: string, runDir: string): Promise<Registration | undefined> {
+  for await (const name of namesOf(target)) {
+    const found = findRegistration(runDir, name)
+    if (found) return found
+  }
+  return undefined
+}
+
+export function nothingMounted(target: string): UsageError {
+  return new UsageError(
+    `nothing is mounted by ferryfs at ${resolve(target)}; "ferryfs mount SOURCE ${target}" does that`,
+  )
+}
+
+/**
+ * The real path of something that may not be there yet: that of the nearest directory above it that is, and the rest.
+ * @throws UsageError if it lies on something that is no directory or does not answer
+ */
+export async function realPathOfNew(path: string): Promise<string> {
+  const absolute = resolve(path)
+  const missing: string[] = []
+  for (let at = absolute; ; at = dirname(at)) {
+    const found = await probePath(at, RESOLVE_MS)
+    if (found.kind === 'directory') return join(found.realPath, ...missing)
+    if (found.kind === 'other' && missing.length === 0) return found.realPath
+    if (found.kind !== 'error' || found.code !== 'ENOENT') {
+      const why =
+        found.kind === 'error' ? found.code : found.kind === 'hung' ? 'no answer' : 'not a directory'
+      throw new UsageError(`${absolute} cannot be used: ${at}: ${why}`)
+    }
+    missing.unshift(basename(at))
+  }
+}

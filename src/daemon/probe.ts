@@ -1,0 +1,67 @@
+import { spawn } from 'node:child_process'
+import { NODE_FLAGS } from './process.ts'
+
+/** What stat(2) and realpath(3) say of a path; `hung` if they say nothing in time. */
+export type Probe =
+  | { readonly kind: 'directory' | 'other'; readonly realPath: string; readonly inode: string }
+  | { readonly kind: 'error'; readonly code: string }
+  | { readonly kind: 'hung' }
+
+const SCRIPT = `
+  const fs = require('node:fs')
+  let answer
+  try {
+    const realPath = fs.realpathSync.native(process.argv[1])
+    const stat = fs.statSync(realPath, { bigint: true })
+    answer = { kind: stat.isDirectory() ? 'directory' : 'other', realPath, inode: String(stat.ino) }
+  } catch (error) {
+    answer = { kind: 'error', code: error.code ?? 'EIO' }
+  }
+  process.stdout.write(JSON.stringify(answer))
+`
+
+/**
+ * Looks at a path from a process of its own, because the path may lie on a mount that does not answer: a call that
+ * hangs in the kernel would take this process with it, which may be the one that has to answer.
+ */
+export function probePath(path: string, timeoutMs: number): Promise<Probe> {
+  return new Promise((resolve) => {
+    const child = spawn(process.execPath, [...NODE_FLAGS, '-e', SCRIPT, '--', path], {
+      cwd: '/',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    })
+    const deadline = setTimeout(() => {
+      // A process in an uninterruptible wait outlives even this; it is left behind rather than waited for.
+      child.kill('SIGKILL')
+      child.stdout.destroy()
+      child.unref()
+      resolve({ kind: 'hung' })
+    }, timeoutMs)
+    let text = ''
+    child.stdout.setEncoding('utf8').on('data', (part: string) => {
+      text += part
+    })
+    child.once('error', () => {
+      clearTimeout(deadline)
+      resolve({ kind: 'error', code: 'EIO' })
+    })
+    child.once('close', () => {
+      clearTimeout(deadline)
+      resolve(parseProbe(text))
+    })
+  })
+}
+
+function parseProbe(text: string): Probe {
+  const fields: { kind?: unknown; code?: unknown; realPath?: unknown; inode?: unknown } =
+    text === '' ? {} : JSON.parse(text)
+  const { kind, realPath, inode, code } = fields
+  if (
+    (kind === 'directory' || kind === 'other') &&
+    typeof realPath === 'string' &&
+    typeof inode === 'string'
+  ) {
+    return { kind, realPath, inode }
+  }
+  return { kind: 'error', code: typeof code === 'string' ? code : 'EIO' }
+}

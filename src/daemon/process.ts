@@ -1,0 +1,31 @@
+import { readFileSync } from 'node:fs'
+import { extname } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+/**
+ * Identifies a process beyond its number, which the kernel uses again: its start in clock ticks since boot (field 22 of
+ * /proc/<pid>/stat, proc(5)). Undefined if there is no such process, or only its zombie.
+ */
+export function startTicks(pid: number): number | undefined {
+  let text: string
+  try {
+    text = readFileSync(`/proc/${pid}/stat`, 'utf8')
+  } catch {
+    return undefined
+  }
+  // The command in field 2 may hold spaces and parentheses; the fields after it do not.
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
+  return fields[0] === 'Z' || fields[0] === 'X' ? undefined : Number(fields[19])
+}
+
+export function isRunning(pid: number, ticks: number): boolean {
+  return startTicks(pid) === ticks
+}
+
+/** The file to start for a process of ours, beside this module: .ts from the sources, .js once built. */
+export function entryPoint(name: string): string {
+  return fileURLToPath(new URL(`./${name}${extname(import.meta.url)}`, import.meta.url))
+}
+
+/** Node 22 announces node:sqlite and the stripping of types on standard error, where our own lines belong. */
+export const NODE_FLAGS: readonly string[] = ['--disable-warning=ExperimentalWarning']

@@ -1,0 +1,183 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { reasonOf, UsageError } from '../base/errors.ts'
+import { FileLock, LockHeld } from './file-lock.ts'
+import { replaceFile } from './files.ts'
+
+/** Whose state a directory holds, in its `mount.json`. After `rebuild` it has no source and target until it is mounted. */
+export interface Identity {
+  readonly source: string | null
+  /** Inode number of the root of the legacy volume. */
+  readonly sourceInode?: string | undefined
+  readonly target: string | null
+  readonly namespace: string
+  readonly store: string
+}
+
+const IDENTITY_FILE = 'mount.json'
+const SUPERVISOR_LOCK = 'supervisor.lock'
+const WORKER_LOCK = 'worker.lock'
+export const LOG_FILE = 'daemon.log'
+
+const identitySchema = z.looseObject({
+  format: z.literal(1),
+  source: z.string().nullable(),
+  sourceInode: z.string().optional(),
+  target: z.string().nullable(),
+  namespace: z.string(),
+  store: z.string(),
+})
+
+/** @throws UsageError if there is one that this ferryfs cannot read */
+export function readIdentity(stateDir: string): Identity | undefined {
+  const path = join(stateDir, IDENTITY_FILE)
+  if (!existsSync(path)) return undefined
+  try {
+    return identitySchema.parse(JSON.parse(readFileSync(path, 'utf8')))
+  } catch (error) {
+    const why = error instanceof z.ZodError ? 'it is of another format' : reasonOf(error)
+    throw new UsageError(
+      `${path} cannot be read (${why}); give another --state-dir, or the ferryfs that wrote it`,
+      2,
+      { cause: error },
+    )
+  }
+}
+
+/** The part of a store URL without which the objects that the catalog knows are not there. */
+function storePlace(url: string): string {
+  return url.startsWith('embedded:') ? url : `${url.split(':')[0]}:`
+}
+
+/** @throws UsageError if the directory belongs to another mount, or to no mount and is not empty */
+export function checkIdentity(stateDir: string, wanted: Identity): void {
+  const found = readIdentity(stateDir)
+  if (!found) {
+    refuseForeign(stateDir)
+    return
+  }
+  const differs = (['source', 'target', 'namespace'] as const).find(
+    (key) => found[key] !== null && wanted[key] !== null && found[key] !== wanted[key],
+  )
+  if (differs) {
+    throw new UsageError(
+      `the state directory ${stateDir} belongs to another mount: its ${differs} is ${found[differs]}, ` +
+        `not ${wanted[differs]}; give another --state-dir, or the same ${differs}`,
+    )
+  }
+  if (found.sourceInode && wanted.sourceInode && found.sourceInode !== wanted.sourceInode) {
+    // An empty mount point would look like a volume on which everything was deleted, in the store too.
+    throw new UsageError(
+      `${wanted.source} is not the directory that ${stateDir} knows (inode ${wanted.sourceInode}, not ` +
+        `${found.sourceInode}): mount the legacy volume there first; if it was replaced on purpose, ` +
+        `remove "sourceInode" from ${join(stateDir, IDENTITY_FILE)}`,
+    )
+  }
+  if (storePlace(found.store) !== storePlace(wanted.store)) {
+    throw new UsageError(
+      `the state directory ${stateDir} knows what lies in the store ${found.store}, ` +
+        `not in ${wanted.store}; give that --store, or another --state-dir`,
+    )
+  }
+}
+
+function refuseForeign(stateDir: string): void {
+  if (!existsSync(stateDir)) return
+  const entries = readdirSync(stateDir)
+  // A start that was killed between the lock and mount.json leaves the lock; a volume of its own has a lost+found.
+  if (entries.includes(SUPERVISOR_LOCK)) return
+  const foreign = entries.find((name) => name !== 'lost+found')
+  if (foreign !== undefined) {
+    throw new UsageError(
+      `the state directory ${stateDir} is not empty and not of ferryfs (it holds ${foreign}); give an empty one`,
+    )
+  }
+}
+
+function inUse(stateDir: string, cause: unknown): UsageError {
+  const target = readIdentity(stateDir)?.target
+  return new UsageError(
+    `the state directory ${stateDir} is held by a running ferryfs${target ? ` that serves ${target}` : ''}; ` +
+      `unmount that first, or give another --state-dir`,
+    2,
+    { cause },
+  )
+}
+
+function acquireSupervisorLock(stateDir: string): FileLock {
+  const path = join(stateDir, SUPERVISOR_LOCK)
+  try {
+    return FileLock.acquire(path)
+  } catch (error) {
+    if (error instanceof LockHeld) throw inUse(stateDir, error)
+    throw new UsageError(`the state directory ${stateDir} cannot be locked: ${reasonOf(error)}`, 2, {
+      cause: error,
+    })
+  }
+}
+
+/**
+ * Whether the directory could be claimed now, with nothing changed.
+ * @throws UsageError as `claimStateDir`
+ */
+export function checkStateDir(stateDir: string, wanted: Identity): void {
+  checkIdentity(stateDir, wanted)
+  if (existsSync(join(stateDir, SUPERVISOR_LOCK))) acquireSupervisorLock(stateDir).release()
+}
+
+/** @throws UsageError if it cannot be made or is no directory of ours */
+export function makeStateDir(stateDir: string): void {
+  try {
+    mkdirSync(stateDir, { recursive: true, mode: 0o700 })
+  } catch (error) {
+    throw new UsageError(`the state directory ${stateDir} cannot be created: ${reasonOf(error)}`, 2, {
+      cause: error,
+    })
+  }
+}
+
+/**
+ * Makes the directory where needed and locks it for as long as this process lives or until `release`.
+ * @throws UsageError if it is another mount's, held by a live daemon, or cannot be written
+ */
+export function claimStateDir(stateDir: string, wanted: Identity): FileLock {
+  makeStateDir(stateDir)
+  // Before the lock file is made, which afterwards says that the directory is ours.
+  checkIdentity(stateDir, wanted)
+  const lock = acquireSupervisorLock(stateDir)
+  try {
+    // Again under the lock: another start may have recorded itself in between.
+    checkIdentity(stateDir, wanted)
+    return lock
+  } catch (error) {
+    lock.release()
+    throw error
+  }
+}
+
+/**
+ * Records whose the claimed directory is. Not before there is something to own: a start that failed for a mistyped store
+ * must not bind the directory to it.
+ */
+export function recordIdentity(stateDir: string, wanted: Identity): void {
+  const found = readIdentity(stateDir)
+  const identity = {
+    format: 1,
+    source: wanted.source ?? found?.source ?? null,
+    sourceInode: wanted.sourceInode ?? found?.sourceInode,
+    target: wanted.target ?? found?.target ?? null,
+    namespace: wanted.namespace,
+    store: wanted.store,
+  }
+  replaceFile(join(stateDir, IDENTITY_FILE), `${JSON.stringify(identity, undefined, 2)}\n`)
+}
+
+/**
+ * Taken by a worker before it opens the catalog. When supervisor and worker are killed together, the supervisor's lock
+ * may vanish a moment before the worker does; this one makes the next worker wait for the last one's end.
+ * @throws LockHeld after `waitMs`
+ */
+export function acquireWorkerLock(stateDir: string, waitMs: number): FileLock {
+  return FileLock.acquire(join(stateDir, WORKER_LOCK), waitMs)
+}

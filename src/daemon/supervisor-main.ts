@@ -1,0 +1,32 @@
+import { join } from 'node:path'
+import { reasonOf } from '../base/errors.ts'
+import { LogFile } from '../observe/log-file.ts'
+import { exitStatusOf } from './exit-status.ts'
+import type { FromSupervisor, SupervisorOrder } from './messages.ts'
+import { runSupervisor } from './run-supervisor.ts'
+import { LOG_FILE } from './state-dir.ts'
+
+// A daemon started by `mount` in the background: gets its order from that command, tells it how the start went, and is on
+// its own from then on.
+process.once('message', (order: SupervisorOrder) => void run(order))
+
+async function run(order: SupervisorOrder): Promise<void> {
+  const logFile = new LogFile(join(order.config.stateDir, LOG_FILE))
+  try {
+    const { ended } = await runSupervisor(order, (line) => logFile.write(line))
+    report({ type: 'ready' }, () => {
+      if (process.connected) process.disconnect()
+    })
+    await ended
+    process.exit(0)
+  } catch (error) {
+    const failure = { type: 'failed', message: reasonOf(error), exitStatus: exitStatusOf(error) } as const
+    report(failure, () => process.exit(failure.exitStatus))
+  }
+}
+
+/** The command may have been interrupted; the daemon's life does not depend on it. */
+function report(message: FromSupervisor, done: () => void): void {
+  if (process.connected && process.send) process.send(message, undefined, undefined, done)
+  else done()
+}

@@ -1,0 +1,121 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { createInterface } from 'node:readline'
+import type { Readable } from 'node:stream'
+import { type FromWorker, isFromWorker, PROTOCOL, type StartMessage, type ToWorker } from './messages.ts'
+import { NODE_FLAGS } from './process.ts'
+
+export interface WorkerOptions {
+  readonly file: string
+  /** The descriptor that the worker gets as `CONNECTION_FD`. */
+  readonly connection: number | undefined
+  readonly onMessage: (message: FromWorker) => void
+  /** One line of the worker's standard output or error. */
+  readonly onOutput: (line: string) => void
+}
+
+export interface StartFailure {
+  readonly message: string
+  readonly exitStatus: number
+}
+
+// Threads of the worker's libuv pool: reads of /dev/fuse block some for good, file and DNS work needs the others. To be
+// set before the pool's first use, so in the environment.
+const THREAD_POOL_SIZE = '32'
+
+/** A worker process as the supervisor sees it. */
+export class WorkerHandle {
+  readonly pid: number | undefined
+  /** False if it ended, or speaks another protocol, instead of loading. */
+  readonly loaded: Promise<boolean>
+  /** True once it serves; false if it ended instead. */
+  readonly ready: Promise<boolean>
+  /** How it ended, in words. */
+  readonly exited: Promise<string>
+  readonly #child: ChildProcess
+  #startedAt = 0
+  #failure: StartFailure | undefined
+  #finished = false
+  #running = true
+  #killTimer: NodeJS.Timeout | undefined
+
+  constructor(options: WorkerOptions) {
+    const child = spawn(process.execPath, [...NODE_FLAGS, options.file], {
+      cwd: '/',
+      env: { ...process.env, UV_THREADPOOL_SIZE: THREAD_POOL_SIZE },
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc', options.connection ?? 'ignore'],
+    })
+    this.#child = child
+    this.pid = child.pid
+    const loaded = Promise.withResolvers<boolean>()
+    const ready = Promise.withResolvers<boolean>()
+    const exited = Promise.withResolvers<string>()
+    this.loaded = loaded.promise
+    this.ready = ready.promise
+    this.exited = exited.promise
+    const ended = (how: string): void => {
+      this.#running = false
+      clearTimeout(this.#killTimer)
+      loaded.resolve(false)
+      ready.resolve(false)
+      exited.resolve(how)
+    }
+    child.once('exit', (code, signal) => ended(signal ? `killed by ${signal}` : `exit status ${code}`))
+    child.on('error', (error) => {
+      // Of spawn; an error of send or kill means that the process is about to report its end.
+      if (child.pid === undefined) ended(`not started: ${error.message}`)
+    })
+    child.on('message', (message: unknown) => {
+      if (!isFromWorker(message)) return
+      if (message.type === 'loaded') loaded.resolve(message.protocol === PROTOCOL)
+      else if (message.type === 'ready') ready.resolve(true)
+      else if (message.type === 'failed') this.#failure = message
+      else if (message.type === 'finished') this.#finished = true
+      else options.onMessage(message)
+    })
+    for (const stream of [child.stdout, child.stderr]) readLines(stream, options.onOutput)
+  }
+
+  get running(): boolean {
+    return this.#running
+  }
+
+  /** Why it could not start to serve, if it said so. */
+  get failure(): StartFailure | undefined {
+    return this.#failure
+  }
+
+  /** It ended because it was told to, with everything done. */
+  get finished(): boolean {
+    return this.#finished
+  }
+
+  /** Milliseconds since it was told to start. */
+  get age(): number {
+    return this.#startedAt === 0 ? 0 : performance.now() - this.#startedAt
+  }
+
+  start(message: StartMessage): void {
+    this.#startedAt = performance.now()
+    this.send(message)
+  }
+
+  send(message: ToWorker): void {
+    // A worker that is gone does not read it; its end is reported by `exited`.
+    if (this.#child.connected) this.#child.send(message, () => undefined)
+  }
+
+  kill(): void {
+    this.#child.kill('SIGKILL')
+  }
+
+  /** Kills it unless it has ended by then. A later bound replaces an earlier one. */
+  killAfter(milliseconds: number): void {
+    if (!this.#running) return
+    clearTimeout(this.#killTimer)
+    this.#killTimer = setTimeout(() => this.kill(), milliseconds)
+  }
+}
+
+function readLines(stream: Readable | null, onLine: (line: string) => void): void {
+  if (stream) createInterface({ input: stream, crlfDelay: Number.POSITIVE_INFINITY }).on('line', onLine)
+}
