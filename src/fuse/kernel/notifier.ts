@@ -73,6 +73,7 @@ export class KernelNotifications implements KernelNotifier {
   }
 
   invalidateNode(node: bigint, offset: number, length: number): void {
+    if (this.#stopped) return
     const queued = this.#nodes.get(node)
     if (!queued) {
       this.#nodes.set(node, { node, offset, length })
@@ -85,6 +86,7 @@ export class KernelNotifications implements KernelNotifier {
   }
 
   invalidateName(parent: bigint, name: Buffer): void {
+    if (this.#stopped) return
     const key = `${parent}/${name.toString('latin1')}`
     if (!this.#names.has(key)) this.#names.set(key, { parent, name: Buffer.from(name) })
     this.#start()
@@ -103,7 +105,6 @@ export class KernelNotifications implements KernelNotifier {
   }
 
   #start(): void {
-    if (this.#stopped) return
     this.#sending ??= this.#send().finally(() => {
       this.#sending = undefined
     })
