@@ -1,0 +1,443 @@
+import { access, mkdir } from 'node:fs/promises'
+import type { StatementSync } from 'node:sqlite'
+import { dirname, join } from 'node:path'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { Database, DatabaseDamaged } from '../../base/database.ts'
+import { reasonOf, UsageError } from '../../base/errors.ts'
+import type { Log } from '../../observe/log.ts'
+import { untilAborted } from '../abort.ts'
+import {
+  compareVersions,
+  type GetOptions,
+  type KeySpace,
+  type KeyValueStore,
+  type ObjectToStore,
+  type ObjectVersion,
+  type RequestOptions,
+  type StoreCapabilities,
+  type StoredObject,
+} from '../contract.ts'
+import { StoreCorrupt, StoreSuperseded, StoreUnavailable } from '../errors.ts'
+import { checkKey, checkObject, checkVersion, describeKey } from '../validate.ts'
+import { FileIds } from './file-ids.ts'
+import { GroupCommit, NotFlushed } from './group-commit.ts'
+import { DirectoryLock } from './lock.ts'
+import {
+  checkValue,
+  decodeRecord,
+  headChecksum,
+  type IndexRecord,
+  metadataOf,
+  RECORD_COLUMNS,
+  recordOf,
+} from './record.ts'
+import { APPLICATION_ID, FORMAT, SCHEMA, SPACE_NUMBERS } from './schema.ts'
+import { toStoreError } from './store-errors.ts'
+import { syncDirectory, ValueFiles } from './value-files.ts'
+
+// A value is held in memory whole while it is written or read.
+const MAX_VALUE_BYTES = 64 * 1024 * 1024
+
+// Up to here a value lies in the index: it costs no file, no directory entry and no sync of its own.
+const INLINE_BYTES = 32 * 1024
+
+// Keys per step of a listing: no statement stays open between steps, so a listing never holds up a checkpoint.
+const KEYS_PER_STEP = 1000
+
+// What an index row costs in a transaction besides its value; only the order of magnitude matters.
+const ROW_BYTES = 512
+
+export interface EmbeddedStoreOptions {
+  /** As the operator gave it. */
+  readonly url: string
+  readonly log: Log
+}
+
+/**
+ * A store in a directory of this machine: one SQLite file as index and for small values, one file for each large value.
+ * `put` and `delete` resolve once the change is safe against power loss. Whatever a crash leaves behind is cleared when
+ * the store is opened the next time.
+ */
+export class EmbeddedStore implements KeyValueStore {
+  readonly url: string
+  readonly capabilities: StoreCapabilities = {
+    maxValueBytes: MAX_VALUE_BYTES,
+    listing: true,
+    consistent: true,
+  }
+  readonly #directory: string
+  readonly #log: Log
+  readonly #lock: DirectoryLock
+  readonly #database: Database
+  readonly #commits: GroupCommit
+  readonly #files: ValueFiles
+  readonly #ids: FileIds
+  readonly #select: StatementSync
+  readonly #upsert: StatementSync
+  readonly #remove: StatementSync
+  readonly #before: StatementSync
+  readonly #after: StatementSync
+  readonly #keyOf: StatementSync
+  readonly #list: StatementSync
+  readonly #addGarbage: StatementSync
+  readonly #dropGarbage: StatementSync
+  readonly #pending = new Set<Promise<unknown>>()
+  #closing: Promise<void> | undefined
+
+  private constructor(
+    directory: string,
+    lock: DirectoryLock,
+    database: Database,
+    options: EmbeddedStoreOptions,
+  ) {
+    this.url = options.url
+    this.#log = options.log
+    this.#directory = directory
+    this.#lock = lock
+    this.#database = database
+    this.#commits = new GroupCommit(database)
+    this.#files = new ValueFiles(join(directory, 'objects'))
+    this.#ids = new FileIds(database)
+    this.#select = database.prepare(`SELECT ${RECORD_COLUMNS} FROM record WHERE space = ? AND key = ?`)
+    this.#upsert = database.prepare(
+      'INSERT INTO record (space, key, epoch, version, content_type, metadata, length, body, head, file, value) ' +
+        'VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (space, key) DO UPDATE SET epoch = excluded.epoch, ' +
+        'version = excluded.version, content_type = excluded.content_type, metadata = excluded.metadata, ' +
+        'length = excluded.length, body = excluded.body, head = excluded.head, file = excluded.file, ' +
+        'value = excluded.value',
+    )
+    this.#remove = database.prepare('DELETE FROM record WHERE space = ? AND key = ?')
+    this.#before = database.prepare(
+      'SELECT id, key FROM record INDEXED BY record_key WHERE space = ? AND key < ? ORDER BY key DESC LIMIT 1',
+    )
+    this.#after = database.prepare(
+      'SELECT id, key FROM record INDEXED BY record_key WHERE space = ? AND key > ? ORDER BY key LIMIT 1',
+    )
+    this.#keyOf = database.prepare('SELECT key FROM record WHERE id = ?')
+    this.#list = database.prepare(
+      `SELECT key FROM record INDEXED BY record_key WHERE space = ? AND key > ? ORDER BY key LIMIT ${KEYS_PER_STEP}`,
+    )
+    this.#addGarbage = database.prepare('INSERT OR IGNORE INTO garbage VALUES (?)')
+    this.#dropGarbage = database.prepare('DELETE FROM garbage WHERE file = ?')
+  }
+
+  /**
+   * Opens the store in a directory, which is created if it is not there.
+   * @throws UsageError if another process has it open, or it is damaged or of a newer ferryfs
+   */
+  static async open(directory: string, options: EmbeddedStoreOptions): Promise<EmbeddedStore> {
+    let lock: DirectoryLock | undefined
+    let database: Database | undefined
+    try {
+      const objects = join(directory, 'objects')
+      const created = await mkdir(objects, { recursive: true, mode: 0o700 })
+      lock = DirectoryLock.acquire(join(directory, 'lock'))
+      database = Database.open(join(directory, 'index.sqlite'), {
+        applicationId: APPLICATION_ID,
+        format: FORMAT,
+        schema: SCHEMA,
+      })
+      if (created !== undefined) {
+        for (let path = objects; path.length >= created.length; path = dirname(path)) {
+          await syncDirectory(dirname(path))
+        }
+      }
+      await syncDirectory(directory)
+      const store = new EmbeddedStore(directory, lock, database, options)
+      // What could not be cleared (a full disk) is found again the next time, and must not keep anyone from reading.
+      await store.#clear().catch((error: unknown) => {
+        options.log.warn({ err: error, directory }, 'embedded store: left-overs of the last run stay for now')
+      })
+      return store
+    } catch (error) {
+      await database?.close().catch(() => undefined)
+      lock?.release()
+      if (error instanceof UsageError) throw error
+      const damaged = error instanceof DatabaseDamaged
+      throw new UsageError(
+        `the embedded store in ${directory} cannot be opened: ${reasonOf(error)}` +
+          (damaged ? '; restore it from a backup, or give an empty directory as --store' : ''),
+        4,
+        { cause: error },
+      )
+    }
+  }
+
+  async get(space: KeySpace, key: string, options: GetOptions = {}): Promise<StoredObject | undefined> {
+    checkKey(space, key)
+    return this.#request(`get ${describeKey(space, key)}`, options, () =>
+      this.#get(space, key, options.expect),
+    )
+  }
+
+  async put(
+    space: KeySpace,
+    key: string,
+    object: ObjectToStore,
+    options: RequestOptions = {},
+  ): Promise<void> {
+    checkObject(space, key, object, MAX_VALUE_BYTES)
+    return this.#request(`put ${describeKey(space, key)}`, options, () => this.#put(space, key, object))
+  }
+
+  async delete(
+    space: KeySpace,
+    key: string,
+    version: ObjectVersion,
+    options: RequestOptions = {},
+  ): Promise<void> {
+    checkKey(space, key)
+    checkVersion(space, key, version)
+    return this.#request(`delete ${describeKey(space, key)}`, options, () =>
+      this.#delete(space, key, version),
+    )
+  }
+
+  async *keys(space: KeySpace, options: RequestOptions = {}): AsyncIterable<string> {
+    for (let last = ''; ; ) {
+      const rows = await this.#request(`list ${space}`, options, async () => {
+        await nextTurn()
+        return this.#list.all(SPACE_NUMBERS[space], last)
+      })
+      for (const { key } of rows) yield (last = String(key))
+      if (rows.length < KEYS_PER_STEP) return
+    }
+  }
+
+  async ping(options: RequestOptions = {}): Promise<void> {
+    await this.#request('ping', options, async () => {
+      this.#checkSound('ping')
+      this.#keyOf.get(0)
+      await access(join(this.#directory, 'objects'))
+    })
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
+    // Whatever has begun comes to its end; it is bounded by the disk.
+    while (this.#pending.size > 0) await Promise.allSettled(this.#pending)
+    try {
+      if (!this.#commits.failure) {
+        this.#ids.saveClosed()
+        await this.#database.flush()
+      }
+    } catch (error) {
+      this.#log.warn({ err: error, directory: this.#directory }, 'embedded store: last flush failed')
+    }
+    await this.#database.close()
+    this.#lock.release()
+  }
+
+  async #request<T>(what: string, options: RequestOptions, body: () => Promise<T>): Promise<T> {
+    if (this.#closing) throw new StoreUnavailable(`${what}: the store is closed`)
+    return untilAborted(options.signal, what, () => this.#tracked(what, body))
+  }
+
+  // The work outlives the wait for it, and `close` waits for the work.
+  async #tracked<T>(what: string, body: () => Promise<T>): Promise<T> {
+    const work = body()
+    this.#pending.add(work)
+    try {
+      return await work
+    } catch (error) {
+      throw toStoreError(error, what)
+    } finally {
+      this.#pending.delete(work)
+    }
+  }
+
+  async #get(
+    space: KeySpace,
+    key: string,
+    expect: ObjectVersion | undefined,
+  ): Promise<StoredObject | undefined> {
+    for (let record = this.#lookUp(space, key); ; ) {
+      if (expect && (!record || compareVersions(record.version, expect) < 0)) {
+        throw new StoreCorrupt(
+          `${describeKey(space, key)}: ${record ? 'only an older version than expected' : 'nothing'} is there, ` +
+            'so the store has lost it; restore the store from a backup',
+        )
+      }
+      if (!record) {
+        this.#checkNeighbours(space, key)
+        return undefined
+      }
+      const value = await this.#valueOf(record)
+      if (value) {
+        return {
+          value,
+          version: record.version,
+          contentType: record.contentType,
+          metadata: metadataOf(record),
+        }
+      }
+      const current = this.#lookUp(space, key)
+      if (current?.file === record.file) {
+        throw new StoreCorrupt(
+          `${describeKey(space, key)}: its file ${this.#nameOf(record)} is missing; store the object again`,
+        )
+      }
+      // Replaced or deleted since the first look.
+      record = current
+    }
+  }
+
+  async #valueOf(record: IndexRecord): Promise<Buffer | undefined> {
+    const value =
+      record.file === undefined ? record.value : await this.#files.read(record.file, record.length)
+    if (value) checkValue(record, value, record.file === undefined ? 'the index' : this.#nameOf(record))
+    return value
+  }
+
+  async #put(space: KeySpace, key: string, object: ObjectToStore): Promise<void> {
+    const what = `put ${describeKey(space, key)}`
+    this.#checkSound(what)
+    if (object.value.length <= INLINE_BYTES) {
+      return this.#store(recordOf(space, key, object, undefined))
+    }
+    this.#checkNotSuperseded(space, key, object.version)
+    const file = await this.#ids.take()
+    try {
+      const record = recordOf(space, key, object, file)
+      await this.#files.write(file, object.value)
+      try {
+        await this.#store(record)
+      } catch (error) {
+        // After a failed sync the row may be there all the same; the file must stay with it.
+        if (!(error instanceof NotFlushed)) await this.#files.remove(file)
+        throw error
+      }
+    } finally {
+      this.#ids.settle(file)
+    }
+  }
+
+  async #store(record: IndexRecord): Promise<void> {
+    let replaced: number | undefined
+    await this.#commits.run(ROW_BYTES + (record.value?.length ?? 0), () => {
+      const { space, key, version } = record
+      replaced = this.#checkNotSuperseded(space, key, version)
+      if (replaced !== undefined) this.#addGarbage.run(replaced)
+      this.#upsert.run(
+        SPACE_NUMBERS[space],
+        key,
+        version.epoch,
+        version.version,
+        record.contentType,
+        record.metadata,
+        record.length,
+        record.body,
+        headChecksum(record),
+        record.file ?? null,
+        record.value ?? null,
+      )
+    })
+    this.#discard(replaced)
+  }
+
+  async #delete(space: KeySpace, key: string, version: ObjectVersion): Promise<void> {
+    this.#checkSound(`delete ${describeKey(space, key)}`)
+    let removed: number | undefined
+    await this.#commits.run(ROW_BYTES, () => {
+      removed = this.#checkNotSuperseded(space, key, version)
+      if (removed !== undefined) this.#addGarbage.run(removed)
+      this.#remove.run(SPACE_NUMBERS[space], key)
+    })
+    this.#discard(removed)
+  }
+
+  /**
+   * The file of the record that a change to `version` replaces, if it has one. A damaged record is older than any:
+   * nobody can read it, and to store the object again is the repair.
+   */
+  #checkNotSuperseded(space: KeySpace, key: string, version: ObjectVersion): number | undefined {
+    let record: IndexRecord | undefined
+    try {
+      record = this.#lookUp(space, key)
+    } catch (error) {
+      if (!(error instanceof StoreCorrupt)) throw error
+      this.#log.warn({ err: error }, 'embedded store: a damaged record is replaced')
+    }
+    if (record && compareVersions(record.version, version) > 0) {
+      const { epoch, version: newer } = record.version
+      throw new StoreSuperseded(`${describeKey(space, key)}: the newer version ${epoch}.${newer} is there`)
+    }
+    return record?.file
+  }
+
+  #lookUp(space: KeySpace, key: string): IndexRecord | undefined {
+    try {
+      const row = this.#select.get(SPACE_NUMBERS[space], key)
+      return row && decodeRecord(space, key, row)
+    } catch (error) {
+      throw toStoreError(error, describeKey(space, key))
+    }
+  }
+
+  /**
+   * A damaged key in the index leads a search astray, and then its neighbours, not only itself, are not found. Where a
+   * search ends beside such a key, the row that it belongs to has another one. So nothing found is absence.
+   */
+  #checkNeighbours(space: KeySpace, key: string): void {
+    for (const statement of [this.#before, this.#after]) {
+      const neighbour = statement.get(SPACE_NUMBERS[space], key)
+      if (!neighbour) continue
+      const row = this.#keyOf.get(neighbour.id ?? null)
+      if (row?.key === neighbour.key) continue
+      throw new StoreCorrupt(
+        `${describeKey(space, key)}: the index is damaged there; restore the store from a backup`,
+      )
+    }
+  }
+
+  #checkSound(what: string): void {
+    if (this.#commits.failure) throw toStoreError(this.#commits.failure, what)
+  }
+
+  #nameOf(record: IndexRecord): string {
+    return record.file === undefined ? 'the index' : this.#files.pathOf(record.file)
+  }
+
+  /** Removes a file that the flushed index does not refer to any more. */
+  #discard(file: number | undefined): void {
+    if (file === undefined) return
+    const work = (async () => {
+      try {
+        await this.#files.remove(file)
+        await this.#files.prune(file, this.#ids.lowestInUse)
+        // Not flushed: at worst the file is removed once more at the next start.
+        this.#database.transaction(() => this.#dropGarbage.run(file))
+      } catch (error) {
+        // It stays on the list of garbage and is tried again at the next start.
+        this.#log.warn({ err: error, file: this.#files.pathOf(file) }, 'embedded store: a value file stays')
+      }
+    })()
+    this.#pending.add(work)
+    void work.finally(() => this.#pending.delete(work))
+  }
+
+  /** Removes what a killed process left: files without a row, and replaced files that were not removed yet. */
+  async #clear(): Promise<void> {
+    for (const { file } of this.#database.prepare('SELECT file FROM garbage').all()) {
+      if (typeof file === 'number') this.#discard(file)
+    }
+    await Promise.all(this.#pending)
+    const { from, to } = this.#ids.unsettled
+    if (from === to) return
+    const rows = this.#database.prepare('SELECT file FROM record WHERE file >= ?').all(from)
+    const known = new Set(rows.map(({ file }) => file))
+    let removed = 0
+    for (const file of await this.#files.list(from, to)) {
+      if (known.has(file)) continue
+      await this.#files.remove(file)
+      removed += 1
+    }
+    this.#ids.save()
+    await this.#database.flush()
+    if (removed > 0) this.#log.info({ removed }, 'embedded store: removed values of interrupted writes')
+  }
+}

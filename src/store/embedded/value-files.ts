@@ -1,0 +1,195 @@
+import { close, fdatasync, fsync, mkdir, open, read, write } from 'node:fs'
+import { readdir, rmdir, unlink } from 'node:fs/promises'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+
+const openFile = promisify(open)
+const writeFile = promisify(write)
+const readFile = promisify(read)
+const syncData = promisify(fdatasync)
+const syncAll = promisify(fsync)
+const closeFile = promisify(close)
+const makeDirectory = promisify(mkdir)
+
+// Files per directory, and directories per upper directory. Ids grow, so the files that are written together lie in
+// one directory and share its sync, and the files of a range of ids are listed without a walk over all.
+const FANOUT = 1024
+
+// Buckets whose directory is known to exist; only the newest are written to.
+const KNOWN_BUCKETS = 16
+
+/** Runs one job for all who ask while it waits its turn. Whoever asks while it runs gets the next run. */
+class SharedJob {
+  readonly #job: () => Promise<void>
+  #running: Promise<void> | undefined
+  #next: Promise<void> | undefined
+
+  constructor(job: () => Promise<void>) {
+    this.#job = job
+  }
+
+  run(): Promise<void> {
+    if (!this.#running) {
+      this.#running = this.#job().finally(() => {
+        this.#running = undefined
+      })
+      return this.#running
+    }
+    // The job under way may have begun before the caller's change.
+    const after = () => {
+      this.#next = undefined
+      return this.run()
+    }
+    this.#next ??= this.#running.then(after, after)
+    return this.#next
+  }
+}
+
+interface Bucket {
+  readonly ready: Promise<void>
+  readonly sync: SharedJob
+}
+
+/**
+ * Values too large for the index, each in a file that is written once under an id that is never used again. The index
+ * row is what makes a file count, so there is nothing to rename: a file without a row is refuse.
+ */
+export class ValueFiles {
+  readonly #root: string
+  readonly #buckets = new Map<number, Bucket>()
+
+  constructor(root: string) {
+    this.#root = root
+  }
+
+  pathOf(id: number): string {
+    return join(this.#pathOfBucket(Math.floor(id / FANOUT)), id.toString(16))
+  }
+
+  /** Resolves once the file and its name are on the medium. A failure leaves no file behind. */
+  async write(id: number, value: Buffer): Promise<void> {
+    const bucket = this.#bucket(Math.floor(id / FANOUT))
+    await bucket.ready
+    const path = this.pathOf(id)
+    const descriptor = await openFile(path, 'wx', 0o600)
+    try {
+      try {
+        for (let done = 0; done < value.length; ) {
+          done += (await writeFile(descriptor, value, done, value.length - done, done)).bytesWritten
+        }
+        await syncData(descriptor)
+      } finally {
+        await closeFile(descriptor)
+      }
+      await bucket.sync.run()
+    } catch (error) {
+      await unlink(path).catch(() => undefined)
+      throw error
+    }
+  }
+
+  /** The first `length` bytes of a file, fewer if it is shorter; `undefined` if there is no such file. */
+  async read(id: number, length: number): Promise<Buffer | undefined> {
+    let descriptor: number
+    try {
+      descriptor = await openFile(this.pathOf(id), 'r')
+    } catch (error) {
+      if (isMissing(error)) return undefined
+      throw error
+    }
+    try {
+      const value = Buffer.allocUnsafeSlow(length)
+      let done = 0
+      while (done < length) {
+        const { bytesRead } = await readFile(descriptor, value, done, length - done, done)
+        if (bytesRead === 0) return value.subarray(0, done)
+        done += bytesRead
+      }
+      return value
+    } finally {
+      await closeFile(descriptor)
+    }
+  }
+
+  /** Removes a file; one that is not there is removed already. */
+  async remove(id: number): Promise<void> {
+    try {
+      await unlink(this.pathOf(id))
+    } catch (error) {
+      if (!isMissing(error)) throw error
+    }
+  }
+
+  /** Removes the directory of `id` if it is empty. Only for ids that no later file can share a directory with. */
+  async prune(id: number, lowestInUse: number): Promise<void> {
+    const bucket = Math.floor(id / FANOUT)
+    const current = Math.floor(lowestInUse / FANOUT)
+    if (bucket >= current) return
+    try {
+      await rmdir(this.#pathOfBucket(bucket))
+      if (Math.floor(bucket / FANOUT) < Math.floor(current / FANOUT)) {
+        await rmdir(join(this.#root, Math.floor(bucket / FANOUT).toString(16)))
+      }
+    } catch {
+      // Not empty, or gone already: either is as it should be.
+    }
+  }
+
+  /** The ids from `from` up to, not including, `to` that have a file. */
+  async list(from: number, to: number): Promise<number[]> {
+    const found: number[] = []
+    for (let bucket = Math.floor(from / FANOUT); bucket * FANOUT < to; bucket += 1) {
+      let names: string[]
+      try {
+        names = await readdir(this.#pathOfBucket(bucket))
+      } catch (error) {
+        if (isMissing(error)) continue
+        throw error
+      }
+      for (const name of names) {
+        const id = Number.parseInt(name, 16)
+        if (id.toString(16) === name && id >= from && id < to) found.push(id)
+      }
+    }
+    return found
+  }
+
+  #pathOfBucket(bucket: number): string {
+    return join(this.#root, Math.floor(bucket / FANOUT).toString(16), (bucket % FANOUT).toString(16))
+  }
+
+  #bucket(number: number): Bucket {
+    const known = this.#buckets.get(number)
+    if (known) return known
+    const path = this.#pathOfBucket(number)
+    const bucket: Bucket = { ready: this.#create(path), sync: new SharedJob(() => syncDirectory(path)) }
+    this.#buckets.set(number, bucket)
+    // A directory that could not be made is tried again by the next write.
+    bucket.ready.catch(() => this.#buckets.delete(number))
+    for (const oldest of this.#buckets.keys()) {
+      if (this.#buckets.size <= KNOWN_BUCKETS) break
+      this.#buckets.delete(oldest)
+    }
+    return bucket
+  }
+
+  async #create(path: string): Promise<void> {
+    await makeDirectory(path, { recursive: true, mode: 0o700 })
+    await syncDirectory(join(path, '..'))
+    await syncDirectory(this.#root)
+  }
+}
+
+/** Makes the names in a directory safe against power loss. */
+export async function syncDirectory(path: string): Promise<void> {
+  const descriptor = await openFile(path, 'r')
+  try {
+    await syncAll(descriptor)
+  } finally {
+    await closeFile(descriptor)
+  }
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ENOENT'
+}

@@ -1,0 +1,61 @@
+import { isAbsolute, resolve } from 'node:path'
+import { UsageError } from '../base/errors.ts'
+import type { Log } from '../observe/log.ts'
+import type { KeyValueStore } from './contract.ts'
+
+export interface StoreOptions {
+  /** Where `embedded:` without a path keeps its files. */
+  readonly stateDir: string
+  /** Keeps several trees in one store apart. */
+  readonly namespace: string
+  readonly log: Log
+}
+
+type Loader = (url: string, options: StoreOptions) => Promise<KeyValueStore>
+
+// A namespace becomes a directory or a bucket name, and an operator types it into other tools.
+const NAMESPACE = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/
+
+// Each adapter is loaded when it is asked for: the client library of one store costs the users of another nothing.
+const LOADERS: Readonly<Record<string, Loader>> = {
+  async embedded(url, options) {
+    const path = url.slice('embedded:'.length)
+    if (path !== '' && !isAbsolute(path)) {
+      throw new UsageError(`--store ${url}: the path must be absolute, as in embedded:/srv/ferryfs-store`)
+    }
+    const { EmbeddedStore } = await import('./embedded/store.ts')
+    const directory = resolve(path === '' ? `${options.stateDir}/store` : path, options.namespace)
+    return EmbeddedStore.open(directory, { url, log: options.log })
+  },
+
+  async memory(url) {
+    if (url !== 'memory:') throw new UsageError(`--store ${url}: nothing may follow memory:`)
+    const { MemoryStore } = await import('./memory/store.ts')
+    return new MemoryStore()
+  },
+}
+
+/**
+ * Opens the store that a URL names: `embedded:`, `embedded:/absolute/path`, `memory:` or one of the other schemes.
+ * The path of `embedded:` is taken as it stands, without percent decoding.
+ * @throws UsageError if the URL or the namespace is malformed, or the store is damaged or in use by another process
+ */
+export async function openStore(url: string, options: StoreOptions): Promise<KeyValueStore> {
+  if (!NAMESPACE.test(options.namespace)) {
+    throw new UsageError(
+      `namespace ${JSON.stringify(options.namespace)}: use letters, digits, "_", "-" and ".", 128 at most, not "." first`,
+    )
+  }
+  const scheme = /^([a-z][a-z0-9+.-]*):/.exec(url)?.[1] ?? ''
+  const loader = Object.hasOwn(LOADERS, scheme) ? LOADERS[scheme] : undefined
+  if (!loader) {
+    // Only the scheme is repeated: what follows may hold a password.
+    throw new UsageError(
+      `--store ${scheme === '' ? 'has no scheme' : `${scheme}: is not a known store`}; known are ` +
+        Object.keys(LOADERS)
+          .map((name) => `${name}:`)
+          .join(', '),
+    )
+  }
+  return loader(url, options)
+}
