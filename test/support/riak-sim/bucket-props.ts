@@ -1,5 +1,5 @@
-import { field, type PbMessage } from './protobuf.ts'
 import type { MergeRules } from './object.ts'
+import { field, type PbMessage } from './protobuf.ts'
 import { type Bucket, bucketId } from './ring.ts'
 
 /** A quorum as a property or an option gives it: a number, or one of the names. */

@@ -236,6 +236,11 @@ export class Cluster implements AsyncDisposable {
     return this.state.replicas(bucketKey({ type, name: Buffer.from(bucket) }, Buffer.from(key)))
   }
 
+  /** Flips a bit of the value on every replica. */
+  damage(type: string, bucket: string, key: string): void {
+    this.state.damage(bucketKey({ type, name: Buffer.from(bucket) }, Buffer.from(key)))
+  }
+
   /** Requests of a kind that all nodes together have had. */
   requestCount(request: string): number {
     return this.#nodes.reduce((sum, node) => sum + (node.requests.get(request) ?? 0), 0)

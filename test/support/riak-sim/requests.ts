@@ -1,8 +1,7 @@
 import type { Quorum } from './bucket-props.ts'
-import type { RiakObject } from './object.ts'
+import type { Content, RiakObject } from './object.ts'
 import type { BucketKey } from './ring.ts'
 import type { VClock } from './vclock.ts'
-import type { Content } from './object.ts'
 
 /** What the request coordinators are asked, and how they answer. */
 export interface GetOptions {

@@ -1,5 +1,5 @@
-import type { Coordinator } from './coordinator.ts'
 import { makeVtag } from './content.ts'
+import type { Coordinator } from './coordinator.ts'
 import { binaryTerm } from './erlang.ts'
 import { field, type PbMessage } from './protobuf.ts'
 import type { BucketKey } from './ring.ts'

@@ -1,10 +1,9 @@
-import { BucketTypes, type TypeProps } from './bucket-props.ts'
+import { BucketTypes, mergeRules, type TypeProps } from './bucket-props.ts'
 import type { Clock } from './clock.ts'
 import { Faults } from './faults.ts'
 import type { ClusterView } from './get-fsm.ts'
 import type { Random } from './random.ts'
 import { type BucketKey, bucketKey, type PreflistEntry, Ring } from './ring.ts'
-import { mergeRules } from './bucket-props.ts'
 import { type DeleteMode, Vnode } from './vnode.ts'
 
 /** `paused`: its peers believe that it is up, yet nothing on it answers (SIGSTOP, a machine that swaps). */
@@ -145,6 +144,11 @@ export class ClusterState {
       }
     }
     return [...found.values()]
+  }
+
+  /** Damages all replicas of a key, as no quorum would find out. */
+  damage(target: BucketKey): void {
+    for (const vnode of this.#vnodes.values()) vnode.damage(target.id)
   }
 
   /** What each replica of a key holds, for tests: `node/partition` → values, a tombstone as `undefined`. */

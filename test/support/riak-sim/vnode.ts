@@ -111,6 +111,18 @@ export class Vnode {
     }
   }
 
+  /** Flips a bit of every sibling's value where it is stored. */
+  damage(id: string): void {
+    const object = this.#objects.get(id)
+    if (object === undefined) return
+    const contents = object.contents.map((content) => {
+      const value = Buffer.from(content.value)
+      if (value.length > 0) value.writeUInt8(value.readUInt8(0) ^ 1, 0)
+      return { ...content, value }
+    })
+    this.#objects.set(id, { ...object, contents })
+  }
+
   /** Handed over: the copy goes. */
   drop(id: string): void {
     this.#objects.delete(id)
