@@ -21,12 +21,12 @@ interface Change {
 
 /** Applies changes of many callers in few transactions and lets them share one sync. */
 export class GroupCommit {
-  readonly #database: Database
+  readonly #database: Pick<Database, 'transaction' | 'flush'>
   #queue: Change[] = []
   #working = false
   #failure: NotFlushed | undefined
 
-  constructor(database: Database) {
+  constructor(database: Pick<Database, 'transaction' | 'flush'>) {
     this.#database = database
   }
 

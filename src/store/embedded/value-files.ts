@@ -148,7 +148,8 @@ export class ValueFiles {
       }
       for (const name of names) {
         const id = Number.parseInt(name, 16)
-        if (id.toString(16) === name && id >= from && id < to) found.push(id)
+        const ours = id.toString(16) === name && Math.floor(id / FANOUT) === bucket
+        if (ours && id >= from && id < to) found.push(id)
       }
     }
     return found
