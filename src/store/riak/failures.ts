@@ -124,17 +124,16 @@ export function verdictOn(error: unknown): Verdict | undefined {
 }
 
 /**
- * The error that the store's caller gets. `wrote`: whether the operation had sent a write, so that an outcome can be
- * unknown at all.
+ * The error that the store's caller gets. `outcomeUnknown`: some write of the operation may have taken effect, whatever it
+ * was that failed in the end.
  */
-export function toStoreError(what: string, error: unknown, wrote: boolean): StoreError {
+export function toStoreError(what: string, error: unknown, outcomeUnknown: boolean): StoreError {
   if (error instanceof StoreError) return error
   const verdict = verdictOn(error) ?? UNKNOWN_TEXT
   const reason = error instanceof Error ? error.message : String(error)
   const message = `${what}: ${reason}`
   const options = { cause: error }
-  if (verdict.as === 'rejected') return new StoreRejected(message, options)
-  // StoreTimeout says "outcome unknown" of itself; a write that was never sent is better off as unavailable.
+  if (verdict.as === 'rejected' && !outcomeUnknown) return new StoreRejected(message, options)
   if (verdict.as === 'timeout') return new StoreTimeout(message, options)
-  return new StoreUnavailable(message, { ...options, outcomeUnknown: wrote && verdict.outcomeUnknown })
+  return new StoreUnavailable(message, { ...options, outcomeUnknown })
 }

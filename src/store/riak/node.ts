@@ -79,6 +79,11 @@ export class RiakNode {
     return this.#breaker.state === CircuitState.Closed
   }
 
+  get #lastFailure(): string {
+    const failure = this.#breaker.lastFailure
+    return failure !== undefined && 'error' in failure ? failure.error.message : ''
+  }
+
   /** What a request is likely to wait here, for comparison with other nodes only. */
   get cost(): number {
     const age = performance.now() - this.#averageAt
@@ -87,14 +92,12 @@ export class RiakNode {
   }
 
   /** Sends one request over one connection, once. @throws RiakError, TransportError */
-  async run<T>(command: RiakCommand<T>, signal: AbortSignal, onPart?: (part: T) => void): Promise<T> {
+  async run<T>(command: RiakCommand<T>, signal: AbortSignal): Promise<T> {
     try {
-      return await this.#breaker.execute(() => this.#runOnce(command, signal, onPart))
+      return await this.#breaker.execute(() => this.#runOnce(command, signal))
     } catch (error) {
       if (!(error instanceof BrokenCircuitError)) throw error
-      throw TransportError.unsent(
-        `${this.name} has failed again and again and is left alone until it answers a ping`,
-      )
+      throw TransportError.unsent(`${this.name} is left alone until it answers a ping: ${this.#lastFailure}`)
     }
   }
 
@@ -112,11 +115,11 @@ export class RiakNode {
     this.#idle.length = 0
   }
 
-  async #runOnce<T>(command: RiakCommand<T>, signal: AbortSignal, onPart?: (part: T) => void): Promise<T> {
+  async #runOnce<T>(command: RiakCommand<T>, signal: AbortSignal): Promise<T> {
     const connection = await this.#acquire(signal)
     const start = performance.now()
     try {
-      return await connection.run(command, signal, onPart)
+      return await connection.run(command, signal)
     } finally {
       // A failure counts with the time that it took: a node that runs into deadlines is a slow one.
       this.#measured(performance.now() - start)

@@ -1,0 +1,123 @@
+import { expect, test } from 'vitest'
+import { StoreError, StoreSuperseded } from '../../../src/store/errors.ts'
+import { clusterWithStore, failureOf, object, replicas, storeOn } from './support.ts'
+
+test('P4: a put whose acknowledgement is lost leaves one value, not two siblings', async () => {
+  const { cluster, store } = await clusterWithStore()
+  for (const [number, kind] of (['drop-ack', 'reset', 'garbage', 'foreign'] as const).entries()) {
+    cluster.inject({ kind, requests: ['RpbPutReq'], times: 1 })
+    await store.put('files', 'k', object(`value ${number}`, number))
+    expect(replicas(cluster, 'k')).toEqual([[`value ${number}`], [`value ${number}`], [`value ${number}`]])
+  }
+})
+
+test('P4: without a context of its own the writer reads before it writes again', async () => {
+  const { cluster, store } = await clusterWithStore()
+  cluster.inject({ kind: 'drop-ack', requests: ['RpbPutReq'], times: 1 })
+  await store.put('files', 'k', object('value', 1))
+  // Head, put (lost), head, put.
+  expect(cluster.requestCount('RpbGetReq')).toBe(2)
+  expect(cluster.requestCount('RpbPutReq')).toBe(2)
+  expect(replicas(cluster, 'k')).toEqual([['value'], ['value'], ['value']])
+})
+
+test('the context of the own last write saves the read before the next', async () => {
+  const { cluster, store } = await clusterWithStore()
+  for (let version = 1; version <= 10; version++)
+    await store.put('files', 'k', object(`v${version}`, version))
+  expect(cluster.requestCount('RpbGetReq')).toBe(1)
+  expect(cluster.requestCount('RpbPutReq')).toBe(10)
+  expect(replicas(cluster, 'k')).toEqual([['v10'], ['v10'], ['v10']])
+})
+
+test('P4: a put delivered twice with one context is folded into one value', async () => {
+  const { cluster, store } = await clusterWithStore()
+  const second = await storeOn(cluster)
+  await store.put('files', 'k', object('v1', 1))
+  await second.put('files', 'k', object('v2', 2))
+  // The context that `store` remembers is older than v2: its put makes a sibling, sees it, and replaces both.
+  await store.put('files', 'k', object('v3', 3))
+  expect(replicas(cluster, 'k')).toEqual([['v3'], ['v3'], ['v3']])
+})
+
+test('P1: a writer with an old epoch that remembers its context is told that it was superseded', async () => {
+  const { cluster, store } = await clusterWithStore()
+  const successor = await storeOn(cluster)
+  await store.put('files', 'k', object('old epoch', { epoch: 1, version: 5 }))
+  await successor.put('files', 'k', object('new epoch', { epoch: 2, version: 1 }))
+  const failure = await failureOf(store.put('files', 'k', object('late', { epoch: 1, version: 6 })))
+  expect(failure).toBeInstanceOf(StoreSuperseded)
+  expect((await store.get('files', 'k'))?.value.toString()).toBe('new epoch')
+  expect(replicas(cluster, 'k')).toEqual([['new epoch'], ['new epoch'], ['new epoch']])
+})
+
+test.each([3000, 'keep', 'immediate'] as const)(
+  'P1: deleted and made again there is one value and nothing comes back (delete_mode %s)',
+  async (deleteMode) => {
+    const { cluster, store } = await clusterWithStore({ deleteMode, clock: 'manual' })
+    for (let round = 0; round < 3; round++) {
+      await store.put('files', 'k', object(`life ${round}`, round * 10 + 1))
+      await store.put('files', 'k', object(`life ${round}, again`, round * 10 + 2))
+      expect(replicas(cluster, 'k')).toEqual(Array.from({ length: 3 }, () => [`life ${round}, again`]))
+      await store.delete('files', 'k', { epoch: 0, version: round * 10 + 2 })
+      expect(await store.get('files', 'k')).toBeUndefined()
+      // With and without the tombstone still there.
+      if (round === 1) cluster.advance(10_000)
+    }
+    cluster.advance(10_000)
+    expect(await store.get('files', 'k')).toBeUndefined()
+    if (deleteMode !== 'keep') expect(replicas(cluster, 'k')).toEqual([])
+  },
+)
+
+test('P1: a delete whose acknowledgement is lost has deleted, and once', async () => {
+  const { cluster, store } = await clusterWithStore({ deleteMode: 'keep' })
+  await store.put('files', 'k', object('v', 1))
+  cluster.inject({ kind: 'drop-ack', requests: ['RpbDelReq'], times: 1 })
+  await store.delete('files', 'k', { epoch: 0, version: 1 })
+  expect(cluster.requestCount('RpbDelReq')).toBe(1)
+  expect(replicas(cluster, 'k')).toEqual([['†'], ['†'], ['†']])
+})
+
+test('P1: a delete reaches what this process wrote although no replica in sight shows it', async () => {
+  const { cluster, store } = await clusterWithStore({ seed: 4, deleteMode: 'keep' })
+  await cluster.kill(1)
+  await store.put('files', 'k', object('v', 1))
+  await cluster.start(1)
+  await cluster.kill(2)
+  await cluster.kill(3)
+  const gone = await failureOf(store.delete('files', 'k', { epoch: 0, version: 1 }))
+  expect(gone).toBeUndefined()
+  await cluster.start(2)
+  await cluster.start(3)
+  cluster.handoff()
+  expect(await store.get('files', 'k')).toBeUndefined()
+})
+
+test('P2: a put counts as done only with its write quorum', async () => {
+  const { cluster } = await clusterWithStore()
+  const strict = await storeOn(cluster, 'w=3&dw=3&timeout=1000')
+  cluster.pause(3)
+  const failure = await failureOf(strict.put('files', 'k', object('v', 1)))
+  expect(failure).toBeInstanceOf(StoreError)
+  expect(failure).toMatchObject({ retryable: true, outcomeUnknown: true })
+  await cluster.start(3)
+  await expect.poll(() => strict.put('files', 'k', object('v', 1)).then(() => 'done', String)).toBe('done')
+  expect(replicas(cluster, 'k')).toEqual([['v'], ['v'], ['v']])
+})
+
+test('P4: chunks that are stored twice stay one', async () => {
+  const { cluster, store } = await clusterWithStore()
+  const chunk = object('chunk', 0)
+  cluster.inject({ kind: 'drop-ack', requests: ['RpbPutReq'], times: 1 })
+  await Promise.all([1, 2, 3].map(() => store.put('chunks', 'id/0-hash', chunk)))
+  const copies = [...cluster.replicas('ferryfs', 'ns.chunks', 'id/0-hash').values()]
+  expect(copies.map((values) => values.length)).toEqual([1, 1, 1])
+})
+
+test('too many siblings of another client go away with the next put', async () => {
+  const { cluster, store } = await clusterWithStore({ nodes: 1 })
+  await store.put('files', 'k', object('v1', 1))
+  cluster.inject({ kind: 'error', error: '{too_many_siblings,101}', requests: ['RpbPutReq'], times: 1 })
+  await expect.poll(() => store.put('files', 'k', object('v2', 2)).then(() => 'done', String)).toBe('done')
+})
