@@ -1,8 +1,6 @@
-import { execFile } from 'node:child_process'
 import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, test } from 'vitest'
 import { Agent, type Identity } from '../support/posix/agent.ts'
 import { detectFeatures, type Features } from '../support/posix/features.ts'
@@ -67,13 +65,6 @@ export interface PosixSuiteOptions {
   readonly entries?: number
 }
 
-const run = promisify(execFile)
-
-/** Removes a tree whatever its names and depth are; rm goes through descriptors, so no path gets too long. */
-async function removeTree(path: string): Promise<void> {
-  await run('rm', ['-rf', '--one-file-system', '--', path])
-}
-
 class Team {
   readonly me: Agent
   readonly second: Agent
@@ -116,8 +107,8 @@ async function featuresOfPlainDirectory(): Promise<Features> {
   try {
     return await detectFeatures(scratch, agent)
   } finally {
+    await agent.call.removeTree(scratch)
     await agent.stop()
-    await removeTree(scratch)
   }
 }
 
@@ -163,8 +154,8 @@ export function posixSuite(options: PosixSuiteOptions): void {
     })
 
     afterAll(async () => {
+      await team.me.call.removeTree(home)
       await team.stop()
-      await removeTree(home)
       for (const [reason, count] of skipped)
         console.info(`${options.name}: ${count} cases skipped: ${reason}`)
     })
@@ -204,7 +195,7 @@ export function posixSuite(options: PosixSuiteOptions): void {
               await (reason === undefined ? posixCase.run(c) : deviate(posixCase, c, reason))
             } finally {
               await team.reset()
-              await removeTree(dir)
+              await team.me.call.removeTree(dir)
             }
           })
         }

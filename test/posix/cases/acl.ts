@@ -1,7 +1,7 @@
 import { expect } from 'vitest'
 import { aclEntries, decodeAcl, encodeAcl } from '../../support/posix/acl.ts'
 import { O_CREAT, O_RDONLY, O_WRONLY, PERMISSIONS } from '../../support/posix/constants.ts'
-import { BOB, type CaseContext, CAROL, type PosixCase, refused, TEAM } from '../case.ts'
+import { BOB, CAROL, type CaseContext, type PosixCase, refused, TEAM } from '../case.ts'
 
 const ACCESS = 'system.posix_acl_access'
 const DEFAULT = 'system.posix_acl_default'

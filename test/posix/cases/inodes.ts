@@ -14,7 +14,7 @@ import {
   S_IFIFO,
   S_IFSOCK,
 } from '../../support/posix/constants.ts'
-import { type CaseContext, pattern, type PosixCase } from '../case.ts'
+import { type CaseContext, type PosixCase, pattern } from '../case.ts'
 
 async function inodeOf(c: CaseContext, path: string): Promise<bigint> {
   return (await c.second.lstat(path)).ino

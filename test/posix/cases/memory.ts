@@ -1,6 +1,6 @@
 import { expect } from 'vitest'
 import { O_CREAT, O_RDONLY, O_RDWR } from '../../support/posix/constants.ts'
-import { pattern, type PosixCase, refused } from '../case.ts'
+import { type PosixCase, pattern, refused } from '../case.ts'
 
 const PAGE = 4096
 

@@ -1,10 +1,10 @@
 import { expect } from 'vitest'
 import { aclEntries, encodeAcl } from '../../support/posix/acl.ts'
+import { compareTrees } from '../../support/posix/compare-trees.ts'
 import { O_RDWR, S_IFCHR, S_IFIFO } from '../../support/posix/constants.ts'
 import { CAPABILITY_NET_RAW } from '../../support/posix/features.ts'
-import { compareTrees } from '../../support/posix/compare-trees.ts'
 import { hasProgram, runProgram } from '../../support/posix/run-program.ts'
-import { ALICE, BOB, bytesIn, type CaseContext, pattern, type PosixCase, TEAM } from '../case.ts'
+import { ALICE, BOB, bytesIn, type CaseContext, type PosixCase, pattern, TEAM } from '../case.ts'
 
 /** A small tree with one of everything that a backup program has to carry. */
 async function makeTree(c: CaseContext, root: string): Promise<void> {

@@ -16,7 +16,7 @@ import {
   SEEK_SET,
 } from '../../support/posix/constants.ts'
 import { SyscallError } from '../../support/posix/libc.ts'
-import { type CaseContext, pattern, type PosixCase, refused } from '../case.ts'
+import { type CaseContext, type PosixCase, pattern, refused } from '../case.ts'
 
 /** A file without a name, or the case ends: a file system may refuse O_TMPFILE, properly. */
 async function nameless(c: CaseContext, flags: number): Promise<number> {

@@ -7,7 +7,7 @@ import {
   RENAME_EXCHANGE,
   RENAME_NOREPLACE,
 } from '../../support/posix/constants.ts'
-import { pattern, type PosixCase, refused } from '../case.ts'
+import { type PosixCase, pattern, refused } from '../case.ts'
 
 export const renaming: readonly PosixCase[] = [
   {

@@ -13,7 +13,7 @@ import {
   SEEK_HOLE,
 } from '../../support/posix/constants.ts'
 import { SyscallError } from '../../support/posix/libc.ts'
-import { type CaseContext, pattern, type PosixCase, refused } from '../case.ts'
+import { type CaseContext, type PosixCase, pattern, refused } from '../case.ts'
 
 const MIB = 1 << 20
 const PUNCH = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE

@@ -1,7 +1,7 @@
 import { expect } from 'vitest'
 import { O_RDWR, S_IFIFO, XATTR_CREATE, XATTR_REPLACE } from '../../support/posix/constants.ts'
 import { CAPABILITY_NET_RAW } from '../../support/posix/features.ts'
-import { type CaseContext, pattern, type PosixCase, refused } from '../case.ts'
+import { type CaseContext, type PosixCase, pattern, refused } from '../case.ts'
 
 async function fileIn(c: CaseContext, name = 'file'): Promise<string> {
   const path = `${c.dir}/${name}`

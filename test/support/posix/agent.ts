@@ -23,6 +23,7 @@ export type Remote = {
 }
 
 interface Pending {
+  readonly operation: string
   resolve(value: unknown): void
   reject(error: Error): void
 }
@@ -120,11 +121,17 @@ export class Agent {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     })
     this.#child = child
+    // An agent that a hanging file system holds does not notice that its parent is gone.
+    const end = () => child.kill('SIGKILL')
+    process.once('exit', end)
+    child.once('exit', () => process.off('exit', end))
     child.on('message', (message) => this.#settle(message))
     child.on('exit', (status, signal) => {
       if (this.#child === child) this.#child = undefined
-      const error = new Error(`agent ${this.name} ended (${signal ?? `status ${status}`}) during the call`)
-      for (const { reject } of this.#pending.values()) reject(error)
+      const how = signal ?? `status ${status}`
+      for (const { operation, reject } of this.#pending.values()) {
+        reject(new Error(`agent ${this.name} ended (${how}) during ${operation}`))
+      }
       this.#pending.clear()
     })
     this.#ready = Promise.race([
@@ -140,7 +147,7 @@ export class Agent {
     this.#calls += 1
     const id = this.#calls
     return new Promise((resolve, reject) => {
-      this.#pending.set(id, { resolve, reject })
+      this.#pending.set(id, { operation, resolve, reject })
       child.send({ id, operation, values }, (error) => {
         if (error === null) return
         this.#pending.delete(id)

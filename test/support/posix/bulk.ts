@@ -1,7 +1,17 @@
 import { spawnSync } from 'node:child_process'
 import { connect, createServer, type Server } from 'node:net'
-import { O_APPEND, O_CREAT, O_DIRECT, O_EXCL, O_PATH, O_RDONLY, O_RDWR, O_WRONLY } from './constants.ts'
-import { LOCK_EX, LOCK_UN } from './constants.ts'
+import {
+  LOCK_EX,
+  LOCK_UN,
+  O_APPEND,
+  O_CREAT,
+  O_DIRECT,
+  O_EXCL,
+  O_PATH,
+  O_RDONLY,
+  O_RDWR,
+  O_WRONLY,
+} from './constants.ts'
 import { libc, memoryAt, mmap, SyscallError } from './libc.ts'
 import { posix } from './posix.ts'
 import { snapshot } from './snapshot.ts'
@@ -210,6 +220,12 @@ export const bulk = {
     const run = spawnSync(path, args, { encoding: 'utf8', cwd: '/' })
     const code = run.error !== undefined && 'code' in run.error ? String(run.error.code) : undefined
     return { status: run.status, stdout: run.stdout ?? '', ...(code !== undefined && { code }) }
+  },
+
+  /** Removes a tree whatever its names and depth are: rm goes through descriptors, so no path gets too long. */
+  removeTree(path: string): void {
+    const run = spawnSync('rm', ['-rf', '--one-file-system', '--', path], { encoding: 'utf8', cwd: '/' })
+    if (run.status !== 0) throw new Error(`cannot remove ${path}: ${run.stderr}`)
   },
 
   snapshot,

@@ -1,7 +1,15 @@
 import { aclEntries, encodeAcl } from './acl.ts'
 import type { Agent } from './agent.ts'
-import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE } from './constants.ts'
-import { O_CREAT, O_RDWR, RENAME_EXCHANGE, S_IFCHR, SEEK_HOLE } from './constants.ts'
+import {
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
+  FALLOC_FL_ZERO_RANGE,
+  O_CREAT,
+  O_RDWR,
+  RENAME_EXCHANGE,
+  S_IFCHR,
+  SEEK_HOLE,
+} from './constants.ts'
 import { SyscallError } from './libc.ts'
 
 /** What the reference (a plain directory) can do, and so what a file system that stands for it has to do. */

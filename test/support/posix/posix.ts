@@ -1,6 +1,6 @@
-import { readdirSync, readFileSync, type BigIntStats, fstatSync, lstatSync, statSync } from 'node:fs'
-import { O_RDONLY, AT_FDCWD, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW } from './constants.ts'
-import { cString, libc, memoryAt, mmap, type Path, shown, SyscallError } from './libc.ts'
+import { type BigIntStats, fstatSync, lstatSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { AT_FDCWD, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW, O_DIRECTORY, O_RDONLY } from './constants.ts'
+import { cString, libc, memoryAt, mmap, type Path, SyscallError, shown } from './libc.ts'
 
 /** stat(2), times in nanoseconds since the epoch, blocks of 512 bytes. */
 export interface Stat {
@@ -466,7 +466,7 @@ export const posix = {
   },
   /** A whole listing without "." and "..". */
   list(path: Path, size = 32_768): RawEntry[] {
-    const fd = libc.open(shown(path), cString(path), O_RDONLY, 0)
+    const fd = libc.open(shown(path), cString(path), O_RDONLY | O_DIRECTORY, 0)
     try {
       const entries: RawEntry[] = []
       for (;;) {
