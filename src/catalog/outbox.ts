@@ -25,6 +25,7 @@ export interface Garbage {
  * already listed gives the row a new number, so that a worker that finished the old round does not cross it off.
  */
 export class Outbox {
+  readonly #clear: () => void
   readonly #add: StatementSync
   readonly #done: StatementSync
   readonly #pending: StatementSync
@@ -41,6 +42,7 @@ export class Outbox {
   onWork: () => void = () => undefined
 
   constructor(database: Database) {
+    this.#clear = () => database.exec('DELETE FROM outbox; DELETE FROM dirty_shards; DELETE FROM garbage')
     this.#add = database.prepare(
       `INSERT INTO outbox (kind, ino, since) VALUES (?,?,?)
        ON CONFLICT (kind, ino) DO UPDATE SET seq = (SELECT max(seq) + 1 FROM outbox)`,
@@ -69,6 +71,11 @@ export class Outbox {
   add(kind: WorkKind, ino: bigint): void {
     this.#add.run(kind, toSigned(ino), Date.now())
     this.onWork()
+  }
+
+  /** Forgets all work: after a rebuild, which made the catalog from what the store has. */
+  clear(): void {
+    this.#clear()
   }
 
   /** Crosses the work off unless it was asked for again since it was read. */

@@ -101,8 +101,8 @@ export const OPTIONS = {
   stagingLimit: size(MiB, Number.MAX_SAFE_INTEGER, 'at least 1MiB', 10 * GiB),
   cacheLimit: size(0, Number.MAX_SAFE_INTEGER, '0 for no cache on disk', GiB),
   memoryCacheLimit: size(0, 64 * GiB, 'at most 64GiB, 0 for none', 64 * MiB),
-  // Riak answers {too_large,…} from 50 MiB on and slows down long before; 16 MiB leaves its limit far away.
-  inlineLimit: size(0, 16 * MiB, 'at most 16MiB', MiB),
+  // No object carries more than one chunk of payload (1 MiB): what is larger is chunked.
+  inlineLimit: size(0, MiB, 'at most 1MiB', MiB),
   concurrency: option(
     measured((text) => (/^\d+$/.test(text) ? Number(text) : undefined), [1, 256]),
     'a whole number from 1 to 256',

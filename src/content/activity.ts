@@ -10,6 +10,8 @@ export interface NodeActivity {
   changes: number
   /** Changes that have begun and not ended. */
   changing: number
+  /** Writes to the legacy file under way; the catalog cannot take the file over before they have landed. */
+  volumeWrites: number
   /** When the last change ended, in milliseconds of performance.now(). */
   lastChange: number
   /** Keeps the record while somebody compares `changes`. */
@@ -21,6 +23,7 @@ export interface NodeActivity {
 /** Use of all files, by inode number. */
 export class Activity {
   readonly #nodes = new Map<bigint, NodeActivity>()
+  readonly #landing = new Map<bigint, Array<() => void>>()
 
   of(ino: bigint): NodeActivity {
     let node = this.#nodes.get(ino)
@@ -31,6 +34,7 @@ export class Activity {
         writers: 0,
         changes: 0,
         changing: 0,
+        volumeWrites: 0,
         lastChange: 0,
         pins: 0,
         cacheTag: undefined,
@@ -63,6 +67,38 @@ export class Activity {
       node.changing -= 1
       node.changes += 1
       node.lastChange = performance.now()
+    }
+  }
+
+  /** Runs a write to the legacy file. */
+  async writingVolume<T>(ino: bigint, body: () => Promise<T>): Promise<T> {
+    const node = this.of(ino)
+    node.volumeWrites += 1
+    try {
+      return await this.during(ino, body)
+    } finally {
+      node.volumeWrites -= 1
+      if (node.volumeWrites === 0) {
+        const waiters = this.#landing.get(ino) ?? []
+        this.#landing.delete(ino)
+        for (const waiter of waiters) waiter()
+      }
+    }
+  }
+
+  /** Whether writes to the legacy file are under way. */
+  isWritingVolume(ino: bigint): boolean {
+    return (this.#nodes.get(ino)?.volumeWrites ?? 0) > 0
+  }
+
+  /** Resolves when no write to the legacy file is under way. */
+  async landed(ino: bigint): Promise<void> {
+    while (this.isWritingVolume(ino)) {
+      await new Promise<void>((resolve) => {
+        const waiters = this.#landing.get(ino)
+        if (waiters) waiters.push(resolve)
+        else this.#landing.set(ino, [resolve])
+      })
     }
   }
 

@@ -19,7 +19,9 @@ import {
   SEEK_DATA,
   SEEK_HOLE,
   seek,
+  spaceOfPath,
   statDescriptor,
+  type VolumeSpace,
 } from '../sys/index.ts'
 import { CHUNK_BYTES, type ContentSettings } from './context.ts'
 import { readFully, writeFully } from './legacy-files.ts'
@@ -60,6 +62,16 @@ export class Staging {
         `staging holds ${this.#total} of at most ${this.#settings.stagingLimit} bytes; wait for the store or raise --staging-limit`,
       )
     }
+  }
+
+  /** Space for staging as a volume: what the limit and the disk leave. */
+  space(): VolumeSpace {
+    const disk = spaceOfPath(this.#settings.stagingDirectory)
+    const unit = BigInt(disk.bsize)
+    const blocks = BigInt(this.limit) / unit
+    const left = BigInt(Math.max(0, this.limit - this.#total)) / unit
+    const free = left < disk.bavail ? left : disk.bavail
+    return { ...disk, blocks, bfree: free, bavail: free }
   }
 
   read(inode: Inode, buffer: Buffer, position: number): Promise<number> {

@@ -81,6 +81,9 @@ export function takeOver(context: ContentContext, ino: bigint): Inode {
     const inode = catalog.get(ino)
     if (!inode) throw new FsError('ENOENT')
     if (inode.authority === 'catalog') return inode
+    if (context.activity.isWritingVolume(ino)) {
+      throw new FsError('EAGAIN', `inode ${ino} is being written on the legacy volume`)
+    }
     const legacy = requireLegacy(context)
     const stat = legacyStat(context, inode)
     const place = ino === 1n ? { parent: 1n, name: Buffer.from('.') } : placeOf(catalog, ino)

@@ -121,7 +121,7 @@ export class Uploader {
       if (work) catalog.transaction(() => catalog.outbox.done(work))
       return 'gone'
     }
-    if (node.changing > 0) return 'busy'
+    if (node.changing > 0 || node.volumeWrites > 0) return 'busy'
     if (this.#context.policy().writeTo === 'store' && inode.authority === 'legacy')
       inode = takeOver(this.#context, ino)
     const changes = node.changes
@@ -158,9 +158,10 @@ export class Uploader {
       const inode = catalog.get(ino)
       if (!inode) throw new Error(`inode ${ino} vanished within a tick`)
       if (inode.key !== undefined) return { key: inode.key, version }
-      const path = fileKey(catalog.pathOf(ino) ?? Buffer.from(fileId(inode)))
-      const holder = catalog.byKey(path)
-      const key = holder ? `${path}@${fileId(inode)}` : path
+      const path = catalog.pathOf(ino) ?? Buffer.from(fileId(inode))
+      const plain = fileKey(path)
+      // A file that was renamed away keeps its key; the newcomer gets one of its own.
+      const key = catalog.byKey(plain) ? fileKey(path, fileId(inode)) : plain
       inode.key = key
       catalog.save(inode)
       return { key, version }

@@ -1,5 +1,5 @@
 import { FsError } from '../base/errors.ts'
-import { check, cstring, declare } from './library.ts'
+import { check, cstring, declare, declareAsync } from './library.ts'
 
 const openatCall = declare('int openat(int, const void *, int, int)')
 const closeCall = declare('int close(int)')
@@ -13,10 +13,11 @@ const readlinkatCall = declare('long readlinkat(int, const void *, void *, size_
 const fchmodatCall = declare('int fchmodat(int, const void *, unsigned int, int)')
 const fchownatCall = declare('int fchownat(int, const void *, unsigned int, unsigned int, int)')
 const utimensatCall = declare('int utimensat(int, const void *, const void *, int)')
+const futimensCall = declare('int futimens(int, const void *)')
 const fallocateCall = declare('int fallocate(int, int, int64_t, int64_t)')
 const lseekCall = declare('int64_t lseek(int, int64_t, int)')
 const copyFileRangeCall = declare('long copy_file_range(int, void *, int, void *, size_t, unsigned int)')
-const syncfsCall = declare('int syncfs(int)')
+const syncfsCall = declareAsync('int syncfs(int)')
 
 // fcntl.h; the same on every Linux architecture but for O_DIRECTORY and O_NOFOLLOW, which Node knows.
 export const AT_REMOVEDIR = 0x200
@@ -103,6 +104,16 @@ type Time = bigint | 'now' | typeof UTIME_OMIT
 
 /** Sets times with nanoseconds, of a symlink itself too. */
 export function utimensAt(directory: number, name: Buffer, atime: Time, mtime: Time): void {
+  const times = timespecs(atime, mtime)
+  check(utimensatCall(directory, cstring(name), times, AT_SYMLINK_NOFOLLOW), 'utimensat', name)
+}
+
+/** The same for an open file. */
+export function utimensDescriptor(descriptor: number, atime: Time, mtime: Time): void {
+  check(futimensCall(descriptor, timespecs(atime, mtime)), 'futimens')
+}
+
+function timespecs(atime: Time, mtime: Time): Buffer {
   const times = Buffer.alloc(32)
   for (const [index, time] of [atime, mtime].entries()) {
     const offset = index * 16
@@ -115,7 +126,7 @@ export function utimensAt(directory: number, name: Buffer, atime: Time, mtime: T
       times.writeBigInt64LE(time === 'now' ? 0x3fffffffn : 0x3ffffffen, offset + 8)
     }
   }
-  check(utimensatCall(directory, cstring(name), times, AT_SYMLINK_NOFOLLOW), 'utimensat', name)
+  return times
 }
 
 export function fallocate(descriptor: number, mode: number, offset: number, length: number): void {
@@ -143,9 +154,9 @@ export function copyFileRange(
   )
 }
 
-/** Blocks until everything on the descriptor's file system is on the medium. */
-export function syncFileSystem(descriptor: number): void {
-  check(syncfsCall(descriptor), 'syncfs')
+/** Resolves when everything on the descriptor's file system is on the medium. */
+export async function syncFileSystem(descriptor: number): Promise<void> {
+  if ((await syncfsCall(descriptor)) !== 0) throw new FsError('EIO', 'syncfs failed')
 }
 
 export function isMissing(error: unknown): boolean {

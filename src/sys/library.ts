@@ -11,6 +11,15 @@ export function declare(signature: string): (...args: unknown[]) => number {
   return (...args) => Number(call(...args))
 }
 
+/** The same on a thread of the pool, for calls that may take long. */
+export function declareAsync(signature: string): (...args: unknown[]) => Promise<number> {
+  const call = libc.func(signature)
+  return (...args) =>
+    new Promise((resolve, reject) =>
+      call.async(...args, (error: unknown, result: number) => (error ? reject(error) : resolve(result))),
+    )
+}
+
 /** @throws FsError with the current errno if `result` is -1 */
 export function check(result: number, syscall: string, what?: Buffer): number {
   if (result !== -1) return result

@@ -13,7 +13,12 @@ export interface VolumeSpace {
 
 /** Space of the volume that holds an open file or directory. */
 export function spaceOf(descriptor: number): VolumeSpace {
-  const space = statfsSync(`/proc/self/fd/${descriptor}`, { bigint: true })
+  return spaceOfPath(`/proc/self/fd/${descriptor}`)
+}
+
+/** Space of the volume that holds a path. */
+export function spaceOfPath(path: string): VolumeSpace {
+  const space = statfsSync(path, { bigint: true })
   return {
     blocks: space.blocks,
     bfree: space.bfree,

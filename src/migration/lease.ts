@@ -1,0 +1,124 @@
+import { hostname } from 'node:os'
+import { randomUUID } from 'node:crypto'
+import { z } from 'zod'
+import { UsageError } from '../base/errors.ts'
+import type { Catalog } from '../catalog/index.ts'
+import { CHUNK_BYTES, RECORD_FORMAT } from '../content/index.ts'
+import type { KeyValueStore } from '../store/contract.ts'
+import { StoreCorrupt, StoreSuperseded } from '../store/errors.ts'
+
+const KEY = 'namespace'
+const schema = z.object({
+  format: z.int().positive(),
+  chunkBytes: z.int().positive(),
+  owner: z.string(),
+  host: z.string(),
+  epoch: z.int().positive(),
+  since: z.string(),
+})
+export type Lease = z.infer<typeof schema>
+
+/**
+ * Who may write a namespace. Every mount raises the epoch, under which all that it writes wins over what older writers
+ * left in flight; a writer that meets a higher epoch has lost the namespace and stops.
+ */
+export class NamespaceLease {
+  readonly #store: KeyValueStore
+  readonly #namespace: string
+
+  constructor(store: KeyValueStore, namespace: string) {
+    this.#store = store
+    this.#namespace = namespace
+  }
+
+  /** The lease as the store has it. @throws StoreError; UsageError for a format this ferryfs does not know */
+  async read(): Promise<Lease | undefined> {
+    const object = await this.#store.get('meta', KEY)
+    if (!object) return undefined
+    let json: unknown
+    try {
+      json = JSON.parse(object.value.toString('utf8'))
+    } catch (cause) {
+      throw new StoreCorrupt(`namespace ${this.#namespace}: its record is not JSON`, { cause })
+    }
+    const parsed = schema.safeParse(json)
+    if (!parsed.success) {
+      throw new StoreCorrupt(
+        `namespace ${this.#namespace}: its record cannot be read: ${z.prettifyError(parsed.error)}`,
+      )
+    }
+    const lease = parsed.data
+    if (lease.format > RECORD_FORMAT) {
+      throw new UsageError(
+        `namespace ${this.#namespace} has format ${lease.format}, this ferryfs knows ${RECORD_FORMAT}: use the newer ferryfs that wrote it`,
+      )
+    }
+    if (lease.chunkBytes !== CHUNK_BYTES) {
+      throw new UsageError(
+        `namespace ${this.#namespace} has chunks of ${lease.chunkBytes} bytes, this ferryfs writes ${CHUNK_BYTES}`,
+      )
+    }
+    return lease
+  }
+
+  /**
+   * Takes the namespace for the catalog's owner and returns the new epoch, durable in both before anything is written
+   * under it. @throws UsageError if another owner has it and `takeOver` is not set
+   */
+  async acquire(catalog: Catalog, takeOver: boolean): Promise<number> {
+    const lease = await this.read()
+    const owner = this.ownerOf(catalog)
+    if (lease && lease.owner !== owner && !takeOver) {
+      throw new UsageError(
+        `namespace ${this.#namespace} in this store belongs to another state directory (on ${lease.host}, since ${lease.since}); choose another --namespace, or rebuild this state directory from the store to take it over`,
+      )
+    }
+    const epoch = Math.max(lease?.epoch ?? 0, Number(catalog.meta('epoch') ?? 0)) + 1
+    catalog.transaction(() => catalog.setMeta('epoch', String(epoch)))
+    await catalog.flush()
+    await this.write({
+      format: RECORD_FORMAT,
+      chunkBytes: CHUNK_BYTES,
+      owner,
+      host: hostname(),
+      epoch,
+      since: new Date().toISOString(),
+    })
+    return epoch
+  }
+
+  async write(lease: Lease): Promise<void> {
+    try {
+      await this.#store.put('meta', KEY, {
+        value: Buffer.from(JSON.stringify(lease)),
+        version: { epoch: lease.epoch, version: 0 },
+        contentType: 'application/json',
+        metadata: {},
+      })
+    } catch (error) {
+      if (!(error instanceof StoreSuperseded)) throw error
+      throw new UsageError(`namespace ${this.#namespace} was taken over by another daemon just now`, 2, {
+        cause: error,
+      })
+    }
+  }
+
+  /** @throws StoreSuperseded if somebody else has the namespace */
+  async check(catalog: Catalog, epoch: number): Promise<void> {
+    const lease = await this.read()
+    if (lease && (lease.epoch > epoch || (lease.epoch === epoch && lease.owner !== this.ownerOf(catalog)))) {
+      throw new StoreSuperseded(
+        `namespace ${this.#namespace} was taken over by ${lease.host} (epoch ${lease.epoch})`,
+      )
+    }
+  }
+
+  /** Identifies the state directory among all that ever wrote the namespace. */
+  ownerOf(catalog: Catalog): string {
+    const known = catalog.meta('owner')
+    if (known !== undefined) return known
+    const owner = randomUUID()
+    catalog.transaction(() => catalog.setMeta('owner', owner))
+    return owner
+  }
+}

@@ -1,0 +1,251 @@
+import { isRegular } from '../base/attributes.ts'
+import { Semaphore } from '../base/concurrency.ts'
+import { reasonOf } from '../base/errors.ts'
+import { isStored } from '../catalog/index.ts'
+import { matches } from '../content/index.ts'
+import type { Overlay, OverlayContext } from '../overlay/index.ts'
+import { printable } from '../sys/index.ts'
+import { ProgressMeter, type RunProgress } from './progress.ts'
+import type { Reaper } from './reaper.ts'
+import { type Met, walk } from './walker.ts'
+
+export type MoverState = 'idle' | 'scanning' | 'running' | 'paused' | 'done'
+
+export interface MoverResult {
+  readonly files: number
+  readonly bytes: number
+  readonly remaining: number
+}
+
+const BUSY_TRIES = 20
+const BUSY_WAIT_MS = 500
+
+/**
+ * Copies everything that was never touched, in the background, with bounded concurrency and rate; where the policy says
+ * so, has the legacy copies removed afterwards. What a run was asked for is remembered, so a successor goes on with it.
+ */
+export class Mover {
+  readonly #context: OverlayContext
+  readonly #overlay: Overlay
+  readonly #reaper: Reaper
+  readonly #listeners = new Set<(progress: RunProgress) => void>()
+  /** Files that could not even be looked at, by path. */
+  readonly unreadable = new Map<string, string>()
+  #concurrency: number
+  #rate = 0
+  #state: MoverState = 'idle'
+  #running: Promise<MoverResult> | undefined
+  #paused = false
+  #resume: Array<() => void> = []
+  #stopped = false
+  #meter: ProgressMeter
+  #nextAt = 0
+
+  constructor(context: OverlayContext, overlay: Overlay, reaper: Reaper, concurrency: number) {
+    this.#context = context
+    this.#overlay = overlay
+    this.#reaper = reaper
+    this.#concurrency = concurrency
+    this.#meter = this.#newMeter()
+    if (context.catalog.meta('migration') === 'done') this.#state = 'done'
+    if (context.catalog.meta('migration') === 'paused') {
+      this.#state = 'paused'
+      this.#paused = true
+    }
+    this.#rate = Number(context.catalog.meta('migration-rate') ?? 0)
+    this.#concurrency = Number(context.catalog.meta('migration-concurrency') ?? concurrency)
+  }
+
+  get state(): MoverState {
+    return this.#paused && this.#state !== 'idle' && this.#state !== 'done' ? 'paused' : this.#state
+  }
+
+  get progress(): RunProgress {
+    return this.#meter.now()
+  }
+
+  /** Goes on with a run that a predecessor began. */
+  continueIfBegun(): void {
+    const wanted = this.#context.catalog.meta('migration')
+    if (wanted === 'running' || wanted === 'paused') void this.run({}, () => undefined).catch(() => undefined)
+  }
+
+  /** Starts a run or joins the one under way; resolves at its end. Options stay in force. */
+  async run(
+    options: { rate?: number; concurrency?: number },
+    onProgress: (progress: RunProgress) => void,
+  ): Promise<MoverResult> {
+    const { catalog } = this.#context
+    catalog.transaction(() => {
+      if (options.rate !== undefined) catalog.setMeta('migration-rate', String(options.rate))
+      if (options.concurrency !== undefined)
+        catalog.setMeta('migration-concurrency', String(options.concurrency))
+      if (!this.#paused) catalog.setMeta('migration', 'running')
+    })
+    this.#rate = options.rate ?? this.#rate
+    this.#concurrency = options.concurrency ?? this.#concurrency
+    this.#listeners.add(onProgress)
+    try {
+      this.#running ??= this.#move().finally(() => {
+        this.#running = undefined
+      })
+      return await this.#running
+    } finally {
+      this.#listeners.delete(onProgress)
+    }
+  }
+
+  pause(): void {
+    this.#paused = true
+    this.#remember('paused')
+  }
+
+  resume(): void {
+    this.#paused = false
+    for (const go of this.#resume) go()
+    this.#resume = []
+    if (this.#context.catalog.meta('migration') === 'paused') {
+      this.#remember('running')
+      this.continueIfBegun()
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true
+    this.#paused = false
+    for (const go of this.#resume) go()
+    await this.#running?.catch(() => undefined)
+  }
+
+  async #move(): Promise<MoverResult> {
+    const { log } = this.#context
+    this.#state = 'scanning'
+    this.#meter = this.#newMeter()
+    this.unreadable.clear()
+    const slots = new Semaphore(this.#concurrency)
+    const underWay = new Set<Promise<void>>()
+    const walked = walk(this.#context, this.#overlay, (path, error) => {
+      this.unreadable.set(printable(path), reasonOf(error))
+      log.warn({ err: error, path: printable(path) }, 'a file cannot be looked at')
+    })
+    for await (const batch of walked) {
+      this.#state = 'running'
+      this.#meter.phase = 'copying'
+      for (const met of batch) {
+        await this.#gate()
+        if (this.#stopped) break
+        this.#meter.filesTotal += 1
+        this.#meter.bytesTotal += met.inode.size
+        if (this.#isCurrent(met)) {
+          this.#count(met.inode.size)
+          continue
+        }
+        await slots.acquire()
+        const task = this.#store(met.inode.ino, met.inode.size).finally(() => {
+          slots.release()
+          underWay.delete(task)
+        })
+        underWay.add(task)
+      }
+      if (this.#stopped) break
+    }
+    await Promise.all(underWay)
+    return this.#finish()
+  }
+
+  async #finish(): Promise<MoverResult> {
+    const { catalog, carrier, policy } = this.#context
+    if (!this.#stopped) {
+      this.#meter.phase = 'finishing'
+      this.#meter.tick(true)
+      await this.#settleOutbox()
+      if (policy().removesLegacy) {
+        this.#meter.phase = 'removing'
+        await this.#reaper.sweep(() => {
+          this.#meter.tick()
+          return this.#gate().then(() => !this.#stopped)
+        })
+        await carrier.idle(5000)
+      }
+    }
+    const remaining = catalog.unstoredCount() + this.unreadable.size
+    this.#state = this.#stopped ? 'idle' : remaining === 0 ? 'done' : 'idle'
+    if (!this.#stopped) this.#remember(remaining === 0 ? 'done' : 'idle')
+    this.#meter.tick(true)
+    return { files: this.#meter.files, bytes: this.#meter.bytes, remaining }
+  }
+
+  /** Waits for what is owed, as long as that gets less. */
+  async #settleOutbox(): Promise<void> {
+    const { carrier, catalog } = this.#context
+    for (let before = Number.POSITIVE_INFINITY; ; ) {
+      await this.#gate()
+      await carrier.whenUp().catch(() => undefined)
+      if (this.#stopped || carrier.fenced || (await carrier.idle(3000))) return
+      const now = catalog.outbox.length
+      if (now >= before) return
+      before = now
+      this.#meter.tick()
+    }
+  }
+
+  #isCurrent({ inode, stat }: Met): boolean {
+    if (!isStored(inode)) return false
+    return !stat || !isRegular(stat.mode) || matches(inode.fingerprint, stat)
+  }
+
+  /** One file, however often the store goes away meanwhile. A file that cannot be stored is listed and left. */
+  async #store(ino: bigint, size: number): Promise<void> {
+    const { uploader, carrier } = this.#context
+    for (let tries = 0; tries < BUSY_TRIES && !this.#stopped; ) {
+      try {
+        await this.#gate()
+        await carrier.whenUp()
+        await this.#throttle(size)
+        const result = await uploader.upload(ino)
+        if (result !== 'busy') {
+          this.#count(size)
+          return
+        }
+        tries += 1
+        await new Promise((resolve) => setTimeout(resolve, BUSY_WAIT_MS))
+      } catch (error) {
+        if (this.#stopped || carrier.fenced) return
+        if (carrier.noteFailure(error)) continue
+        carrier.recordFailure(ino, error)
+        return
+      }
+    }
+  }
+
+  /** Spaces files so that the rate is kept over time; a large file is followed by a longer pause. */
+  async #throttle(size: number): Promise<void> {
+    if (this.#rate <= 0) return
+    const now = performance.now()
+    const start = Math.max(now, this.#nextAt)
+    this.#nextAt = start + (size / this.#rate) * 1000
+    if (start > now) await new Promise((resolve) => setTimeout(resolve, start - now))
+  }
+
+  async #gate(): Promise<void> {
+    while (this.#paused && !this.#stopped) await new Promise<void>((resolve) => this.#resume.push(resolve))
+  }
+
+  #count(size: number): void {
+    this.#meter.files += 1
+    this.#meter.bytes += size
+    this.#meter.tick()
+  }
+
+  #newMeter(): ProgressMeter {
+    return new ProgressMeter('scanning', (progress) => {
+      for (const listener of this.#listeners) listener(progress)
+    })
+  }
+
+  #remember(state: string): void {
+    const { catalog } = this.#context
+    if (state === 'paused' && catalog.meta('migration') !== 'running') return
+    catalog.transaction(() => catalog.setMeta('migration', state))
+  }
+}

@@ -1,0 +1,242 @@
+import { isDirectory, isRegular, isSymlink } from '../base/attributes.ts'
+import { FsError } from '../base/errors.ts'
+import { faultPoint } from '../base/faults.ts'
+import { type Inode, LAYOUT_CHUNKED, ROOT_INO } from '../catalog/index.ts'
+import {
+  chunkCount,
+  decodeFileObject,
+  type DirectoryWriter,
+  fingerprintOf,
+  giveBack,
+  matches,
+  type StoredContent,
+} from '../content/index.ts'
+import type { LegacyPlace } from '../legacy/index.ts'
+import type { OverlayContext } from '../overlay/index.ts'
+import { StoreCorrupt, StoreError, StoreUnavailable } from '../store/errors.ts'
+import { AT_REMOVEDIR, readlinkAt, type Stat, unlinkAt } from '../sys/index.ts'
+
+const BATCH = 200
+const TOGETHER = 16
+
+/**
+ * Removes legacy copies by promise P3: the object was written durably and its directories' records too; it is read back
+ * and verified; the catalog is flushed; the legacy file is still the one that was copied. Only then it goes.
+ */
+export class Reaper {
+  readonly #context: OverlayContext
+  readonly #directories: DirectoryWriter
+  readonly #stored: StoredContent
+  #running: Promise<void> | undefined
+
+  constructor(context: OverlayContext, parts: { directories: DirectoryWriter; stored: StoredContent }) {
+    this.#context = context
+    this.#directories = parts.directories
+    this.#stored = parts.stored
+  }
+
+  /** Goes over everything that could be removed, once. Ends early when `goOn` says no. */
+  sweep(goOn: () => Promise<boolean>): Promise<void> {
+    this.#running ??= this.#sweep(goOn).finally(() => {
+      this.#running = undefined
+    })
+    return this.#running
+  }
+
+  async #sweep(goOn: () => Promise<boolean>): Promise<void> {
+    const { catalog } = this.#context
+    this.#removeDeleted()
+    for (let after: bigint | undefined; ; ) {
+      const batch = catalog.drainable(after, BATCH)
+      // Some at once: they share the flush of the catalog.
+      for (let from = 0; from < batch.length; from += TOGETHER) {
+        if (!this.#context.policy().removesLegacy || !(await goOn())) return
+        await Promise.all(batch.slice(from, from + TOGETHER).map((ino) => this.#tryToReap(ino)))
+      }
+      after = batch[batch.length - 1]
+      if (batch.length < BATCH) break
+    }
+    this.#removeEmptyDirectories()
+  }
+
+  async #tryToReap(ino: bigint): Promise<void> {
+    const { carrier, log } = this.#context
+    try {
+      await carrier.whenUp()
+      await this.#reap(ino)
+    } catch (error) {
+      if (carrier.fenced) return
+      if (!(error instanceof StoreError || error instanceof FsError)) throw error
+      if (!carrier.noteFailure(error)) carrier.recordFailure(ino, error)
+      log.warn({ err: error, ino: ino.toString() }, 'the legacy copy stays')
+    }
+  }
+
+  async #reap(ino: bigint): Promise<void> {
+    const { catalog, legacyFiles } = this.#context
+    const before = catalog.get(ino)
+    if (!before || !this.#isReady(before)) return
+    const { version } = before
+    const found = this.#places(before)
+    // Names of the file that were not met yet would be left without it.
+    const first = found[0]
+    if (first && first.stat.nlink > found.length) return
+    if (!(await this.#isStillTheCopy(before, first))) return
+    await this.#verify(before)
+    faultPoint('migration.reap.verified')
+    await catalog.flush()
+    faultPoint('migration.reap.flushed')
+    const inode = catalog.get(ino)
+    if (!inode || inode.version !== version || !this.#isReady(inode)) return
+    const places = this.#places(inode)
+    if (!(await this.#isStillTheCopy(inode, places[0])) || places.length < found.length) return
+    const legacy = this.#context.legacy()
+    if (!legacy) return
+    for (const { place } of places) unlinkAt(legacy.directory(place.parent), place.name)
+    faultPoint('migration.reap.removed')
+    legacyFiles.forget(ino)
+    catalog.transaction(() => {
+      const now = catalog.get(ino)
+      if (!now) return
+      for (const place of catalog.legacyPlaces(ino))
+        catalog.setDirent(place.parent, place.name, place.ino, undefined)
+      now.legacyIno = undefined
+      now.fingerprint = undefined
+      catalog.save(now)
+    })
+  }
+
+  #isReady(inode: Inode): boolean {
+    const { catalog } = this.#context
+    const clean =
+      inode.authority === 'catalog' &&
+      inode.version > 0 &&
+      inode.dirty === 0 &&
+      !inode.staged &&
+      !inode.orphan
+    const rebased = !isRegular(inode.mode) || inode.base === 'store'
+    if (!clean || !rebased || isDirectory(inode.mode) || inode.legacyIno === undefined) return false
+    return catalog.linksOf(inode.ino).every((link) => this.#directories.isDurable(link.parent))
+  }
+
+  #places(inode: Inode): Array<{ place: LegacyPlace; stat: Stat }> {
+    const legacy = this.#context.legacy()
+    if (!legacy) return []
+    const found: Array<{ place: LegacyPlace; stat: Stat }> = []
+    for (const place of this.#context.catalog.legacyPlaces(inode.ino)) {
+      const stat = legacy.find(place)
+      if (stat && stat.ino === inode.legacyIno) found.push({ place, stat })
+    }
+    return found
+  }
+
+  /** The legacy file is what was copied, or what the overlay's users have replaced since. */
+  async #isStillTheCopy(
+    inode: Inode,
+    found: { place: LegacyPlace; stat: Stat } | undefined,
+  ): Promise<boolean> {
+    if (!found) return true
+    const { stat, place } = found
+    if (isSymlink(stat.mode)) {
+      const directory = this.#context.legacy()?.directory(place.parent)
+      return directory !== undefined && inode.target?.equals(readlinkAt(directory, place.name)) === true
+    }
+    if (!isRegular(stat.mode) || inode.fingerprint === undefined || matches(inode.fingerprint, stat))
+      return true
+    this.#context.log.warn(
+      { ino: inode.ino.toString() },
+      'the legacy file was changed past the overlay before it was removed; it is newer and wins',
+    )
+    giveBack(this.#context, inode.ino)
+    return false
+  }
+
+  /** Reads the object back, all of it, past every cache. @throws StoreError */
+  async #verify(inode: Inode): Promise<void> {
+    const { store } = this.#context
+    const { key, digest, epoch, version } = inode
+    if (key === undefined || digest === undefined) throw new StoreCorrupt('no object is recorded')
+    const object = await store.get('files', key, { expect: { epoch, version } })
+    if (!object)
+      throw new StoreUnavailable(`object ${key} is recorded as stored, but the store does not find it`)
+    if (!decodeFileObject(key, object).digest.equals(digest)) {
+      throw new StoreCorrupt(`object ${key}: not the content that the catalog expects`)
+    }
+    if (inode.layout !== LAYOUT_CHUNKED || !isRegular(inode.mode)) return
+    for (let index = 0; index < chunkCount(inode.storedSize); index += 1)
+      await this.#stored.readBack(inode, index)
+  }
+
+  /** Legacy files whose deletion through the overlay a crash kept from being carried out. */
+  #removeDeleted(): void {
+    const { catalog, log } = this.#context
+    const legacy = this.#context.legacy()
+    if (!legacy || !this.#context.policy().removesLegacy) return
+    for (const whiteout of catalog.whiteouts(10_000)) {
+      try {
+        const stat = legacy.find(whiteout)
+        if (stat) {
+          const sibling = catalog.byLegacy(legacy.deviceOf(stat), stat.ino)
+          const current = sibling !== undefined && matches(sibling.fingerprint, stat)
+          const flags = isDirectory(stat.mode) ? AT_REMOVEDIR : 0
+          unlinkAt(legacy.directory(whiteout.parent), whiteout.name, flags)
+          if (sibling && current) this.#refresh(sibling)
+        }
+        catalog.transaction(() => catalog.setDirent(whiteout.parent, whiteout.name, whiteout.ino, undefined))
+      } catch (error) {
+        if (!(error instanceof FsError)) throw error
+        log.warn({ err: error }, 'a deleted file cannot be removed from the legacy volume yet')
+      }
+    }
+  }
+
+  /** Removing one name of a file moves its ctime; a copy that was current still is. */
+  #refresh(sibling: Inode): void {
+    const { catalog } = this.#context
+    const place = catalog.legacyPlaces(sibling.ino)[0]
+    const stat = place && this.#context.legacy()?.find(place)
+    if (!stat || stat.ino !== sibling.legacyIno) return
+    catalog.transaction(() => {
+      sibling.fingerprint = fingerprintOf(stat)
+      catalog.save(sibling)
+    })
+  }
+
+  /** Directories that have nothing left on the volume, deepest first. */
+  #removeEmptyDirectories(): void {
+    const legacy = this.#context.legacy()
+    if (!legacy || !this.#context.policy().removesLegacy) return
+    const { catalog } = this.#context
+    const visit = (ino: bigint): void => {
+      for (const entry of legacy.list(ino)) {
+        const dirent = catalog.dirent(ino, entry.name)
+        const child = dirent?.legacy === undefined ? undefined : catalog.get(dirent.legacy)
+        if (child && isDirectory(child.mode)) visit(child.ino)
+      }
+      if (ino !== ROOT_INO) this.#removeDirectory(ino)
+    }
+    visit(ROOT_INO)
+  }
+
+  #removeDirectory(ino: bigint): void {
+    const { catalog } = this.#context
+    const legacy = this.#context.legacy()
+    const inode = catalog.get(ino)
+    if (!legacy || inode?.authority !== 'catalog' || !this.#directories.isDurable(ino)) return
+    const [place] = catalog.legacyPlaces(ino)
+    if (!place || legacy.list(ino).length > 0) return
+    try {
+      unlinkAt(legacy.directory(place.parent), place.name, AT_REMOVEDIR)
+    } catch (error) {
+      // Somebody put something there meanwhile, or it is in use: it stays.
+      if (error instanceof FsError) return
+      throw error
+    }
+    legacy.forget(ino)
+    catalog.transaction(() => {
+      catalog.setDirent(place.parent, place.name, place.ino, undefined)
+      inode.legacyIno = undefined
+      catalog.save(inode)
+    })
+  }
+}

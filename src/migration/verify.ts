@@ -1,0 +1,198 @@
+import { isDirectory, isRegular, isSymlink } from '../base/attributes.ts'
+import { Semaphore } from '../base/concurrency.ts'
+import { FsError, reasonOf } from '../base/errors.ts'
+import { type Inode, isStored, LAYOUT_CHUNKED } from '../catalog/index.ts'
+import {
+  CHUNK_BYTES,
+  chunkCount,
+  decodeFileObject,
+  decodeHeader,
+  decodeShard,
+  headerKey,
+  legacyStat,
+  matches,
+  pageKey,
+  sha256,
+  shardKey,
+  type StoredContent,
+} from '../content/index.ts'
+import { fileId } from '../catalog/index.ts'
+import type { OverlayContext } from '../overlay/index.ts'
+import { StoreCorrupt, StoreError, StoreUnavailable } from '../store/errors.ts'
+import { printable } from '../sys/index.ts'
+import { ProgressMeter, type RunProgress } from './progress.ts'
+
+export interface FoundDifference {
+  readonly path: string
+  readonly kind: 'missing' | 'corrupt' | 'differs' | 'unreadable' | 'pending'
+  readonly detail: string
+}
+
+const AT_ONCE = 8
+
+/**
+ * Reads every stored object back and compares it with its checksum, with the catalog and, where there is one that should
+ * be equal, with the legacy copy byte for byte. Files that are waiting to be stored are not part of it.
+ */
+export async function verify(
+  context: OverlayContext,
+  stored: StoredContent,
+  run: { onProgress: (progress: RunProgress) => void; signal: AbortSignal },
+): Promise<{ files: number; bytes: number; differences: FoundDifference[] }> {
+  const { catalog } = context
+  const totals = catalog.totals()
+  const meter = new ProgressMeter('verifying', run.onProgress)
+  meter.filesTotal = totals.stored
+  meter.bytesTotal = totals.storedBytes
+  const differences: FoundDifference[] = []
+  const slots = new Semaphore(AT_ONCE)
+  const underWay = new Set<Promise<void>>()
+  for (const { ino, mode } of catalog.scan()) {
+    run.signal.throwIfAborted()
+    await slots.acquire()
+    const check = isDirectory(mode) ? verifyDirectory(context, ino) : verifyFile(context, stored, ino, meter)
+    const task = check
+      .then((found) => {
+        if (found) differences.push({ path: shownPath(context, ino), ...found })
+      })
+      .finally(() => {
+        slots.release()
+        underWay.delete(task)
+      })
+    underWay.add(task)
+  }
+  await Promise.all(underWay)
+  meter.tick(true)
+  return { files: meter.files, bytes: meter.bytes, differences }
+}
+
+type Finding = Omit<FoundDifference, 'path'> | undefined
+
+async function verifyFile(
+  context: OverlayContext,
+  stored: StoredContent,
+  ino: bigint,
+  meter: ProgressMeter,
+): Promise<Finding> {
+  const inode = context.catalog.get(ino)
+  if (!inode || inode.orphan || !isStored(inode)) return undefined
+  const { version } = inode
+  const finding = await compare(context, stored, ino)
+  const now = context.catalog.get(ino)
+  // Written again while it was compared: the next run will see it.
+  if (!now || now.orphan || now.version !== version || now.dirty !== 0) return undefined
+  meter.files += 1
+  meter.bytes += inode.size
+  meter.tick()
+  return finding
+}
+
+async function compare(context: OverlayContext, stored: StoredContent, ino: bigint): Promise<Finding> {
+  const inode = context.catalog.get(ino)
+  if (!inode) return undefined
+  try {
+    await compareObject(context, inode)
+    const legacy = comparesWithLegacy(context, inode)
+    if (legacy === 'changed') {
+      return {
+        kind: 'pending',
+        detail: 'the legacy file was changed past the overlay and is to be copied again',
+      }
+    }
+    if (!isRegular(inode.mode)) return undefined
+    for (let index = 0; index < chunkCount(inode.storedSize); index += 1) {
+      const now = context.catalog.get(ino)
+      if (!now) return undefined
+      const bytes = await stored.readBack(now, index)
+      if (legacy !== 'equal') continue
+      const copy = Buffer.alloc(CHUNK_BYTES)
+      const length = await context.legacyFiles.read(ino, copy, index * CHUNK_BYTES)
+      if (!copy.subarray(0, length).equals(bytes)) {
+        return comparesWithLegacy(context, inode) === 'equal'
+          ? {
+              kind: 'differs',
+              detail: `the legacy copy has other bytes from offset ${index * CHUNK_BYTES} on`,
+            }
+          : undefined
+      }
+    }
+    return undefined
+  } catch (error) {
+    return findingOf(error)
+  }
+}
+
+function findingOf(error: unknown): Finding {
+  if (error instanceof StoreCorrupt) return { kind: 'corrupt', detail: reasonOf(error) }
+  if (error instanceof StoreUnavailable) return { kind: 'missing', detail: reasonOf(error) }
+  if (error instanceof StoreError || error instanceof FsError)
+    return { kind: 'unreadable', detail: reasonOf(error) }
+  throw error
+}
+
+async function compareObject(context: OverlayContext, inode: Inode): Promise<void> {
+  const { key, digest, epoch, version } = inode
+  if (key === undefined || digest === undefined) throw new StoreCorrupt('no object is recorded')
+  const object = await context.store.get('files', key, { expect: { epoch, version } })
+  if (!object)
+    throw new StoreUnavailable(`object ${key} is recorded as stored, but the store does not find it`)
+  const record = decodeFileObject(key, object)
+  if (!record.digest.equals(digest))
+    throw new StoreCorrupt(`object ${key}: not the one that the catalog recorded`)
+  if (isSymlink(inode.mode) && inode.target && record.content.kind === 'inline') {
+    if (!record.content.bytes.equals(inode.target))
+      throw new StoreCorrupt(`object ${key}: another link target`)
+  }
+  if (inode.layout !== LAYOUT_CHUNKED || record.content.kind !== 'pages') return
+  for (const [index, hash] of record.content.hashes.entries()) {
+    const page = await context.store.get('chunks', pageKey(fileId(inode), index, hash), {
+      expect: { epoch: 0, version: 0 },
+    })
+    if (!page) throw new StoreUnavailable(`page ${index} of object ${key} is not found`)
+    if (!sha256(page.value).equals(hash))
+      throw new StoreCorrupt(`page ${index} of object ${key} has other bytes`)
+  }
+}
+
+/** Whether there is a legacy copy that has to be equal, one that was changed, or none. */
+function comparesWithLegacy(context: OverlayContext, inode: Inode): 'equal' | 'changed' | 'none' {
+  if (!context.legacy() || inode.legacyIno === undefined || inode.fingerprint === undefined) return 'none'
+  if (!isRegular(inode.mode)) return 'none'
+  try {
+    return matches(inode.fingerprint, legacyStat(context, inode)) ? 'equal' : 'changed'
+  } catch (error) {
+    if (error instanceof FsError && error.code === 'ENOENT')
+      return inode.authority === 'legacy' ? 'changed' : 'none'
+    throw error
+  }
+}
+
+async function verifyDirectory(context: OverlayContext, ino: bigint): Promise<Finding> {
+  const { catalog, store } = context
+  const inode = catalog.get(ino)
+  if (!inode || inode.orphan || inode.dirShards === 0 || catalog.outbox.find('directory', ino))
+    return undefined
+  const { dirGeneration, dirShards } = inode
+  const id = fileId(inode)
+  try {
+    const header = await store.get('dirs', headerKey(id))
+    if (!header) throw new StoreUnavailable(`directory record ${id} is not found`)
+    decodeHeader(id, header)
+    for (let shard = 0; shard < dirShards; shard += 1) {
+      const key = shardKey(id, dirGeneration, shard)
+      const object = await store.get('dirs', key)
+      if (!object) throw new StoreUnavailable(`directory record ${key} is not found`)
+      decodeShard(key, object)
+    }
+    return undefined
+  } catch (error) {
+    const now = catalog.get(ino)
+    if (!now || now.dirGeneration !== dirGeneration || catalog.outbox.find('directory', ino)) return undefined
+    return findingOf(error)
+  }
+}
+
+export function shownPath(context: OverlayContext, ino: bigint): string {
+  const path = context.catalog.pathOf(ino)
+  return path === undefined ? `(inode ${ino})` : printable(path)
+}

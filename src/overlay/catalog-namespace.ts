@@ -1,0 +1,249 @@
+import { isDirectory, nowNs, S_IFDIR, S_IFLNK, S_IFMT, S_ISGID } from '../base/attributes.ts'
+import { FsError } from '../base/errors.ts'
+import { faultPoint } from '../base/faults.ts'
+import { DIRTY_CONTENT, DIRTY_METADATA, type Dirent, type Inode } from '../catalog/index.ts'
+import { decodeXattrs, encodeXattrs, takeOver } from '../content/index.ts'
+import type { RequestContext } from '../fuse/operations.ts'
+import { RENAME_EXCHANGE, RENAME_NOREPLACE } from '../sys/index.ts'
+import { ACL_DEFAULT, inheritAcl } from './acl.ts'
+import type { Answers } from './answers.ts'
+import type { OverlayContext } from './context.ts'
+import type { NewFile } from './legacy-namespace.ts'
+import { type Names, newInode, type Resolved } from './names.ts'
+
+/**
+ * Changes of names in the catalog alone; the legacy volume stays as it is, hidden where it has to be. Each change is one
+ * transaction together with its recorded answer: a crash leaves all of it or nothing.
+ */
+export class CatalogNamespace {
+  readonly #context: OverlayContext
+  readonly #names: Names
+  readonly #answers: Answers
+
+  constructor(context: OverlayContext, names: Names, answers: Answers) {
+    this.#context = context
+    this.#names = names
+    this.#answers = answers
+  }
+
+  create(request: RequestContext, parent: bigint, name: Buffer, file: NewFile): Resolved {
+    const { catalog } = this.#context
+    const inode = catalog.transaction(() => {
+      if (this.#names.find(parent, name)) throw new FsError('EEXIST')
+      const directory = this.#living(parent)
+      const made = newInode(catalog.nextIno(), catalog.nextGeneration())
+      this.#dress(made, directory, request, file)
+      catalog.save(made)
+      catalog.setDirent(parent, name, made.ino, catalog.dirent(parent, name)?.legacy)
+      if (isDirectory(made.mode)) catalog.recordDirectory(made.ino)
+      else catalog.outbox.add('upload', made.ino)
+      this.#touch(directory, isDirectory(made.mode) ? 1 : 0)
+      this.#answers.record(request, made.ino)
+      return made
+    })
+    faultPoint('overlay.create.committed')
+    return { inode, stat: undefined }
+  }
+
+  unlink(request: RequestContext, parent: bigint, name: Buffer): void {
+    const { catalog } = this.#context
+    catalog.transaction(() => {
+      const { inode } = this.#names.resolve(parent, name)
+      if (isDirectory(inode.mode)) throw new FsError('EISDIR')
+      const owned = takeOver(this.#context, inode.ino)
+      const directory = this.#living(parent)
+      this.#remove(this.#direntOf(parent, name), owned)
+      this.#touch(directory, 0)
+      this.#answers.record(request)
+    })
+    faultPoint('overlay.unlink.committed')
+  }
+
+  rmdir(request: RequestContext, parent: bigint, name: Buffer): void {
+    const { catalog } = this.#context
+    catalog.transaction(() => {
+      const { inode } = this.#names.resolve(parent, name)
+      if (!isDirectory(inode.mode)) throw new FsError('ENOTDIR')
+      this.#requireEmpty(inode)
+      const owned = takeOver(this.#context, inode.ino)
+      const directory = this.#living(parent)
+      this.#remove(this.#direntOf(parent, name), owned)
+      this.#touch(directory, -1)
+      this.#answers.record(request)
+    })
+    faultPoint('overlay.rmdir.committed')
+  }
+
+  rename(
+    request: RequestContext,
+    parent: bigint,
+    name: Buffer,
+    newParent: bigint,
+    newName: Buffer,
+    flags: number,
+  ): void {
+    if ((flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE)) !== 0) throw new FsError('EINVAL')
+    const exchange = (flags & RENAME_EXCHANGE) !== 0
+    const { catalog } = this.#context
+    catalog.transaction(() => {
+      const source = this.#names.resolve(parent, name)
+      const target = this.#names.find(newParent, newName)
+      if ((flags & RENAME_NOREPLACE) !== 0 && target) throw new FsError('EEXIST')
+      if (exchange && !target) throw new FsError('ENOENT')
+      if (target?.inode.ino !== source.inode.ino) {
+        this.#rename({ parent, name, newParent, newName, exchange }, source.inode, target?.inode)
+      }
+      this.#answers.record(request)
+    })
+    faultPoint('overlay.rename.committed')
+  }
+
+  link(request: RequestContext, ino: bigint, newParent: bigint, newName: Buffer): Resolved {
+    const { catalog } = this.#context
+    const inode = catalog.transaction(() => {
+      if (this.#names.find(newParent, newName)) throw new FsError('EEXIST')
+      const before = this.#names.inode(ino)
+      if (isDirectory(before.mode)) throw new FsError('EPERM')
+      if (before.orphan) throw new FsError('ENOENT')
+      const owned = takeOver(this.#context, ino)
+      const directory = this.#living(newParent)
+      owned.nlink += 1
+      this.#changed(owned)
+      catalog.setDirent(newParent, newName, ino, catalog.dirent(newParent, newName)?.legacy)
+      this.#touch(directory, 0)
+      this.#answers.record(request, ino)
+      return owned
+    })
+    faultPoint('overlay.link.committed')
+    return { inode, stat: undefined }
+  }
+
+  #rename(
+    change: { parent: bigint; name: Buffer; newParent: bigint; newName: Buffer; exchange: boolean },
+    from: Inode,
+    to: Inode | undefined,
+  ): void {
+    const { catalog } = this.#context
+    const { parent, name, newParent, newName, exchange } = change
+    if (to && !exchange) this.#requireReplaceable(from, to)
+    const moved = takeOver(this.#context, from.ino)
+    const other = to && takeOver(this.#context, to.ino)
+    const oldDirectory = this.#living(parent)
+    const newDirectory = this.#living(newParent)
+    const oldPlace = this.#direntOf(parent, name)
+    const newPlace = catalog.dirent(newParent, newName)
+    if (other && !exchange && newPlace) this.#remove(newPlace, other)
+    const hidden = catalog.dirent(newParent, newName)?.legacy
+    catalog.setDirent(parent, name, exchange ? other?.ino : undefined, oldPlace.legacy)
+    catalog.setDirent(newParent, newName, moved.ino, hidden)
+    this.#changed(moved)
+    if (exchange && other) this.#changed(other)
+    const movedUp = isDirectory(moved.mode) ? 1 : 0
+    const otherUp = other && isDirectory(other.mode) ? 1 : 0
+    this.#touch(oldDirectory, exchange ? otherUp - movedUp : -movedUp)
+    this.#touch(newDirectory, exchange ? movedUp - otherUp : movedUp - otherUp)
+  }
+
+  /** rename(2): a directory replaces only an empty directory, a file no directory. */
+  #requireReplaceable(from: Inode, to: Inode): void {
+    if (isDirectory(from.mode) && !isDirectory(to.mode)) throw new FsError('ENOTDIR')
+    if (!isDirectory(from.mode) && isDirectory(to.mode)) throw new FsError('EISDIR')
+    if (isDirectory(to.mode)) this.#requireEmpty(to)
+  }
+
+  #requireEmpty(directory: Inode): void {
+    const { catalog } = this.#context
+    const legacy = this.#context.legacy()
+    if (legacy && this.#names.hasVolume(directory)) {
+      for (const { name } of legacy.list(directory.ino)) {
+        if (this.#names.find(directory.ino, name)) throw new FsError('ENOTEMPTY')
+      }
+    }
+    for (const dirent of [...catalog.dirents(directory.ino)]) {
+      if (dirent.ino !== undefined && this.#names.find(directory.ino, dirent.name))
+        throw new FsError('ENOTEMPTY')
+    }
+  }
+
+  /** Takes one name from a file. What the volume has under that name stays hidden. */
+  #remove(dirent: Dirent, inode: Inode): void {
+    const { catalog } = this.#context
+    catalog.setDirent(dirent.parent, dirent.name, undefined, dirent.legacy)
+    inode.nlink = isDirectory(inode.mode) ? 0 : inode.nlink - 1
+    this.#changed(inode)
+    if (inode.nlink > 0) return
+    inode.nlink = 0
+    inode.orphan = true
+    catalog.save(inode)
+    this.#names.purgeIfUnused(inode.ino)
+  }
+
+  #direntOf(parent: bigint, name: Buffer): Dirent {
+    const dirent = this.#context.catalog.dirent(parent, name)
+    if (!dirent) throw new FsError('ENOENT')
+    return dirent
+  }
+
+  /** A directory that can get names, under the catalog's authority from now on. */
+  #living(ino: bigint): Inode {
+    const directory = this.#names.directory(ino)
+    if (directory.orphan) throw new FsError('ENOENT')
+    return takeOver(this.#context, ino)
+  }
+
+  /** Entries of the directory changed; `subdirectories` came or went. */
+  #touch(directory: Inode, subdirectories: number): void {
+    const { catalog } = this.#context
+    const now = nowNs()
+    directory.mtimeNs = now
+    directory.ctimeNs = now
+    // A file system that does not count subdirectories says 1 (btrfs).
+    if (directory.nlink > 1) directory.nlink += subdirectories
+    catalog.save(directory)
+    catalog.touchHeader(directory.ino)
+  }
+
+  /** The file's own attributes changed. */
+  #changed(inode: Inode): void {
+    const { catalog, activity } = this.#context
+    inode.ctimeNs = nowNs()
+    activity.changed(inode.ino)
+    if (isDirectory(inode.mode)) {
+      catalog.touchHeader(inode.ino)
+    } else {
+      inode.dirty |= DIRTY_METADATA
+      catalog.outbox.add('upload', inode.ino)
+    }
+    catalog.save(inode)
+  }
+
+  /** Owner, mode, times and ACLs of a new file, as the kernel's own file systems give them. */
+  #dress(inode: Inode, directory: Inode, request: RequestContext, file: NewFile): void {
+    const now = nowNs()
+    const type = file.mode & S_IFMT
+    const inherits = (directory.mode & S_ISGID) !== 0
+    const defaults = decodeXattrs(directory.xattrs).get(ACL_DEFAULT)
+    let permissions = file.mode & 0o7777
+    if (defaults && type !== S_IFLNK) {
+      const inherited = inheritAcl(defaults, permissions, type === S_IFDIR)
+      permissions = inherited.mode
+      inode.xattrs = encodeXattrs(inherited.xattrs)
+    } else if (type !== S_IFLNK) {
+      permissions &= ~request.umask
+    }
+    if (inherits && type === S_IFDIR) permissions |= S_ISGID
+    inode.mode = type | (type === S_IFLNK ? 0o777 : permissions)
+    inode.uid = request.uid
+    inode.gid = inherits ? directory.gid : request.gid
+    inode.nlink = type === S_IFDIR ? 2 : 1
+    inode.rdev = file.rdev
+    inode.target = file.target
+    inode.size = file.target?.length ?? (type === S_IFDIR ? 4096 : 0)
+    inode.blocks = type === S_IFDIR ? 8 : 0
+    inode.atimeNs = now
+    inode.mtimeNs = now
+    inode.ctimeNs = now
+    inode.authority = 'catalog'
+    if (type !== S_IFDIR) inode.dirty = DIRTY_CONTENT
+  }
+}

@@ -1,0 +1,321 @@
+import { constants } from 'node:fs'
+import { isDirectory, isRegular, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISGID } from '../base/attributes.ts'
+import { FsError } from '../base/errors.ts'
+import { faultPoint } from '../base/faults.ts'
+import { DIRTY_METADATA, type Inode, isStored } from '../catalog/index.ts'
+import { fingerprintOf, legacyStat, matches, placeOf, requireLegacy } from '../content/index.ts'
+import type { RequestContext } from '../fuse/operations.ts'
+import {
+  AT_REMOVEDIR,
+  chmodAt,
+  chownAt,
+  closeDescriptor,
+  linkAt,
+  mkdirAt,
+  mknodAt,
+  openAt,
+  RENAME_EXCHANGE,
+  RENAME_NOREPLACE,
+  renameAt,
+  type Stat,
+  symlinkAt,
+  unlinkAt,
+} from '../sys/index.ts'
+import type { Answers } from './answers.ts'
+import type { OverlayContext } from './context.ts'
+import type { LegacyIntent } from './intents.ts'
+import { encodeIntent } from './intents.ts'
+import type { Names, Resolved } from './names.ts'
+
+/** All that the end of an operation needs of the request: where its answer is recorded. */
+type RequestId = Pick<RequestContext, 'unique'>
+
+/** What is to be made: mode with its type bits; a target for a symlink, a device number for a device. */
+export interface NewFile {
+  readonly mode: number
+  readonly rdev: number
+  readonly target: Buffer | undefined
+}
+
+/**
+ * Changes of names where the legacy volume is the authority: the volume is changed, the catalog follows.
+ *
+ * Crash points, each with the same outcome for the application: before the intent (nothing happened), between intent and
+ * effect (recovery sees that the volume is unchanged and forgets the intent), between effect and transaction (recovery
+ * sees the change, completes it and records the answer), after the transaction (the answer is there).
+ */
+export class LegacyNamespace {
+  readonly #context: OverlayContext
+  readonly #names: Names
+  readonly #answers: Answers
+
+  constructor(context: OverlayContext, names: Names, answers: Answers) {
+    this.#context = context
+    this.#names = names
+    this.#answers = answers
+  }
+
+  create(request: RequestContext, parent: bigint, name: Buffer, file: NewFile): Resolved {
+    const { catalog } = this.#context
+    if (this.#names.find(parent, name)) throw new FsError('EEXIST')
+    this.#intend(request, {
+      kind: 'create',
+      parent,
+      name,
+      ...file,
+      uid: request.uid,
+      gid: request.gid,
+      umask: request.umask,
+    })
+    try {
+      this.#make(request, parent, name, file)
+    } catch (error) {
+      this.#abandon(request)
+      throw error
+    }
+    faultPoint('overlay.create.effect')
+    return catalog.transaction(() => this.finishCreate(request, parent, name, request.uid, request.gid))
+  }
+
+  /** After the effect, and again at recovery: gives the new file its owner and the catalog its inode. */
+  finishCreate(request: RequestId, parent: bigint, name: Buffer, uid: number, gid: number): Resolved {
+    const { catalog } = this.#context
+    const legacy = requireLegacy(this.#context)
+    const directory = legacy.directory(parent)
+    const made = legacy.stat({ parent, name })
+    const inherits = (legacyStat(this.#context, this.#names.inode(parent)).mode & S_ISGID) !== 0
+    const group = inherits ? made.gid : gid
+    if (made.uid !== uid || made.gid !== group) {
+      chownAt(directory, name, uid, group)
+      // chown(2) clears the set-id bits that the file was just made with.
+      if ((made.mode & 0o6000) !== 0 && (made.mode & S_IFMT) !== S_IFLNK)
+        chmodAt(directory, name, made.mode & 0o7777)
+    }
+    const stat = legacy.stat({ parent, name })
+    const inode = this.#names.adopt(parent, name, stat)
+    this.#follow(parent)
+    if (isDirectory(stat.mode) && this.#context.policy().copies) catalog.recordDirectory(inode.ino)
+    this.#answers.record(request, inode.ino)
+    return { inode, stat }
+  }
+
+  async unlink(request: RequestContext, parent: bigint, name: Buffer): Promise<void> {
+    const { inode, stat } = await this.#settled(parent, name)
+    if (stat && isDirectory(stat.mode)) throw new FsError('EISDIR')
+    const last = (stat?.nlink ?? inode.nlink) <= 1
+    this.#intend(request, { kind: 'unlink', parent, name, ino: inode.ino, last })
+    try {
+      unlinkAt(requireLegacy(this.#context).directory(parent), name)
+    } catch (error) {
+      this.#abandon(request)
+      throw error
+    }
+    faultPoint('overlay.unlink.effect')
+    this.finishUnlink(request, parent, name, inode, last)
+  }
+
+  finishUnlink(request: RequestId, parent: bigint, name: Buffer, inode: Inode, last: boolean): void {
+    const { catalog } = this.#context
+    catalog.transaction(() => {
+      const dirent = catalog.dirent(parent, name)
+      if (dirent?.ino === inode.ino) this.#names.unlinked(dirent, last)
+      this.#follow(parent)
+      this.#refresh(inode.ino)
+      this.#answers.record(request)
+    })
+  }
+
+  rmdir(request: RequestContext, parent: bigint, name: Buffer): void {
+    const { inode } = this.#names.resolve(parent, name)
+    if (!isDirectory(inode.mode)) throw new FsError('ENOTDIR')
+    this.#intend(request, { kind: 'unlink', parent, name, ino: inode.ino, last: true })
+    try {
+      unlinkAt(requireLegacy(this.#context).directory(parent), name, AT_REMOVEDIR)
+    } catch (error) {
+      this.#abandon(request)
+      throw error
+    }
+    faultPoint('overlay.rmdir.effect')
+    this.finishUnlink(request, parent, name, inode, true)
+  }
+
+  async rename(
+    request: RequestContext,
+    parent: bigint,
+    name: Buffer,
+    newParent: bigint,
+    newName: Buffer,
+    flags: number,
+  ): Promise<void> {
+    if ((flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE)) !== 0) throw new FsError('EINVAL')
+    const source = this.#names.resolve(parent, name)
+    const target =
+      (flags & RENAME_EXCHANGE) === 0 && this.#names.find(newParent, newName)
+        ? await this.#settled(newParent, newName)
+        : this.#names.find(newParent, newName)
+    if ((flags & RENAME_NOREPLACE) !== 0 && target) throw new FsError('EEXIST')
+    if ((flags & RENAME_EXCHANGE) !== 0 && !target) throw new FsError('ENOENT')
+    const exchange = (flags & RENAME_EXCHANGE) !== 0
+    const current = this.#names.resolve(parent, name)
+    if (current.inode.ino !== source.inode.ino) throw new FsError('EAGAIN', 'the file was replaced meanwhile')
+    const change = {
+      parent,
+      name,
+      newParent,
+      newName,
+      exchange,
+      ino: current.inode.ino,
+      target: target?.inode.ino,
+      last: (target?.stat?.nlink ?? 1) <= 1 || isDirectory(target?.inode.mode ?? 0),
+      current: this.#isCurrent(current),
+      targetCurrent: target !== undefined && this.#isCurrent(target),
+    }
+    this.#intend(request, { kind: 'rename', ...change })
+    const legacy = requireLegacy(this.#context)
+    try {
+      legacy.directory(parent)
+      const to = legacy.directory(newParent)
+      renameAt(legacy.directory(parent), name, to, newName, flags)
+    } catch (error) {
+      this.#abandon(request)
+      throw error
+    }
+    faultPoint('overlay.rename.effect')
+    this.finishRename(request, change)
+  }
+
+  finishRename(request: RequestId, change: Omit<Extract<LegacyIntent, { kind: 'rename' }>, 'kind'>): void {
+    const { catalog } = this.#context
+    const { parent, name, newParent, newName, exchange, ino, target } = change
+    catalog.transaction(() => {
+      // Two names of one file: rename(2) does nothing.
+      if (ino !== target) {
+        const replaced = catalog.dirent(newParent, newName)
+        if (exchange) {
+          catalog.setDirent(parent, name, target, target)
+        } else {
+          if (replaced?.ino !== undefined) this.#names.unlinked(replaced, change.last)
+          catalog.setDirent(parent, name, undefined, undefined)
+        }
+        catalog.setDirent(newParent, newName, ino, ino)
+        if (change.current) this.#refreshFingerprint(ino)
+        if (exchange && target !== undefined && change.targetCurrent) this.#refreshFingerprint(target)
+        this.#refresh(ino)
+        if (target !== undefined) this.#refresh(target)
+        this.#follow(parent)
+        this.#follow(newParent)
+      }
+      this.#answers.record(request)
+    })
+  }
+
+  link(request: RequestContext, ino: bigint, newParent: bigint, newName: Buffer): Resolved {
+    const { catalog } = this.#context
+    const inode = this.#names.inode(ino)
+    if (this.#names.find(newParent, newName)) throw new FsError('EEXIST')
+    const place = placeOf(catalog, ino)
+    if (!place || inode.orphan) throw new FsError('ENOENT')
+    const current = this.#isCurrent({ inode, stat: legacyStat(this.#context, inode) })
+    this.#intend(request, { kind: 'link', parent: newParent, name: newName, ino, current })
+    const legacy = requireLegacy(this.#context)
+    try {
+      legacy.directory(place.parent)
+      const to = legacy.directory(newParent)
+      linkAt(legacy.directory(place.parent), place.name, to, newName)
+    } catch (error) {
+      this.#abandon(request)
+      throw error
+    }
+    faultPoint('overlay.link.effect')
+    return this.finishLink(request, newParent, newName, ino, current)
+  }
+
+  finishLink(request: RequestId, parent: bigint, name: Buffer, ino: bigint, current: boolean): Resolved {
+    const { catalog } = this.#context
+    return catalog.transaction(() => {
+      const stat = requireLegacy(this.#context).stat({ parent, name })
+      const inode = this.#names.adopt(parent, name, stat)
+      if (current) this.#refreshFingerprint(ino)
+      this.#refresh(ino)
+      this.#follow(parent)
+      this.#answers.record(request, inode.ino)
+      return { inode, stat }
+    })
+  }
+
+  /** A directory changed: its record in the store has to follow. */
+  #follow(directory: bigint): void {
+    this.#context.catalog.touchHeader(directory)
+  }
+
+  /** The file's attributes changed without its content: the object in the store has to follow. */
+  #refresh(ino: bigint): void {
+    const { catalog, activity } = this.#context
+    activity.changed(ino)
+    const inode = catalog.get(ino)
+    if (!inode || inode.version === 0 || inode.orphan || isDirectory(inode.mode)) return
+    inode.dirty |= DIRTY_METADATA
+    catalog.save(inode)
+    catalog.outbox.add('upload', ino)
+  }
+
+  /** rename and link move ctime; a copy that was current before still is. */
+  #refreshFingerprint(ino: bigint): void {
+    const { catalog } = this.#context
+    const inode = catalog.get(ino)
+    if (!inode || inode.orphan) return
+    inode.fingerprint = fingerprintOf(legacyStat(this.#context, inode))
+    catalog.save(inode)
+  }
+
+  #isCurrent({ inode, stat }: Resolved): boolean {
+    return stat !== undefined && isRegular(stat.mode) && isStored(inode) && matches(inode.fingerprint, stat)
+  }
+
+  /**
+   * A file about to lose its name, held first if it is its last one and somebody may have it open: its content has to
+   * outlive the name and this process.
+   */
+  async #settled(parent: bigint, name: Buffer): Promise<Resolved> {
+    for (;;) {
+      const found = this.#names.resolve(parent, name)
+      const { inode, stat } = found
+      const opens = this.#context.activity.peek(inode.ino)?.opens ?? 0
+      const mayBeOpen = opens > 0 || this.#context.takesOver
+      if (!stat || !isRegular(stat.mode) || stat.nlink > 1 || !mayBeOpen) return found
+      if (this.#context.legacyFiles.isHeld(inode.ino)) return found
+      await this.#context.legacyFiles.hold(inode.ino)
+      faultPoint('overlay.unlink.held')
+    }
+  }
+
+  #intend(request: RequestContext, intent: LegacyIntent): void {
+    const { catalog } = this.#context
+    catalog.transaction(() => catalog.putIntent(request.unique, encodeIntent(intent), undefined))
+    faultPoint(`overlay.${intent.kind}.intended`)
+  }
+
+  #abandon(request: RequestContext): void {
+    const { catalog } = this.#context
+    catalog.transaction(() => catalog.dropIntent(request.unique))
+  }
+
+  #make(request: RequestContext, parent: bigint, name: Buffer, file: NewFile): Stat | undefined {
+    const directory = requireLegacy(this.#context).directory(parent)
+    const type = file.mode & S_IFMT
+    const permissions = file.mode & 0o7777
+    // The volume applies the caller's umask itself, and leaves it out where a default ACL says so.
+    process.umask(request.umask)
+    try {
+      if (type === S_IFDIR) mkdirAt(directory, name, permissions)
+      else if (type === S_IFLNK) symlinkAt(file.target ?? Buffer.alloc(0), directory, name)
+      else if (type === S_IFREG || type === 0) {
+        const flags = constants.O_CREAT | constants.O_EXCL | constants.O_WRONLY | constants.O_NOFOLLOW
+        closeDescriptor(openAt(directory, name, flags, permissions))
+      } else mknodAt(directory, name, file.mode, file.rdev)
+    } finally {
+      process.umask(0)
+    }
+    return undefined
+  }
+}

@@ -1,0 +1,249 @@
+import { isDirectory, isRegular, S_IFMT } from '../base/attributes.ts'
+import { FsError } from '../base/errors.ts'
+import { type Dirent, type Inode, isStored, ROOT_INO } from '../catalog/index.ts'
+import { adoptAttributes, discardDirectoryRecord, legacyStat, requireLegacy } from '../content/index.ts'
+import type { Stat } from '../sys/index.ts'
+import type { OverlayContext } from './context.ts'
+
+/** A file by its name, with its attributes as of now. */
+export interface Resolved {
+  readonly inode: Inode
+  /** Present where the legacy file is the authority. */
+  readonly stat: Stat | undefined
+}
+
+/**
+ * What is under which name: the catalog's entries over those of the legacy volume. Every legacy file that is met gets an
+ * inode in the catalog before anybody hears of it, so that its number means the same to a successor.
+ */
+export class Names {
+  readonly #context: OverlayContext
+
+  constructor(context: OverlayContext) {
+    this.#context = context
+  }
+
+  /** @throws FsError ENOENT */
+  resolve(parent: bigint, name: Buffer): Resolved {
+    const found = this.find(parent, name)
+    if (!found) throw new FsError('ENOENT')
+    return found
+  }
+
+  /** @throws FsError if the legacy volume cannot say whether there is such a file */
+  find(parent: bigint, name: Buffer): Resolved | undefined {
+    const { catalog } = this.#context
+    const directory = this.directory(parent)
+    if (directory.orphan) return undefined
+    const dirent = catalog.dirent(parent, name)
+    if (dirent && dirent.ino === undefined) return undefined
+    const known = dirent?.ino === undefined ? undefined : catalog.get(dirent.ino)
+    if (known?.authority === 'catalog') return { inode: known, stat: undefined }
+    if (dirent && known && dirent.legacy !== known.ino) return this.#findMoved(known)
+    return this.#findOnVolume(directory, name, known)
+  }
+
+  /** The directory's inode. @throws FsError ESTALE, ENOTDIR */
+  directory(ino: bigint): Inode {
+    const inode = this.inode(ino)
+    if (!isDirectory(inode.mode)) throw new FsError('ENOTDIR')
+    return inode
+  }
+
+  /** @throws FsError ESTALE */
+  inode(ino: bigint): Inode {
+    const inode = this.#context.catalog.get(ino)
+    if (!inode) throw new FsError('ESTALE', `inode ${ino} is gone`)
+    return inode
+  }
+
+  /** Whether the legacy volume has a directory behind this one. */
+  hasVolume(directory: Inode): boolean {
+    return this.#context.legacy() !== undefined && directory.legacyIno !== undefined
+  }
+
+  /** The inode of a legacy file met under a name; made if it is new. */
+  adopt(parent: bigint, name: Buffer, stat: Stat): Inode {
+    const { catalog } = this.#context
+    return catalog.transaction(() => {
+      const device = requireLegacy(this.#context).deviceOf(stat)
+      const known = this.#sameFile(catalog.byLegacy(device, stat.ino), stat)
+      const dirent = catalog.dirent(parent, name)
+      if (known && dirent?.ino === known.ino && dirent.legacy === known.ino) return known
+      const inode = known ?? this.#create(device, stat)
+      if (inode.orphan) {
+        inode.orphan = false
+        catalog.save(inode)
+      }
+      if (dirent?.ino !== undefined && dirent.ino !== inode.ino) this.unlinked(dirent)
+      catalog.setDirent(parent, name, inode.ino, inode.ino)
+      return inode
+    })
+  }
+
+  /**
+   * A name of the file went away on the legacy volume, past the overlay or by it. In a transaction with the change.
+   * `gone`: the file itself is known to have no name left.
+   */
+  unlinked(dirent: Dirent, gone = false): void {
+    const { catalog } = this.#context
+    catalog.setDirent(dirent.parent, dirent.name, undefined, undefined)
+    const inode = dirent.ino === undefined ? undefined : catalog.get(dirent.ino)
+    if (!inode || catalog.linksOf(inode.ino).length > 0) return
+    if (gone || inode.authority === 'catalog') inode.nlink = 0
+    inode.orphan = true
+    catalog.save(inode)
+    this.purgeIfUnused(inode.ino)
+  }
+
+  /** Removes all trace of a file that has no name and no user. */
+  purgeIfUnused(ino: bigint): void {
+    const { catalog, activity, takesOver } = this.#context
+    const inode = catalog.get(ino)
+    if (!inode?.orphan) return
+    const node = activity.peek(ino)
+    if (node ? node.lookups > 0n || node.opens > 0 || node.changing > 0 || node.pins > 0 : takesOver) return
+    this.purge(ino)
+  }
+
+  /** The same without a look at its users: at a fresh mount nobody can have any. */
+  purge(ino: bigint): void {
+    const { catalog, staging, legacyFiles, epoch } = this.#context
+    const removed = catalog.transaction(() => {
+      const inode = catalog.get(ino)
+      if (!inode?.orphan) return undefined
+      if (isDirectory(inode.mode)) {
+        // Names below it are either stale or hide what a read-only volume still has there.
+        if (inode.authority === 'catalog' && inode.legacyIno !== undefined && catalog.hasRows(ino))
+          return undefined
+        for (const below of [...catalog.dirents(ino)]) this.unlinked(below)
+        discardDirectoryRecord(this.#context, inode)
+      }
+      catalog.discardContent(inode)
+      if (inode.key !== undefined) {
+        catalog.outbox.discard('files', inode.key, epoch, catalog.nextVersion(), ino)
+      }
+      catalog.dropStaged(ino, 0)
+      // The legacy volume may still have it under names that the overlay hides; from now on they hide nobody's file.
+      for (const place of catalog.legacyPlaces(ino)) {
+        catalog.setDirent(place.parent, place.name, place.ino === ino ? undefined : place.ino, 0n)
+      }
+      catalog.remove(inode)
+      return inode
+    })
+    if (!removed) return
+    if (removed.staged) staging.remove(removed)
+    if (isRegular(removed.mode)) legacyFiles.release(ino)
+    this.#context.legacy()?.forget(ino)
+  }
+
+  #findOnVolume(directory: Inode, name: Buffer, known: Inode | undefined): Resolved | undefined {
+    const { catalog } = this.#context
+    if (!this.hasVolume(directory)) return undefined
+    let stat: Stat | undefined
+    try {
+      stat = requireLegacy(this.#context).find({ parent: directory.ino, name })
+    } catch (error) {
+      if (known && this.#servesWithoutVolume(known, error)) return { inode: known, stat: undefined }
+      throw error
+    }
+    if (stat) {
+      const inode = this.adopt(directory.ino, name, stat)
+      adoptAttributes(inode, stat)
+      return { inode, stat }
+    }
+    if (known) {
+      this.#context.log.info({ ino: known.ino.toString() }, 'a file was removed past the overlay')
+      catalog.transaction(() => {
+        const dirent = catalog.dirent(directory.ino, name)
+        if (dirent) this.unlinked(dirent)
+      })
+    }
+    return undefined
+  }
+
+  /** A legacy file that the overlay shows in another place than the volume has it. */
+  #findMoved(inode: Inode): Resolved {
+    const stat = legacyStat(this.#context, inode)
+    adoptAttributes(inode, stat)
+    return { inode, stat }
+  }
+
+  /** With a failing volume a file that is in the store goes on from there, where the policy reads there anyway. */
+  #servesWithoutVolume(inode: Inode, error: unknown): boolean {
+    const fails = error instanceof FsError && error.code === 'EIO'
+    return (
+      fails && this.#context.policy().readFrom === 'store' && (isStored(inode) || isDirectory(inode.mode))
+    )
+  }
+
+  /** The known inode if it really is this file; one whose number was given to another file is let go. */
+  #sameFile(known: Inode | undefined, stat: Stat): Inode | undefined {
+    if (!known) return undefined
+    const sameType = (known.mode & S_IFMT) === (stat.mode & S_IFMT)
+    const sameBirth = known.btimeNs === 0n || stat.btimeNs === 0n || known.btimeNs === stat.btimeNs
+    // A file that lost its last name by an unlink does not come back; its number can.
+    const revived = known.orphan && known.nlink === 0
+    if (sameType && sameBirth && !revived) return known
+    const { catalog } = this.#context
+    known.legacyIno = undefined
+    catalog.save(known)
+    for (const link of catalog.linksOf(known.ino)) {
+      if (known.authority === 'legacy') this.unlinked(link)
+      else catalog.setDirent(link.parent, link.name, link.ino, undefined)
+    }
+    return undefined
+  }
+
+  #create(device: bigint, stat: Stat): Inode {
+    const { catalog } = this.#context
+    const free = device === 0n && stat.ino !== ROOT_INO && !catalog.get(stat.ino)
+    const inode = newInode(free ? stat.ino : catalog.nextIno(), catalog.nextGeneration())
+    adoptAttributes(inode, stat)
+    inode.legacyIno = stat.ino
+    inode.legacyDev = device
+    inode.btimeNs = stat.btimeNs
+    catalog.save(inode)
+    return inode
+  }
+}
+
+/** An inode with nothing in it yet; the legacy file is the authority. */
+export function newInode(ino: bigint, generation: number): Inode {
+  return {
+    ino,
+    generation,
+    mode: 0,
+    uid: 0,
+    gid: 0,
+    nlink: 1,
+    rdev: 0,
+    size: 0,
+    blocks: 0,
+    atimeNs: 0n,
+    mtimeNs: 0n,
+    ctimeNs: 0n,
+    authority: 'legacy',
+    legacyIno: undefined,
+    legacyDev: 0n,
+    btimeNs: 0n,
+    base: 'none',
+    baseLimit: 0,
+    staged: false,
+    truncating: undefined,
+    dirty: 0,
+    key: undefined,
+    epoch: 0,
+    version: 0,
+    layout: 0,
+    digest: undefined,
+    storedSize: 0,
+    fingerprint: undefined,
+    xattrs: undefined,
+    target: undefined,
+    orphan: false,
+    failure: undefined,
+    dirGeneration: 0,
+    dirShards: 0,
+  }
+}

@@ -1,0 +1,540 @@
+import { fdatasync, fsync } from 'node:fs'
+import { isDirectory, isRegular, S_IFDIR, S_IFLNK, S_IFREG } from '../base/attributes.ts'
+import { FsError } from '../base/errors.ts'
+import { attributesOf, type Inode } from '../catalog/index.ts'
+import { placeOf, requireLegacy, takeOver } from '../content/index.ts'
+import type {
+  Answer,
+  AttributeAnswer,
+  AttributeChanges,
+  DirectorySink,
+  Entry,
+  FileSystem,
+  OpenAnswer,
+  RequestContext,
+  StatFs,
+} from '../fuse/operations.ts'
+import { closeDescriptor, copyFileRange, fallocate, readlinkAt, syncFileSystem } from '../sys/index.ts'
+import { Answers } from './answers.ts'
+import { AttributeOperations } from './attributes.ts'
+import { CatalogNamespace } from './catalog-namespace.ts'
+import type { OverlayContext } from './context.ts'
+import { Handles } from './handles.ts'
+import { LegacyNamespace, type NewFile } from './legacy-namespace.ts'
+import { Listings } from './listing.ts'
+import { Names, type Resolved } from './names.ts'
+
+// A change made past the overlay on the legacy volume is seen within this time.
+const LEGACY_TTL_MS = 1000
+// What the catalog has authority over changes only through this mount.
+const CATALOG_TTL_MS = 10_000
+// open(2)
+const O_ACCMODE = 3
+// One call of copy_file_range runs in one tick; the kernel asks again for the rest.
+const COPY_BYTES = 8 * 1024 * 1024
+const NAME_MAX = 255
+
+/** The file system that applications see: POSIX semantics over catalog, legacy volume and store. */
+export class Overlay implements FileSystem {
+  readonly names: Names
+  readonly answers: Answers
+  readonly legacyNamespace: LegacyNamespace
+  readonly #context: OverlayContext
+  readonly #attributes: AttributeOperations
+  readonly #catalogNamespace: CatalogNamespace
+  readonly #listings: Listings
+  readonly #handles: Handles
+
+  constructor(context: OverlayContext) {
+    this.#context = context
+    this.names = new Names(context)
+    this.answers = new Answers(context.catalog)
+    this.legacyNamespace = new LegacyNamespace(context, this.names, this.answers)
+    this.#catalogNamespace = new CatalogNamespace(context, this.names, this.answers)
+    this.#attributes = new AttributeOperations(context, this.names)
+    this.#listings = new Listings(context, this.names)
+    this.#handles = new Handles(context)
+  }
+
+  answered(unique: bigint): void {
+    this.answers.delivered(unique)
+  }
+
+  /** Shown names of a directory. */
+  listNames(directory: bigint): Buffer[] {
+    return this.#listings.names(directory).map(({ name }) => name)
+  }
+
+  // ---- names
+
+  lookup(_request: RequestContext, parent: bigint, name: Buffer): Entry {
+    if (name.length > NAME_MAX) throw new FsError('ENAMETOOLONG')
+    return this.#entry(this.names.resolve(parent, name))
+  }
+
+  forget(node: bigint, count: bigint): void {
+    const activity = this.#context.activity.of(node)
+    activity.lookups -= count
+    if (activity.lookups > 0n) return
+    this.names.purgeIfUnused(node)
+    this.#context.activity.settle(node)
+  }
+
+  mknod(request: RequestContext, parent: bigint, name: Buffer, mode: number, rdev: number): Entry {
+    return this.#create(request, parent, name, { mode, rdev, target: undefined })
+  }
+
+  mkdir(request: RequestContext, parent: bigint, name: Buffer, mode: number): Entry {
+    return this.#create(request, parent, name, {
+      mode: S_IFDIR | (mode & 0o7777),
+      rdev: 0,
+      target: undefined,
+    })
+  }
+
+  symlink(request: RequestContext, parent: bigint, name: Buffer, target: Buffer): Entry {
+    return this.#create(request, parent, name, {
+      mode: S_IFLNK | 0o777,
+      rdev: 0,
+      target: Buffer.from(target),
+    })
+  }
+
+  create(
+    request: RequestContext,
+    parent: bigint,
+    name: Buffer,
+    mode: number,
+    flags: number,
+  ): { entry: Entry; open: OpenAnswer } {
+    const entry = this.#create(request, parent, name, {
+      mode: S_IFREG | (mode & 0o7777),
+      rdev: 0,
+      target: undefined,
+    })
+    return { entry, open: { handle: this.#handles.open(entry.nodeId, isWriting(flags)) } }
+  }
+
+  unlink(request: RequestContext, parent: bigint, name: Buffer): Answer<void> {
+    if (this.answers.recorded(request) !== undefined) return
+    const { inode } = this.names.resolve(parent, name)
+    if (this.#onVolume([parent], [inode])) return this.legacyNamespace.unlink(request, parent, name)
+    return this.#afterWrites([inode.ino], () => this.#catalogNamespace.unlink(request, parent, name))
+  }
+
+  rmdir(request: RequestContext, parent: bigint, name: Buffer): void {
+    if (this.answers.recorded(request) !== undefined) return
+    const { inode } = this.names.resolve(parent, name)
+    if (this.#onVolume([parent], [inode])) this.legacyNamespace.rmdir(request, parent, name)
+    else this.#catalogNamespace.rmdir(request, parent, name)
+  }
+
+  rename(
+    request: RequestContext,
+    parent: bigint,
+    name: Buffer,
+    newParent: bigint,
+    newName: Buffer,
+    flags: number,
+  ): Answer<void> {
+    if (newName.length > NAME_MAX) throw new FsError('ENAMETOOLONG')
+    if (this.answers.recorded(request) !== undefined) return
+    const { inode } = this.names.resolve(parent, name)
+    const target = this.names.find(newParent, newName)?.inode
+    if (this.#onVolume([parent, newParent], target ? [inode, target] : [inode])) {
+      return this.legacyNamespace.rename(request, parent, name, newParent, newName, flags)
+    }
+    return this.#afterWrites(target ? [inode.ino, target.ino] : [inode.ino], () =>
+      this.#catalogNamespace.rename(request, parent, name, newParent, newName, flags),
+    )
+  }
+
+  link(request: RequestContext, node: bigint, newParent: bigint, newName: Buffer): Answer<Entry> {
+    if (newName.length > NAME_MAX) throw new FsError('ENAMETOOLONG')
+    const done = this.answers.recorded(request)
+    if (typeof done === 'bigint') return this.#entryOf(done)
+    const inode = this.names.inode(node)
+    if (this.#onVolume([newParent], [inode])) {
+      return this.#entry(this.legacyNamespace.link(request, node, newParent, newName))
+    }
+    return this.#afterWrites([node], () =>
+      this.#entry(this.#catalogNamespace.link(request, node, newParent, newName)),
+    )
+  }
+
+  readlink(_request: RequestContext, node: bigint): Buffer {
+    return this.readTarget(node)
+  }
+
+  /** Target of a symlink. @throws FsError */
+  readTarget(node: bigint): Buffer {
+    const inode = this.names.inode(node)
+    if (inode.authority === 'catalog') {
+      if (!inode.target) throw new FsError('EINVAL')
+      return inode.target
+    }
+    const place = placeOf(this.#context.catalog, node)
+    if (!place) throw new FsError('ESTALE')
+    return readlinkAt(requireLegacy(this.#context).directory(place.parent), place.name)
+  }
+
+  // ---- attributes
+
+  getattr(_request: RequestContext, node: bigint): AttributeAnswer {
+    return this.#attributeAnswer(node)
+  }
+
+  async setattr(request: RequestContext, node: bigint, changes: AttributeChanges): Promise<AttributeAnswer> {
+    await this.#context.activity.landed(node)
+    return this.#context.activity.during(node, async () => {
+      await this.#attributes.set(node, changes, request)
+      return this.#attributeAnswer(node)
+    })
+  }
+
+  setxattr(_request: RequestContext, node: bigint, name: Buffer, value: Buffer, flags: number): Answer<void> {
+    const copy = Buffer.from(value)
+    return this.#afterWrites([node], () => this.#attributes.setXattr(node, name, copy, flags))
+  }
+
+  getxattr(_request: RequestContext, node: bigint, name: Buffer): Buffer {
+    return this.#attributes.getXattr(node, name)
+  }
+
+  listxattr(_request: RequestContext, node: bigint): Buffer[] {
+    return this.#attributes.listXattrs(node)
+  }
+
+  removexattr(_request: RequestContext, node: bigint, name: Buffer): Answer<void> {
+    return this.#afterWrites([node], () => this.#attributes.removeXattr(node, name))
+  }
+
+  // ---- content
+
+  open(_request: RequestContext, node: bigint, flags: number): OpenAnswer {
+    const inode = this.names.inode(node)
+    if (isDirectory(inode.mode)) throw new FsError('EISDIR')
+    const writing = isWriting(flags)
+    this.#checkOpen(inode, writing)
+    const activity = this.#context.activity.of(node)
+    const tag = this.#contentTag(inode)
+    const keepCache = tag !== undefined && activity.cacheTag === tag
+    activity.cacheTag = tag
+    return { handle: this.#handles.open(node, writing), keepCache }
+  }
+
+  async read(
+    request: RequestContext,
+    node: bigint,
+    _handle: bigint,
+    offset: number,
+    size: number,
+  ): Promise<Buffer> {
+    const bytes = await this.#withDeadline(request, (signal) =>
+      this.#context.reader.read(node, offset, size, signal),
+    )
+    this.#copyOnRead(node)
+    return bytes
+  }
+
+  write(
+    request: RequestContext,
+    node: bigint,
+    _handle: bigint,
+    offset: number,
+    data: Buffer,
+    options: { readonly killSuidGid: boolean; readonly flags: number },
+  ): Promise<number> {
+    const { activity, writer, legacyFiles } = this.#context
+    const takes = this.#takesOver(node)
+    if (takes && activity.isWritingVolume(node)) {
+      return activity.landed(node).then(() => this.write(request, node, _handle, offset, data, options))
+    }
+    const inode = takes ? takeOver(this.#context, node) : this.names.inode(node)
+    activity.of(node).cacheTag = undefined
+    if (inode.authority === 'catalog') {
+      return this.#withDeadline(request, (signal) =>
+        writer.write(node, offset, data, options.killSuidGid, signal),
+      )
+    }
+    this.#attributes.markDirty(inode)
+    return activity.writingVolume(node, async () => {
+      const written = await legacyFiles.write(node, data, offset)
+      if (options.killSuidGid) this.#attributes.killSetId(node)
+      return written
+    })
+  }
+
+  fallocate(
+    request: RequestContext,
+    node: bigint,
+    _handle: bigint,
+    mode: number,
+    offset: number,
+    length: number,
+  ): Answer<void> {
+    const { activity, writer, legacyFiles } = this.#context
+    const takes = this.#takesOver(node)
+    if (takes && activity.isWritingVolume(node)) {
+      return activity.landed(node).then(() => this.fallocate(request, node, _handle, mode, offset, length))
+    }
+    const inode = takes ? takeOver(this.#context, node) : this.names.inode(node)
+    if (inode.authority === 'catalog') {
+      return this.#withDeadline(request, (signal) => writer.allocate(node, mode, offset, length, signal))
+    }
+    this.#attributes.markDirty(inode)
+    legacyFiles.withWriter(node, (descriptor) => fallocate(descriptor, mode, offset, length))
+    activity.changed(node)
+  }
+
+  lseek(
+    _request: RequestContext,
+    node: bigint,
+    _handle: bigint,
+    offset: number,
+    whence: number,
+  ): Promise<number> {
+    return this.#context.reader.seek(node, offset, whence)
+  }
+
+  async copyFileRange(
+    _request: RequestContext,
+    source: { readonly node: bigint; readonly handle: bigint; readonly offset: number },
+    destination: { readonly node: bigint; readonly handle: bigint; readonly offset: number },
+    length: number,
+  ): Promise<number> {
+    const from = this.names.inode(source.node)
+    const to = this.names.inode(destination.node)
+    const { activity, legacyFiles } = this.#context
+    // The kernel then copies through read and write.
+    if (
+      from.authority !== 'legacy' ||
+      to.authority !== 'legacy' ||
+      this.#context.policy().writeTo !== 'legacy'
+    ) {
+      throw new FsError('EOPNOTSUPP')
+    }
+    this.#attributes.markDirty(to)
+    return activity.writingVolume(destination.node, () =>
+      legacyFiles.withReader(source.node, async (reader) =>
+        legacyFiles.withWriter(destination.node, (writer) =>
+          copyFileRange(reader, source.offset, writer, destination.offset, Math.min(length, COPY_BYTES)),
+        ),
+      ),
+    )
+  }
+
+  async flush(request: RequestContext, node: bigint): Promise<void> {
+    await this.#acknowledge(request, node)
+  }
+
+  release(_request: RequestContext, node: bigint, handle: bigint): void {
+    this.#handles.close(node, handle)
+    this.names.purgeIfUnused(node)
+    this.#context.carrier.wake()
+  }
+
+  async fsync(request: RequestContext, node: bigint, _handle: bigint, dataOnly: boolean): Promise<void> {
+    const { catalog, staging, legacyFiles } = this.#context
+    const inode = this.names.inode(node)
+    if (inode.authority === 'legacy') {
+      if (isRegular(inode.mode)) {
+        await legacyFiles.withReader(node, (descriptor) => syncDescriptor(descriptor, dataOnly))
+      }
+    } else if (inode.staged) {
+      await staging.sync(inode)
+      catalog.transaction(() => catalog.markStagedSynced(node))
+    }
+    await catalog.flush()
+    await this.#acknowledge(request, node)
+  }
+
+  // ---- directories
+
+  opendir(_request: RequestContext, node: bigint): OpenAnswer {
+    this.names.directory(node)
+    return { handle: this.#handles.open(node, false) }
+  }
+
+  readdir(_request: RequestContext, node: bigint, handle: bigint, cookie: bigint, sink: DirectorySink): void {
+    // All files met on the way get their inodes in one commit.
+    this.#context.catalog.transaction(() =>
+      this.#listings.fill(node, handle, cookie, sink, (found) => this.#entry(found)),
+    )
+  }
+
+  releasedir(_request: RequestContext, node: bigint, handle: bigint): void {
+    this.#listings.close(handle)
+    this.#handles.close(node, handle)
+    this.names.purgeIfUnused(node)
+  }
+
+  async fsyncdir(_request: RequestContext, node: bigint, _handle: bigint, dataOnly: boolean): Promise<void> {
+    const inode = this.names.inode(node)
+    if (inode.authority === 'legacy' && !inode.orphan) {
+      const descriptor = requireLegacy(this.#context).openDirectory(node)
+      try {
+        await syncDescriptor(descriptor, dataOnly)
+      } finally {
+        closeDescriptor(descriptor)
+      }
+    }
+    await this.#context.catalog.flush()
+  }
+
+  async syncfs(): Promise<void> {
+    const { catalog, staging } = this.#context
+    const legacy = this.#context.legacy()
+    if (legacy && this.#context.policy().writeTo === 'legacy') {
+      const descriptor = legacy.openDirectory(1n)
+      try {
+        await syncFileSystem(descriptor)
+      } finally {
+        closeDescriptor(descriptor)
+      }
+    }
+    for (const ino of catalog.stagedInodes()) {
+      const inode = catalog.get(ino)
+      if (!inode?.staged) continue
+      await staging.sync(inode)
+      catalog.transaction(() => catalog.markStagedSynced(ino))
+    }
+    await catalog.flush()
+  }
+
+  statfs(): StatFs {
+    const legacy = this.#context.legacy()
+    if (legacy && this.#context.policy().writeTo === 'legacy') {
+      return { ...legacy.space(), namelen: NAME_MAX, frsize: legacy.space().bsize }
+    }
+    // The next write goes to staging: as much is free as the limit and the disk leave.
+    const space = this.#context.staging.space()
+    return { ...space, namelen: NAME_MAX, frsize: space.bsize }
+  }
+
+  // ---- parts
+
+  #create(request: RequestContext, parent: bigint, name: Buffer, file: NewFile): Entry {
+    if (name.length > NAME_MAX) throw new FsError('ENAMETOOLONG')
+    const done = this.answers.recorded(request)
+    if (typeof done === 'bigint') return this.#entryOf(done)
+    const directory = this.names.directory(parent)
+    if (directory.orphan) throw new FsError('ENOENT')
+    const on = this.#onVolume([parent], []) ? this.legacyNamespace : this.#catalogNamespace
+    return this.#entry(on.create(request, parent, name, file))
+  }
+
+  /** Whether a change of the file makes the catalog its authority first. */
+  #takesOver(node: bigint): boolean {
+    const inode = this.names.inode(node)
+    return inode.authority === 'legacy' && this.#context.policy().writeTo === 'store' && !inode.orphan
+  }
+
+  /** Runs `body`, in this tick if no write to one of these legacy files is under way. */
+  #afterWrites<T>(nodes: readonly bigint[], body: () => T): Answer<T> {
+    const busy = nodes.find((node) => this.#context.activity.isWritingVolume(node))
+    if (busy === undefined) return body()
+    return this.#context.activity.landed(busy).then(() => this.#afterWrites(nodes, body))
+  }
+
+  /** Whether the legacy volume is the place of a change that involves these directories and files. */
+  #onVolume(parents: readonly bigint[], files: readonly Inode[]): boolean {
+    if (this.#context.policy().writeTo !== 'legacy') return false
+    return (
+      parents.every((parent) => this.names.directory(parent).authority === 'legacy') &&
+      files.every((file) => file.authority === 'legacy')
+    )
+  }
+
+  #entryOf(ino: bigint): Entry {
+    return this.#entry({ inode: this.names.inode(ino), stat: undefined })
+  }
+
+  /** The reply for a name: counts as one look-up. */
+  #entry({ inode, stat }: Resolved): Entry {
+    this.#context.activity.of(inode.ino).lookups += 1n
+    const own = inode.authority === 'catalog'
+    return {
+      nodeId: inode.ino,
+      generation: BigInt(inode.generation),
+      attributes: stat
+        ? { ...stat, ino: inode.ino }
+        : own
+          ? attributesOf(inode)
+          : this.#attributes.get(inode.ino),
+      entryTtlMs: own ? CATALOG_TTL_MS : LEGACY_TTL_MS,
+      attributeTtlMs: own ? CATALOG_TTL_MS : LEGACY_TTL_MS,
+    }
+  }
+
+  #attributeAnswer(node: bigint): AttributeAnswer {
+    const attributes = this.#attributes.get(node)
+    const own = this.names.inode(node).authority === 'catalog'
+    return { attributes, attributeTtlMs: own ? CATALOG_TTL_MS : LEGACY_TTL_MS }
+  }
+
+  /** Opening on the volume shows at once what would only fail later: a read-only volume, an immutable file. */
+  #checkOpen(inode: Inode, writing: boolean): void {
+    const { legacyFiles } = this.#context
+    if (inode.authority !== 'legacy' || !isRegular(inode.mode)) return
+    if (writing && this.#context.policy().writeTo === 'legacy') {
+      legacyFiles.withWriter(inode.ino, () => undefined)
+    } else if (this.#context.policy().readFrom === 'legacy') {
+      legacyFiles.statOpen(inode.ino)
+    }
+  }
+
+  /** Names a state of the content; the kernel may keep what it cached under the same name. */
+  #contentTag(inode: Inode): string | undefined {
+    if (inode.authority === 'catalog') return `${inode.mtimeNs}.${inode.size}`
+    const stat = this.#attributes.stat(inode)
+    return stat && `${stat.mtimeNs}.${stat.size}`
+  }
+
+  #copyOnRead(node: bigint): void {
+    if (!this.#context.policy().copies) return
+    const inode = this.#context.catalog.get(node)
+    if (inode && inode.version === 0 && inode.dirty === 0 && !inode.orphan) this.#context.carrier.want(node)
+  }
+
+  /** With `--ack store` the caller waits until the store has the file; nothing is lost if it has to give up. */
+  async #acknowledge(request: RequestContext, node: bigint): Promise<void> {
+    if (this.#context.ack === 'local') return
+    await this.#withDeadline(request, async (signal) => {
+      for (;;) {
+        const inode = this.#context.catalog.get(node)
+        if (!inode || inode.orphan || inode.dirty === 0) return
+        signal.throwIfAborted()
+        await this.#context.uploader.upload(node, signal)
+      }
+    })
+  }
+
+  /** Ends the caller's wait at the deadline or on an interrupt; work that goes on behind it is harmless. */
+  async #withDeadline<T>(request: RequestContext, body: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const deadline = new AbortController()
+    const milliseconds = this.#context.settings.opTimeoutMs
+    const timer = setTimeout(
+      () => deadline.abort(new FsError('EIO', `no answer from the store within ${milliseconds} ms`)),
+      milliseconds,
+    )
+    const signal = AbortSignal.any([deadline.signal, request.signal])
+    try {
+      return await body(signal)
+    } catch (error) {
+      if (request.signal.aborted) throw new FsError('EINTR')
+      if (deadline.signal.aborted) throw deadline.signal.reason
+      throw error
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+}
+
+const isWriting = (flags: number): boolean => (flags & O_ACCMODE) !== 0
+
+function syncDescriptor(descriptor: number, dataOnly: boolean): Promise<void> {
+  return new Promise((resolve, reject) =>
+    (dataOnly ? fdatasync : fsync)(descriptor, (error) => (error ? reject(error) : resolve())),
+  )
+}
