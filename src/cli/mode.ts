@@ -1,5 +1,5 @@
-import { isMode, MODES } from '../base/modes.ts'
 import { UsageError } from '../base/errors.ts'
+import { isMode, MODES } from '../base/modes.ts'
 import { callDaemon } from '../daemon/control-client.ts'
 import { EXIT } from '../daemon/exit-status.ts'
 import type { Context, ExitStatus } from './context.ts'

@@ -1,7 +1,7 @@
 import { Command, CommanderError } from 'commander'
 import { reasonOf } from '../base/errors.ts'
 import { EXIT, exitStatusOf } from '../daemon/exit-status.ts'
-import { withoutPasswords } from '../observe/log.ts'
+import { withoutPasswords } from '../observe/redact.ts'
 import type { Context, ExitStatus } from './context.ts'
 import { addDoctor } from './doctor.ts'
 import { addMigrate } from './migrate.ts'

@@ -1,6 +1,5 @@
 import { connect } from 'node:net'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import type { z } from 'zod'
 import {
   type Command,
@@ -13,6 +12,7 @@ import {
 } from './control-protocol.ts'
 import type { Progress } from './engine.ts'
 import { EXIT } from './exit-status.ts'
+import { onLines } from './lines.ts'
 import { type Registration, supervisorAlive } from './registry.ts'
 import { LOG_FILE } from './state-dir.ts'
 
@@ -146,7 +146,7 @@ function converse(path: string, request: ControlRequest, conversation: Conversat
       conversation.signal?.removeEventListener('abort', stop)
       lost('the connection was closed')
     })
-    createInterface({ input: socket }).on('line', (line) => {
+    onLines(socket, Number.POSITIVE_INFINITY, (line) => {
       const frame = parseFrame(line)
       conversation.onHeard(frame && 'progress' in frame ? frame.progress : undefined)
       if (!frame) lost('a line that is no answer')

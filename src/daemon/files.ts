@@ -1,4 +1,4 @@
-import { closeSync, fsyncSync, openSync, renameSync, writeSync } from 'node:fs'
+import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
 
 /** Replaces a small file as a whole: a reader, also after a power loss, sees the old text or the new, never a part. */
@@ -18,4 +18,15 @@ export function replaceFile(path: string, text: string): void {
   } finally {
     closeSync(directory)
   }
+}
+
+/**
+ * A small JSON object from a file. Checked by hand where it is used: the supervisor lives for months and does without the
+ * 20 MB of a schema library.
+ * @throws the error of open(2), SyntaxError
+ */
+export function readJsonObject(path: string): Readonly<Record<string, unknown>> {
+  const value: unknown = JSON.parse(readFileSync(path, 'utf8'))
+  if (typeof value !== 'object' || value === null) throw new SyntaxError('it is no JSON object')
+  return { ...value }
 }

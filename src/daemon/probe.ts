@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process'
+import { resolve as absolute } from 'node:path'
 import { NODE_FLAGS } from './process.ts'
 
 /** What stat(2) and realpath(3) say of a path; `hung` if they say nothing in time. */
@@ -26,7 +27,7 @@ const SCRIPT = `
  */
 export function probePath(path: string, timeoutMs: number): Promise<Probe> {
   return new Promise((resolve) => {
-    const child = spawn(process.execPath, [...NODE_FLAGS, '-e', SCRIPT, '--', path], {
+    const child = spawn(process.execPath, [...NODE_FLAGS, '-e', SCRIPT, '--', absolute(path)], {
       cwd: '/',
       stdio: ['ignore', 'pipe', 'ignore'],
     })

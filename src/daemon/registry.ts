@@ -1,8 +1,7 @@
-import { mkdirSync, readFileSync, rmSync, statSync } from 'node:fs'
-import { z } from 'zod'
+import { mkdirSync, rmSync, statSync } from 'node:fs'
 import { reasonOf, UsageError } from '../base/errors.ts'
 import { registryFile } from '../config/paths.ts'
-import { replaceFile } from './files.ts'
+import { readJsonObject, replaceFile } from './files.ts'
 import { isRunning, startTicks } from './process.ts'
 
 /** Where a running mount is to be found; one file for each TARGET in the run directory. */
@@ -14,15 +13,6 @@ export interface Registration {
   readonly supervisorPid: number
   readonly supervisorTicks: number
 }
-
-const registrationSchema = z.looseObject({
-  target: z.string(),
-  source: z.string(),
-  stateDir: z.string(),
-  socket: z.string(),
-  supervisorPid: z.int(),
-  supervisorTicks: z.int(),
-})
 
 /**
  * Makes the run directory. One in /tmp could have been put there by somebody else, who would then direct our commands.
@@ -68,11 +58,22 @@ export function unregister(runDir: string, target: string): void {
 /** The record for a TARGET, of a live daemon or of one that was killed; undefined if there is none to be read. */
 export function findRegistration(runDir: string, target: string): Registration | undefined {
   try {
-    const parsed = registrationSchema.parse(JSON.parse(readFileSync(registryFile(runDir, target), 'utf8')))
-    return parsed.target === target ? parsed : undefined
+    const entry = readJsonObject(registryFile(runDir, target))
+    const { source, stateDir, socket, supervisorPid, supervisorTicks } = entry
+    if (
+      entry.target === target &&
+      typeof source === 'string' &&
+      typeof stateDir === 'string' &&
+      typeof socket === 'string' &&
+      typeof supervisorPid === 'number' &&
+      typeof supervisorTicks === 'number'
+    ) {
+      return { target, source, stateDir, socket, supervisorPid, supervisorTicks }
+    }
   } catch {
-    return undefined
+    // Not there, or half of one that a crash of the machine left: as good as none.
   }
+  return undefined
 }
 
 export function supervisorAlive(registration: Registration): boolean {

@@ -1,9 +1,8 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { z } from 'zod'
 import { reasonOf, UsageError } from '../base/errors.ts'
 import { FileLock, LockHeld } from './file-lock.ts'
-import { replaceFile } from './files.ts'
+import { readJsonObject, replaceFile } from './files.ts'
 
 /** Whose state a directory holds, in its `mount.json`. After `rebuild` it has no source and target until it is mounted. */
 export interface Identity {
@@ -20,29 +19,29 @@ const SUPERVISOR_LOCK = 'supervisor.lock'
 const WORKER_LOCK = 'worker.lock'
 export const LOG_FILE = 'daemon.log'
 
-const identitySchema = z.looseObject({
-  format: z.literal(1),
-  source: z.string().nullable(),
-  sourceInode: z.string().optional(),
-  target: z.string().nullable(),
-  namespace: z.string(),
-  store: z.string(),
-})
-
 /** @throws UsageError if there is one that this ferryfs cannot read */
 export function readIdentity(stateDir: string): Identity | undefined {
   const path = join(stateDir, IDENTITY_FILE)
   if (!existsSync(path)) return undefined
+  let why = 'it is of another format'
   try {
-    return identitySchema.parse(JSON.parse(readFileSync(path, 'utf8')))
+    const { format, source, sourceInode, target, namespace, store } = readJsonObject(path)
+    if (
+      format === 1 &&
+      (source === null || typeof source === 'string') &&
+      (sourceInode === undefined || typeof sourceInode === 'string') &&
+      (target === null || typeof target === 'string') &&
+      typeof namespace === 'string' &&
+      typeof store === 'string'
+    ) {
+      return { source, sourceInode, target, namespace, store }
+    }
   } catch (error) {
-    const why = error instanceof z.ZodError ? 'it is of another format' : reasonOf(error)
-    throw new UsageError(
-      `${path} cannot be read (${why}); give another --state-dir, or the ferryfs that wrote it`,
-      2,
-      { cause: error },
-    )
+    why = reasonOf(error)
   }
+  throw new UsageError(
+    `${path} cannot be read (${why}); give another --state-dir, or the ferryfs that wrote it`,
+  )
 }
 
 /** The part of a store URL without which the objects that the catalog knows are not there. */
@@ -85,9 +84,9 @@ export function checkIdentity(stateDir: string, wanted: Identity): void {
 function refuseForeign(stateDir: string): void {
   if (!existsSync(stateDir)) return
   const entries = readdirSync(stateDir)
-  // A start that was killed between the lock and mount.json leaves the lock; a volume of its own has a lost+found.
+  // A start that was killed before mount.json leaves a log and a lock; a volume of its own has a lost+found.
   if (entries.includes(SUPERVISOR_LOCK)) return
-  const foreign = entries.find((name) => name !== 'lost+found')
+  const foreign = entries.find((name) => name !== 'lost+found' && !name.startsWith(LOG_FILE))
   if (foreign !== undefined) {
     throw new UsageError(
       `the state directory ${stateDir} is not empty and not of ferryfs (it holds ${foreign}); give an empty one`,

@@ -11,6 +11,7 @@ import { LOG_FILE } from './state-dir.ts'
 process.once('message', (order: SupervisorOrder) => void run(order))
 
 async function run(order: SupervisorOrder): Promise<void> {
+  process.title = `ferryfs supervisor ${order.config.target}`
   const logFile = new LogFile(join(order.config.stateDir, LOG_FILE))
   try {
     const { ended } = await runSupervisor(order, (line) => logFile.write(line))

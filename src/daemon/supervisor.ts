@@ -123,7 +123,7 @@ export class Supervisor {
     }
     // The old one may have died meanwhile, and the new one be in its place already.
     if (this.#worker !== old || this.#stopping) return
-    this.#options.log.info({ pid: standby.pid }, 'handing over to a new worker')
+    this.#options.log.info({ worker: standby.pid }, 'handing over to a new worker')
     old?.send({ type: 'stop' })
     old?.killAfter(this.#options.config.opTimeout + GRACE_MS)
   }
@@ -194,12 +194,12 @@ export class Supervisor {
       if (this.#detached || this.#stopping) break
       if (worker.finished) {
         quickDeaths = 0
-        log.info({ pid: worker.pid }, 'the worker has finished')
+        log.info({ worker: worker.pid }, 'the worker has finished')
       } else {
         quickDeaths = worker.age < QUICK_DEATH_MS ? quickDeaths + 1 : 1
         const delay = restartDelay(quickDeaths)
         const why = worker.failure?.message
-        log.error({ pid: worker.pid, how, why, delayMs: delay }, 'the worker died; starting the next')
+        log.error({ worker: worker.pid, how, why, delayMs: delay }, 'the worker died; starting the next')
         await this.#pause(delay)
         if (this.#stopping) break
       }
@@ -264,7 +264,7 @@ export class Supervisor {
         this.#state = message.state
         break
       case 'closed':
-        this.#options.log.info({}, 'the kernel closed the connection: unmounted from outside')
+        this.#options.log.info({}, 'the kernel closed the connection: nothing is mounted any more')
         this.#detached = true
         this.#boundTheEnd()
         break

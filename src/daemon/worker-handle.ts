@@ -1,6 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { createInterface } from 'node:readline'
-import type { Readable } from 'node:stream'
+import { onLines } from './lines.ts'
 import { type FromWorker, isFromWorker, PROTOCOL, type StartMessage, type ToWorker } from './messages.ts'
 import { NODE_FLAGS } from './process.ts'
 
@@ -21,6 +20,9 @@ export interface StartFailure {
 // Threads of the worker's libuv pool: reads of /dev/fuse block some for good, file and DNS work needs the others. To be
 // set before the pool's first use, so in the environment.
 const THREAD_POOL_SIZE = '32'
+
+// Characters of a log line.
+const MAX_LINE = 64 * 1024
 
 /** A worker process as the supervisor sees it. */
 export class WorkerHandle {
@@ -72,7 +74,9 @@ export class WorkerHandle {
       else if (message.type === 'finished') this.#finished = true
       else options.onMessage(message)
     })
-    for (const stream of [child.stdout, child.stderr]) readLines(stream, options.onOutput)
+    for (const stream of [child.stdout, child.stderr]) {
+      if (stream) onLines(stream, MAX_LINE, options.onOutput)
+    }
   }
 
   get running(): boolean {
@@ -114,8 +118,4 @@ export class WorkerHandle {
     clearTimeout(this.#killTimer)
     this.#killTimer = setTimeout(() => this.kill(), milliseconds)
   }
-}
-
-function readLines(stream: Readable | null, onLine: (line: string) => void): void {
-  if (stream) createInterface({ input: stream, crlfDelay: Number.POSITIVE_INFINITY }).on('line', onLine)
 }

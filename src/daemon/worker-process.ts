@@ -91,6 +91,7 @@ class Worker {
 
   async #start(start: StartMessage): Promise<void> {
     const { config } = start
+    process.title = `ferryfs worker ${config.target}`
     this.#log.level = config.logLevel
     this.#opTimeout = config.opTimeout
     try {
@@ -125,7 +126,8 @@ class Worker {
     const address = config.metricsListen
     if (!address) return
     try {
-      await serveMetrics(address, () => engine.metrics())
+      const { port } = await serveMetrics(address, () => engine.metrics())
+      this.#log.info({ metricsPort: port }, 'metrics are served')
     } catch (error) {
       if (!takesOver) {
         throw new Error(`metrics cannot be served at ${address.host}:${address.port}`, { cause: error })

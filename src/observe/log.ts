@@ -1,4 +1,5 @@
 import { type Logger, pino } from 'pino'
+import { withoutPasswords } from './redact.ts'
 
 /** What every layer needs of a logger: fields first, then words, as pino has it. An error goes under `err`. */
 export interface Log {
@@ -36,9 +37,4 @@ export function createLog({ level, name, write }: LogOptions): Logger {
     },
     { write: (line: string) => write(withoutPasswords(line)) },
   )
-}
-
-/** The text with the password of every URL masked. */
-export function withoutPasswords(text: string): string {
-  return text.replace(/([a-z][a-z0-9+.-]*:\/\/[^\s/?#:@"]*):[^\s/?#@"]+@/gi, '$1:***@')
 }

@@ -1,5 +1,4 @@
 import { createServer, type Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { collectDefaultMetrics, Registry } from 'prom-client'
 
 /** A registry of its own with the process's memory, CPU, event loop and descriptors in it. */
@@ -9,19 +8,15 @@ export function createMetrics(): Registry {
   return registry
 }
 
-export interface MetricsServer {
-  readonly port: number
-  close(): Promise<void>
-}
-
 /**
  * Serves `render()` at /metrics for Prometheus.
+ * @returns the port, which the system chose if 0 was given
  * @throws the listener's error (EADDRINUSE …)
  */
 export async function serveMetrics(
-  address: { readonly host: string; readonly port: number },
+  { host, port }: { readonly host: string; readonly port: number },
   render: () => Promise<string>,
-): Promise<MetricsServer> {
+): Promise<{ readonly port: number; readonly server: Server }> {
   const server = createServer((request, response) => {
     if (request.url?.split('?')[0] !== '/metrics') {
       response.writeHead(404, { 'content-type': 'text/plain' }).end('see /metrics\n')
@@ -35,17 +30,11 @@ export async function serveMetrics(
   })
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
-    server.listen(address.port, address.host, () => {
+    server.listen(port, host, () => {
       server.off('error', reject)
       resolve()
     })
   })
-  return { port: (server.address() as AddressInfo).port, close: () => closeServer(server) }
-}
-
-function closeServer(server: Server): Promise<void> {
-  return new Promise((resolve) => {
-    server.close(() => resolve())
-    server.closeAllConnections()
-  })
+  const address = server.address()
+  return { server, port: typeof address === 'object' && address !== null ? address.port : port }
 }
