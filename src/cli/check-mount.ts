@@ -20,7 +20,7 @@ const LOOK_MS = 10_000
  * @throws UsageError in one line: what is wrong, with what, what to do
  */
 export async function checkMount(source: string, target: string, sources: Sources): Promise<MountConfig> {
-  const { settings } = loadSettings(sources)
+  const settings = loadSettings(sources)
   const { environment } = sources
   const [legacy, mountPoint] = await Promise.all([
     checkSource(source, settings.mode === 'store-only'),

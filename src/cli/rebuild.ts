@@ -31,7 +31,7 @@ export const addRebuild: AddCommand = (program, context, finish) => {
 }
 
 async function rebuild(flags: RebuildFlags, context: Context): Promise<ExitStatus> {
-  const { settings } = loadSettings({
+  const settings = loadSettings({
     flags: { store: flags.store, namespace: flags.namespace, stateDir: flags.stateDir },
     environment: context.environment,
     file: flags.config,

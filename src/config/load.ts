@@ -10,21 +10,14 @@ export interface Sources {
   readonly file?: string | undefined
 }
 
-export interface Loaded {
-  readonly settings: Settings
-  /** What was given by somebody, as against a default. */
-  readonly given: ReadonlySet<OptionKey>
-}
-
 /**
  * The settings of a command: a flag wins over the environment, that over the file, that over the default. Every value
  * given is checked, also one that another overrides.
  * @throws UsageError that names the key, the value and what is allowed
  */
-export function loadSettings(sources: Sources): Loaded {
+export function loadSettings(sources: Sources): Settings {
   const path = sources.file ?? (sources.environment.FERRYFS_CONFIG || undefined)
   const file = path === undefined ? {} : readSettingsFile(path)
-  const given = new Set<OptionKey>()
   const settings: Partial<Record<OptionKey, unknown>> = {}
   for (const key of OPTION_KEYS) {
     settings[key] = OPTIONS[key].fallback
@@ -38,11 +31,10 @@ export function loadSettings(sources: Sources): Loaded {
     for (const [where, value] of candidates) {
       if (value === undefined) continue
       settings[key] = checked(key, where, value)
-      given.add(key)
     }
   }
   // Every key of OPTIONS was put through its own schema above.
-  return { settings: settings as Settings, given }
+  return settings as Settings
 }
 
 function checked(key: OptionKey, where: string, value: unknown): unknown {

@@ -13,6 +13,9 @@ const SIZE_FACTORS: Readonly<Record<string, number>> = {
   t: 1024 ** 4,
   tib: 1024 ** 4,
   tb: 1e12,
+  p: 1024 ** 5,
+  pib: 1024 ** 5,
+  pb: 1e15,
 }
 
 const DURATION_FACTORS: Readonly<Record<string, number>> = {

@@ -1,11 +1,307 @@
-import type { RebuildState, StartEngine } from './connection.ts'
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { DatabaseDamaged } from '../base/database.ts'
+import { FsError, reasonOf, UsageError } from '../base/errors.ts'
+import { isMode, type Mode } from '../base/modes.ts'
+import { Catalog, ROOT_INO } from '../catalog/index.ts'
+import type { MountConfig } from '../config/mount-config.ts'
+import {
+  Activity,
+  Carrier,
+  type ContentContext,
+  type ContentSettings,
+  DirectoryWriter,
+  LegacyFiles,
+  placeOf,
+  Reader,
+  type ReadCounters,
+  Staging,
+  StoredContent,
+  Uploader,
+  Writer,
+} from '../content/index.ts'
+import { KernelSession } from '../fuse/index.ts'
+import { LegacyTree } from '../legacy/index.ts'
+import { ModeSwitch, Mover, NamespaceLease, Reaper, Rebuild } from '../migration/index.ts'
+import { createMetrics } from '../observe/metrics.ts'
+import { Overlay, type OverlayContext, recover } from '../overlay/index.ts'
+import { openStore } from '../store/index.ts'
+import { ResilientStore } from '../store/resilience/store.ts'
+import type { Connection, RebuildState, RunningEngine, StartEngine } from './connection.ts'
+import { ComposedEngine } from './composed-engine.ts'
+import { registerGauges } from './gauges.ts'
+import { ConnectionHolder } from './holder.ts'
+
+const CATALOG_FILE = 'catalog.db'
+const LEASE_CHECK_MS = 15_000
+const REAP_EVERY_MS = 2000
 
 /** The worker's inside out of catalog, store, content, overlay, migration and transport. */
-export const startEngine: StartEngine = () => {
-  throw new Error('the engine is not composed in this build')
+export const startEngine: StartEngine = async (config, connection) => {
+  const opened: Array<() => Promise<void> | void> = []
+  try {
+    return await compose(config, connection, opened)
+  } catch (error) {
+    for (const close of opened.reverse()) await close()
+    throw error
+  }
+}
+
+async function compose(
+  config: MountConfig,
+  connection: Connection,
+  opened: Array<() => Promise<void> | void>,
+): Promise<RunningEngine> {
+  const { log } = connection
+  const catalog = openCatalog(config.stateDir, !connection.takesOver)
+  opened.push(() => catalog.close())
+  const store = await openResilientStore(config, log)
+  opened.push(() => store.close())
+  const recorded = catalog.meta('mode')
+  const first: Mode =
+    recorded !== undefined && isMode(recorded)
+      ? recorded
+      : connection.takesOver
+        ? 'mirror'
+        : (config.mode ?? 'mirror')
+  const modes = new ModeSwitch(catalog, first, config.sourceReadonly)
+  const volume = new Volume(config.source, catalog)
+  if (modes.policy.needsLegacy) volume.attach()
+  opened.push(() => volume.detach())
+  const lease = new NamespaceLease(store, config.namespace)
+  const epoch = connection.takesOver
+    ? Number(catalog.meta('epoch') ?? 1)
+    : await lease.acquire(catalog, false)
+  if (recorded === undefined) catalog.transaction(() => catalog.setMeta('mode', first))
+  const built = build(config, connection, { catalog, store, modes, volume, epoch })
+  const { context, overlay } = built
+  opened.push(() => context.carrier.stop())
+  opened.push(() => {
+    context.legacyFiles.close()
+    context.staging.close()
+  })
+  recover(context, overlay, !connection.takesOver)
+  const metrics = createMetrics()
+  registerGauges(metrics, built)
+  const engine = new ComposedEngine({ ...built, config, connection, modes, store, metrics, volume })
+  if (config.mode !== undefined && config.mode !== first && !connection.takesOver)
+    await engine.setMode(config.mode)
+  const { fd, state } = await connection.attach()
+  if (fd === undefined)
+    throw new UsageError('the transport fuse-native is not part of this build; use --transport kernel')
+  const session = new KernelSession({
+    fd,
+    fileSystem: overlay,
+    log,
+    state,
+    onInit: (agreed) => connection.saveState(agreed),
+  })
+  session.start()
+  await Promise.race([session.ready, session.done])
+  void session.done.then((end) => {
+    if (end.reason !== 'stopped') connection.closed()
+  })
+  context.carrier.wake()
+  built.mover.continueIfBegun()
+  const timers = startTimers(built, lease, epoch)
+  engine.onStop(async () => {
+    for (const timer of timers) clearInterval(timer)
+    await session.stop()
+    await built.mover.stop()
+    await context.carrier.stop()
+    await overlay
+      .syncfs()
+      .catch((error: unknown) => log.warn({ err: error }, 'not everything could be synced'))
+    context.legacyFiles.close()
+    context.staging.close()
+    volume.detach()
+    await store.close()
+    await catalog.close()
+  })
+  return engine
+}
+
+function openCatalog(stateDir: string, check: boolean): Catalog {
+  try {
+    return Catalog.open(join(stateDir, CATALOG_FILE), { check })
+  } catch (error) {
+    if (!(error instanceof DatabaseDamaged)) throw error
+    throw new UsageError(
+      `${error.message}. Move the state directory away and make it anew with 'ferryfs rebuild' from the store`,
+      1,
+      { cause: error },
+    )
+  }
+}
+
+async function openResilientStore(
+  config: Pick<MountConfig, 'store' | 'stateDir' | 'namespace' | 'opTimeout' | 'concurrency'>,
+  log: Connection['log'],
+): Promise<ResilientStore> {
+  const raw = await openStore(config.store, { stateDir: config.stateDir, namespace: config.namespace, log })
+  return new ResilientStore(raw, {
+    deadlineMs: config.opTimeout,
+    concurrency: Math.max(64, config.concurrency * 4),
+    queue: 100_000,
+    log,
+  })
+}
+
+/** The legacy volume, while there is one. */
+export class Volume {
+  readonly #path: string
+  readonly #catalog: Catalog
+  #tree: LegacyTree | undefined
+
+  constructor(path: string, catalog: Catalog) {
+    this.#path = path
+    this.#catalog = catalog
+  }
+
+  get tree(): LegacyTree | undefined {
+    return this.#tree
+  }
+
+  /** @throws UsageError if the source is not the directory that the catalog knows */
+  attach(): void {
+    if (this.#tree) return
+    let tree: LegacyTree
+    try {
+      tree = new LegacyTree(this.#path, ROOT_INO, (ino) => {
+        const place = placeOf(this.#catalog, ino)
+        return place && { ...place, legacyIno: this.#catalog.get(ino)?.legacyIno }
+      })
+    } catch (error) {
+      throw new UsageError(`source ${this.#path}: ${reasonOf(error)}`, 2, { cause: error })
+    }
+    const identity = `${tree.rootStat.ino}:${tree.space().type}`
+    const known = this.#catalog.meta('source')
+    if (known !== undefined && known !== identity) {
+      tree.close()
+      throw new UsageError(
+        `source ${this.#path} is not the directory this state directory was made for (another volume, or nothing, is mounted there); mount the right one and try again`,
+      )
+    }
+    if (known === undefined) this.#catalog.transaction(() => this.#catalog.setMeta('source', identity))
+    this.#tree = tree
+  }
+
+  detach(): void {
+    this.#tree?.close()
+    this.#tree = undefined
+  }
+}
+
+interface Foundation {
+  readonly catalog: Catalog
+  readonly store: ResilientStore
+  readonly modes: ModeSwitch
+  readonly volume: Volume
+  readonly epoch: number
+}
+
+export interface Built {
+  readonly context: OverlayContext
+  readonly overlay: Overlay
+  readonly stored: StoredContent
+  readonly mover: Mover
+  readonly reaper: Reaper
+  readonly counters: ReadCounters
+}
+
+function build(
+  config: MountConfig,
+  connection: Connection,
+  { catalog, store, modes, volume, epoch }: Foundation,
+): Built {
+  const stagingDirectory = join(config.stateDir, 'staging')
+  mkdirSync(stagingDirectory, { recursive: true, mode: 0o700 })
+  const settings: ContentSettings = {
+    stagingDirectory,
+    stagingLimit: config.stagingLimit,
+    inlineLimit: config.inlineLimit,
+    opTimeoutMs: config.opTimeout,
+    memoryCacheBytes: config.memoryCacheLimit,
+  }
+  const content: ContentContext = {
+    catalog,
+    legacy: () => volume.tree,
+    store,
+    epoch,
+    activity: new Activity(),
+    log: connection.log,
+    settings,
+    policy: () => modes.policy,
+  }
+  const counters: ReadCounters = { legacy: 0, store: 0, staging: 0, cache: 0 }
+  const holder = new ConnectionHolder(connection)
+  const legacyFiles = new LegacyFiles(content, holder)
+  const staging = new Staging(settings)
+  const stored = new StoredContent(content, counters)
+  const reader = new Reader(content, { legacy: legacyFiles, staging, stored, counters })
+  const uploader = new Uploader(content, { legacy: legacyFiles, staging, reader })
+  const directories = new DirectoryWriter(content)
+  const carrier = new Carrier(content, { uploader, directories, concurrency: config.concurrency })
+  const context: OverlayContext = {
+    ...content,
+    legacyFiles,
+    reader,
+    writer: new Writer(content, reader, staging),
+    staging,
+    uploader,
+    carrier,
+    ack: config.ack,
+    takesOver: connection.takesOver,
+  }
+  const overlay = new Overlay(context)
+  const reaper = new Reaper(context, { directories, stored })
+  const mover = new Mover(context, overlay, reaper, config.concurrency)
+  if (!connection.takesOver) for (const id of holder.ids()) holder.drop(id)
+  return { context, overlay, stored, mover, reaper, counters }
+}
+
+function startTimers(
+  { context, mover, reaper }: Built,
+  lease: NamespaceLease,
+  epoch: number,
+): NodeJS.Timeout[] {
+  const { catalog, carrier, log } = context
+  const checkLease = (): void => {
+    lease.check(catalog, epoch).catch((error: unknown) => {
+      // A store that is down says nothing about who has the namespace.
+      carrier.noteFailure(error)
+    })
+  }
+  const reap = (): void => {
+    if (!context.policy().removesLegacy || mover.state === 'running') return
+    reaper
+      .sweep(() => Promise.resolve(context.policy().removesLegacy))
+      .catch((error: unknown) => log.error({ err: error }, 'removing legacy copies failed'))
+  }
+  const timers = [setInterval(checkLease, LEASE_CHECK_MS), setInterval(reap, REAP_EVERY_MS)]
+  for (const timer of timers) timer.unref()
+  return timers
 }
 
 /** The catalog out of the store. */
-export const rebuildState: RebuildState = () => {
-  throw new Error('the engine is not composed in this build')
+export const rebuildState: RebuildState = async (request, run) => {
+  const store = await openResilientStore({ ...request }, request.log)
+  try {
+    const lease = new NamespaceLease(store, request.namespace)
+    if (!(await lease.read())) {
+      throw new FsError('ENOENT', `the store holds no namespace ${request.namespace}`)
+    }
+    const catalog = openCatalog(request.stateDir, false)
+    try {
+      const result = await new Rebuild(catalog, store, request.log, run).run(request.concurrency)
+      catalog.transaction(() => catalog.setMeta('mode', 'store-only'))
+      await lease.acquire(catalog, true)
+      await catalog.flush()
+      return result
+    } finally {
+      await catalog.close()
+    }
+  } finally {
+    await store.close()
+  }
 }

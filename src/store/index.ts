@@ -33,6 +33,11 @@ const LOADERS: Readonly<Record<string, Loader>> = {
     const { MemoryStore } = await import('./memory/store.ts')
     return new MemoryStore()
   },
+
+  async riak(url, options) {
+    const { openRiakStore } = await import('./riak/index.ts')
+    return openRiakStore(url, options)
+  },
 }
 
 /**

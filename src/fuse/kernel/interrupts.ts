@@ -1,27 +1,44 @@
 import { readFileSync } from 'node:fs'
+import { constants } from 'node:os'
 import { type Request, withoutResend } from './request.ts'
 
 /** How often a caller whose call was interrupted once is looked at again, in milliseconds. */
 const LOOK_AGAIN_MS = 200
 /** Interrupts that came before their request, kept at most. */
 const MAX_EARLY = 1024
-/** SIGKILL in the hexadecimal signal sets of /proc: bit 9 - 1. */
-const SIGKILL_BIT = 1n << 8n
+
+const bit = (signal: number): bigint => 1n << BigInt(signal - 1)
+const { SIGKILL, SIGCHLD, SIGCONT, SIGURG, SIGWINCH, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU } = constants.signals
+/** Signals that by default do nothing, or stop a process, signal(7). */
+const HARMLESS = [SIGCHLD, SIGCONT, SIGURG, SIGWINCH, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU]
+  .map(bit)
+  .reduce((all, one) => all | one)
 
 /**
- * Whether the thread has SIGKILL pending, which the kernel also gives to every thread of a process that dies of another
- * signal (complete_signal() in kernel/signal.c). A thread that cannot be seen (0, or of a foreign namespace) is not.
+ * Whether a thread with this /proc/PID/status dies as soon as its call returns: SIGKILL is pending, which the kernel gives
+ * to every thread of a process that another signal ends (complete_signal() in kernel/signal.c); or, where that signal came
+ * behind another one and waits for its turn, one is pending that is neither blocked nor handled nor ignored. A debugger may
+ * still take that away.
  */
+export function diesNext(status: string): boolean {
+  const set = (field: string): bigint => {
+    const digits = new RegExp(`^${field}:\\s*([0-9a-f]+)$`, 'm').exec(status)?.[1]
+    return digits === undefined ? 0n : BigInt(`0x${digits}`)
+  }
+  const pending = set('SigPnd') | set('ShdPnd')
+  if ((pending & bit(SIGKILL)) !== 0n) return true
+  if (!/^TracerPid:\s*0$/m.test(status)) return false
+  return (pending & ~(set('SigBlk') | set('SigIgn') | set('SigCgt') | HARMLESS)) !== 0n
+}
+
+/** Whether the thread is about to die. One that cannot be seen (0, or of a foreign namespace) is not. */
 export function isDying(pid: number): boolean {
   if (pid === 0) return false
-  let status: string
   try {
-    status = readFileSync(`/proc/${pid}/status`, 'latin1')
+    return diesNext(readFileSync(`/proc/${pid}/status`, 'latin1'))
   } catch {
     return false
   }
-  const pending = /^SigPnd:\s*([0-9a-f]+)$/m.exec(status)?.[1]
-  return pending !== undefined && (BigInt(`0x${pending}`) & SIGKILL_BIT) !== 0n
 }
 
 /**

@@ -18,7 +18,7 @@ import { checkKey, checkObject, checkVersion, describeKey } from '../validate.ts
 import { bucketOf, checkBuckets } from './buckets.ts'
 import * as riak from './client.ts'
 import { RiakCluster } from './cluster.ts'
-import { Contexts } from './contexts.ts'
+import { type Context, Contexts } from './contexts.ts'
 import { Deadline } from './deadline.ts'
 import { TransportError, toStoreError, verdictOn } from './failures.ts'
 import type { RiakNode } from './node.ts'
@@ -392,22 +392,47 @@ export class RiakStore implements KeyValueStore {
 
   async #delete(target: Target, version: ObjectVersion, deadline: Deadline, trace: Trace): Promise<void> {
     const { w, dw } = this.#options
-    // What this process wrote is there, even if the replicas that answer do not show it.
     const written = this.#contexts.get(target.id)
     assertNotSuperseded(target, written?.version, version)
-    await this.#write(target, deadline, trace, async () => {
-      const { contents, vclock } = await this.#fetchHead(target, deadline)
-      assertNotSuperseded(target, highestVersion(contents), version)
-      const context = contents.some(({ tombstone }) => !tombstone)
-        ? vclock
-        : vclock === undefined
-          ? written?.vclock
-          : undefined
+    await this.#write(target, deadline, trace, async (first) => {
+      const context = await this.#contextToDelete(target, version, { written, first }, deadline)
       if (context === undefined) return
       const make = (timeoutMs: number) => riak.remove(target.name, context, { w, dw, timeoutMs })
       await tracked(trace, () => this.#cluster.write(make, deadline))
     })
     this.#contexts.forget(target.id)
+  }
+
+  /**
+   * The context that a tombstone has to have, `undefined` where there is nothing to delete. A tombstone that has not seen a
+   * write does not hold it down, and tombstones have no versions: so all replicas are asked, and what this process
+   * wrote last counts where they show something older.
+   */
+  async #contextToDelete(
+    target: Target,
+    version: ObjectVersion,
+    { written, first }: { written: Context | undefined; first: boolean },
+    deadline: Deadline,
+  ): Promise<Buffer | undefined> {
+    const everywhere: Step = { r: 'all', notfoundOk: true }
+    const { contents, vclock } = await this.#fetch(target, { ...everywhere, head: true }, deadline).catch(
+      (error: unknown) => {
+        if (deadline.signal.aborted) throw error
+        return this.#fetchHead(target, deadline)
+      },
+    )
+    const highest = highestVersion(contents)
+    assertNotSuperseded(target, highest, version)
+    // A tombstone after an attempt whose outcome is unknown is the one that this delete has put there.
+    const isDone = !first && highest === undefined && vclock !== undefined
+    if (
+      written !== undefined &&
+      !isDone &&
+      (highest === undefined || compareVersions(highest, written.version) < 0)
+    ) {
+      return written.vclock
+    }
+    return contents.some(({ tombstone }) => !tombstone) ? vclock : undefined
   }
 
   async #isLive(space: KeySpace, key: string, what: string, options: RequestOptions): Promise<boolean> {

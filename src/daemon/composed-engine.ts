@@ -1,0 +1,173 @@
+import type { Registry } from 'prom-client'
+import type { Mode } from '../base/modes.ts'
+import { isWithin } from '../base/paths.ts'
+import type { MountConfig } from '../config/mount-config.ts'
+import { Restore, shownPath, verify } from '../migration/index.ts'
+import { ModeRefused, type ModeSwitch } from '../migration/mode-switch.ts'
+import type { ResilientStore } from '../store/resilience/store.ts'
+import type { Built, Volume } from './compose.ts'
+import type { Connection, RunningEngine } from './connection.ts'
+import {
+  type Failure,
+  type LongRunning,
+  type MigrateOptions,
+  type MigrateReport,
+  Refused,
+  type RestoreReport,
+  type StatusReport,
+  type VerifyReport,
+} from './engine.ts'
+
+// A status that lists every failed file of a broken volume would help nobody.
+const FAILURES_LISTED = 10_000
+
+interface Parts extends Built {
+  readonly config: MountConfig
+  readonly connection: Connection
+  readonly modes: ModeSwitch
+  readonly store: ResilientStore
+  readonly metrics: Registry
+  readonly volume: Volume
+}
+
+/** What the control server and the supervisor ask of a running worker. */
+export class ComposedEngine implements RunningEngine {
+  readonly #parts: Parts
+  #stop: () => Promise<void> = () => Promise.resolve()
+  #stopping: Promise<void> | undefined
+
+  constructor(parts: Parts) {
+    this.#parts = parts
+  }
+
+  onStop(stop: () => Promise<void>): void {
+    this.#stop = stop
+  }
+
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop()
+    return this.#stopping
+  }
+
+  status(): StatusReport {
+    const { config, connection, context, counters, modes, mover, store } = this.#parts
+    const { catalog, staging } = context
+    const totals = catalog.totals()
+    const { health } = store
+    const progress = mover.progress
+    return {
+      pid: process.pid,
+      supervisorPid: connection.supervisorPid,
+      mode: modes.mode,
+      source: config.source,
+      target: config.target,
+      stateDir: config.stateDir,
+      namespace: config.namespace,
+      transport: config.transport,
+      sourceReadonly: config.sourceReadonly,
+      startedAt: connection.startedAt,
+      workerStarts: connection.workerStarts,
+      store: {
+        url: store.url,
+        healthy: health.healthy,
+        ...(health.healthy || health.lastError === undefined ? {} : { error: health.lastError }),
+      },
+      files: {
+        total: totals.files,
+        stored: totals.stored,
+        pending: totals.files - totals.stored,
+        dirty: totals.dirty,
+        failed: totals.failed + mover.unreadable.size,
+        drained: totals.drained,
+      },
+      bytes: { total: totals.bytes, stored: totals.storedBytes },
+      outbox: { length: catalog.outbox.length, oldestSeconds: catalog.outbox.oldestSeconds },
+      staging: { bytes: staging.bytes, limit: staging.limit },
+      reads: { ...counters },
+      migration: {
+        state: mover.state,
+        bytesPerSecond: mover.state === 'running' ? progress.bytesPerSecond : 0,
+        etaSeconds: mover.state === 'running' ? progress.etaSeconds : null,
+      },
+      failures: this.#failures(),
+    }
+  }
+
+  async setMode(mode: Mode): Promise<void> {
+    const { modes, context, overlay, volume } = this.#parts
+    try {
+      await modes.change(mode, context, overlay, (detached) => (detached ? volume.detach() : volume.attach()))
+    } catch (error) {
+      if (error instanceof ModeRefused) throw new Refused(error.message)
+      throw error
+    }
+  }
+
+  async migrate(options: MigrateOptions, run: LongRunning): Promise<MigrateReport> {
+    const { context, mover } = this.#parts
+    if (!context.policy().copies) {
+      throw new Refused(`mode ${this.#parts.modes.mode} copies nothing; change it with 'ferryfs mode' first`)
+    }
+    if (options.concurrency !== undefined) context.carrier.concurrency = options.concurrency
+    const done = mover.run(options, run.onProgress)
+    const ended = await Promise.race([
+      done,
+      new Promise<undefined>((resolve) => {
+        if (run.signal.aborted) resolve(undefined)
+        else run.signal.addEventListener('abort', () => resolve(undefined), { once: true })
+      }),
+    ])
+    if (!ended) {
+      done.catch(() => undefined)
+      run.signal.throwIfAborted()
+      throw new Error('the run was left')
+    }
+    return { ...ended, failures: this.#failures() }
+  }
+
+  pauseMigration(): void {
+    this.#parts.mover.pause()
+  }
+
+  resumeMigration(): void {
+    this.#parts.mover.resume()
+  }
+
+  verify(run: LongRunning): Promise<VerifyReport> {
+    return verify(this.#parts.context, this.#parts.stored, run)
+  }
+
+  restore(destination: string, run: LongRunning): Promise<RestoreReport> {
+    const { config, context, overlay, stored } = this.#parts
+    for (const [what, directory] of [
+      ['mount', config.target],
+      ['source', config.source],
+    ] as const) {
+      if (isWithin(destination, directory)) {
+        throw new Refused(`${destination} lies in the ${what} ${directory}; restore to a directory outside`)
+      }
+    }
+    return new Restore(context, overlay, stored, run).run(destination)
+  }
+
+  metrics(): Promise<string> {
+    return this.#parts.metrics.metrics()
+  }
+
+  async settle(timeoutMs: number): Promise<{ outboxLeft: number }> {
+    const { context, overlay } = this.#parts
+    await overlay.syncfs()
+    await context.carrier.idle(timeoutMs)
+    await context.catalog.flush()
+    return { outboxLeft: context.catalog.outbox.length }
+  }
+
+  #failures(): Failure[] {
+    const { context, mover } = this.#parts
+    const failed = context.catalog
+      .failures(FAILURES_LISTED)
+      .map(({ ino, reason }) => ({ path: shownPath(context, ino), reason }))
+    const unread = [...mover.unreadable].map(([path, reason]) => ({ path, reason }))
+    return [...failed, ...unread]
+  }
+}

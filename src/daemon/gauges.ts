@@ -1,0 +1,40 @@
+import { Gauge, type Registry } from 'prom-client'
+import type { Built } from './compose.ts'
+
+/** The worker's own figures, read when somebody asks. */
+export function registerGauges(registry: Registry, { context, counters, mover }: Built): void {
+  const gauge = (name: string, help: string, read: () => number): void => {
+    new Gauge({
+      name: `ferryfs_${name}`,
+      help,
+      registers: [registry],
+      collect() {
+        this.set(read())
+      },
+    })
+  }
+  const { catalog, staging } = context
+  gauge('files', 'Files in the overlay that the catalog knows', () => catalog.totals().files)
+  gauge('files_stored', 'Files that are in the store as they are now', () => catalog.totals().stored)
+  gauge('files_dirty', 'Files changed since the store saw them', () => catalog.totals().dirty)
+  gauge(
+    'files_failed',
+    'Files that could not be stored',
+    () => catalog.totals().failed + mover.unreadable.size,
+  )
+  gauge('files_drained', 'Files whose legacy copy was removed', () => catalog.totals().drained)
+  gauge('bytes', 'Size of all files', () => catalog.totals().bytes)
+  gauge('bytes_stored', 'Size of the files in the store', () => catalog.totals().storedBytes)
+  gauge('outbox_length', 'Store work that is owed', () => catalog.outbox.length)
+  gauge('outbox_oldest_seconds', 'Age of the oldest store work', () => catalog.outbox.oldestSeconds)
+  gauge('staging_bytes', 'Bytes in staging files', () => staging.bytes)
+  new Gauge({
+    name: 'ferryfs_reads',
+    help: 'Reads of content by the side that served them, since the worker started',
+    labelNames: ['side'],
+    registers: [registry],
+    collect() {
+      for (const [side, count] of Object.entries(counters)) this.set({ side }, count)
+    },
+  })
+}

@@ -1,0 +1,7 @@
+export { type Lease, NamespaceLease } from './lease.ts'
+export { ModeSwitch } from './mode-switch.ts'
+export { Mover, type MoverState } from './mover.ts'
+export { Reaper } from './reaper.ts'
+export { Rebuild } from './rebuild.ts'
+export { Restore } from './restore.ts'
+export { shownPath, verify } from './verify.ts'
