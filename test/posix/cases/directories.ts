@@ -1,6 +1,6 @@
 import { expect } from 'vitest'
 import { O_CREAT, O_DIRECTORY, O_RDONLY, O_WRONLY, SEEK_SET } from '../../support/posix/constants.ts'
-import type { RawEntry } from '../../support/posix/posix.ts'
+import type { RawEntry } from '../../support/posix/structs.ts'
 import { type CaseContext, type PosixCase, refused } from '../case.ts'
 
 const isDot = ({ name }: RawEntry) => ['.', '..'].includes(name.toString())

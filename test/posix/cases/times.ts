@@ -2,7 +2,7 @@ import { expect } from 'vitest'
 import type { Remote } from '../../support/posix/agent.ts'
 import { O_CREAT, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY, S_IFIFO } from '../../support/posix/constants.ts'
 import { FAR_FUTURE_NS, FAR_PAST_NS } from '../../support/posix/features.ts'
-import type { Stat } from '../../support/posix/posix.ts'
+import type { Stat } from '../../support/posix/structs.ts'
 import { type CaseContext, type PosixCase, refused } from '../case.ts'
 
 // Moments with a digit in every place, so that a lost one shows.

@@ -25,9 +25,9 @@ import {
   XATTR_REPLACE,
 } from './constants.ts'
 import { SyscallError } from './libc.ts'
-import type { Time } from './posix.ts'
 import { type ExerciserHooks, runScript, StepFailure } from './scripts.ts'
 import type { SnapshotEntry } from './snapshot.ts'
+import type { Time } from './structs.ts'
 
 const KINDS = [
   ...Array<'create'>(5).fill('create'),
