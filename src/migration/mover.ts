@@ -3,11 +3,11 @@ import { Semaphore } from '../base/concurrency.ts'
 import { reasonOf } from '../base/errors.ts'
 import { isStored } from '../catalog/index.ts'
 import { matches } from '../content/index.ts'
-import type { Overlay, OverlayContext } from '../overlay/index.ts'
+import type { Overlay, OverlayContext, Resolved } from '../overlay/index.ts'
 import { printable } from '../sys/index.ts'
 import { ProgressMeter, type RunProgress } from './progress.ts'
 import type { Reaper } from './reaper.ts'
-import { type Met, walk } from './walker.ts'
+import { walk } from './walker.ts'
 
 export type MoverState = 'idle' | 'scanning' | 'running' | 'paused' | 'done'
 
@@ -189,7 +189,7 @@ export class Mover {
     }
   }
 
-  #isCurrent({ inode, stat }: Met): boolean {
+  #isCurrent({ inode, stat }: Resolved): boolean {
     if (!isStored(inode)) return false
     return !stat || !isRegular(stat.mode) || matches(inode.fingerprint, stat)
   }

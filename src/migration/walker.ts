@@ -1,17 +1,10 @@
 import { isDirectory } from '../base/attributes.ts'
-import { type Inode, ROOT_INO } from '../catalog/index.ts'
+import { ROOT_INO } from '../catalog/index.ts'
 import { takeOver } from '../content/index.ts'
-import type { Overlay, OverlayContext } from '../overlay/index.ts'
-import type { Stat } from '../sys/index.ts'
+import type { Overlay, OverlayContext, Resolved } from '../overlay/index.ts'
 
 // Names looked at in one transaction and one turn of the event loop.
 const BATCH = 64
-
-/** A file met on a walk; `stat` where the legacy file is the authority. */
-export interface Met {
-  readonly inode: Inode
-  readonly stat: Stat | undefined
-}
 
 /**
  * Walks the whole tree as the overlay shows it, legacy files included; every file met has an inode afterwards. Gives way
@@ -21,7 +14,7 @@ export async function* walk(
   context: OverlayContext,
   overlay: Overlay,
   onError: (path: Buffer, error: unknown) => void,
-): AsyncGenerator<Met[]> {
+): AsyncGenerator<Resolved[]> {
   const { catalog } = context
   const directories: bigint[] = [ROOT_INO]
   for (let directory = directories.pop(); directory !== undefined; directory = directories.pop()) {
@@ -38,15 +31,14 @@ export async function* walk(
       continue
     }
     for (let from = 0; from < names.length; from += BATCH) {
-      const met: Met[] = []
+      const met: Resolved[] = []
       catalog.transaction(() => {
         for (const name of names.slice(from, from + BATCH)) {
           try {
             const found = overlay.names.find(ino, name)
             if (!found) continue
-            catalog.save(found.inode)
             if (isDirectory(found.inode.mode)) directories.push(found.inode.ino)
-            else met.push(found)
+            else met.push(settle(context, found))
           } catch (error) {
             onError(Buffer.concat([catalog.pathOf(ino) ?? Buffer.alloc(0), Buffer.from('/'), name]), error)
           }
@@ -56,4 +48,15 @@ export async function* walk(
       await new Promise((resolve) => setImmediate(resolve))
     }
   }
+}
+
+/** Keeps what was seen of a file; where legacy copies are to go, the catalog becomes the authority on it. */
+function settle(context: OverlayContext, found: Resolved): Resolved {
+  const { catalog, activity } = context
+  const { inode } = found
+  if (inode.authority === 'legacy' && context.policy().removesLegacy && !activity.isWritingVolume(inode.ino)) {
+    return { inode: takeOver(context, inode.ino), stat: undefined }
+  }
+  catalog.save(inode)
+  return found
 }

@@ -43,6 +43,7 @@ export class Circuit {
   /** Start of the first request that failed with no success since; in the milliseconds of `now`. */
   #failingSince: number | undefined
   #onlyPingsFailed = true
+  #pingFailed = false
   #lastError: Error | undefined
 
   /** `now` in milliseconds, monotonic. */
@@ -93,6 +94,7 @@ export class Circuit {
     this.#failingSince = undefined
     this.#failures = 0
     this.#onlyPingsFailed = true
+    this.#pingFailed = false
     this.#onTrial = false
     this.#observer.changed()
   }
@@ -102,7 +104,8 @@ export class Circuit {
     this.#lastError = error
     this.#failures += 1
     this.#failingSince ??= Math.max(startedAt, this.#lastSuccess)
-    if (!ping) this.#onlyPingsFailed = false
+    if (ping) this.#pingFailed = true
+    else this.#onlyPingsFailed = false
     if (this.#now() - this.#failingSince >= this.#patienceMs) this.trip(error)
     else this.#observer.changed(error)
   }
@@ -125,14 +128,15 @@ export class Circuit {
 
   /** A ping was answered. */
   pinged(): void {
+    // Where pings were answered all along, one more is no news: only a request can show that requests are served.
+    if (this.#pingFailed) this.#failures = 0
+    this.#pingFailed = false
     if (this.#open) {
       // `failingSince` stays, so that the first failure is one too many.
       this.#onTrial = true
       this.#open = false
-      this.#failures = 0
     } else if (this.#onlyPingsFailed) {
       this.#failingSince = undefined
-      this.#failures = 0
     }
     this.#observer.changed()
   }

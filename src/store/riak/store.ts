@@ -316,8 +316,8 @@ export class RiakStore implements KeyValueStore {
 
   async #put(target: Target, object: ObjectToStore, deadline: Deadline, trace: Trace): Promise<void> {
     const content = encodeObject(object)
-    await this.#write(target, deadline, trace, async (first) => {
-      const vclock = await this.#contextFor(target, object.version, first, deadline)
+    await this.#write(target, deadline, trace, async () => {
+      const vclock = await this.#contextFor(target, object.version, deadline)
       const answer = await tracked(trace, () => this.#store(target, content, vclock, deadline))
       await this.#stored(target, object, content, answer, deadline)
     })
@@ -338,7 +338,7 @@ export class RiakStore implements KeyValueStore {
         await attempt(count === 1)
         return
       } catch (error) {
-        this.#contexts.forget(target.id)
+        this.#contexts.doubt(target.id)
         const verdict = verdictOn(error)
         const isWorthIt = verdict !== undefined && verdict.as !== 'rejected' && trace.outcomeUnknown
         if (!isWorthIt || count >= MAX_WRITES || deadline.signal.aborted) throw error
@@ -348,17 +348,15 @@ export class RiakStore implements KeyValueStore {
   }
 
   /** The context under which a version may be written. @throws StoreSuperseded */
-  async #contextFor(
-    target: Target,
-    version: ObjectVersion,
-    first: boolean,
-    deadline: Deadline,
-  ): Promise<Buffer | undefined> {
-    const known = first ? this.#contexts.get(target.id) : undefined
-    if (known !== undefined && compareVersions(known.version, version) <= 0) return known.vclock
+  async #contextFor(target: Target, version: ObjectVersion, deadline: Deadline): Promise<Buffer | undefined> {
+    const written = this.#contexts.get(target.id)
+    if (written !== undefined && !written.doubtful && compareVersions(written.version, version) <= 0)
+      return written.vclock
     const { contents, vclock } = await this.#fetchHead(target, deadline)
-    assertNotSuperseded(target, highestVersion(contents), version)
-    return vclock
+    const highest = highestVersion(contents)
+    assertNotSuperseded(target, highest, version)
+    // Replicas that do not know what this process wrote: their context would not cover it.
+    return written !== undefined && isOlder(highest, written.version) ? written.vclock : vclock
   }
 
   /** A put is acknowledged; its answer tells what else is under the key. */
@@ -386,7 +384,7 @@ export class RiakStore implements KeyValueStore {
     }
     // A chunk is written once: its context would only push out that of something else.
     if (contents.length === 1 && vclock !== undefined && target.space !== 'chunks') {
-      this.#contexts.set(target.id, { version: object.version, vclock })
+      this.#contexts.set(target.id, object.version, vclock)
     }
   }
 
@@ -441,6 +439,10 @@ export class RiakStore implements KeyValueStore {
     )
     return contents.some(({ tombstone }) => !tombstone)
   }
+}
+
+function isOlder(found: ObjectVersion | undefined, version: ObjectVersion): boolean {
+  return found === undefined || compareVersions(found, version) < 0
 }
 
 /** Whether an answer is as new as it has to be. */
