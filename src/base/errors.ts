@@ -38,6 +38,11 @@ export class UsageError extends Error {
   }
 }
 
+/** An error of a system call, as Node throws it. */
+export function isSystemError(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && 'syscall' in error && 'errno' in error && 'code' in error
+}
+
 /** The errno an application gets for any error: an FsError's own, a Node system error's, else EIO. */
 export function toErrno(error: unknown): number {
   if (error instanceof FsError) return error.errno

@@ -1,5 +1,5 @@
 import { constants } from 'node:os'
-import { FsError } from '../../base/errors.ts'
+import { FsError, isSystemError, toErrno } from '../../base/errors.ts'
 import type { Log } from '../../observe/log.ts'
 import type { FileSystem, KernelNotifier } from '../operations.ts'
 import { AnswerWriter } from './answer.ts'
@@ -434,7 +434,8 @@ export class KernelSession {
   }
 
   #fail(request: Request, operation: Operation, error: unknown): void {
-    if (!(error instanceof FsError)) {
+    // What the operating system answered to the file system is what the caller is to hear.
+    if (!(error instanceof FsError || isSystemError(error))) {
       this.#log.error(
         {
           operation: operation.name,
@@ -449,8 +450,8 @@ export class KernelSession {
     }
     // ENOSYS is a word of the protocol: the kernel would never ask again, for any file. Only LSEEK has a way of its own
     // that is right for every file.
-    const errno = error.errno === ENOSYS && request.opcode !== Opcode.LSEEK ? EOPNOTSUPP : error.errno
-    this.#reply(request, errno)
+    const own = toErrno(error)
+    this.#reply(request, own === ENOSYS && request.opcode !== Opcode.LSEEK ? EOPNOTSUPP : own)
   }
 
   #reply(request: Request, errno: number): void {
