@@ -4,7 +4,7 @@ import type { ObjectVersion } from '../contract.ts'
 export interface Context {
   readonly version: ObjectVersion
   readonly vclock: Buffer
-  /** A later write failed with an outcome that is unknown: the key has to be read before the next. */
+  /** There are siblings, or a later write has failed: the key has to be read before the next. */
   readonly doubtful: boolean
 }
 
@@ -22,9 +22,9 @@ export class Contexts {
     return this.#contexts.get(id)
   }
 
-  set(id: string, version: ObjectVersion, vclock: Buffer): void {
+  set(id: string, context: Context): void {
     this.#contexts.delete(id)
-    this.#contexts.set(id, { version, vclock, doubtful: false })
+    this.#contexts.set(id, context)
     if (this.#contexts.size <= MAX_CONTEXTS) return
     // Insertion order is the order of writing.
     for (const oldest of this.#contexts.keys()) {

@@ -53,3 +53,13 @@ function reasonOf(signal: AbortSignal): TransportError {
   const verdict = { as: 'timeout', nodeIsIll: false } as const
   return new TransportError('the caller gave up', verdict, { cause: signal.reason })
 }
+
+/** Waits for work that others may wait for, too, and that goes on without this caller. @throws the signal's reason */
+export function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const abort = (): void => reject(signal.reason)
+    signal.addEventListener('abort', abort, { once: true })
+    if (signal.aborted) abort()
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort))
+  })
+}

@@ -1,0 +1,184 @@
+import { randomUUID } from 'node:crypto'
+import { reasonOf, UsageError } from '../../base/errors.ts'
+import type { Log } from '../../observe/log.ts'
+import { bucketOf, createTypeCommands, unfit } from './buckets.ts'
+import * as riak from './client.ts'
+import { RiakCluster } from './cluster.ts'
+import { Deadline } from './deadline.ts'
+import { RiakError } from './failures.ts'
+import type { RiakNode } from './node.ts'
+import { parseRiakUrl, type RiakOptions } from './url.ts'
+
+/** One thing looked at: whether it is fit, what was seen, and what to do where something is to be done. */
+export interface Finding {
+  readonly ok: boolean
+  readonly what: string
+  /** Lines to type or to read; also with `ok` where it could be better. */
+  readonly advice?: readonly string[]
+}
+
+/** Bucket types came with release 2.0, and with them dotted version vectors. */
+const OLDEST_RELEASE = 2
+
+/** Below three replicas on three nodes a quorum does not outlive the loss of one. */
+const FEWEST_REPLICAS = 3
+
+/** Where the trial object goes; nothing of ferryfs lies in this bucket. */
+const TRIAL_BUCKET = 'ferryfs.doctor'
+
+/**
+ * Looks whether a Riak cluster is fit for ferryfs: every node of the URL, the bucket type, and one object written, read
+ * and deleted. Fails for nothing but a URL that makes no sense.
+ * @throws UsageError
+ */
+export async function inspectRiak(url: string, log: Pick<Log, 'info' | 'warn'>): Promise<Finding[]> {
+  const options = parseRiakUrl(url)
+  const cluster = new RiakCluster(options, log)
+  try {
+    const nodes = await Promise.all(cluster.nodes.map((node) => inspectNode(node, options)))
+    if (!nodes.some(({ ok }) => ok)) return nodes
+    const type = await inspectType(cluster, options)
+    const usable = type.every(({ ok }) => ok)
+    return [
+      ...nodes,
+      ...enoughNodes(cluster.nodes.length),
+      ...type,
+      ...(usable ? [await tryObject(cluster, options)] : []),
+    ]
+  } finally {
+    cluster.close()
+  }
+}
+
+function finding(ok: boolean, what: string, advice: readonly string[] = []): Finding {
+  return advice.length === 0 ? { ok, what } : { ok, what, advice }
+}
+
+async function inspectNode(node: RiakNode, { timeoutMs }: RiakOptions): Promise<Finding> {
+  using deadline = new Deadline(timeoutMs, [])
+  try {
+    const { node: name, version } = await node.run(riak.serverInfo(), deadline.signal)
+    const what = `${node.name} answers: ${name}, release ${version}`
+    if (Number.parseInt(version, 10) >= OLDEST_RELEASE) return finding(true, what)
+    return finding(false, what, ['ferryfs needs Riak KV 2.0 or later'])
+  } catch (error) {
+    const advice = [
+      'Is Riak running there, and does listener.protobuf.internal in riak.conf name this address and port?',
+    ]
+    // An answer that refuses brings its own advice along.
+    return finding(false, reasonOf(error), error instanceof RiakError ? [] : advice)
+  }
+}
+
+function enoughNodes(nodes: number): Finding[] {
+  if (nodes > 1) return []
+  const advice = [
+    'Name all nodes of the cluster in the URL, riak://host1:8087,host2:8087/, or one lost node stops everything',
+  ]
+  return [finding(true, 'the URL names one node', advice)]
+}
+
+async function inspectType(
+  cluster: RiakCluster,
+  { type, r, w, dw, timeoutMs }: RiakOptions,
+): Promise<Finding[]> {
+  using deadline = new Deadline(timeoutMs, [])
+  let props: riak.BucketProps
+  try {
+    props = await cluster.read(
+      () => (type === 'default' ? trialProps(type) : riak.bucketTypeProps(type)),
+      deadline,
+    )
+  } catch (error) {
+    const isMissing =
+      error instanceof RiakError && /Invalid bucket type|No bucket-type|no_type/.test(error.message)
+    if (!isMissing)
+      return [finding(false, `the properties of bucket type ${type} cannot be read: ${reasonOf(error)}`)]
+    return [finding(false, `bucket type ${type} is not there, or not active`, createTypeCommands(type))]
+  }
+  // Untyped buckets are told to keep siblings when a store is opened.
+  const judged = type === 'default' ? { ...props, allowMult: true, lastWriteWins: false } : props
+  const reasons = unfit(judged, { r, w, dw })
+  const fit =
+    reasons.length === 0
+      ? finding(true, `bucket type ${type} is fit: allow_mult, n_val ${props.nVal}${backendOf(props)}`)
+      : finding(false, `bucket type ${type} is not fit: ${reasons.join('; ')}`, repair(type))
+  return [fit, ...couldBeBetter(type, props)]
+}
+
+function trialProps(type: string): riak.RiakCommand<riak.BucketProps> {
+  return riak.bucketProps({ type, bucket: TRIAL_BUCKET })
+}
+
+function backendOf({ backend }: riak.BucketProps): string {
+  return backend === undefined ? '' : `, backend ${backend}`
+}
+
+/** An active type can be changed, but for its datatype and whether it is consistent. */
+function repair(type: string): string[] {
+  const [create = '', activate = ''] = createTypeCommands(`${type}-ferryfs`)
+  return [
+    `riak admin bucket-type update ${type} '{"props":{"allow_mult":true,"last_write_wins":false}}'`,
+    'or make another and name it with type= in the URL:',
+    create,
+    activate,
+  ]
+}
+
+function couldBeBetter(type: string, props: riak.BucketProps): Finding[] {
+  const findings: Finding[] = []
+  if (props.nVal < FEWEST_REPLICAS) {
+    const advice = [
+      `riak admin bucket-type update ${type} '{"props":{"n_val":3}}'`,
+      'before anything is stored',
+    ]
+    findings.push(finding(true, `n_val is ${props.nVal}: the loss of one node can lose data`, advice))
+  }
+  if (/memory/i.test(props.backend ?? '')) {
+    findings.push(
+      finding(false, `backend ${props.backend} keeps objects in memory only`, [
+        'Choose leveldb, bitcask or leveled',
+      ]),
+    )
+  }
+  if (props.precommit > 0) {
+    const advice = ['Make sure that they neither refuse nor change what ferryfs stores']
+    findings.push(finding(true, `${props.precommit} pre-commit hook(s) are set`, advice))
+  }
+  return findings
+}
+
+/** Writes, reads and deletes one object with the quorums of the URL. */
+async function tryObject(
+  cluster: RiakCluster,
+  { type, r, w, dw, timeoutMs: limit }: RiakOptions,
+): Promise<Finding> {
+  using deadline = new Deadline(limit, [])
+  const name = { ...bucketOf(type, TRIAL_BUCKET, 'files'), key: randomUUID() }
+  const value = Buffer.from(`ferryfs doctor was here: ${name.key}`)
+  const content = { value, contentType: 'text/plain', usermeta: [] }
+  const start = performance.now()
+  try {
+    const write = (timeoutMs: number) => riak.store(name, content, undefined, { w, dw, timeoutMs })
+    const { vclock } = await cluster.write(write, deadline)
+    const read = (timeoutMs: number) => riak.fetch(name, { r, notfoundOk: false, head: false, timeoutMs })
+    const { contents } = await cluster.read(read, deadline)
+    if (vclock !== undefined) {
+      await cluster.write((timeoutMs) => riak.remove(name, vclock, { w, dw, timeoutMs }), deadline)
+    }
+    if (contents[0]?.value.equals(value) !== true) {
+      return finding(false, 'an object that was written did not come back', [
+        'Look at `riak admin member-status` and the logs',
+      ])
+    }
+    const milliseconds = Math.round(performance.now() - start)
+    return finding(
+      true,
+      `an object was written, read and deleted with r=${r}, w=${w}, dw=${dw} in ${milliseconds} ms`,
+    )
+  } catch (error) {
+    if (error instanceof UsageError) throw error
+    const advice = ['Look at `riak admin member-status`, `riak admin transfers` and the logs of the nodes']
+    return finding(false, `an object cannot be written and read: ${reasonOf(error)}`, advice)
+  }
+}

@@ -1,0 +1,205 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { KeyedMutex } from '../../base/concurrency.ts'
+import type { Log } from '../../observe/log.ts'
+import { compareVersions, type ObjectToStore, type ObjectVersion, type StoredObject } from '../contract.ts'
+import { StoreSuperseded } from '../errors.ts'
+import type { Access, Target } from './access.ts'
+import type { ContentToStore, RiakAnswer } from './client.ts'
+import { type Context, Contexts } from './contexts.ts'
+import { type Deadline, orAborted } from './deadline.ts'
+import { verdictOn } from './failures.ts'
+import { encodeObject, highestVersion, versionText } from './objects.ts'
+
+/** A write whose outcome is unknown is looked for and, where it is missing, repeated; so often in one operation. */
+const MAX_WRITES = 3
+
+/** Before the second and the third write, in milliseconds. */
+const PAUSES_MS = [50, 200]
+
+/** What an operation has sent so far. */
+export interface Trace {
+  outcomeUnknown: boolean
+}
+
+/** Writes that leave one value under a key, whatever is lost on the way. */
+export class Writer {
+  readonly #access: Access
+  readonly #log: Pick<Log, 'warn'>
+  readonly #contexts = new Contexts()
+  readonly #mutex = new KeyedMutex<string>()
+
+  constructor(access: Access, log: Pick<Log, 'warn'>) {
+    this.#access = access
+    this.#log = log
+  }
+
+  /** @throws StoreSuperseded, RiakError, TransportError */
+  put(target: Target, object: ObjectToStore, deadline: Deadline, trace: Trace): Promise<void> {
+    const content = encodeObject(object)
+    return this.#exclusive(target, deadline, () =>
+      this.#repeat(target, deadline, trace, async () => {
+        const vclock = await this.#contextFor(target, object.version, deadline)
+        const answer = await tracked(trace, () => this.#access.store(target, content, vclock, deadline))
+        await this.#stored(target, object.version, content, answer, deadline)
+      }),
+    )
+  }
+
+  /** @throws StoreSuperseded, RiakError, TransportError */
+  delete(target: Target, version: ObjectVersion, deadline: Deadline, trace: Trace): Promise<void> {
+    return this.#exclusive(target, deadline, async () => {
+      const written = this.#contexts.get(target.id)
+      await this.#repeat(target, deadline, trace, async (first) => {
+        const context = await this.#contextToDelete(target, version, { written, first }, deadline)
+        if (context !== undefined) await tracked(trace, () => this.#access.remove(target, context, deadline))
+      })
+      this.#contexts.forget(target.id)
+    })
+  }
+
+  /** Writes the winner over all siblings. Best effort: who reads next resolves them as well. */
+  async heal(target: Target, winner: StoredObject, vclock: Buffer, deadline: Deadline): Promise<void> {
+    // A writer that is at work on the key folds the siblings itself.
+    if (this.#mutex.isLocked(target.id)) return
+    try {
+      await this.#exclusive(target, deadline, async () => {
+        const answer = await this.#access.store(target, encodeObject(winner), vclock, deadline)
+        this.#remember(target, winner.version, answer)
+      })
+    } catch (error) {
+      this.#log.warn({ key: target.label, err: error }, 'siblings could not be replaced by their winner')
+    }
+  }
+
+  /** Writes of one key come one after the other, so that each knows the context of the one before. */
+  #exclusive<T>({ id }: Target, deadline: Deadline, body: () => Promise<T>): Promise<T> {
+    const turn = this.#mutex.run(id, async () => {
+      if (deadline.signal.aborted) throw deadline.signal.reason
+      return await body()
+    })
+    return orAborted(turn, deadline.signal)
+  }
+
+  /**
+   * Repeats `attempt` while its outcome is unknown; it then reads the key first. A put that is delivered twice with one
+   * context makes a sibling, and a put whose acknowledgement was lost may be there.
+   */
+  async #repeat(
+    target: Target,
+    deadline: Deadline,
+    trace: Trace,
+    attempt: (first: boolean) => Promise<void>,
+  ): Promise<void> {
+    for (let count = 1; ; count++) {
+      try {
+        await attempt(count === 1)
+        return
+      } catch (error) {
+        this.#contexts.doubt(target.id)
+        const verdict = verdictOn(error)
+        const isWorthIt = verdict !== undefined && verdict.as !== 'rejected' && trace.outcomeUnknown
+        if (!isWorthIt || count >= MAX_WRITES || deadline.signal.aborted) throw error
+        await orAborted(delay(PAUSES_MS[count - 1]), deadline.signal)
+      }
+    }
+  }
+
+  /** The context under which a version may be written. @throws StoreSuperseded */
+  async #contextFor(target: Target, version: ObjectVersion, deadline: Deadline): Promise<Buffer | undefined> {
+    const written = this.#contexts.get(target.id)
+    if (written !== undefined && !written.doubtful && !isOlder(version, written.version))
+      return written.vclock
+    const { contents, vclock } = await this.#access.fetchHead(target, deadline)
+    const highest = highestVersion(contents)
+    assertNotSuperseded(target, highest, version)
+    // Replicas that do not know what this process wrote: their context would not cover it.
+    return written !== undefined && isOlder(highest, written.version) ? written.vclock : vclock
+  }
+
+  /**
+   * The context that a tombstone has to have, `undefined` where there is nothing to delete. A tombstone that has not seen a
+   * write does not hold it down, and tombstones have no versions: so all replicas are asked, and what this process
+   * wrote last counts where they show something older.
+   */
+  async #contextToDelete(
+    target: Target,
+    version: ObjectVersion,
+    { written, first }: { written: Context | undefined; first: boolean },
+    deadline: Deadline,
+  ): Promise<Buffer | undefined> {
+    assertNotSuperseded(target, written?.version, version)
+    const everywhere = { r: 'all', notfoundOk: true, head: true } as const
+    const { contents, vclock } = await this.#access
+      .fetch(target, everywhere, deadline)
+      .catch((error: unknown) => {
+        if (deadline.signal.aborted) throw error
+        return this.#access.fetchHead(target, deadline)
+      })
+    const highest = highestVersion(contents)
+    assertNotSuperseded(target, highest, version)
+    // A tombstone after an attempt whose outcome is unknown is the one that this delete has put there.
+    const isDone = !first && highest === undefined && vclock !== undefined
+    if (written !== undefined && !isDone && isOlder(highest, written.version)) return written.vclock
+    return contents.some(({ tombstone }) => !tombstone) ? vclock : undefined
+  }
+
+  /** A put is acknowledged; its answer tells what else is under the key. @throws StoreSuperseded */
+  async #stored(
+    target: Target,
+    version: ObjectVersion,
+    content: ContentToStore,
+    answer: RiakAnswer,
+    deadline: Deadline,
+  ): Promise<void> {
+    this.#remember(target, version, answer)
+    assertNotSuperseded(target, highestVersion(answer.contents), version)
+    if (answer.contents.length < 2 || answer.vclock === undefined) return
+    try {
+      const folded = await this.#access.store(target, content, answer.vclock, deadline)
+      this.#remember(target, version, folded)
+    } catch (error) {
+      // The version is acknowledged all the same; who reads resolves the siblings, the next put replaces them.
+      this.#contexts.doubt(target.id)
+      this.#log.warn(
+        { key: target.label, err: error },
+        'siblings could not be replaced by the version just stored',
+      )
+    }
+  }
+
+  #remember({ space, id }: Target, version: ObjectVersion, { contents, vclock }: RiakAnswer): void {
+    // A chunk is written once: its context would only push out that of something else.
+    if (vclock === undefined || space === 'chunks') this.#contexts.forget(id)
+    else
+      this.#contexts.set(id, {
+        version: highestVersion(contents) ?? version,
+        vclock,
+        doubtful: contents.length > 1,
+      })
+  }
+}
+
+function isOlder(found: ObjectVersion | undefined, version: ObjectVersion): boolean {
+  return found === undefined || compareVersions(found, version) < 0
+}
+
+function assertNotSuperseded(
+  { label }: Target,
+  found: ObjectVersion | undefined,
+  version: ObjectVersion,
+): void {
+  if (found === undefined || compareVersions(found, version) <= 0) return
+  throw new StoreSuperseded(
+    `${label}: version ${versionText(found)} is there, which is newer than ${versionText(version)}`,
+  )
+}
+
+/** Notes that a write may have taken effect, unless its failure says that it was not even sent. */
+async function tracked<T>(trace: Trace, write: () => Promise<T>): Promise<T> {
+  try {
+    return await write()
+  } catch (error) {
+    if (verdictOn(error)?.outcomeUnknown ?? true) trace.outcomeUnknown = true
+    throw error
+  }
+}
