@@ -9,6 +9,7 @@ export {
 } from './context.ts'
 export * from './directory-record.ts'
 export { DirectoryWriter, discardDirectoryRecord } from './directory-writer.ts'
+export { DiskCache } from './disk-cache.ts'
 export { sha256 } from './hash.ts'
 export { type Holder, LegacyFiles } from './legacy-files.ts'
 export * from './manifest.ts'

@@ -1,4 +1,4 @@
-import { closeSync, constants, read as readCallback, openSync, write as writeCallback } from 'node:fs'
+import { closeSync, constants, openSync, read as readCallback, write as writeCallback } from 'node:fs'
 import { FsError } from '../base/errors.ts'
 import { DescriptorCache, type Stat, statDescriptor } from '../sys/index.ts'
 import type { ContentContext } from './context.ts'

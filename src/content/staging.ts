@@ -17,7 +17,7 @@ import {
   FALLOC_FL_PUNCH_HOLE,
   fallocate,
   SEEK_DATA,
-  SEEK_HOLE,
+  type SEEK_HOLE,
   seek,
   spaceOfPath,
   statDescriptor,

@@ -1,11 +1,23 @@
 import { FsError } from '../base/errors.ts'
 import { fileId, type Inode, LAYOUT_INLINE } from '../catalog/index.ts'
+import type { ObjectVersion } from '../store/contract.ts'
 import { StoreCorrupt, StoreUnavailable } from '../store/errors.ts'
 import { CHUNK_BYTES, type ContentContext, chunkCount, type ReadCounters } from './context.ts'
+import type { DiskCache } from './disk-cache.ts'
 import { sha256 } from './hash.ts'
 import { chunkKey, decodeFileObject, isHole } from './manifest.ts'
 
 const IMMUTABLE = { epoch: 0, version: 0 }
+
+interface ChunkReference {
+  /** Identifies the bytes among all that there ever were. */
+  readonly name: string
+  readonly space: 'files' | 'chunks'
+  readonly key: string
+  readonly hash: Buffer
+  readonly expect: ObjectVersion
+  readonly length: number
+}
 
 /**
  * Content as it lies in the store, chunk by chunk, verified against the checksum in the catalog before anybody sees it
@@ -14,12 +26,14 @@ const IMMUTABLE = { epoch: 0, version: 0 }
 export class StoredContent {
   readonly #context: ContentContext
   readonly #counters: ReadCounters
+  readonly #disk: DiskCache
   readonly #cache = new Map<string, Buffer>()
   readonly #pending = new Map<string, Promise<Buffer>>()
   #bytes = 0
 
-  constructor(context: ContentContext, counters: ReadCounters) {
+  constructor(context: ContentContext, counters: ReadCounters, disk: DiskCache) {
     this.#context = context
+    this.#disk = disk
     this.#counters = counters
   }
 
@@ -28,85 +42,100 @@ export class StoredContent {
    * @throws StoreError
    */
   async chunk(inode: Inode, index: number, signal?: AbortSignal): Promise<Buffer> {
-    const name = this.#name(inode, index)
-    const cached = this.#cache.get(name)
+    const wanted = this.#refer(inode, index)
+    const cached = this.#cache.get(wanted.name)
     if (cached) {
-      this.#cache.delete(name)
-      this.#cache.set(name, cached)
+      this.#cache.delete(wanted.name)
+      this.#cache.set(wanted.name, cached)
       this.#counters.cache += 1
       return cached
     }
-    this.#counters.store += 1
-    return this.#fetch(inode, index, name, signal)
+    return this.#fetch(wanted, signal)
   }
 
   /** Starts to fetch a chunk that will be wanted soon; failure is nobody's business yet. */
   prefetch(inode: Inode, index: number): void {
     if (inode.layout === LAYOUT_INLINE || index >= chunkCount(inode.storedSize)) return
-    const name = this.#name(inode, index)
-    if (this.#cache.has(name) || this.#pending.has(name) || this.#pending.size > 8) return
-    this.#fetch(inode, index, name).catch(() => undefined)
-  }
-
-  /** Forgets everything, for instance to read back what the store really has. */
-  clear(): void {
-    this.#cache.clear()
-    this.#bytes = 0
+    const wanted = this.#refer(inode, index)
+    if (this.#cache.has(wanted.name) || this.#pending.has(wanted.name) || this.#pending.size > 8) return
+    this.#fetch(wanted).catch(() => undefined)
   }
 
   /**
-   * Reads a chunk from the store past the cache and compares it with the catalog (P3, verify).
+   * Reads a chunk from the store past the caches and compares it with the catalog (P3, verify).
    * @throws StoreError
    */
   async readBack(inode: Inode, index: number, signal?: AbortSignal): Promise<Buffer> {
-    return this.#load(inode, index, signal)
+    return this.#load(this.#refer(inode, index), signal)
   }
 
-  #fetch(inode: Inode, index: number, name: string, signal?: AbortSignal): Promise<Buffer> {
-    const pending = this.#pending.get(name)
+  #fetch(wanted: ChunkReference, signal?: AbortSignal): Promise<Buffer> {
+    const pending = this.#pending.get(wanted.name)
     if (pending) return pending
-    const loading = this.#load(inode, index, signal)
+    const loading = this.#loadCached(wanted, signal)
       .then((bytes) => {
-        this.#keep(name, bytes)
+        this.#keep(wanted.name, bytes)
         return bytes
       })
-      .finally(() => this.#pending.delete(name))
-    this.#pending.set(name, loading)
+      .finally(() => this.#pending.delete(wanted.name))
+    this.#pending.set(wanted.name, loading)
     return loading
   }
 
-  async #load(inode: Inode, index: number, signal?: AbortSignal): Promise<Buffer> {
-    const { store, catalog } = this.#context
-    const options = signal ? { signal } : {}
-    if (inode.layout === LAYOUT_INLINE) {
-      const { key, digest, epoch, version } = inode
-      if (key === undefined || digest === undefined) throw new FsError('EIO', 'no object is recorded')
-      const object = await store.get('files', key, { expect: { epoch, version }, ...options })
-      if (!object)
-        throw new StoreUnavailable(`object ${key} is recorded as stored, but the store does not find it`)
+  async #loadCached(wanted: ChunkReference, signal?: AbortSignal): Promise<Buffer> {
+    const cached = await this.#disk.get(wanted.hash)
+    if (cached) {
+      this.#counters.cache += 1
+      return cached
+    }
+    const bytes = await this.#load(wanted, signal)
+    this.#counters.store += 1
+    if (!isHole(wanted.hash)) void this.#disk.put(wanted.hash, bytes)
+    return bytes
+  }
+
+  async #load(wanted: ChunkReference, signal?: AbortSignal): Promise<Buffer> {
+    const { space, key, hash, expect } = wanted
+    if (isHole(hash)) return Buffer.alloc(wanted.length)
+    const object = await this.#context.store.get(space, key, signal ? { expect, signal } : { expect })
+    if (!object) {
+      throw new StoreUnavailable(`object ${key} is recorded as stored, but the store does not find it`)
+    }
+    if (space === 'files') {
       const record = decodeFileObject(key, object)
-      if (!record.digest.equals(digest) || record.content.kind !== 'inline') {
+      if (!record.digest.equals(hash) || record.content.kind !== 'inline') {
         throw new StoreCorrupt(`object ${key}: not the content that the catalog expects`)
       }
       return record.content.bytes
     }
-    const hash = catalog.chunk(inode.ino, index)
-    if (hash && isHole(hash))
-      return Buffer.alloc(Math.min(CHUNK_BYTES, inode.storedSize - index * CHUNK_BYTES))
-    if (!hash) throw new FsError('EIO', `chunk ${index} of inode ${inode.ino} is not recorded`)
-    const key = chunkKey(fileId(inode), index, hash)
-    const object = await store.get('chunks', key, { expect: IMMUTABLE, ...options })
-    if (!object)
-      throw new StoreUnavailable(`chunk ${key} is recorded as stored, but the store does not find it`)
     if (!sha256(object.value).equals(hash)) {
       throw new StoreCorrupt(`chunk ${key}: its bytes do not have the checksum in its name`)
     }
     return object.value
   }
 
-  #name(inode: Inode, index: number): string {
-    if (inode.layout === LAYOUT_INLINE) return `${inode.key}#${inode.epoch}.${inode.version}`
-    return `${fileId(inode)}/${index}-${this.#context.catalog.chunk(inode.ino, index)?.toString('hex') ?? ''}`
+  /**
+   * What the catalog says now about a chunk. Taken in one piece before anything is waited for: bytes that arrive later
+   * belong to this, whatever the file has become meanwhile.
+   */
+  #refer(inode: Inode, index: number): ChunkReference {
+    const { key, digest, epoch, version } = inode
+    if (inode.layout === LAYOUT_INLINE) {
+      if (key === undefined || digest === undefined) throw new FsError('EIO', 'no object is recorded')
+      return {
+        name: `${key}#${epoch}.${version}`,
+        space: 'files',
+        key,
+        hash: digest,
+        expect: { epoch, version },
+        length: inode.storedSize,
+      }
+    }
+    const hash = this.#context.catalog.chunk(inode.ino, index)
+    if (!hash) throw new FsError('EIO', `chunk ${index} of inode ${inode.ino} is not recorded`)
+    const own = chunkKey(fileId(inode), index, hash)
+    const length = Math.min(CHUNK_BYTES, inode.storedSize - index * CHUNK_BYTES)
+    return { name: own, space: 'chunks', key: own, hash, expect: IMMUTABLE, length }
   }
 
   #keep(name: string, bytes: Buffer): void {

@@ -11,10 +11,11 @@ import {
   type ContentContext,
   type ContentSettings,
   DirectoryWriter,
+  DiskCache,
   LegacyFiles,
   placeOf,
-  Reader,
   type ReadCounters,
+  Reader,
   Staging,
   StoredContent,
   Uploader,
@@ -27,8 +28,8 @@ import { createMetrics } from '../observe/metrics.ts'
 import { Overlay, type OverlayContext, recover } from '../overlay/index.ts'
 import { openStore } from '../store/index.ts'
 import { ResilientStore } from '../store/resilience/store.ts'
-import type { Connection, RebuildState, RunningEngine, StartEngine } from './connection.ts'
 import { ComposedEngine } from './composed-engine.ts'
+import type { Connection, RebuildState, RunningEngine, StartEngine } from './connection.ts'
 import { registerGauges } from './gauges.ts'
 import { ConnectionHolder } from './holder.ts'
 
@@ -237,7 +238,11 @@ function build(
   const holder = new ConnectionHolder(connection)
   const legacyFiles = new LegacyFiles(content, holder)
   const staging = new Staging(settings)
-  const stored = new StoredContent(content, counters)
+  const stored = new StoredContent(
+    content,
+    counters,
+    new DiskCache(join(config.stateDir, 'cache'), config.cacheLimit),
+  )
   const reader = new Reader(content, { legacy: legacyFiles, staging, stored, counters })
   const uploader = new Uploader(content, { legacy: legacyFiles, staging, reader })
   const directories = new DirectoryWriter(content)

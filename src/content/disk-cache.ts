@@ -1,0 +1,91 @@
+import { randomUUID } from 'node:crypto'
+import { mkdirSync, readdirSync, rmSync, statSync, utimes } from 'node:fs'
+import { readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { sha256 } from './hash.ts'
+
+/**
+ * Chunks that were fetched from the store, kept on disk so that they can be read again while the store is away. A file is
+ * named by the SHA-256 of what is in it and is checked against it when read: a damaged or torn one is no hit.
+ */
+export class DiskCache {
+  readonly #directory: string
+  readonly #limit: number
+  /** Sizes by name, least recently used first. */
+  readonly #sizes = new Map<string, number>()
+  #bytes = 0
+
+  /** `limit` in bytes; 0 keeps nothing. */
+  constructor(directory: string, limit: number) {
+    this.#directory = directory
+    this.#limit = limit
+    mkdirSync(directory, { recursive: true, mode: 0o700 })
+    const found: Array<{ name: string; size: number; used: number }> = []
+    for (const name of readdirSync(directory)) {
+      const path = join(directory, name)
+      const { size, mtimeMs } = statSync(path)
+      if (/^[0-9a-f]{64}$/.test(name)) found.push({ name, size, used: mtimeMs })
+      else rmSync(path, { force: true })
+    }
+    for (const { name, size } of found.sort((a, b) => a.used - b.used)) this.#count(name, size)
+    this.#evict()
+  }
+
+  get bytes(): number {
+    return this.#bytes
+  }
+
+  /** The bytes with this hash, if they are here and whole. */
+  async get(hash: Buffer): Promise<Buffer | undefined> {
+    const name = hash.toString('hex')
+    const size = this.#sizes.get(name)
+    if (size === undefined) return undefined
+    this.#sizes.delete(name)
+    this.#sizes.set(name, size)
+    const path = join(this.#directory, name)
+    const bytes = await readFile(path).catch(() => undefined)
+    if (bytes && sha256(bytes).equals(hash)) {
+      const now = new Date()
+      utimes(path, now, now, () => undefined)
+      return bytes
+    }
+    this.#forget(name)
+    await rm(path, { force: true })
+    return undefined
+  }
+
+  /** Keeps the bytes if there is room to be had. A full or failing disk only means that nothing is cached. */
+  async put(hash: Buffer, bytes: Buffer): Promise<void> {
+    const name = hash.toString('hex')
+    if (bytes.length > this.#limit || this.#sizes.has(name)) return
+    const path = join(this.#directory, name)
+    const temporary = `${path}.${randomUUID()}`
+    try {
+      await writeFile(temporary, bytes, { mode: 0o600 })
+      await rename(temporary, path)
+      this.#count(name, bytes.length)
+      this.#evict()
+    } catch {
+      await rm(temporary, { force: true }).catch(() => undefined)
+    }
+  }
+
+  #count(name: string, size: number): void {
+    this.#forget(name)
+    this.#sizes.set(name, size)
+    this.#bytes += size
+  }
+
+  #forget(name: string): void {
+    this.#bytes -= this.#sizes.get(name) ?? 0
+    this.#sizes.delete(name)
+  }
+
+  #evict(): void {
+    for (const name of this.#sizes.keys()) {
+      if (this.#bytes <= this.#limit) return
+      this.#forget(name)
+      rmSync(join(this.#directory, name), { force: true })
+    }
+  }
+}
