@@ -1,3 +1,4 @@
+import { untilAborted } from '../base/concurrency.ts'
 import { FsError } from '../base/errors.ts'
 import { fileId, type Inode, LAYOUT_INLINE } from '../catalog/index.ts'
 import type { ObjectVersion } from '../store/contract.ts'
@@ -50,7 +51,8 @@ export class StoredContent {
       this.#counters.cache += 1
       return cached
     }
-    return this.#fetch(wanted, signal)
+    // Others may wait for the same chunk: one caller's end of patience ends only its own wait.
+    return untilAborted(this.#fetch(wanted), signal)
   }
 
   /** Starts to fetch a chunk that will be wanted soon; failure is nobody's business yet. */
@@ -69,10 +71,10 @@ export class StoredContent {
     return this.#load(this.#refer(inode, index), signal)
   }
 
-  #fetch(wanted: ChunkReference, signal?: AbortSignal): Promise<Buffer> {
+  #fetch(wanted: ChunkReference): Promise<Buffer> {
     const pending = this.#pending.get(wanted.name)
     if (pending) return pending
-    const loading = this.#loadCached(wanted, signal)
+    const loading = this.#loadCached(wanted)
       .then((bytes) => {
         this.#keep(wanted.name, bytes)
         return bytes
@@ -82,13 +84,13 @@ export class StoredContent {
     return loading
   }
 
-  async #loadCached(wanted: ChunkReference, signal?: AbortSignal): Promise<Buffer> {
+  async #loadCached(wanted: ChunkReference): Promise<Buffer> {
     const cached = await this.#disk.get(wanted.hash)
     if (cached) {
       this.#counters.cache += 1
       return cached
     }
-    const bytes = await this.#load(wanted, signal)
+    const bytes = await this.#load(wanted)
     this.#counters.store += 1
     if (!isHole(wanted.hash)) void this.#disk.put(wanted.hash, bytes)
     return bytes
