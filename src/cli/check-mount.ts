@@ -1,8 +1,8 @@
-import { dirname, resolve } from 'node:path'
 import { UsageError } from '../base/errors.ts'
+import { isWithin } from '../base/paths.ts'
 import { loadSettings, type Sources } from '../config/load.ts'
 import type { MountConfig } from '../config/mount-config.ts'
-import { defaultStateDir, isInside, runDirectory } from '../config/paths.ts'
+import { defaultStateDir, runDirectory } from '../config/paths.ts'
 import { EXIT } from '../daemon/exit-status.ts'
 import { mountPath, realPathOfNew } from '../daemon/locate.ts'
 import { MOUNT_TYPE } from '../daemon/mount-drivers.ts'
@@ -23,7 +23,8 @@ export async function checkMount(source: string, target: string, sources: Source
   const settings = loadSettings(sources)
   const { environment } = sources
   const [legacy, mountPoint] = await Promise.all([
-    checkSource(source, settings.mode === 'store-only'),
+    // Without --mode the one that the state directory records is in force; the worker knows whether it needs SOURCE.
+    checkSource(source, settings.mode === undefined || settings.mode === 'store-only'),
     checkTarget(target, runDirectory(environment)),
   ])
   refuseNesting('SOURCE', legacy.path, 'TARGET', mountPoint)
@@ -38,14 +39,8 @@ export async function checkMount(source: string, target: string, sources: Source
     refuseInside(name, path, 'TARGET', mountPoint)
     refuseInside(name, path, 'SOURCE', legacy.path)
   }
-  const config: MountConfig = {
-    ...settings,
-    source: legacy.path,
-    sourceInode: legacy.inode,
-    target: mountPoint,
-    stateDir,
-  }
-  if (legacy.inode === undefined && readIdentity(stateDir)?.source !== legacy.path) {
+  const config: MountConfig = { ...settings, source: legacy.path, target: mountPoint, stateDir }
+  if (legacy.detached && readIdentity(stateDir)?.source !== legacy.path) {
     throw new UsageError(
       `SOURCE ${source} does not exist, and ${stateDir} does not know it; give the directory`,
     )
@@ -62,15 +57,15 @@ export async function checkMount(source: string, target: string, sources: Source
 
 interface Legacy {
   readonly path: string
-  readonly inode: string | undefined
+  /** The volume is not there, as `store-only` allows. */
+  readonly detached: boolean
 }
 
 async function checkSource(source: string, mayBeDetached: boolean): Promise<Legacy> {
   const found = await probePath(source, LOOK_MS)
-  if (found.kind === 'directory') return { path: found.realPath, inode: found.inode }
+  if (found.kind === 'directory') return { path: found.realPath, detached: false }
   if (found.kind === 'error' && found.code === 'ENOENT' && mayBeDetached) {
-    const parent = await probePath(dirname(resolve(source)), LOOK_MS)
-    return { path: parent.kind === 'directory' ? await mountPath(source) : resolve(source), inode: undefined }
+    return { path: await mountPath(source), detached: true }
   }
   throw new UsageError(`SOURCE ${source} ${problemOf(found)}; give the directory to migrate`)
 }
@@ -121,7 +116,7 @@ function refuseNesting(name: string, path: string, otherName: string, other: str
 }
 
 function refuseInside(name: string, path: string, otherName: string, other: string): void {
-  if (!isInside(path, other)) return
+  if (!isWithin(path, other)) return
   throw new UsageError(
     path === other
       ? `${name} and ${otherName} are the same directory ${path}; give two`

@@ -1,5 +1,5 @@
 import { readdir, readFile, readlink } from 'node:fs/promises'
-import { isInside } from '../config/paths.ts'
+import { isWithin } from '../base/paths.ts'
 
 /** A process that keeps a mount busy, and by what: `cwd`, `root`, `exe`, `fd 5`, `map`. */
 export interface MountUser {
@@ -37,7 +37,7 @@ async function usesOf(pid: number, target: string): Promise<string[]> {
 
 async function pointsInside(link: string, target: string): Promise<boolean> {
   try {
-    return isInside((await readlink(link)).replace(/ \(deleted\)$/, ''), target)
+    return isWithin((await readlink(link)).replace(/ \(deleted\)$/, ''), target)
   } catch {
     // The process or the descriptor is gone, or is nobody's business of ours.
     return false
@@ -49,7 +49,7 @@ async function mapsInside(pid: number, target: string): Promise<boolean> {
   return maps.split('\n').some((line) => {
     // Address, permissions, offset, device and inode, then the path (proc(5)).
     const path = /^\S+ \S+ \S+ \S+ \S+ +(\/.*)$/.exec(line)?.[1]
-    return path !== undefined && isInside(path.replace(/ \(deleted\)$/, ''), target)
+    return path !== undefined && isWithin(path.replace(/ \(deleted\)$/, ''), target)
   })
 }
 

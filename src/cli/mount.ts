@@ -1,3 +1,4 @@
+import { resolve } from 'node:path'
 import { MODES } from '../base/modes.ts'
 import { flagOf, OPTION_KEYS, OPTIONS, type OptionKey } from '../config/options.ts'
 import { runDirectory } from '../config/paths.ts'
@@ -56,7 +57,10 @@ async function mount(
   context: Context,
 ): Promise<ExitStatus> {
   const config = await checkMount(source, target, {
-    flags: Object.fromEntries(OPTION_KEYS.map((key) => [key, flags[key]])),
+    flags: {
+      ...Object.fromEntries(OPTION_KEYS.map((key) => [key, flags[key]])),
+      ...stateDirOf(flags.stateDir),
+    },
     environment: context.environment,
     file: flags.config,
   })
@@ -67,6 +71,11 @@ async function mount(
     `${config.source} is served at ${config.target} by process ${pid}; state and log in ${config.stateDir}`,
   )
   return EXIT.done
+}
+
+/** A path typed by a person is relative to where they are; in a file or the environment it has to be absolute. */
+function stateDirOf(typed: unknown): { stateDir?: string } {
+  return typeof typed === 'string' && typed !== '' ? { stateDir: resolve(typed) } : {}
 }
 
 async function mountHere(order: SupervisorOrder, context: Context): Promise<ExitStatus> {

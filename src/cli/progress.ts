@@ -56,7 +56,7 @@ export class ProgressView {
 }
 
 /** `12/40 files, 3.0 MiB of 9.0 MiB, 1.0 MiB/s, 6s left` */
-export function progressFigures(progress: Progress): string {
+function progressFigures(progress: Progress): string {
   const left = progress.etaSeconds === null ? '' : `, ${formatDuration(progress.etaSeconds)} left`
   return (
     `${progress.files}/${progress.filesTotal} files, ${formatBytes(progress.bytes)} of ` +

@@ -1,4 +1,4 @@
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { loadSettings } from '../config/load.ts'
 import { flagOf } from '../config/options.ts'
 import { formatBytes } from '../config/units.ts'
@@ -31,8 +31,9 @@ export const addRebuild: AddCommand = (program, context, finish) => {
 }
 
 async function rebuild(flags: RebuildFlags, context: Context): Promise<ExitStatus> {
+  const typed = flags.stateDir && resolve(flags.stateDir)
   const settings = loadSettings({
-    flags: { store: flags.store, namespace: flags.namespace, stateDir: flags.stateDir },
+    flags: { store: flags.store, namespace: flags.namespace, stateDir: typed },
     environment: context.environment,
     file: flags.config,
   })

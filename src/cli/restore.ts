@@ -1,5 +1,5 @@
 import { UsageError } from '../base/errors.ts'
-import { isInside } from '../config/paths.ts'
+import { isWithin } from '../base/paths.ts'
 import { formatBytes } from '../config/units.ts'
 import { callDaemon } from '../daemon/control-client.ts'
 import { EXIT } from '../daemon/exit-status.ts'
@@ -27,7 +27,7 @@ async function restore(target: string, dest: string, context: Context): Promise<
     ['its source', registration.source],
     ['its state directory', registration.stateDir],
   ] as const) {
-    if (isInside(destination, directory) || isInside(directory, destination)) {
+    if (isWithin(destination, directory) || isWithin(directory, destination)) {
       throw new UsageError(
         `DEST ${destination} and ${name} ${directory} lie one in the other; give a directory elsewhere`,
       )

@@ -1,7 +1,10 @@
 import { readFileSync, rmSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
-import { isInside, registryFile, runDirectory } from '../config/paths.ts'
+import { reasonOf } from '../base/errors.ts'
+import { isWithin } from '../base/paths.ts'
+import { registryFile, runDirectory } from '../config/paths.ts'
 import { callDaemon, DaemonError, DaemonGone } from '../daemon/control-client.ts'
+import { SIGN_OF_LIFE_MS } from '../daemon/control-protocol.ts'
 import { EXIT } from '../daemon/exit-status.ts'
 import { locate, mountPath, nothingMounted } from '../daemon/locate.ts'
 import { detachStale, MOUNT_TYPE } from '../daemon/mount-drivers.ts'
@@ -21,6 +24,9 @@ interface UnmountFlags {
 const END_MS = 20_000
 const LOOK_EVERY_MS = 20
 
+// Twice the time between two signs of life.
+const FORCED_SILENCE_MS = 2 * SIGN_OF_LIFE_MS
+
 export const addUnmount: AddCommand = (program, context, finish) => {
   program
     .command('unmount')
@@ -36,7 +42,12 @@ async function unmount(target: string, force: boolean, context: Context): Promis
   if (!registration) return clearUp(target, await mountPath(target), context)
   try {
     if (!supervisorAlive(registration)) throw new DaemonGone(registration)
-    const { outboxLeft } = await callDaemon(registration, { command: 'unmount', force }, { again: false })
+    const { outboxLeft } = await callDaemon(
+      registration,
+      { command: 'unmount', force },
+      // Once unmounted it must not be asked again; with --force nobody waits for a daemon that is silent.
+      { again: false, ...(force ? { silenceMs: FORCED_SILENCE_MS } : {}) },
+    )
     await ended(registration, END_MS)
     context.print(`${registration.target} is unmounted`)
     if (outboxLeft === 0) return EXIT.done
@@ -53,7 +64,16 @@ async function unmount(target: string, force: boolean, context: Context): Promis
         EXIT.failed,
       )
     }
-    if (!force) throw error
+    if (mountsOf(registration.target).at(-1)?.type !== MOUNT_TYPE && (await ended(registration, END_MS))) {
+      // The worker died after the mount was off, before it could say what is left.
+      return clearUpAfter(registration, runDir, context)
+    }
+    if (!force) {
+      throw new DaemonError(
+        `${reasonOf(error)}; "ferryfs unmount --force ${target}" goes without it`,
+        EXIT.failed,
+      )
+    }
     return forceOut(registration, context)
   }
 }
@@ -81,7 +101,7 @@ async function clearUpAfter(
   await detachStale(target)
   rmSync(registryFile(runDir, target), { force: true })
   context.print(
-    `${target} is unmounted; its daemon was dead, what it had not finished is safe in ${stateDir} and goes on with the next mount`,
+    `${target} is unmounted; its daemon is dead, what it had not finished is safe in ${stateDir} and goes on with the next mount`,
   )
   return EXIT.done
 }
@@ -115,7 +135,7 @@ async function whatKeepsBusy(registration: Registration): Promise<string[]> {
   const { target, supervisorPid } = registration
   const users = await mountUsers(target, new Set([process.pid, supervisorPid]))
   const inside = parseMountinfo(readFileSync('/proc/self/mountinfo')).filter(
-    ({ mountPoint }) => mountPoint !== target && isInside(mountPoint, target),
+    ({ mountPoint }) => mountPoint !== target && isWithin(mountPoint, target),
   )
   return [
     ...users.map(({ pid, name, uses }) => `in use by process ${pid} (${name}): ${uses.join(', ')}`),

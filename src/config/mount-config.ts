@@ -4,8 +4,6 @@ import type { Settings } from './options.ts'
 export interface MountConfig extends Omit<Settings, 'stateDir'> {
   /** Real path of the legacy volume. */
   readonly source: string
-  /** Inode number of its root directory; undefined if the volume is detached (`store-only`). */
-  readonly sourceInode?: string | undefined
   /** Real path of the mount point. */
   readonly target: string
   /** Absolute; exists, mode 0700, held by the supervisor. */

@@ -38,8 +38,3 @@ export function controlSocket(stateDir: string, runDir: string): string {
   const path = join(stateDir, 'control.sock')
   return Buffer.byteLength(path) <= MAX_SOCKET_PATH_BYTES ? path : join(runDir, `${shortHash(stateDir)}.sock`)
 }
-
-/** Whether `path` is `directory` or lies in it; both absolute and free of symlinks. */
-export function isInside(path: string, directory: string): boolean {
-  return path === directory || path.startsWith(directory === '/' ? '/' : `${directory}/`)
-}

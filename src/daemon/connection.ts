@@ -67,7 +67,7 @@ export interface RunningEngine extends Engine {
 export type StartEngine = (config: MountConfig, connection: Connection) => Promise<RunningEngine>
 
 /** What `rebuild` is told. The state directory is empty of a catalog and held by the caller. */
-export interface RebuildRequest {
+interface RebuildRequest {
   readonly store: string
   readonly namespace: string
   readonly stateDir: string

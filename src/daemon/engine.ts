@@ -6,7 +6,7 @@ export interface Failure {
   readonly reason: string
 }
 
-export type MigrationState = 'idle' | 'scanning' | 'running' | 'paused' | 'done'
+type MigrationState = 'idle' | 'scanning' | 'running' | 'paused' | 'done'
 
 /** What `status --json` prints. Other tools rely on these names: fields are added, never renamed. */
 export interface StatusReport {
@@ -60,7 +60,7 @@ export interface Progress {
   readonly etaSeconds: number | null
 }
 
-export interface Difference {
+interface Difference {
   readonly path: string
   readonly kind: 'missing' | 'corrupt' | 'differs' | 'unreadable' | 'pending'
   readonly detail: string

@@ -26,6 +26,8 @@ export type ToWorker =
   | StartMessage
   /** Finish and exit; with `settleMs`, work for the store may first go on for that long. */
   | { readonly type: 'stop'; readonly settleMs?: number | undefined }
+  /** To be answered with `pong`: a worker whose event loop is stuck is replaced. */
+  | { readonly type: 'ping' }
   /** Answer to a request of the worker. */
   | {
       readonly type: 'reply'
@@ -41,6 +43,7 @@ export type FromWorker =
   | { readonly type: 'attach'; readonly request: number }
   | { readonly type: 'state'; readonly state: unknown }
   | { readonly type: 'ready' }
+  | { readonly type: 'pong' }
   | { readonly type: 'failed'; readonly message: string; readonly exitStatus: number }
   | { readonly type: 'hold'; readonly request: number; readonly id: string; readonly path: string }
   | { readonly type: 'drop'; readonly id: string }
@@ -68,6 +71,7 @@ const FROM_WORKER_TYPES: ReadonlySet<unknown> = new Set([
   'attach',
   'state',
   'ready',
+  'pong',
   'failed',
   'hold',
   'drop',

@@ -4,7 +4,7 @@ import { NODE_FLAGS } from './process.ts'
 
 /** What stat(2) and realpath(3) say of a path; `hung` if they say nothing in time. */
 export type Probe =
-  | { readonly kind: 'directory' | 'other'; readonly realPath: string; readonly inode: string }
+  | { readonly kind: 'directory' | 'other'; readonly realPath: string }
   | { readonly kind: 'error'; readonly code: string }
   | { readonly kind: 'hung' }
 
@@ -13,8 +13,7 @@ const SCRIPT = `
   let answer
   try {
     const realPath = fs.realpathSync.native(process.argv[1])
-    const stat = fs.statSync(realPath, { bigint: true })
-    answer = { kind: stat.isDirectory() ? 'directory' : 'other', realPath, inode: String(stat.ino) }
+    answer = { kind: fs.statSync(realPath).isDirectory() ? 'directory' : 'other', realPath }
   } catch (error) {
     answer = { kind: 'error', code: error.code ?? 'EIO' }
   }
@@ -54,15 +53,8 @@ export function probePath(path: string, timeoutMs: number): Promise<Probe> {
 }
 
 function parseProbe(text: string): Probe {
-  const fields: { kind?: unknown; code?: unknown; realPath?: unknown; inode?: unknown } =
-    text === '' ? {} : JSON.parse(text)
-  const { kind, realPath, inode, code } = fields
-  if (
-    (kind === 'directory' || kind === 'other') &&
-    typeof realPath === 'string' &&
-    typeof inode === 'string'
-  ) {
-    return { kind, realPath, inode }
-  }
+  const fields: { kind?: unknown; code?: unknown; realPath?: unknown } = text === '' ? {} : JSON.parse(text)
+  const { kind, realPath, code } = fields
+  if ((kind === 'directory' || kind === 'other') && typeof realPath === 'string') return { kind, realPath }
   return { kind: 'error', code: typeof code === 'string' ? code : 'EIO' }
 }

@@ -4,7 +4,8 @@ import { fileURLToPath } from 'node:url'
 
 /**
  * Identifies a process beyond its number, which the kernel uses again: its start in clock ticks since boot (field 22 of
- * /proc/<pid>/stat, proc(5)). Undefined if there is no such process, or only its zombie.
+ * /proc/<pid>/stat, proc(5)). Undefined if there is no such process, or only its zombie; one whose other threads are still
+ * dying (field 20) has not let go of its files and locks.
  */
 export function startTicks(pid: number): number | undefined {
   let text: string
@@ -15,7 +16,8 @@ export function startTicks(pid: number): number | undefined {
   }
   // The command in field 2 may hold spaces and parentheses; the fields after it do not.
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
-  return fields[0] === 'Z' || fields[0] === 'X' ? undefined : Number(fields[19])
+  const dead = fields[0] === 'Z' || fields[0] === 'X'
+  return dead && Number(fields[17]) <= 1 ? undefined : Number(fields[19])
 }
 
 export function isRunning(pid: number, ticks: number): boolean {

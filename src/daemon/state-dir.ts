@@ -7,8 +7,6 @@ import { readJsonObject, replaceFile } from './files.ts'
 /** Whose state a directory holds, in its `mount.json`. After `rebuild` it has no source and target until it is mounted. */
 export interface Identity {
   readonly source: string | null
-  /** Inode number of the root of the legacy volume. */
-  readonly sourceInode?: string | undefined
   readonly target: string | null
   readonly namespace: string
   readonly store: string
@@ -19,22 +17,24 @@ const SUPERVISOR_LOCK = 'supervisor.lock'
 const WORKER_LOCK = 'worker.lock'
 export const LOG_FILE = 'daemon.log'
 
+// A supervisor that was killed a moment ago lets go of its lock when its last thread has died.
+const DYING_MS = 1_000
+
 /** @throws UsageError if there is one that this ferryfs cannot read */
 export function readIdentity(stateDir: string): Identity | undefined {
   const path = join(stateDir, IDENTITY_FILE)
   if (!existsSync(path)) return undefined
   let why = 'it is of another format'
   try {
-    const { format, source, sourceInode, target, namespace, store } = readJsonObject(path)
+    const { format, source, target, namespace, store } = readJsonObject(path)
     if (
       format === 1 &&
       (source === null || typeof source === 'string') &&
-      (sourceInode === undefined || typeof sourceInode === 'string') &&
       (target === null || typeof target === 'string') &&
       typeof namespace === 'string' &&
       typeof store === 'string'
     ) {
-      return { source, sourceInode, target, namespace, store }
+      return { source, target, namespace, store }
     }
   } catch (error) {
     why = reasonOf(error)
@@ -50,7 +50,7 @@ function storePlace(url: string): string {
 }
 
 /** @throws UsageError if the directory belongs to another mount, or to no mount and is not empty */
-export function checkIdentity(stateDir: string, wanted: Identity): void {
+function checkIdentity(stateDir: string, wanted: Identity): void {
   const found = readIdentity(stateDir)
   if (!found) {
     refuseForeign(stateDir)
@@ -63,14 +63,6 @@ export function checkIdentity(stateDir: string, wanted: Identity): void {
     throw new UsageError(
       `the state directory ${stateDir} belongs to another mount: its ${differs} is ${found[differs]}, ` +
         `not ${wanted[differs]}; give another --state-dir, or the same ${differs}`,
-    )
-  }
-  if (found.sourceInode && wanted.sourceInode && found.sourceInode !== wanted.sourceInode) {
-    // An empty mount point would look like a volume on which everything was deleted, in the store too.
-    throw new UsageError(
-      `${wanted.source} is not the directory that ${stateDir} knows (inode ${wanted.sourceInode}, not ` +
-        `${found.sourceInode}): mount the legacy volume there first; if it was replaced on purpose, ` +
-        `remove "sourceInode" from ${join(stateDir, IDENTITY_FILE)}`,
     )
   }
   if (storePlace(found.store) !== storePlace(wanted.store)) {
@@ -107,7 +99,7 @@ function inUse(stateDir: string, cause: unknown): UsageError {
 function acquireSupervisorLock(stateDir: string): FileLock {
   const path = join(stateDir, SUPERVISOR_LOCK)
   try {
-    return FileLock.acquire(path)
+    return FileLock.acquire(path, DYING_MS)
   } catch (error) {
     if (error instanceof LockHeld) throw inUse(stateDir, error)
     throw new UsageError(`the state directory ${stateDir} cannot be locked: ${reasonOf(error)}`, 2, {
@@ -164,7 +156,6 @@ export function recordIdentity(stateDir: string, wanted: Identity): void {
   const identity = {
     format: 1,
     source: wanted.source ?? found?.source ?? null,
-    sourceInode: wanted.sourceInode ?? found?.sourceInode,
     target: wanted.target ?? found?.target ?? null,
     namespace: wanted.namespace,
     store: wanted.store,

@@ -30,8 +30,14 @@ const QUICK_DEATHS_AT_ONCE = 3
 const FIRST_DELAY_MS = 250
 const LONGEST_DELAY_MS = 30_000
 
+// When no worker came as far as serving for so long, applications get errors instead of waiting on (P6).
+const GIVE_UP_MS = 300_000
+
 // What a worker may take beyond the time that its store work was given, to finish requests and close its files.
 const GRACE_MS = 10_000
+
+// What umount(8) may take; a process that hangs in the kernel can keep it for ever.
+const UNMOUNT_MS = 10_000
 
 // A mount that does not answer a stat by then is reported as failed.
 const ANSWER_MS = 20_000
@@ -187,11 +193,20 @@ export class Supervisor {
   async #supervise(): Promise<void> {
     const { log } = this.#options
     let quickDeaths = 0
+    let servedAt = performance.now()
     for (;;) {
       const worker = this.#worker
       if (!worker) break
       const how = await worker.exited
       if (this.#detached || this.#stopping) break
+      if (worker.served) servedAt = performance.now()
+      if (performance.now() - servedAt > GIVE_UP_MS) {
+        log.error(
+          { why: worker.failure?.message ?? how },
+          'no worker can serve the mount: it ends, applications get errors',
+        )
+        break
+      }
       if (worker.finished) {
         quickDeaths = 0
         log.info({ worker: worker.pid }, 'the worker has finished')
@@ -318,7 +333,7 @@ export class Supervisor {
     const { driver, log } = this.#options
     if (!this.#mounted) return
     try {
-      await driver.unmount(false)
+      await within(UNMOUNT_MS, driver.unmount(false))
     } catch (error) {
       log.warn(
         { err: error },
@@ -341,9 +356,10 @@ export class Supervisor {
   }
 
   async #unmountLazily(): Promise<void> {
-    await this.#options.driver
-      .unmount(true)
-      .catch((error: unknown) => this.#options.log.error({ err: error }, 'the mount cannot be detached'))
+    const { driver, log } = this.#options
+    await within(UNMOUNT_MS, driver.unmount(true)).catch((error: unknown) =>
+      log.error({ err: error }, 'the mount cannot be detached'),
+    )
   }
 
   async #cleanUp(): Promise<void> {
@@ -357,5 +373,18 @@ export class Supervisor {
     rmSync(controlSocket(config.stateDir, runDir), { force: true })
     unregister(runDir, config.target)
     this.#lock?.release()
+  }
+}
+
+/** @throws Error if the work is not done in time; it may go on */
+async function within<T>(milliseconds: number, work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(`not done within ${milliseconds} ms`)), milliseconds)
+  })
+  try {
+    return await Promise.race([work, late])
+  } finally {
+    clearTimeout(timer)
   }
 }

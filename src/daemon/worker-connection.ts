@@ -5,7 +5,7 @@ import { CONNECTION_FD, type FromWorker, type StartMessage, type ToWorker } from
 type Reply = Extract<ToWorker, { type: 'reply' }>
 
 /** A request was refused by the supervisor, with the errno's name where it said one. */
-export class SupervisorError extends Error {
+class SupervisorError extends Error {
   readonly code: string | undefined
 
   constructor(message: string, code: string | undefined) {

@@ -21,6 +21,11 @@ export interface StartFailure {
 // set before the pool's first use, so in the environment.
 const THREAD_POOL_SIZE = '32'
 
+// A worker that leaves so many questions in a row unanswered hangs; it is killed, so that the next one serves its callers
+// (P6). Counted, not timed: a machine that was suspended has missed one, not all of them.
+const PING_EVERY_MS = 5_000
+const UNANSWERED_PINGS = 12
+
 // Characters of a log line.
 const MAX_LINE = 64 * 1024
 
@@ -37,8 +42,11 @@ export class WorkerHandle {
   #startedAt = 0
   #failure: StartFailure | undefined
   #finished = false
+  #served = false
   #running = true
   #killTimer: NodeJS.Timeout | undefined
+  #pingTimer: NodeJS.Timeout | undefined
+  #unanswered = 0
 
   constructor(options: WorkerOptions) {
     const child = spawn(process.execPath, [...NODE_FLAGS, options.file], {
@@ -57,6 +65,7 @@ export class WorkerHandle {
     const ended = (how: string): void => {
       this.#running = false
       clearTimeout(this.#killTimer)
+      clearInterval(this.#pingTimer)
       loaded.resolve(false)
       ready.resolve(false)
       exited.resolve(how)
@@ -69,8 +78,12 @@ export class WorkerHandle {
     child.on('message', (message: unknown) => {
       if (!isFromWorker(message)) return
       if (message.type === 'loaded') loaded.resolve(message.protocol === PROTOCOL)
-      else if (message.type === 'ready') ready.resolve(true)
-      else if (message.type === 'failed') this.#failure = message
+      else if (message.type === 'pong') this.#unanswered = 0
+      else if (message.type === 'ready') {
+        ready.resolve(true)
+        this.#served = true
+        this.#pingTimer = setInterval(() => this.#ping(), PING_EVERY_MS)
+      } else if (message.type === 'failed') this.#failure = message
       else if (message.type === 'finished') this.#finished = true
       else options.onMessage(message)
     })
@@ -86,6 +99,11 @@ export class WorkerHandle {
   /** Why it could not start to serve, if it said so. */
   get failure(): StartFailure | undefined {
     return this.#failure
+  }
+
+  /** It came as far as serving. */
+  get served(): boolean {
+    return this.#served
   }
 
   /** It ended because it was told to, with everything done. */
@@ -117,5 +135,11 @@ export class WorkerHandle {
     if (!this.#running) return
     clearTimeout(this.#killTimer)
     this.#killTimer = setTimeout(() => this.kill(), milliseconds)
+  }
+
+  #ping(): void {
+    this.#unanswered += 1
+    if (this.#unanswered > UNANSWERED_PINGS) this.kill()
+    else this.send({ type: 'ping' })
   }
 }

@@ -86,6 +86,7 @@ class Worker {
   receive(message: ToWorker): void {
     if (message.type === 'start') void this.#start(message)
     else if (message.type === 'stop') void this.#end(message.settleMs)
+    else if (message.type === 'ping') send({ type: 'pong' })
     else this.#connection?.receive(message)
   }
 

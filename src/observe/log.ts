@@ -10,7 +10,7 @@ export interface Log {
   child(fields: Record<string, unknown>): Log
 }
 
-export type LogLevel = 'debug' | 'info' | 'warn' | 'error'
+type LogLevel = 'debug' | 'info' | 'warn' | 'error'
 
 export interface LogOptions {
   readonly level: LogLevel

@@ -1,5 +1,5 @@
 import { execFile, spawn } from 'node:child_process'
-import { closeSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterEach, beforeEach, expect, it } from 'vitest'
@@ -216,18 +216,5 @@ describeMounted('a mount and its daemon', () => {
       await unmountKernel(hung.target, { lazy: true })
       closeSync(hung.fd)
     }
-  })
-
-  it('another directory in the place of the legacy volume is refused (P5)', async () => {
-    await place.mount()
-    await place.ferryfs('unmount', place.target)
-    const identity = join(place.stateDir, 'mount.json')
-    const recorded = JSON.parse(readFileSync(identity, 'utf8'))
-    writeFileSync(identity, JSON.stringify({ ...recorded, sourceInode: '1' }))
-    const refused = await place.mount()
-    expect(refused.status).toBe(2)
-    expect(refused.stderr).toMatch(
-      /is not the directory that .* knows .*: mount the legacy volume there first/,
-    )
   })
 })

@@ -17,7 +17,7 @@ const driver: MountDriver = {
   survivesKill: () => true,
 }
 
-const { settings } = loadSettings({ flags: {}, environment: process.env, file })
+const settings = loadSettings({ flags: {}, environment: process.env, file })
 const write = (line: string): void => void process.stdout.write(line.endsWith('\n') ? line : `${line}\n`)
 const supervisor = new Supervisor({
   config: { ...settings, source, target, stateDir },
