@@ -10,6 +10,8 @@ import {
   StoreSuperseded,
   StoreUnavailable,
 } from '../../src/store/errors.ts'
+import { bytes, type Current, expectSame, failureOf, listed, object, version } from './store-fixtures.ts'
+import { modelTest } from './store-model.ts'
 import { type KilledWriter, runKilledWriter, writtenObject } from './store-writer.ts'
 
 /** A store to hold to the contract, and what the suite may do to it beside its interface. */
@@ -30,7 +32,7 @@ export interface StoreUnderTest {
   readonly dispose?: () => Promise<void>
 }
 
-/** Which of the optional parts `open` provides; what is not supported is named in the run and skipped. */
+/** Which of the optional parts `open` provides; a test that needs what is not supported is skipped and says so. */
 export interface StoreSupports {
   readonly reopen: boolean
   readonly corrupt: boolean
@@ -39,49 +41,9 @@ export interface StoreSupports {
 
 const SPACES: readonly KeySpace[] = ['files', 'chunks', 'dirs', 'meta']
 
-function version(number: number, epoch = 0): ObjectVersion {
-  return { epoch, version: number }
-}
-
-function object(value: Buffer | string, at: ObjectVersion = version(1)): ObjectToStore {
-  return {
-    value: typeof value === 'string' ? Buffer.from(value) : value,
-    version: at,
-    contentType: 'application/octet-stream',
-    metadata: {},
-  }
-}
-
-/** Bytes that differ at every offset and between seeds, so that a mix-up shows. */
-function bytes(length: number, seed: number): Buffer {
-  const value = Buffer.allocUnsafe(length)
-  let state = (seed * 2654435761 + 1) >>> 0
-  for (let at = 0; at < length; at += 1) {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
-    value[at] = state >>> 24
-  }
-  return value
-}
-
-async function failureOf(work: Promise<unknown>): Promise<unknown> {
-  return work.then(
-    () => undefined,
-    (error: unknown) => error,
-  )
-}
-
-/** Compares bytes as bytes: a deep comparison of large buffers takes seconds. */
-function expectSame(found: ObjectToStore | undefined, expected: ObjectToStore | undefined): void {
-  const { value, ...rest } = found ?? {}
-  const { value: expectedValue, ...expectedRest } = expected ?? {}
-  expect(rest).toEqual(expectedRest)
-  expect(value?.toString('latin1') === expectedValue?.toString('latin1'), 'same bytes').toBe(true)
-}
-
-async function listed(store: KeyValueStore, space: KeySpace, prefix: string): Promise<string[]> {
-  const keys: string[] = []
-  for await (const key of store.keys(space)) if (key.startsWith(prefix)) keys.push(key)
-  return keys.sort()
+/** `test`, or a skipped one that says why in its title. */
+function testIf(supported: boolean, reason: string): (title: string, body: () => Promise<void>) => void {
+  return (title, body) => (supported ? test(title, body) : test.skip(`${title} (${reason})`, body))
 }
 
 /**
@@ -115,41 +77,47 @@ export function storeContract(
     endingTests(() => ({ store, own }))
     modelTest(() => ({ store, own }))
 
-    test.skipIf(!supports.reopen)('P2: what was acknowledged is there after a reopen', async () => {
-      const large = bytes(Math.min(store.capabilities.maxValueBytes, 1024 * 1024), 1)
-      await store.put('chunks', `${own}large`, object(large, version(0)))
-      await store.put('files', `${own}small`, { ...object('small', version(3, 2)), metadata: { a: 'b' } })
-      await store.put('files', `${own}gone`, object('gone'))
-      await store.delete('files', `${own}gone`, version(1))
-      if (!subject.reopen) throw new Error('the store under test does not say how to reopen it')
-      store = await subject.reopen()
-      expect((await store.get('chunks', `${own}large`))?.value.equals(large)).toBe(true)
-      expectSame(await store.get('files', `${own}small`), {
-        ...object('small', version(3, 2)),
-        metadata: { a: 'b' },
-      })
-      expect(await store.get('files', `${own}gone`)).toBeUndefined()
-    })
+    testIf(supports.reopen, 'it keeps nothing')(
+      'P2: what was acknowledged is there after a reopen',
+      async () => {
+        const large = bytes(Math.min(store.capabilities.maxValueBytes, 1024 * 1024), 1)
+        await store.put('chunks', `${own}large`, object(large, version(0)))
+        await store.put('files', `${own}small`, { ...object('small', version(3, 2)), metadata: { a: 'b' } })
+        await store.put('files', `${own}gone`, object('gone'))
+        await store.delete('files', `${own}gone`, version(1))
+        if (!subject.reopen) throw new Error('the store under test does not say how to reopen it')
+        store = await subject.reopen()
+        expect((await store.get('chunks', `${own}large`))?.value.equals(large)).toBe(true)
+        expectSame(await store.get('files', `${own}small`), {
+          ...object('small', version(3, 2)),
+          metadata: { a: 'b' },
+        })
+        expect(await store.get('files', `${own}gone`)).toBeUndefined()
+      },
+    )
 
-    test.skipIf(!supports.corrupt)('P1: damaged bytes are StoreCorrupt and name the key', async () => {
-      if (!subject.corrupt) throw new Error('the store under test does not say how to damage it')
-      for (const [key, size] of [
-        ['small', 100],
-        ['large', 512 * 1024],
-      ] as const) {
-        await store.put('files', own + key, object(bytes(size, 1)))
-        await store.put('files', `${own}${key}-beside`, object(bytes(size, 2)))
-        await subject.corrupt('files', own + key)
-        const failure = await failureOf(store.get('files', own + key))
-        expect(failure).toBeInstanceOf(StoreCorrupt)
-        expect(String(failure)).toContain(own + key)
-        expect((await store.get('files', `${own}${key}-beside`))?.value.equals(bytes(size, 2))).toBe(true)
-        await store.put('files', own + key, object(bytes(size, 3), version(2)))
-        expect((await store.get('files', own + key))?.value.equals(bytes(size, 3))).toBe(true)
-      }
-    })
+    testIf(supports.corrupt, 'its bytes cannot be reached')(
+      'P1: damaged bytes are StoreCorrupt and name the key',
+      async () => {
+        if (!subject.corrupt) throw new Error('the store under test does not say how to damage it')
+        for (const [key, size] of [
+          ['small', 100],
+          ['large', 512 * 1024],
+        ] as const) {
+          await store.put('files', own + key, object(bytes(size, 1)))
+          await store.put('files', `${own}${key}-beside`, object(bytes(size, 2)))
+          await subject.corrupt('files', own + key)
+          const failure = await failureOf(store.get('files', own + key))
+          expect(failure).toBeInstanceOf(StoreCorrupt)
+          expect(String(failure)).toContain(own + key)
+          expect((await store.get('files', `${own}${key}-beside`))?.value.equals(bytes(size, 2))).toBe(true)
+          await store.put('files', own + key, object(bytes(size, 3), version(2)))
+          expect((await store.get('files', own + key))?.value.equals(bytes(size, 3))).toBe(true)
+        }
+      },
+    )
 
-    test.skipIf(!supports.elsewhere)(
+    testIf(supports.elsewhere, 'no other process can reach it')(
       'P2: everything that a killed process had acknowledged is there, and nothing torn',
       async () => {
         const { elsewhere, reopen } = subject
@@ -180,12 +148,6 @@ export function storeContract(
       },
     )
   })
-}
-
-interface Current {
-  readonly store: KeyValueStore
-  /** Prefix of the keys of this test. */
-  readonly own: string
 }
 
 function objectTests(current: () => Current): void {
@@ -501,148 +463,5 @@ function endingTests(current: () => Current): void {
     if (store.capabilities.listing) {
       expect(await failureOf(listed(store, 'files', own))).toBeInstanceOf(StoreUnavailable)
     }
-  })
-}
-
-interface Model {
-  readonly objects: Map<string, ObjectToStore>
-  /** Highest version ever deleted under a key. What a put below it does is not the contract's business. */
-  readonly deleted: Map<string, number>
-}
-
-interface Real {
-  readonly store: KeyValueStore
-  readonly prefix: string
-}
-
-class PutCommand implements fc.AsyncCommand<Model, Real> {
-  readonly key: string
-  readonly object: ObjectToStore
-
-  constructor(key: string, stored: ObjectToStore) {
-    this.key = key
-    this.object = stored
-  }
-
-  check(model: Readonly<Model>): boolean {
-    return this.object.version.version > (model.deleted.get(this.key) ?? -1)
-  }
-
-  async run(model: Model, real: Real): Promise<void> {
-    const known = model.objects.get(this.key)
-    const failure = await failureOf(real.store.put('files', real.prefix + this.key, this.object))
-    if (known && known.version.version > this.object.version.version) {
-      expect(failure).toBeInstanceOf(StoreSuperseded)
-      return
-    }
-    expect(failure).toBeUndefined()
-    model.objects.set(this.key, this.object)
-  }
-
-  toString(): string {
-    return `put ${this.key} v${this.object.version.version} ${this.object.value.length} bytes`
-  }
-}
-
-class DeleteCommand implements fc.AsyncCommand<Model, Real> {
-  readonly key: string
-  readonly version: number
-
-  constructor(key: string, at: number) {
-    this.key = key
-    this.version = at
-  }
-
-  check(): boolean {
-    return true
-  }
-
-  async run(model: Model, real: Real): Promise<void> {
-    const known = model.objects.get(this.key)
-    const failure = await failureOf(real.store.delete('files', real.prefix + this.key, version(this.version)))
-    if (known && known.version.version > this.version) {
-      expect(failure).toBeInstanceOf(StoreSuperseded)
-      return
-    }
-    expect(failure).toBeUndefined()
-    model.objects.delete(this.key)
-    model.deleted.set(this.key, Math.max(model.deleted.get(this.key) ?? -1, this.version))
-  }
-
-  toString(): string {
-    return `delete ${this.key} v${this.version}`
-  }
-}
-
-class GetCommand implements fc.AsyncCommand<Model, Real> {
-  readonly key: string
-
-  constructor(key: string) {
-    this.key = key
-  }
-
-  check(): boolean {
-    return true
-  }
-
-  async run(model: Model, real: Real): Promise<void> {
-    expectSame(await real.store.get('files', real.prefix + this.key), model.objects.get(this.key))
-  }
-
-  toString(): string {
-    return `get ${this.key}`
-  }
-}
-
-class KeysCommand implements fc.AsyncCommand<Model, Real> {
-  check(): boolean {
-    return true
-  }
-
-  async run(model: Model, real: Real): Promise<void> {
-    if (!real.store.capabilities.listing) return
-    const keys = await listed(real.store, 'files', real.prefix)
-    expect(keys.map((key) => key.slice(real.prefix.length))).toEqual([...model.objects.keys()].sort())
-  }
-
-  toString(): string {
-    return 'keys'
-  }
-}
-
-function modelTest(current: () => Current): void {
-  test('P1: random operations against a Map', async () => {
-    const { store, own } = current()
-    const key = fc.constantFrom('a', 'b', 'c/d')
-    const at = fc.nat(6)
-    // A version stands for one content: repeating a put with other bytes is not the contract's business either.
-    const put = fc.tuple(key, at).map(([name, number]) => {
-      const size = number % 3 === 0 ? 40_000 : number * 10
-      return new PutCommand(name, {
-        ...object(bytes(size, number), version(number)),
-        contentType: `text/x-${number}`,
-        metadata: { n: `${number}` },
-      })
-    })
-    const commands = [
-      put,
-      put,
-      fc.tuple(key, at).map(([name, number]) => new DeleteCommand(name, number)),
-      key.map((name) => new GetCommand(name)),
-      fc.constant(new KeysCommand()),
-    ]
-    let count = 0
-    await fc.assert(
-      fc.asyncProperty(fc.commands(commands, { maxCommands: 30 }), (sequence) =>
-        fc.asyncModelRun(
-          () => ({
-            model: { objects: new Map(), deleted: new Map() },
-            real: { store, prefix: `${own}${(count += 1)}/` },
-          }),
-          sequence,
-        ),
-      ),
-      { numRuns: 40 },
-    )
   })
 }

@@ -1,4 +1,6 @@
+import type { StatementSync } from 'node:sqlite'
 import type { Database } from '../../base/database.ts'
+import type { GroupCommit } from './group-commit.ts'
 
 // Ids taken at once: one flushed commit for so many values, and so many directory entries to look at after a crash.
 const RESERVE = 4096
@@ -12,16 +14,21 @@ const SETTLE_EVERY = 1024
  */
 export class FileIds {
   readonly #database: Database
-  readonly #update
+  readonly #commits: GroupCommit
+  readonly #saveReserved: StatementSync
+  readonly #saveSettled: StatementSync
   readonly #inUse = new Set<number>()
   #next: number
   #reserved: number
   #settled: number
   #reserving: Promise<void> | undefined
 
-  constructor(database: Database) {
+  constructor(database: Database, commits: GroupCommit) {
     this.#database = database
-    this.#update = database.prepare('UPDATE file_ids SET reserved = ?, settled = ?')
+    this.#commits = commits
+    // Two statements: `settled` may be saved while a reservation waits for its sync, and must not take it back.
+    this.#saveReserved = database.prepare('UPDATE file_ids SET reserved = ?')
+    this.#saveSettled = database.prepare('UPDATE file_ids SET settled = ?')
     const row = database.prepare('SELECT reserved, settled FROM file_ids').get()
     if (typeof row?.reserved !== 'number' || typeof row.settled !== 'number') {
       throw new Error('the table file_ids is damaged')
@@ -56,7 +63,7 @@ export class FileIds {
     return id
   }
 
-  /** The id has a committed row, or its file is removed. */
+  /** The id has a flushed row, or its file is removed. */
   settle(id: number): void {
     this.#inUse.delete(id)
     if (this.lowestInUse - this.#settled < SETTLE_EVERY) return
@@ -70,20 +77,22 @@ export class FileIds {
   /** Writes down how far ids are settled; everything before it was committed before, so a power loss keeps the order. */
   save(): void {
     const settled = this.lowestInUse
-    this.#database.transaction(() => this.#update.run(this.#reserved, settled))
+    this.#database.transaction(() => this.#saveSettled.run(settled))
     this.#settled = settled
   }
 
   /** After an orderly end nothing is left to look for. */
   saveClosed(): void {
     if (this.#inUse.size > 0 || (this.#settled === this.#next && this.#reserved === this.#next)) return
-    this.#database.transaction(() => this.#update.run(this.#next, this.#next))
+    this.#database.transaction(() => {
+      this.#saveReserved.run(this.#next)
+      this.#saveSettled.run(this.#next)
+    })
   }
 
   async #reserve(): Promise<void> {
     const reserved = this.#reserved + RESERVE
-    this.#database.transaction(() => this.#update.run(reserved, this.#settled))
-    await this.#database.flush()
+    await this.#commits.run(0, () => this.#saveReserved.run(reserved))
     this.#reserved = reserved
   }
 }

@@ -33,7 +33,11 @@ export class DirectoryLock {
         )
       }
       const why = error instanceof Error ? error.message : String(error)
-      throw new UsageError(`the embedded store cannot be locked: ${path}: ${why}`, 4, { cause: error })
+      throw new UsageError(
+        `the embedded store cannot be locked: ${path}: ${why}; it holds nothing and may be removed while no ferryfs runs`,
+        4,
+        { cause: error },
+      )
     }
   }
 

@@ -1,4 +1,5 @@
-import { access, mkdir } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { access, mkdir, readdir } from 'node:fs/promises'
 import type { StatementSync } from 'node:sqlite'
 import { dirname, join } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
@@ -97,7 +98,7 @@ export class EmbeddedStore implements KeyValueStore {
     this.#database = database
     this.#commits = new GroupCommit(database)
     this.#files = new ValueFiles(join(directory, 'objects'))
-    this.#ids = new FileIds(database)
+    this.#ids = new FileIds(database, this.#commits)
     this.#select = database.prepare(`SELECT ${RECORD_COLUMNS} FROM record WHERE space = ? AND key = ?`)
     this.#upsert = database.prepare(
       'INSERT INTO record (space, key, epoch, version, content_type, metadata, length, body, head, file, value) ' +
@@ -132,7 +133,12 @@ export class EmbeddedStore implements KeyValueStore {
       const objects = join(directory, 'objects')
       const created = await mkdir(objects, { recursive: true, mode: 0o700 })
       lock = DirectoryLock.acquire(join(directory, 'lock'))
-      database = Database.open(join(directory, 'index.sqlite'), {
+      const index = join(directory, 'index.sqlite')
+      if (!existsSync(index) && (await readdir(objects)).length > 0) {
+        // A new index beside old values would be an empty store, and everything in it gone.
+        throw new DatabaseDamaged(index, 'it is missing, and there are values')
+      }
+      database = Database.open(index, {
         applicationId: APPLICATION_ID,
         format: FORMAT,
         schema: SCHEMA,
@@ -304,15 +310,22 @@ export class EmbeddedStore implements KeyValueStore {
     try {
       const record = recordOf(space, key, object, file)
       await this.#files.write(file, object.value)
-      try {
-        await this.#store(record)
-      } catch (error) {
-        // After a failed sync the row may be there all the same; the file must stay with it.
-        if (!(error instanceof NotFlushed)) await this.#files.remove(file)
-        throw error
-      }
-    } finally {
+      await this.#store(record)
+    } catch (error) {
+      // After a failed sync the row may be there all the same: the next open finds out whether the file has one.
+      if (!(error instanceof NotFlushed)) await this.#abandon(file)
+      throw error
+    }
+    this.#ids.settle(file)
+  }
+
+  /** Removes the file of a put that failed. Where even that fails, the next open does it: the id is not settled. */
+  async #abandon(file: number): Promise<void> {
+    try {
+      await this.#files.remove(file)
       this.#ids.settle(file)
+    } catch (error) {
+      this.#log.warn({ err: error, file: this.#files.pathOf(file) }, 'embedded store: a value file stays')
     }
   }
 
@@ -436,8 +449,7 @@ export class EmbeddedStore implements KeyValueStore {
       await this.#files.remove(file)
       removed += 1
     }
-    this.#ids.save()
-    await this.#database.flush()
+    await this.#commits.run(0, () => this.#ids.save())
     if (removed > 0) this.#log.info({ removed }, 'embedded store: removed values of interrupted writes')
   }
 }

@@ -66,26 +66,20 @@ export class ValueFiles {
     return join(this.#pathOfBucket(Math.floor(id / FANOUT)), id.toString(16))
   }
 
-  /** Resolves once the file and its name are on the medium. A failure leaves no file behind. */
+  /** Resolves once the file and its name are on the medium. After a failure a part of it may be left: remove it. */
   async write(id: number, value: Buffer): Promise<void> {
     const bucket = this.#bucket(Math.floor(id / FANOUT))
     await bucket.ready
-    const path = this.pathOf(id)
-    const descriptor = await openFile(path, 'wx', 0o600)
+    const descriptor = await openFile(this.pathOf(id), 'wx', 0o600)
     try {
-      try {
-        for (let done = 0; done < value.length; ) {
-          done += (await writeFile(descriptor, value, done, value.length - done, done)).bytesWritten
-        }
-        await syncData(descriptor)
-      } finally {
-        await closeFile(descriptor)
+      for (let done = 0; done < value.length; ) {
+        done += (await writeFile(descriptor, value, done, value.length - done, done)).bytesWritten
       }
-      await bucket.sync.run()
-    } catch (error) {
-      await unlink(path).catch(() => undefined)
-      throw error
+      await syncData(descriptor)
+    } finally {
+      await closeFile(descriptor)
     }
+    await bucket.sync.run()
   }
 
   /** The first `length` bytes of a file, fewer if it is shorter; `undefined` if there is no such file. */

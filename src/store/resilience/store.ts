@@ -93,7 +93,8 @@ export class ResilientStore implements KeyValueStore {
     ).dangerouslyUnref()
     this.#slots = bulkhead(options.concurrency, options.queue)
     this.#attemptMs = options.attemptMs ?? Math.ceil(options.deadlineMs / 3)
-    this.#attempts = timeout(this.#attemptMs, TimeoutStrategy.Aggressive)
+    // An abort after a success would reach nobody, and its exception is half the cost of a request here.
+    this.#attempts = timeout(this.#attemptMs, { strategy: TimeoutStrategy.Aggressive, abortOnReturn: false })
     this.#prober = new Prober(
       {
         wantsProbe: () => !this.#reads.isCalm || !this.#writes.isCalm,

@@ -11,6 +11,7 @@ import type { KeyValueStore, ObjectToStore } from '../../../src/store/contract.t
 import { EmbeddedStore } from '../../../src/store/embedded/store.ts'
 import { StoreCorrupt } from '../../../src/store/errors.ts'
 import { EmbeddedDirectory, flipped } from '../../support/embedded-directory.ts'
+import { failureOf } from '../../support/store-fixtures.ts'
 
 const options = { url: 'embedded:', log: pino({ level: 'silent' }) }
 const LARGE = 100_000
@@ -43,13 +44,6 @@ async function withStore<T>(body: (store: KeyValueStore) => Promise<T>, path = d
   } finally {
     await store.close()
   }
-}
-
-async function failureOf(work: Promise<unknown>): Promise<unknown> {
-  return work.then(
-    () => undefined,
-    (error: unknown) => error,
-  )
 }
 
 describe('a damaged embedded store', () => {
@@ -222,5 +216,16 @@ describe('a damaged embedded store', () => {
     }
     await writeFile(directory.index, sound)
     expect(await withStore((store) => store.get('files', 'a'))).toEqual(objectOf('a'))
+  })
+
+  test('P2: a missing index beside values is refused: it would be an empty store', async () => {
+    await withStore((store) => store.put('chunks', 'a', objectOf('a', LARGE)))
+    const sound = await readFile(directory.index)
+    await unlink(directory.index)
+    const failure = await failureOf(EmbeddedStore.open(directory.path, options))
+    expect(failure).toBeInstanceOf(UsageError)
+    expect(String(failure)).toContain('missing')
+    await writeFile(directory.index, sound)
+    expect((await withStore((store) => store.get('chunks', 'a')))?.value.length).toBe(LARGE)
   })
 })

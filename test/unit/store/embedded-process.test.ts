@@ -12,6 +12,7 @@ import type { ObjectToStore } from '../../../src/store/contract.ts'
 import { EmbeddedStore } from '../../../src/store/embedded/store.ts'
 import { StoreUnavailable } from '../../../src/store/errors.ts'
 import { EmbeddedDirectory } from '../../support/embedded-directory.ts'
+import { failureOf } from '../../support/store-fixtures.ts'
 import { runKilledWriter } from '../../support/store-writer.ts'
 
 const run = promisify(execFile)
@@ -35,13 +36,6 @@ function objectOf(size: number, version = 1): ObjectToStore {
     contentType: 'application/octet-stream',
     metadata: {},
   }
-}
-
-async function failureOf(work: Promise<unknown>): Promise<unknown> {
-  return work.then(
-    () => undefined,
-    (error: unknown) => error,
-  )
 }
 
 describe('one process at a time', () => {
