@@ -153,7 +153,7 @@ function load(): Library {
   return {
     command(name, options, callback) {
       const Command = constructorAt(constructors, name)
-      const command = new Command(...(options === undefined ? [callback] : [options, callback]))
+      const command = new Command(...[options, callback].filter((parameter) => parameter !== undefined))
       if (!isLibraryCommand(command))
         throw new Error(`basho-riak-client: ${name} is no command; install version 2.4.0`)
       return command
@@ -213,7 +213,9 @@ function build<T>(
     responseCode,
     read(body) {
       answer = undefined
-      command.onSuccess(library().decode(responseCode, body))
+      const isUnderstood = command.onSuccess(library().decode(responseCode, body)) === true
+      // The commands of the handshake keep their callback to themselves.
+      if (answer === undefined && isUnderstood) answer = { error: undefined, response: undefined }
       if (answer === undefined) throw new Error(`${name}: the answer makes no sense`)
       const { error, response } = answer
       if (error) throw error

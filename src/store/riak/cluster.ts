@@ -2,7 +2,7 @@ import type { Log } from '../../observe/log.ts'
 import { type BucketName, listKeys, type RiakCommand } from './client.ts'
 import type { Connection } from './connection.ts'
 import { Deadline } from './deadline.ts'
-import { TransportError, verdictOn } from './failures.ts'
+import { RiakError, TransportError, verdictOn } from './failures.ts'
 import { RiakNode } from './node.ts'
 import type { RiakOptions } from './url.ts'
 
@@ -104,7 +104,8 @@ export class RiakCluster {
       try {
         return await node.run(make(Math.ceil(part.remainingMs)), part.signal)
       } catch (error) {
-        failure = error
+        // What a node says tells more than that another one cannot be reached.
+        if (!(failure instanceof RiakError)) failure = error
         if (deadline.signal.aborted || verdictOn(error)?.as === 'rejected' || !mayRepeat(error)) break
       }
     }

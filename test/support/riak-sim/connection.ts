@@ -33,6 +33,8 @@ export interface ConnectionHost extends ServiceContext {
 /** One client's connection to a node, after riak_api_pb_server.erl: one request at a time, answers in order. */
 export class Connection {
   readonly #host: ConnectionHost
+  readonly #plain: Socket
+  /** The plain one, or TLS over it. */
   #socket: Socket
   readonly #frames = new FrameReader()
   #stage: 'wait_for_tls' | 'wait_for_auth' | 'connected'
@@ -41,6 +43,7 @@ export class Connection {
   constructor(host: ConnectionHost, socket: Socket) {
     this.#host = host
     this.#stage = host.security === undefined ? 'connected' : 'wait_for_tls'
+    this.#plain = socket
     this.#socket = socket
     this.#listen(socket)
   }
@@ -56,7 +59,7 @@ export class Connection {
 
   /** The connection ends, and everything that is still to be sent with it. */
   reset(): void {
-    this.#socket.resetAndDestroy()
+    this.#plain.resetAndDestroy()
   }
 
   /** decode_buffer/2 */
@@ -161,7 +164,7 @@ export class Connection {
   #upgrade(): void {
     const { security } = this.#host
     if (security === undefined) return
-    const plain = this.#socket
+    const plain = this.#plain
     plain.write(Buffer.from([0, 0, 0, 1, START_TLS]))
     plain.removeAllListeners('data')
     const secureContext = createSecureContext({ key: security.key, cert: security.cert })

@@ -1,0 +1,106 @@
+import { spawn } from 'node:child_process'
+import { expect, test } from 'vitest'
+import { StoreUnavailable } from '../../../src/store/errors.ts'
+import type { Cluster } from '../../support/riak-sim/cluster.ts'
+import { clusterWithStore, failureOf, object, TYPE } from './support.ts'
+
+function gets(cluster: Cluster, node: number): number {
+  return cluster.nodes[node - 1]?.requests.get('RpbGetReq') ?? 0
+}
+
+test('P6: load moves off a slow node', async () => {
+  const { cluster, store } = await clusterWithStore()
+  await store.put('files', 'k', object('v', 1))
+  cluster.inject({ kind: 'delay', node: cluster.nodes[0]?.name ?? '', milliseconds: 250 })
+  const before = [1, 2, 3].map((node) => gets(cluster, node))
+  // One after the other: each finds all nodes without work, so that only what they took before tells them apart.
+  for (let count = 0; count < 60; count++) await store.get('files', 'k')
+  const [slow = 0, ...others] = [1, 2, 3].map((node, index) => gets(cluster, node) - (before[index] ?? 0))
+  expect(slow).toBeLessThanOrEqual(6)
+  expect(others.reduce((sum, count) => sum + count, 0)).toBeGreaterThanOrEqual(54)
+})
+
+test('P6, P4: a node that hangs costs a few requests their share of time, then none, and is back by itself', async () => {
+  const { cluster, store } = await clusterWithStore({}, 'timeout=600&r=one')
+  for (let count = 0; count < 12; count++) await store.put('files', `k${count}`, object('v', 1))
+  cluster.pause(1)
+  const ask = async (): Promise<number> => {
+    const failures = await Promise.all(
+      Array.from({ length: 12 }, (_, count) => failureOf(store.get('files', `k${count}`))),
+    )
+    return failures.filter((failure) => failure !== undefined).length
+  }
+  // Every request is answered by another node within its time, also while the first is not yet known to hang.
+  for (let round = 0; round < 5; round++) expect(await ask()).toBe(0)
+  const asked = gets(cluster, 1)
+  for (let round = 0; round < 20; round++) expect(await ask()).toBe(0)
+  expect(gets(cluster, 1)).toBe(asked)
+
+  await cluster.start(1)
+  const isAsked = async (): Promise<boolean> => {
+    await ask()
+    return gets(cluster, 1) > asked
+  }
+  await expect.poll(isAsked, { timeout: 20_000 }).toBe(true)
+})
+
+test('P6: no more connections to a node than the URL allows, whatever is asked at once', async () => {
+  const { cluster, store } = await clusterWithStore({ nodes: 1 }, 'connections=3')
+  let most = 0
+  const watch = setInterval(() => {
+    most = Math.max(most, cluster.nodes[0]?.connections ?? 0)
+  }, 1)
+  try {
+    cluster.inject({ kind: 'delay', milliseconds: 10 })
+    await Promise.all(
+      Array.from({ length: 40 }, (_, count) => store.put('files', `k${count}`, object('v', 1))),
+    )
+  } finally {
+    clearInterval(watch)
+  }
+  expect(most).toBe(3)
+})
+
+test('P6: more requests than may wait for a connection are refused at once', async () => {
+  const { cluster, store } = await clusterWithStore({ nodes: 1 }, 'connections=1')
+  await store.ping()
+  cluster.pause(1)
+  const asked = Array.from({ length: 1100 }, (_, count) => failureOf(store.get('files', `k${count}`)))
+  const first = await Promise.race(asked)
+  expect(first).toBeInstanceOf(StoreUnavailable)
+  expect(String(first)).toContain('1024 requests wait for a connection already')
+  await cluster.start(1)
+  const failures = await Promise.all(asked)
+  expect(failures.filter((failure) => failure === undefined).length).toBeGreaterThan(1000)
+})
+
+test('close: a process with live, hanging and dead nodes ends by itself', async () => {
+  const { cluster } = await clusterWithStore()
+  await cluster.kill(2)
+  cluster.pause(3)
+  const program = `
+    import { openRiakStore } from './src/store/riak/index.ts'
+    const log = { info() {}, warn() {} }
+    const store = await openRiakStore('riak://${cluster.hosts}/?type=${TYPE}&timeout=1000', { namespace: 'ns', log })
+    const pending = [1, 2, 3, 4, 5].map((n) => store.get('files', 'k' + n).catch(() => 'failed'))
+    await pending[0]
+    await store.close()
+    await Promise.all(pending)
+    console.log('closed')
+  `
+  const child = spawn(process.execPath, ['--input-type=module-typescript', '--eval', program], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  let output = ''
+  for (const stream of [child.stdout, child.stderr])
+    stream.on('data', (data: Buffer) => (output += data.toString()))
+  const code = await new Promise((resolve) => child.once('close', resolve))
+  expect({ code, output }).toEqual({ code: 0, output: 'closed\n' })
+})
+
+test('after close the nodes have no connection left', async () => {
+  const { cluster, store } = await clusterWithStore()
+  await Promise.all(Array.from({ length: 20 }, (_, count) => store.put('files', `k${count}`, object('v', 1))))
+  await store.close()
+  await expect.poll(() => cluster.nodes.map(({ connections }) => connections)).toEqual([0, 0, 0])
+})
