@@ -53,6 +53,20 @@ describe('ids of value files', () => {
     expect(next.unsettled.to - next.unsettled.from).toBeLessThan(4 * 4096)
   })
 
+  test('P1: saving what is settled does not take back a reservation that waits for its sync', async () => {
+    const ids = new FileIds(database, new GroupCommit(database))
+    const taken: number[] = []
+    for (let count = 0; count < 4096; count += 1) taken.push(await ids.take())
+    const next = ids.take()
+    // The reservation is committed in a microtask and then waits.
+    await Promise.resolve()
+    for (const id of taken) ids.settle(id)
+    const id = await next
+    const { reserved, settled } = database.prepare('SELECT reserved, settled FROM file_ids').get() ?? {}
+    expect(Number(reserved)).toBeGreaterThan(id)
+    expect(Number(settled)).toBeGreaterThan(0)
+  })
+
   test('after an orderly end there is nothing to look for', async () => {
     const ids = new FileIds(database, new GroupCommit(database))
     const taken = [await ids.take(), await ids.take(), await ids.take()]
