@@ -86,11 +86,13 @@ export class Catalog {
       ),
       chunk: all('SELECT hash FROM chunks WHERE ino = ? AND idx = ?'),
       setChunk: all('INSERT OR REPLACE INTO chunks VALUES (?,?,?)'),
+      dropChunk: all('DELETE FROM chunks WHERE ino = ? AND idx = ?'),
       chunksFrom: all('SELECT idx, hash FROM chunks WHERE ino = ? AND idx >= ? ORDER BY idx'),
       chunkRange: all('SELECT idx, hash FROM chunks WHERE ino = ? AND idx >= ? AND idx < ? ORDER BY idx'),
       dropChunks: all('DELETE FROM chunks WHERE ino = ? AND idx >= ?'),
       page: all('SELECT hash FROM pages WHERE ino = ? AND idx = ?'),
       setPage: all('INSERT OR REPLACE INTO pages VALUES (?,?,?)'),
+      dropPage: all('DELETE FROM pages WHERE ino = ? AND idx = ?'),
       pagesFrom: all('SELECT idx, hash FROM pages WHERE ino = ? AND idx >= ? ORDER BY idx'),
       dropPages: all('DELETE FROM pages WHERE ino = ? AND idx >= ?'),
       isStaged: all('SELECT 1 AS n FROM staged WHERE ino = ? AND idx = ?'),
@@ -435,6 +437,11 @@ export class Catalog {
     this.#sql.setChunk?.run(toSigned(ino), index, hash)
   }
 
+  /** The chunk is a hole now. */
+  dropChunk(ino: bigint, index: number): void {
+    this.#sql.dropChunk?.run(toSigned(ino), index)
+  }
+
   /** Removes and returns the chunks from an index on. */
   dropChunks(ino: bigint, from: number): Array<{ index: number; hash: Buffer }> {
     const rows = this.#list('chunksFrom', toSigned(ino), from).map(hashRow)
@@ -449,6 +456,10 @@ export class Catalog {
 
   setPage(ino: bigint, index: number, hash: Buffer): void {
     this.#sql.setPage?.run(toSigned(ino), index, hash)
+  }
+
+  dropPage(ino: bigint, index: number): void {
+    this.#sql.dropPage?.run(toSigned(ino), index)
   }
 
   dropPages(ino: bigint, from: number): Array<{ index: number; hash: Buffer }> {
@@ -535,7 +546,6 @@ export class Catalog {
   discardContent(inode: Inode, fromChunk = 0, fromPage = 0): void {
     const id = fileId(inode)
     for (const { index, hash } of this.dropChunks(inode.ino, fromChunk)) {
-      if (hash.every((byte) => byte === 0)) continue
       this.outbox.discard('chunks', `${id}/${index}-${hash.toString('hex')}`, 0, 0, inode.ino)
     }
     for (const { index, hash } of this.dropPages(inode.ino, fromPage)) {

@@ -12,7 +12,7 @@ export const FORMAT = 1
  * 0 for a file that was deleted in the overlay and is still there, NULL for nothing. `bucket` is a 16-bit hash of the
  * name; a shard of the directory's record in the store is a range of it.
  *
- * `chunks`: SHA-256 of every chunk of the stored content. `staged`: chunks whose current bytes are in the staging file; after a
+ * `chunks`: SHA-256 of every chunk of the stored content but the holes (a chunk of zeros has no row and no object). `staged`: chunks whose current bytes are in the staging file; after a
  * power loss only those count that were synced.
  * `outbox`: store work that is owed, one row per kind and inode. `garbage`: objects that nothing refers to any more.
  * `dirty_shards`: parts of directory records to write. `intents`: operations on the legacy volume that may be half

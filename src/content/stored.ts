@@ -6,7 +6,7 @@ import { StoreCorrupt, StoreUnavailable } from '../store/errors.ts'
 import { CHUNK_BYTES, type ContentContext, chunkCount, type ReadCounters } from './context.ts'
 import type { DiskCache } from './disk-cache.ts'
 import { sha256 } from './hash.ts'
-import { chunkKey, decodeFileObject, isHole } from './manifest.ts'
+import { chunkKey, decodeFileObject, HOLE, isHole } from './manifest.ts'
 
 const IMMUTABLE = { epoch: 0, version: 0 }
 
@@ -133,8 +133,8 @@ export class StoredContent {
         length: inode.storedSize,
       }
     }
-    const hash = this.#context.catalog.chunk(inode.ino, index)
-    if (!hash) throw new FsError('EIO', `chunk ${index} of inode ${inode.ino} is not recorded`)
+    // A chunk that is not listed is a hole.
+    const hash = this.#context.catalog.chunk(inode.ino, index) ?? HOLE
     const own = chunkKey(fileId(inode), index, hash)
     const length = Math.min(CHUNK_BYTES, inode.storedSize - index * CHUNK_BYTES)
     return { name: own, space: 'chunks', key: own, hash, expect: IMMUTABLE, length }

@@ -1,6 +1,7 @@
 import { release } from 'node:os'
 import { isDirectory, isRegular, isSymlink } from '../base/attributes.ts'
 import { KeyedMutex, Semaphore } from '../base/concurrency.ts'
+import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import {
   attributesOf,
@@ -11,7 +12,7 @@ import {
   LAYOUT_INLINE,
 } from '../catalog/index.ts'
 import { contentTypeOf, fileKey } from '../store/layout.ts'
-import { readlinkAt, type Stat } from '../sys/index.ts'
+import { readlinkAt, SEEK_DATA, type Stat, seek } from '../sys/index.ts'
 import type { NodeActivity } from './activity.ts'
 import { CHUNK_BYTES, type ContentContext, chunkCount } from './context.ts'
 import { sha256 } from './hash.ts'
@@ -252,7 +253,10 @@ export class Uploader {
     const underWay = new Set<Promise<void>>()
     let failed: unknown
     let short = false
-    for (let index = 0; index < chunkCount(size) && failed === undefined && !short; index += 1) {
+    const holes = new Set(catalog.chunks(ino, 0, chunkCount(size)).map(({ index }) => index))
+    for await (const index of this.#dataChunks(ino, snapshot)) {
+      if (failed !== undefined || short) break
+      holes.delete(index)
       if (this.#isUnchangedChunk(ino, index, snapshot)) continue
       while (underWay.size >= CHUNKS_PER_FILE) await Promise.race(underWay)
       await this.#slots.acquire()
@@ -265,7 +269,7 @@ export class Uploader {
           }
           this.bytesCopied += length
           const hash = bytes.equals(ZEROS.subarray(0, length)) ? HOLE : sha256(bytes)
-          if (!catalog.chunk(ino, index)?.equals(hash)) {
+          if (!hash.equals(catalog.chunk(ino, index) ?? HOLE)) {
             await this.#storeChunk(ino, index, hash, bytes, signal)
             hashes.set(index, hash)
           }
@@ -279,9 +283,53 @@ export class Uploader {
         })
       underWay.add(task)
     }
+    for (const index of holes) hashes.set(index, HOLE)
     await Promise.all(underWay)
     if (failed !== undefined) throw failed
     return short ? undefined : hashes
+  }
+
+  /** Indexes of the chunks that may hold anything but zeros, ascending within each source. */
+  async *#dataChunks(ino: bigint, snapshot: Snapshot): AsyncGenerator<number> {
+    const { catalog } = this.#context
+    const count = chunkCount(snapshot.record.attributes.size)
+    if (snapshot.stat) {
+      yield* this.#legacyData(ino, count)
+      return
+    }
+    const inode = catalog.get(ino)
+    if (!inode) return
+    const staged = catalog.stagedChunks(ino)
+    yield* staged.filter((index) => index < count)
+    const base = Math.min(count, inode.baseLimit)
+    const others =
+      inode.base === 'legacy'
+        ? this.#legacyData(ino, base)
+        : inode.layout === LAYOUT_INLINE
+          ? [...Array(base).keys()]
+          : catalog.chunks(ino, 0, base).map(({ index }) => index)
+    const seen = new Set(staged)
+    for await (const index of others) if (!seen.has(index)) yield index
+  }
+
+  /** Chunks of a legacy file that are not holes. A volume that cannot tell says that all is data. */
+  async *#legacyData(ino: bigint, count: number): AsyncGenerator<number> {
+    for (let next = 0; next < count; ) {
+      const from = next * CHUNK_BYTES
+      const offset = await this.#legacy.withReader(ino, async (descriptor) => {
+        try {
+          return seek(descriptor, from, SEEK_DATA)
+        } catch (error) {
+          // ENXIO: no data from here on. Anything else: read it and see.
+          return error instanceof FsError && error.code === 'ENXIO' ? undefined : from
+        }
+      })
+      if (offset === undefined) return
+      const index = Math.floor(offset / CHUNK_BYTES)
+      if (index >= count) return
+      yield index
+      next = index + 1
+    }
   }
 
   /** The stored version's chunk is still the file's, without a look at the bytes. */
@@ -338,27 +386,29 @@ export class Uploader {
     count: number,
     chunks: ReadonlyMap<number, Buffer>,
     signal: AbortSignal | undefined,
-  ): Promise<Copied | undefined> {
+  ): Promise<Copied> {
     const { catalog } = this.#context
-    const hashesOf = (from: number, to: number): Buffer[] | undefined => {
+    const hashesOf = (from: number, to: number): Buffer[] => {
       const known = new Map(catalog.chunks(ino, from, to).map(({ index, hash }) => [index, hash]))
-      const hashes: Buffer[] = []
-      for (let index = from; index < to; index += 1) {
-        const hash = chunks.get(index) ?? known.get(index)
-        if (!hash) return undefined
-        hashes.push(hash)
-      }
-      return hashes
+      return Array.from(
+        { length: to - from },
+        (_, at) => chunks.get(from + at) ?? known.get(from + at) ?? HOLE,
+      )
     }
     const pages = new Map<number, Buffer>()
     if (count <= EMBEDDED_CHUNKS) {
       const hashes = hashesOf(0, count)
-      return hashes && { content: { kind: 'chunks', hashes }, layout: LAYOUT_CHUNKED, chunks, pages }
+      return { content: { kind: 'chunks', hashes }, layout: LAYOUT_CHUNKED, chunks, pages }
     }
     const list: Buffer[] = []
     for (let index = 0; index * PAGE_CHUNKS < count; index += 1) {
       const hashes = hashesOf(index * PAGE_CHUNKS, Math.min(count, (index + 1) * PAGE_CHUNKS))
-      if (!hashes) return undefined
+      // A page of holes has no object either.
+      if (hashes.every(isHole)) {
+        list.push(HOLE)
+        if (catalog.page(ino, index)) pages.set(index, HOLE)
+        continue
+      }
       const page = Buffer.concat(hashes)
       const hash = sha256(page)
       list.push(hash)
@@ -430,6 +480,10 @@ export class Uploader {
     for (const [index, hash] of copied.chunks) {
       const old = catalog.chunk(inode.ino, index)
       if (old && !isHole(old)) catalog.outbox.discard('chunks', chunkKey(id, index, old), 0, 0, inode.ino)
+      if (isHole(hash)) {
+        catalog.dropChunk(inode.ino, index)
+        continue
+      }
       catalog.setChunk(inode.ino, index, hash)
       catalog.outbox.forget({
         space: 'chunks',
@@ -442,6 +496,10 @@ export class Uploader {
     for (const [index, hash] of copied.pages) {
       const old = catalog.page(inode.ino, index)
       if (old) catalog.outbox.discard('chunks', pageKey(id, index, old), 0, 0, inode.ino)
+      if (isHole(hash)) {
+        catalog.dropPage(inode.ino, index)
+        continue
+      }
       catalog.setPage(inode.ino, index, hash)
       catalog.outbox.forget({
         space: 'chunks',

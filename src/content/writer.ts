@@ -60,6 +60,7 @@ export class Writer {
 
   /** Sets the size. Within the exclusive turn of the file. */
   truncate(ino: bigint, size: number, signal?: AbortSignal): Promise<void> {
+    requireSize(size)
     return this.#exclusive(ino, async () => {
       const { catalog } = this.#context
       const before = this.#require(ino)
@@ -96,6 +97,7 @@ export class Writer {
     const keepSize = (mode & FALLOC_FL_KEEP_SIZE) !== 0
     const rest = mode & ~FALLOC_FL_KEEP_SIZE
     if (offset < 0 || length <= 0) throw new FsError('EINVAL')
+    requireSize(offset + length)
     if (rest === FALLOC_FL_PUNCH_HOLE && keepSize) return this.#zero(ino, offset, length, true, signal)
     if (rest === FALLOC_FL_ZERO_RANGE) return this.#zero(ino, offset, length, keepSize, signal)
     if (rest !== 0) throw new FsError('EOPNOTSUPP')
@@ -210,7 +212,11 @@ export class Writer {
     const { catalog } = this.#context
     catalog.transaction(() => {
       const inode = this.#require(ino)
-      for (let index = Math.floor(offset / CHUNK_BYTES); index * CHUNK_BYTES < end; index += 1) {
+      for (
+        let index = Math.floor(offset / CHUNK_BYTES);
+        offset < end && index * CHUNK_BYTES < end;
+        index += 1
+      ) {
         catalog.stage(ino, index)
       }
       alter(inode)
@@ -238,6 +244,13 @@ export class Writer {
     if (!inode) throw new FsError('ESTALE', `inode ${ino} is gone`)
     return inode
   }
+}
+
+// Largest file, as on ext4 with blocks of 4 KiB: keeps the list of chunks within what a manifest can hold.
+const MAX_FILE_BYTES = 2 ** 44 - 4096
+
+function requireSize(size: number): void {
+  if (size > MAX_FILE_BYTES) throw new FsError('EFBIG', `a file of ${size} bytes; at most ${MAX_FILE_BYTES}`)
 }
 
 /** What a write by an unprivileged process leaves of a file's mode: no setuid, no setgid where the group may execute. */

@@ -2,7 +2,7 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseDamaged } from '../base/database.ts'
 import { FsError, reasonOf, UsageError } from '../base/errors.ts'
-import { isMode, type Mode } from '../base/modes.ts'
+import { isMode, type Mode, policyOf } from '../base/modes.ts'
 import { Catalog, ROOT_INO } from '../catalog/index.ts'
 import type { MountConfig } from '../config/mount-config.ts'
 import {
@@ -26,6 +26,7 @@ import { LegacyTree } from '../legacy/index.ts'
 import { ModeSwitch, Mover, NamespaceLease, Reaper, Rebuild } from '../migration/index.ts'
 import { createMetrics } from '../observe/metrics.ts'
 import { Overlay, type OverlayContext, recover } from '../overlay/index.ts'
+import type { KeyValueStore } from '../store/contract.ts'
 import { openStore } from '../store/index.ts'
 import { ResilientStore } from '../store/resilience/store.ts'
 import { ComposedEngine } from './composed-engine.ts'
@@ -59,12 +60,7 @@ async function compose(
   const store = await openResilientStore(config, log)
   opened.push(() => store.close())
   const recorded = catalog.meta('mode')
-  const first: Mode =
-    recorded !== undefined && isMode(recorded)
-      ? recorded
-      : connection.takesOver
-        ? 'mirror'
-        : (config.mode ?? 'mirror')
+  const first = recorded !== undefined && isMode(recorded) ? recorded : firstMode(config)
   const modes = new ModeSwitch(catalog, first, config.sourceReadonly)
   const volume = new Volume(config.source, catalog)
   if (modes.policy.needsLegacy) volume.attach()
@@ -120,6 +116,11 @@ async function compose(
     await catalog.close()
   })
   return engine
+}
+
+/** Nothing is in the store yet: a mode that does without the legacy volume is changed to, or refused, like any time. */
+function firstMode({ mode, sourceReadonly }: MountConfig): Mode {
+  return mode !== undefined && policyOf(mode, sourceReadonly).needsLegacy ? mode : 'mirror'
 }
 
 function openCatalog(stateDir: string, check: boolean): Catalog {
@@ -195,7 +196,7 @@ export class Volume {
 
 interface Foundation {
   readonly catalog: Catalog
-  readonly store: ResilientStore
+  readonly store: KeyValueStore
   readonly modes: ModeSwitch
   readonly volume: Volume
   readonly epoch: number
@@ -210,7 +211,8 @@ export interface Built {
   readonly counters: ReadCounters
 }
 
-function build(
+/** Composes everything between store and transport; `config` and `connection` are all that it knows of its process. */
+export function build(
   config: MountConfig,
   connection: Connection,
   { catalog, store, modes, volume, epoch }: Foundation,

@@ -96,7 +96,7 @@ export class Supervisor {
       const worker = this.#spawn()
       this.#worker = worker
       await this.#begin(worker)
-      if (!(await worker.ready)) throw await this.#startFailure(worker)
+      if (!(await worker.ready) || this.#stopping) throw await this.#startFailure(worker)
       if (!(await driver.answers(ANSWER_MS))) {
         throw new UsageError(`${config.target} was mounted but does not answer; see the log`, 1)
       }

@@ -10,6 +10,8 @@ export interface WorkerOptions {
   readonly onMessage: (message: FromWorker) => void
   /** One line of the worker's standard output or error. */
   readonly onOutput: (line: string) => void
+  /** How often a serving worker is asked whether it lives, 5 s unless given. */
+  readonly pingEveryMs?: number
 }
 
 export interface StartFailure {
@@ -82,7 +84,7 @@ export class WorkerHandle {
       else if (message.type === 'ready') {
         ready.resolve(true)
         this.#served = true
-        this.#pingTimer = setInterval(() => this.#ping(), PING_EVERY_MS)
+        this.#pingTimer = setInterval(() => this.#ping(), options.pingEveryMs ?? PING_EVERY_MS)
       } else if (message.type === 'failed') this.#failure = message
       else if (message.type === 'finished') this.#finished = true
       else options.onMessage(message)

@@ -1,5 +1,5 @@
-import { hostname } from 'node:os'
 import { randomUUID } from 'node:crypto'
+import { hostname } from 'node:os'
 import { z } from 'zod'
 import { UsageError } from '../base/errors.ts'
 import type { Catalog } from '../catalog/index.ts'

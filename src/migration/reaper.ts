@@ -4,7 +4,6 @@ import { faultPoint } from '../base/faults.ts'
 import { type Inode, LAYOUT_CHUNKED, ROOT_INO } from '../catalog/index.ts'
 import {
   chunkCount,
-  decodeFileObject,
   type DirectoryWriter,
   fingerprintOf,
   giveBack,
@@ -13,8 +12,9 @@ import {
 } from '../content/index.ts'
 import type { LegacyPlace } from '../legacy/index.ts'
 import type { OverlayContext } from '../overlay/index.ts'
-import { StoreCorrupt, StoreError, StoreUnavailable } from '../store/errors.ts'
+import { StoreError } from '../store/errors.ts'
 import { AT_REMOVEDIR, readlinkAt, type Stat, unlinkAt } from '../sys/index.ts'
+import { compareObject } from './verify.ts'
 
 const BATCH = 200
 const TOGETHER = 16
@@ -153,15 +153,7 @@ export class Reaper {
 
   /** Reads the object back, all of it, past every cache. @throws StoreError */
   async #verify(inode: Inode): Promise<void> {
-    const { store } = this.#context
-    const { key, digest, epoch, version } = inode
-    if (key === undefined || digest === undefined) throw new StoreCorrupt('no object is recorded')
-    const object = await store.get('files', key, { expect: { epoch, version } })
-    if (!object)
-      throw new StoreUnavailable(`object ${key} is recorded as stored, but the store does not find it`)
-    if (!decodeFileObject(key, object).digest.equals(digest)) {
-      throw new StoreCorrupt(`object ${key}: not the content that the catalog expects`)
-    }
+    await compareObject(this.#context, inode)
     if (inode.layout !== LAYOUT_CHUNKED || !isRegular(inode.mode)) return
     for (let index = 0; index < chunkCount(inode.storedSize); index += 1)
       await this.#stored.readBack(inode, index)

@@ -8,6 +8,7 @@ import {
   decodeHeader,
   decodeShard,
   headerKey,
+  isHole,
   PAGE_CHUNKS,
   pageKey,
   type RecordedEntry,
@@ -181,7 +182,9 @@ export class Rebuild {
     const pages = record.content.kind === 'pages' ? record.content.hashes : []
     const id = `${record.ino.toString(16)}-${record.generation.toString(16)}`
     const chunks =
-      record.content.kind === 'chunks' ? [...record.content.hashes] : await this.#pages(id, pages)
+      record.content.kind === 'chunks'
+        ? [...record.content.hashes]
+        : await this.#pages(id, pages, chunkCount(record.attributes.size))
     const { attributes } = record
     if (
       isRegular(attributes.mode) &&
@@ -209,17 +212,27 @@ export class Rebuild {
       if (isSymlink(attributes.mode) && record.content.kind === 'inline')
         inode.target = Buffer.from(record.content.bytes)
       this.#catalog.save(inode)
-      for (const [index, hash] of chunks.entries()) this.#catalog.setChunk(inode.ino, index, hash)
-      for (const [index, hash] of pages.entries()) this.#catalog.setPage(inode.ino, index, hash)
+      for (const [index, hash] of chunks.entries()) {
+        if (!isHole(hash)) this.#catalog.setChunk(inode.ino, index, hash)
+      }
+      for (const [index, hash] of pages.entries()) {
+        if (!isHole(hash)) this.#catalog.setPage(inode.ino, index, hash)
+      }
       this.#link(parent, entry.name, inode.ino)
     })
     this.#meter.files += 1
     this.#meter.bytes += attributes.size
   }
 
-  async #pages(id: string, pages: readonly Buffer[]): Promise<Buffer[]> {
+  async #pages(id: string, pages: readonly Buffer[], chunks: number): Promise<Buffer[]> {
     const hashes: Buffer[] = []
     for (const [index, hash] of pages.entries()) {
+      if (isHole(hash)) {
+        const last = index === pages.length - 1
+        const length = last ? chunks - index * PAGE_CHUNKS : PAGE_CHUNKS
+        for (let at = 0; at < length; at += 1) hashes.push(hash)
+        continue
+      }
       const key = pageKey(id, index, hash)
       const object = await this.#store.get('chunks', key, { expect: { epoch: 0, version: 0 } })
       if (!object) throw new StoreUnavailable(`object ${key} is not in the store`)

@@ -29,6 +29,7 @@ import {
   utimensAt,
 } from '../sys/index.ts'
 import { ProgressMeter, type RunProgress } from './progress.ts'
+import { giveWay } from './verify.ts'
 
 const AT_FDCWD = -100
 const DOT = Buffer.from('.')
@@ -152,6 +153,7 @@ export class Restore {
       const { size } = this.#attributes(this.#require(ino))
       for (let index = 0; index < chunkCount(size); index += 1) {
         this.#signal.throwIfAborted()
+        await giveWay(index)
         const bytes = await this.#chunk(ino, index)
         // A chunk of zeros becomes a hole.
         if (bytes.some((byte) => byte !== 0))

@@ -54,7 +54,11 @@ export async function* walk(
 function settle(context: OverlayContext, found: Resolved): Resolved {
   const { catalog, activity } = context
   const { inode } = found
-  if (inode.authority === 'legacy' && context.policy().removesLegacy && !activity.isWritingVolume(inode.ino)) {
+  if (
+    inode.authority === 'legacy' &&
+    context.policy().removesLegacy &&
+    !activity.isWritingVolume(inode.ino)
+  ) {
     return { inode: takeOver(context, inode.ino), stat: undefined }
   }
   catalog.save(inode)
