@@ -41,9 +41,8 @@ export async function checkMount(source: string, target: string, sources: Source
   }
   const config: MountConfig = { ...settings, source: legacy.path, target: mountPoint, stateDir }
   if (legacy.detached && readIdentity(stateDir)?.source !== legacy.path) {
-    throw new UsageError(
-      `SOURCE ${source} does not exist, and ${stateDir} does not know it; give the directory`,
-    )
+    // The state directory does not know it either: a typing error, not a volume that was detached.
+    throw new UsageError(`SOURCE ${source} does not exist; give the directory to migrate`)
   }
   checkStateDir(stateDir, config)
   if (settings.transport === 'kernel' && process.geteuid?.() !== 0) {

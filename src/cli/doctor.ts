@@ -20,7 +20,8 @@ async function doctor(store: string | undefined, context: Context): Promise<Exit
   }
   const show = (findings: readonly Finding[]): void => {
     for (const { level, what, advice } of findings) {
-      context.print(`${level.padEnd(5)} ${what}${advice === undefined ? '' : `: ${advice}`}`)
+      context.print(`${level.padEnd(4)}  ${what}`)
+      for (const line of advice) context.print(`      ${line}`)
     }
   }
   const machine = await inspectMachine(context.environment)

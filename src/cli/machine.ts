@@ -7,16 +7,16 @@ import { reasonOf } from '../base/errors.ts'
 import { defaultStateRoot } from '../config/paths.ts'
 import { formatBytes } from '../config/units.ts'
 
-/** One thing that was looked at. `advice` says what to do unless it is ok. */
+/** One thing that was looked at. `advice` says what to do, in lines to read or to type, unless it is ok. */
 export interface Finding {
   readonly level: 'ok' | 'warn' | 'fail'
   readonly what: string
-  readonly advice?: string
+  readonly advice: readonly string[]
 }
 
-const ok = (what: string): Finding => ({ level: 'ok', what })
-const warn = (what: string, advice: string): Finding => ({ level: 'warn', what, advice })
-const fail = (what: string, advice: string): Finding => ({ level: 'fail', what, advice })
+const ok = (what: string): Finding => ({ level: 'ok', what, advice: [] })
+const warn = (what: string, advice: string): Finding => ({ level: 'warn', what, advice: [advice] })
+const fail = (what: string, advice: string): Finding => ({ level: 'fail', what, advice: [advice] })
 
 // As `engines` in package.json has it.
 const NODE_VERSION = [22, 22] as const
@@ -114,7 +114,11 @@ export function checkWritable(name: string, path: string, level: 'warn' | 'fail'
   try {
     accessSync(existing, constants.W_OK | constants.X_OK)
   } catch {
-    return { level, what: `${name} ${path} cannot be written`, advice: 'give another, or the right to write' }
+    return {
+      level,
+      what: `${name} ${path} cannot be written`,
+      advice: ['give another, or the right to write'],
+    }
   }
   const { bavail, bsize } = statfsSync(existing)
   const free = bavail * bsize

@@ -19,6 +19,7 @@ import { mountUsers } from '../../../src/cli/mount-users.ts'
 import { runCli } from '../../../src/cli/run.ts'
 import { statusLines } from '../../../src/cli/status.ts'
 import type { StatusReport } from '../../../src/daemon/engine.ts'
+import { startCluster } from '../../support/riak-sim/cluster.ts'
 
 let root: string
 let source: string
@@ -190,7 +191,7 @@ describe('mount says what is wrong before it changes anything', () => {
     rmSync(source, { recursive: true })
     expect(await mount()).toEqual(usage(/^ferryfs: SOURCE .* does not exist/))
     expect(await mount('--mode', 'store-only')).toEqual(
-      usage(/^ferryfs: SOURCE .* does not exist, and .* does not know it/),
+      usage(/^ferryfs: SOURCE .* does not exist; give the directory/),
     )
   })
 })
@@ -211,12 +212,27 @@ describe('doctor', () => {
     const { status, printed } = await ferryfs('doctor')
     expect([0, 3]).toContain(status)
     expect(printed.join('\n')).toMatch(/^(ok|warn|fail) +Node\.js \d/m)
-    for (const line of printed) expect(line).toMatch(/^(ok {3} .*|(warn|fail) {2}.*: .*)$/)
+    for (const line of printed) expect(line).toMatch(/^(ok {4}|warn {2}|fail {2}| {6})\S/)
   })
 
   it('looks at an embedded store', async () => {
     const { printed } = await ferryfs('doctor', '--store', `embedded:${join(root, 'store')}`)
     expect(printed.at(-1)).toMatch(/the embedded store .* can be written/)
+  })
+
+  it('ends with 4 where no node of a cluster answers, and says what to do', async () => {
+    const { status, printed } = await ferryfs('doctor', '--store', 'riak://127.0.0.1:1/')
+    expect(status).toBe(4)
+    expect(printed.at(-2)).toMatch(/^fail {2}.*127\.0\.0\.1:1/)
+    expect(printed.at(-1)).toMatch(/^ {6}Is Riak running there/)
+  })
+
+  it('looks at every node and the bucket type of a cluster', async () => {
+    await using cluster = await startCluster({ nodes: 2 })
+    const { status, printed } = await ferryfs('doctor', '--store', `riak://${cluster.hosts}/`)
+    expect(status).toBe(0)
+    expect(printed.filter((line) => /^ok {4}127\.0\.0\.1:\d+ answers: /.test(line))).toHaveLength(2)
+    expect(printed.at(-1)).toMatch(/^ok {4}an object was written, read and deleted/)
   })
 
   it('does not show what may be a password', async () => {
