@@ -76,8 +76,6 @@ export class Database {
       handle = new DatabaseSync(path, { timeout: 5000 })
       const pragma = (name: string): unknown =>
         Object.values(handle?.prepare(`PRAGMA ${name}`).get() ?? {})[0]
-      handle.exec('PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0')
-      handle.exec('PRAGMA cache_size=-32768; PRAGMA temp_store=MEMORY')
       const tables = handle.prepare('SELECT count(*) AS n FROM sqlite_schema').get() as { n: number }
       if (tables.n === 0 && (fresh || pragma('application_id') === 0)) {
         handle.exec(
@@ -88,6 +86,9 @@ export class Database {
       if (pragma('application_id') !== options.applicationId) {
         throw new DatabaseDamaged(path, 'it belongs to another program')
       }
+      // Only now is it ours to change.
+      handle.exec('PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0')
+      handle.exec('PRAGMA cache_size=-32768; PRAGMA temp_store=MEMORY')
       const format = pragma('user_version')
       if (format !== options.format) {
         throw new DatabaseDamaged(
@@ -190,7 +191,7 @@ export class Database {
 
   #committed(): void {
     this.#commits += 1
-    if (this.#commits % 256 !== 0 || this.#checkpointRunning || this.#closed) return
+    if (this.#commits % 64 !== 0 || this.#checkpointRunning || this.#closed) return
     const log = this.#handle.prepare('PRAGMA wal_checkpoint(NOOP)')
     const frames = Number((log.get() as { log?: number } | undefined)?.log ?? 0)
     if (frames * WAL_FRAME_BYTES < CHECKPOINT_BYTES) return

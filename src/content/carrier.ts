@@ -32,6 +32,8 @@ export class Carrier {
   readonly #postponed = new Map<string, { until: number; waitMs: number; since: number }>()
   readonly #upWaiters = new Set<() => void>()
   readonly #idleWaiters = new Set<() => void>()
+  /** A file was not found on the legacy volume; the overlay finds out what became of it. */
+  onVanished: (ino: bigint) => void = () => undefined
   #concurrency: number
   #pauseMs = 0
   #timer: NodeJS.Timeout | undefined
@@ -268,6 +270,7 @@ export class Carrier {
   /** Lists a file as one that could not be stored. */
   recordFailure(ino: bigint, error: unknown): void {
     const { catalog } = this.#context
+    if (error instanceof FsError && error.code === 'ENOENT') this.onVanished(ino)
     catalog.transaction(() => {
       const inode = catalog.get(ino)
       if (!inode) return

@@ -22,8 +22,8 @@ import {
   takeOver,
   withoutSetId,
 } from '../content/index.ts'
-import type { LegacyPlace } from '../legacy/index.ts'
 import type { AttributeChanges, RequestContext } from '../fuse/operations.ts'
+import type { LegacyPlace } from '../legacy/index.ts'
 import {
   chmodAt,
   chownAt,

@@ -137,6 +137,11 @@ export class Names {
     this.#context.legacy()?.forget(ino)
   }
 
+  /** The file was not found where it was: names that are gone are taken from it. */
+  lookAgain(ino: bigint): void {
+    for (const link of this.#context.catalog.linksOf(ino)) this.find(link.parent, link.name)
+  }
+
   #findOnVolume(directory: Inode, name: Buffer, known: Inode | undefined): Resolved | undefined {
     const { catalog } = this.#context
     if (!this.hasVolume(directory)) return undefined
@@ -148,7 +153,9 @@ export class Names {
       throw error
     }
     if (stat) {
-      const inode = this.adopt(directory.ino, name, stat)
+      // Most look-ups meet what they met before: no transaction for those.
+      const same = known !== undefined && !known.orphan && this.#isFile(known, stat)
+      const inode = same ? known : this.adopt(directory.ino, name, stat)
       adoptAttributes(inode, stat)
       return { inode, stat }
     }
@@ -180,11 +187,9 @@ export class Names {
   /** The known inode if it really is this file; one whose number was given to another file is let go. */
   #sameFile(known: Inode | undefined, stat: Stat): Inode | undefined {
     if (!known) return undefined
-    const sameType = (known.mode & S_IFMT) === (stat.mode & S_IFMT)
-    const sameBirth = known.btimeNs === 0n || stat.btimeNs === 0n || known.btimeNs === stat.btimeNs
     // A file that lost its last name by an unlink does not come back; its number can.
     const revived = known.orphan && known.nlink === 0
-    if (sameType && sameBirth && !revived) return known
+    if (this.#isFile(known, stat) && !revived) return known
     const { catalog } = this.#context
     known.legacyIno = undefined
     catalog.save(known)
@@ -193,6 +198,15 @@ export class Names {
       else catalog.setDirent(link.parent, link.name, link.ino, undefined)
     }
     return undefined
+  }
+
+  /** Whether this is the inode's legacy file, by all that identifies a file. */
+  #isFile(inode: Inode, stat: Stat): boolean {
+    const sameNumber =
+      inode.legacyIno === stat.ino && inode.legacyDev === requireLegacy(this.#context).deviceOf(stat)
+    const sameType = (inode.mode & S_IFMT) === (stat.mode & S_IFMT)
+    const sameBirth = inode.btimeNs === 0n || stat.btimeNs === 0n || inode.btimeNs === stat.btimeNs
+    return sameNumber && sameType && sameBirth
   }
 
   #create(device: bigint, stat: Stat): Inode {

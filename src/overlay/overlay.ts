@@ -54,6 +54,7 @@ export class Overlay implements FileSystem {
     this.#attributes = new AttributeOperations(context, this.names)
     this.#listings = new Listings(context, this.names)
     this.#handles = new Handles(context)
+    context.carrier.onVanished = (ino) => this.names.lookAgain(ino)
   }
 
   answered(unique: bigint): void {
