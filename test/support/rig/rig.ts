@@ -1,0 +1,440 @@
+import { closeSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { isMode, type Mode } from '../../../src/base/modes.ts'
+import { Catalog } from '../../../src/catalog/index.ts'
+import type { MountConfig } from '../../../src/config/mount-config.ts'
+import { type Built, build, Volume } from '../../../src/daemon/compose.ts'
+import type { Connection } from '../../../src/daemon/connection.ts'
+import { HeldDescriptors } from '../../../src/daemon/held-descriptors.ts'
+import type { Answer, RequestContext } from '../../../src/fuse/operations.ts'
+import { NamespaceLease, Rebuild, Restore, verify } from '../../../src/migration/index.ts'
+import { ModeSwitch } from '../../../src/migration/mode-switch.ts'
+import { createLog } from '../../../src/observe/log.ts'
+import { type Overlay, recover } from '../../../src/overlay/index.ts'
+import { MemoryStore } from '../../../src/store/memory/store.ts'
+import { clock, turns } from './clock.ts'
+import { clearTrap, freeze, setTrap, Unanswered } from './crash.ts'
+import { FaultStore, FaultyWorld } from './fault-store.ts'
+
+export interface RigOptions {
+  readonly mode?: Mode
+  readonly sourceReadonly?: boolean
+  readonly ack?: 'local' | 'store'
+  /** Small by default, so that small files are chunked too. */
+  readonly inlineLimit?: number
+  readonly stagingLimit?: number
+  /** Bytes of chunks in memory; none by default, so that every read asks the store. */
+  readonly memoryCacheLimit?: number
+  readonly seed?: number
+  /** Fills the legacy directory before the first mount. */
+  readonly fill?: (source: string) => void
+  /** Another daemon's store to look at or to fight over. */
+  readonly memory?: MemoryStore
+}
+
+export interface Caller {
+  readonly uid: number
+  readonly gid: number
+  readonly umask: number
+}
+
+interface Generation {
+  readonly catalog: Catalog
+  readonly modes: ModeSwitch
+  readonly volume: Volume
+  readonly store: FaultStore
+  readonly lease: NamespaceLease
+  readonly epoch: number
+  readonly built: Built
+  dead: boolean
+  readonly died: PromiseWithResolvers<void>
+  /** Reads and writes of local files under way: system calls that a kill does not take back. */
+  readonly io: Set<Promise<unknown>>
+}
+
+const ROOT_CALLER: Caller = { uid: 0, gid: 0, umask: 0o022 }
+const OP_TIMEOUT_MS = 30_000
+const SHARED_MEMORY = '/dev/shm'
+
+// The rig's fault stores are numbered past what a request of a former run could have had.
+let nextUnique = 2n
+
+/**
+ * A daemon without processes, transport or real time: the parts of src/daemon/compose.ts over a temporary legacy
+ * directory and a store in memory that fails when told to. `crash` drops it as `kill -9` does and opens the next.
+ */
+export class Rig {
+  readonly root: string
+  readonly source: string
+  readonly stateDir: string
+  readonly world: FaultyWorld
+  readonly #options: RigOptions
+  readonly #held = new HeldDescriptors()
+  readonly logged: Array<{ level: number; msg: string }> = []
+  #generation: Generation | undefined
+
+  private constructor(options: RigOptions) {
+    this.#options = options
+    this.root = mkdtempSync(join(existsSync(SHARED_MEMORY) ? SHARED_MEMORY : tmpdir(), 'ferryfs-rig-'))
+    this.source = join(this.root, 'source')
+    this.stateDir = join(this.root, 'state')
+    mkdirSync(this.source)
+    mkdirSync(this.stateDir, { mode: 0o700 })
+    this.world = new FaultyWorld(options.memory ?? new MemoryStore(), options.seed ?? 1)
+    process.umask(0)
+  }
+
+  static async start(options: RigOptions = {}): Promise<Rig> {
+    const rig = new Rig(options)
+    try {
+      options.fill?.(rig.source)
+      await rig.#open(false)
+    } catch (error) {
+      await rig.stop()
+      throw error
+    }
+    return rig
+  }
+
+  /** A mount of a catalog that was made out of the store alone. */
+  static async rebuilt(
+    memory: MemoryStore,
+  ): Promise<{ rig: Rig; result: Awaited<ReturnType<Rebuild['run']>> }> {
+    const rig = new Rig({ memory })
+    const catalog = Catalog.open(join(rig.stateDir, 'catalog.db'), { check: false })
+    const store = new FaultStore(rig.world)
+    const run = { onProgress: () => undefined, signal: new AbortController().signal }
+    const result = await new Rebuild(catalog, store, rig.#log(), run).run(8)
+    catalog.transaction(() => catalog.setMeta('mode', 'store-only'))
+    await new NamespaceLease(store, 'rig').acquire(catalog, true)
+    await catalog.close()
+    await rig.#open(false)
+    return { rig, result }
+  }
+
+  get catalog(): Catalog {
+    return this.#live.catalog
+  }
+
+  get overlay(): Overlay {
+    return this.#live.built.overlay
+  }
+
+  get built(): Built {
+    return this.#live.built
+  }
+
+  get context(): Built['context'] {
+    return this.#live.built.context
+  }
+
+  get modes(): ModeSwitch {
+    return this.#live.modes
+  }
+
+  get lease(): NamespaceLease {
+    return this.#live.lease
+  }
+
+  get epoch(): number {
+    return this.#live.epoch
+  }
+
+  get dead(): boolean {
+    return this.#live.dead
+  }
+
+  request(caller: Partial<Caller> = {}, repeated?: bigint): RequestContext {
+    return {
+      ...ROOT_CALLER,
+      ...caller,
+      pid: 1,
+      unique: repeated ?? (nextUnique += 2n),
+      resent: repeated !== undefined,
+      signal: new AbortController().signal,
+    }
+  }
+
+  /**
+   * One request and its answer. `repeated`: the number of an unanswered request that is sent again.
+   * @throws FsError of the operation; Unanswered if the daemon died first
+   */
+  async perform<T>(
+    operation: (overlay: Overlay, request: RequestContext) => Answer<T>,
+    caller: Partial<Caller> = {},
+    repeated?: bigint,
+  ): Promise<T> {
+    const generation = this.#live
+    const request = this.request(caller, repeated)
+    const lost = generation.died.promise.then(() => Promise.reject(new Unanswered(request.unique)))
+    lost.catch(() => undefined)
+    try {
+      const answer = await Promise.race([this.#passTime(operation(generation.built.overlay, request)), lost])
+      if (generation.dead) throw new Unanswered(request.unique)
+      generation.built.overlay.answered(request.unique)
+      return answer
+    } catch (error) {
+      if (generation.dead) throw new Unanswered(request.unique)
+      generation.built.overlay.answered(request.unique)
+      throw error
+    }
+  }
+
+  /** A request that a crash at the fault point leaves unanswered; its number. */
+  async cutShort(
+    point: string,
+    operation: (overlay: Overlay, request: RequestContext) => Answer<unknown>,
+    caller: Partial<Caller> = {},
+  ): Promise<bigint> {
+    this.dieAt(point)
+    try {
+      await this.perform(operation, caller)
+    } catch (error) {
+      if (error instanceof Unanswered) return error.unique
+      throw error
+    }
+    throw new Error(`the fault point ${point} was not reached`)
+  }
+
+  /** The daemon dies at the n-th passage of the fault point, whoever passes. */
+  dieAt(point: string, nth = 1): void {
+    setTrap(point, () => this.die(), nth)
+  }
+
+  /** Lets time pass until the daemon has died of its trap. */
+  async untilDead(): Promise<void> {
+    await clock.until(this.#live.died.promise)
+  }
+
+  /** What `kill -9` does: from this moment on nothing in it has an effect any more. */
+  die(): void {
+    const generation = this.#live
+    if (generation.dead) return
+    generation.dead = true
+    clearTrap()
+    generation.store.die()
+    const { catalog, built } = generation
+    freeze(catalog, ['transaction', 'save', 'setMeta', 'setDirent', 'putIntent', 'dropIntent', 'flush'])
+    freeze(catalog.outbox, ['add', 'done', 'discard', 'forget', 'markShard', 'clearShard'])
+    const { staging, legacyFiles, carrier } = built.context
+    freeze(staging, ['write', 'truncate', 'punch', 'remove', 'sync', 'read'])
+    freeze(legacyFiles, ['write', 'withWriter', 'withReader', 'read', 'hold', 'release'])
+    void carrier.stop()
+    void built.mover.stop()
+    generation.volume.detach()
+    generation.died.resolve()
+  }
+
+  /** The next worker of the same mount, or a new mount after worker and supervisor died. */
+  async restart(as: 'worker' | 'mount'): Promise<void> {
+    this.die()
+    await this.#bury(this.#live)
+    if (as === 'mount') this.#held.dropAll()
+    await this.#open(as === 'worker')
+  }
+
+  /** Changes the mode, letting time pass. @throws ModeRefused */
+  async setMode(mode: Mode): Promise<void> {
+    const { modes, volume, built } = this.#live
+    const change = modes.change(mode, built.context, built.overlay, (detached) =>
+      detached ? volume.detach() : volume.attach(),
+    )
+    await clock.until(change)
+  }
+
+  /** One run of the mover. */
+  migrate(): Promise<unknown> {
+    return clock.until(this.#live.built.mover.run({}, () => undefined))
+  }
+
+  /** One sweep of the reaper. */
+  reap(): Promise<void> {
+    return clock.until(this.#live.built.reaper.sweep(() => Promise.resolve(true)))
+  }
+
+  /** Heals the store and lets time pass until nothing is owed to it. */
+  async settle(): Promise<void> {
+    this.world.heal()
+    await this.world.deliverLate()
+    const { carrier, catalog } = this.context
+    for (let round = 0; round < 400; round += 1) {
+      const idle = await clock.until(carrier.idle(30_000))
+      if (idle) return
+    }
+    const left = catalog.outbox.pending(0n, 10).map(({ kind, ino }) => `${kind} of inode ${ino}`)
+    const failures = catalog.failures(10).map(({ reason }) => reason)
+    throw new Error(`still owed to the store: ${[...left, ...failures].join('; ')}`)
+  }
+
+  verify(): ReturnType<typeof verify> {
+    return clock.until(verify(this.context, this.built.stored, this.#longRun()))
+  }
+
+  restoreTo(destination: string): ReturnType<Restore['run']> {
+    return clock.until(
+      new Restore(this.context, this.overlay, this.built.stored, this.#longRun()).run(destination),
+    )
+  }
+
+  async stop(): Promise<void> {
+    clearTrap()
+    this.world.heal()
+    if (this.#generation) {
+      this.die()
+      await this.#bury(this.#generation)
+    }
+    this.#held.dropAll()
+    await turns(2)
+    this.#closeLeftOpen()
+    rmSync(this.root, { recursive: true, force: true })
+  }
+
+  get #live(): Generation {
+    if (!this.#generation) throw new Error('the rig is not started')
+    return this.#generation
+  }
+
+  #longRun(): { onProgress: () => undefined; signal: AbortSignal } {
+    return { onProgress: () => undefined, signal: new AbortController().signal }
+  }
+
+  /** A request that hangs in the store ends at its deadline, which no real time brings. */
+  async #passTime<T>(answer: Answer<T>): Promise<T> {
+    if (!(answer instanceof Promise)) return answer
+    let settled = false
+    const note = (): void => {
+      settled = true
+    }
+    answer.then(note, note)
+    while (!settled && !this.dead) {
+      await turns(1)
+      if (this.world.hanging > 0 && !settled) clock.advance(OP_TIMEOUT_MS / 4)
+    }
+    return answer
+  }
+
+  async #open(takesOver: boolean): Promise<void> {
+    const options = this.#options
+    const catalog = Catalog.open(join(this.stateDir, 'catalog.db'), { check: !takesOver })
+    const store = new FaultStore(this.world)
+    const recorded = catalog.meta('mode')
+    const first = recorded !== undefined && isMode(recorded) ? recorded : (options.mode ?? 'mirror')
+    const modes = new ModeSwitch(catalog, first, options.sourceReadonly ?? false)
+    const volume = new Volume(this.source, catalog)
+    if (modes.policy.needsLegacy) volume.attach()
+    const lease = new NamespaceLease(store, 'rig')
+    const epoch = takesOver ? Number(catalog.meta('epoch') ?? 1) : await lease.acquire(catalog, false)
+    if (recorded === undefined) catalog.transaction(() => catalog.setMeta('mode', first))
+    const built = build(this.#config(), this.#connection(takesOver), { catalog, store, modes, volume, epoch })
+    const generation: Generation = {
+      catalog,
+      modes,
+      volume,
+      store,
+      lease,
+      epoch,
+      built,
+      dead: false,
+      died: Promise.withResolvers<void>(),
+      io: new Set(),
+    }
+    this.#generation = generation
+    this.#watchIo(generation)
+    recover(built.context, built.overlay, !takesOver)
+    built.context.carrier.wake()
+    built.mover.continueIfBegun()
+  }
+
+  /** Waits for system calls under way, then closes what the kernel closes for a dead process. */
+  async #bury(generation: Generation): Promise<void> {
+    while (generation.io.size > 0) await Promise.allSettled(generation.io)
+    await turns(1)
+    generation.built.context.legacyFiles.close()
+    generation.built.context.staging.close()
+    generation.volume.detach()
+    await generation.catalog.close()
+  }
+
+  #watchIo({ built, io }: Generation): void {
+    const watch = <T>(work: Promise<T>): Promise<T> => {
+      io.add(work)
+      const forget = (): void => {
+        io.delete(work)
+      }
+      work.then(forget, forget)
+      return work
+    }
+    const { staging, legacyFiles } = built.context
+    const { write: stage, read: unstage } = staging
+    Object.assign(staging, {
+      write: (...args: Parameters<typeof stage>) => watch(stage.apply(staging, args)),
+      read: (...args: Parameters<typeof unstage>) => watch(unstage.apply(staging, args)),
+    })
+    const { write, read } = legacyFiles
+    Object.assign(legacyFiles, {
+      write: (...args: Parameters<typeof write>) => watch(write.apply(legacyFiles, args)),
+      read: (...args: Parameters<typeof read>) => watch(read.apply(legacyFiles, args)),
+    })
+  }
+
+  #config(): MountConfig {
+    const options = this.#options
+    return {
+      source: this.source,
+      target: join(this.root, 'target'),
+      stateDir: this.stateDir,
+      store: 'memory:',
+      mode: undefined,
+      namespace: 'rig',
+      transport: 'kernel',
+      sourceReadonly: options.sourceReadonly ?? false,
+      ack: options.ack ?? 'local',
+      opTimeout: OP_TIMEOUT_MS,
+      stagingLimit: options.stagingLimit ?? 1024 * 1024 * 1024,
+      cacheLimit: 0,
+      memoryCacheLimit: options.memoryCacheLimit ?? 0,
+      inlineLimit: options.inlineLimit ?? 64,
+      concurrency: 4,
+      metricsListen: undefined,
+      logLevel: 'info',
+    }
+  }
+
+  #connection(takesOver: boolean): Connection {
+    return {
+      supervisorPid: process.pid,
+      workerStarts: takesOver ? 2 : 1,
+      startedAt: new Date(0).toISOString(),
+      takesOver,
+      log: this.#log(),
+      held: new Map(Object.entries(this.#held.list())),
+      attach: () => Promise.reject(new Error('a rig has no kernel')),
+      saveState: () => undefined,
+      closed: () => undefined,
+      hold: (id, fd) => this.#held.hold(id, `/proc/self/fd/${fd}`),
+      drop: (id) => this.#held.drop(id),
+    }
+  }
+
+  #log() {
+    return createLog({
+      level: 'info',
+      name: 'rig',
+      write: (line) => this.logged.push(JSON.parse(line) as { level: number; msg: string }),
+    })
+  }
+
+  /** Descriptors of a dead daemon that only the end of its process would have closed. */
+  #closeLeftOpen(): void {
+    for (const descriptor of readdirSync('/proc/self/fd')) {
+      let path: string
+      try {
+        path = readlinkSync(`/proc/self/fd/${descriptor}`)
+      } catch {
+        continue
+      }
+      if (path.startsWith(`${this.root}/`)) closeSync(Number(descriptor))
+    }
+  }
+}
