@@ -41,9 +41,19 @@ interface Node {
   lookups: bigint
 }
 
+const NAME_MAX = 255
+
 const now = (): bigint => BigInt(Date.now()) * 1_000_000n
 const key = (name: Buffer): string => name.toString('latin1')
 const isDirectory = (node: Node): boolean => (node.mode & S_IFMT) === S_IFDIR
+
+/** The permission bits that an ACL stands for: its mask, if it has one, is what shows as the group's (acl(5)). */
+function permissionsOf(acl: Buffer): number {
+  const bits = new Map<number, number>()
+  for (let at = 4; at + 8 <= acl.length; at += 8) bits.set(acl.readUInt16LE(at), acl.readUInt16LE(at + 2))
+  const [user = 0, group = 0, other = 0] = [bits.get(1), bits.get(0x10) ?? bits.get(4), bits.get(0x20)]
+  return (user << 6) | (group << 3) | other
+}
 
 /** A file system in memory, just right enough to try a transport with. Answers at once. */
 export class MemoryFileSystem implements FileSystem {
@@ -139,6 +149,8 @@ export class MemoryFileSystem implements FileSystem {
 
   #add(context: RequestContext, parent: bigint, name: Buffer, mode: number): Node {
     const directory = this.node(parent)
+    // The kernel lets longer ones through; it has no limit of its own below 1024.
+    if (name.length > NAME_MAX) throw new FsError('ENAMETOOLONG')
     if (directory.entries.has(key(name))) throw new FsError('EEXIST')
     const node = this.#make(mode & ~context.umask, context.uid, context.gid)
     directory.entries.set(key(name), node.ino)
@@ -404,6 +416,7 @@ export class MemoryFileSystem implements FileSystem {
     if (flags === XATTR_CREATE && there) throw new FsError('EEXIST')
     if (flags === XATTR_REPLACE && !there) throw new FsError('ENODATA')
     node.xattrs.set(key(name), value)
+    if (key(name) === 'system.posix_acl_access') node.mode = (node.mode & ~0o777) | permissionsOf(value)
     if (options?.killSgid) node.mode &= ~0o2000
   }
 

@@ -1,8 +1,9 @@
 import { execFile } from 'node:child_process'
-import { accessSync, closeSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { accessSync, closeSync, mkdtempSync, rmSync } from 'node:fs'
 import { release, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { describe } from 'vitest'
 import {
   type KernelMount,
   KernelSession,
@@ -12,7 +13,7 @@ import {
   unmountKernel,
 } from '../../../src/fuse/index.ts'
 import type { FileSystem } from '../../../src/fuse/operations.ts'
-import type { Log } from '../../../src/observe/log.ts'
+import { keepingLog } from './keeping-log.ts'
 
 /** Why nothing can be mounted here; `undefined` where it can. */
 export function whyNoMount(): string | undefined {
@@ -25,33 +26,16 @@ export function whyNoMount(): string | undefined {
   return undefined
 }
 
+const reason = whyNoMount()
+if (reason) console.log(`real FUSE mounts are not tried here: ${reason}`)
+
+/** `describe`, left out with a printed reason where nothing can be mounted. */
+export const describeMounted = describe.skipIf(reason !== undefined)
+
 /** Whether this kernel is at least the given one. */
 export function kernelIsAtLeast(major: number, minor: number): boolean {
   const [ours = 0, theirs = 0] = release().split('.').map(Number)
   return ours > major || (ours === major && theirs >= minor)
-}
-
-export interface LogLine {
-  readonly level: string
-  readonly fields: Record<string, unknown>
-  readonly message: string
-}
-
-/** A log that keeps its lines. */
-export function keepingLog(): Log & { readonly lines: LogLine[] } {
-  const lines: LogLine[] = []
-  const at = (level: string) => (fields: object, message: string) => {
-    lines.push({ level, fields: { ...fields }, message })
-  }
-  const log = {
-    lines,
-    debug: at('debug'),
-    info: at('info'),
-    warn: at('warn'),
-    error: at('error'),
-    child: () => log,
-  }
-  return log
 }
 
 export interface Mounted {
@@ -103,8 +87,6 @@ export async function run(command: string, ...args: string[]): Promise<string> {
 export const shell = (script: string, ...args: string[]): Promise<string> =>
   run('sh', '-euc', script, 'sh', ...args)
 
-/** A line of /proc/PID/status. */
-export function statusOf(pid: number, field: string): string | undefined {
-  const status = readFileSync(`/proc/${pid}/status`, 'utf8')
-  return new RegExp(`^${field}:\\s*(.*)$`, 'm').exec(status)?.[1]
-}
+/** A program for python3, with arguments. */
+export const python = (program: string, ...args: string[]): Promise<string> =>
+  run('python3', '-c', program, ...args)

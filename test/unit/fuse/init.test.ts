@@ -4,7 +4,7 @@ import { KernelSession } from '../../../src/fuse/kernel/session.ts'
 import { FakeDevice } from '../../support/fuse/fake-device.ts'
 import { frame, initFrame } from '../../support/fuse/frames.ts'
 import { MemoryFileSystem } from '../../support/fuse/memory-file-system.ts'
-import { keepingLog } from '../../support/fuse/mounted.ts'
+import { keepingLog } from '../../support/fuse/keeping-log.ts'
 
 const EVERYTHING = 2n ** 64n - 1n
 const flag = (bit: number): bigint => 1n << BigInt(bit)

@@ -1,14 +1,15 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { constants } from 'node:os'
 import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { FsError } from '../../../src/base/errors.ts'
-import { isDying } from '../../../src/fuse/kernel/interrupts.ts'
+import { diesNext, isDying } from '../../../src/fuse/kernel/interrupts.ts'
 import { KernelSession } from '../../../src/fuse/kernel/session.ts'
 import type { Entry, RequestContext } from '../../../src/fuse/operations.ts'
 import { FakeDevice } from '../../support/fuse/fake-device.ts'
 import { cstr, frame, u32, u64 } from '../../support/fuse/frames.ts'
 import { MemoryFileSystem } from '../../support/fuse/memory-file-system.ts'
-import { keepingLog } from '../../support/fuse/mounted.ts'
+import { keepingLog } from '../../support/fuse/keeping-log.ts'
 
 const STATE = { version: 1, minor: 45, flags: '0x8070f4f061', maxWrite: 1024 * 1024, resend: true }
 const RESENT = 1n << 63n
@@ -155,7 +156,40 @@ describe('INTERRUPT', () => {
 })
 
 describe('who is dying', () => {
-  it('a thread with SIGKILL pending; not one that lives, is gone, or cannot be seen', async () => {
+  const status = (
+    sets: Partial<Record<'SigPnd' | 'ShdPnd' | 'SigBlk' | 'SigIgn' | 'SigCgt', number[]>>,
+    tracer = 0,
+  ) =>
+    [
+      'Name:\tprogram',
+      `TracerPid:\t${tracer}`,
+      ...['SigPnd', 'ShdPnd', 'SigBlk', 'SigIgn', 'SigCgt'].map((field) => {
+        const signals = sets[field as keyof typeof sets] ?? []
+        const set = signals.reduce((all, signal) => all | (1n << BigInt(signal - 1)), 0n)
+        return `${field}:\t${set.toString(16).padStart(16, '0')}`
+      }),
+    ].join('\n')
+  const { SIGKILL, SIGTERM, SIGUSR1, SIGCHLD, SIGSTOP, SIGQUIT } = constants.signals
+
+  it.each<[string, string, boolean]>([
+    ['nothing is pending', status({}), false],
+    ['SIGKILL', status({ SigPnd: [SIGKILL] }), true],
+    ['SIGKILL under a debugger', status({ SigPnd: [SIGKILL] }, 5), true],
+    ['SIGTERM, of the process', status({ ShdPnd: [SIGTERM] }), true],
+    ['SIGQUIT, which dumps core', status({ ShdPnd: [SIGQUIT] }), true],
+    ['a realtime signal', status({ SigPnd: [64] }), true],
+    ['SIGTERM, handled', status({ ShdPnd: [SIGTERM], SigCgt: [SIGTERM] }), false],
+    ['SIGTERM, ignored', status({ ShdPnd: [SIGTERM], SigIgn: [SIGTERM] }), false],
+    ['SIGTERM, blocked', status({ ShdPnd: [SIGTERM], SigBlk: [SIGTERM] }), false],
+    ['SIGTERM under a debugger', status({ ShdPnd: [SIGTERM] }, 5), false],
+    ['SIGCHLD and SIGSTOP', status({ ShdPnd: [SIGCHLD, SIGSTOP] }), false],
+    ['SIGTERM behind a handled signal', status({ ShdPnd: [SIGUSR1, SIGTERM], SigCgt: [SIGUSR1] }), true],
+    ['something else', 'no status', false],
+  ])('%s', (_what, text, dies) => {
+    expect(diesNext(text)).toBe(dies)
+  })
+
+  it('not one that lives, is gone, or cannot be seen', async () => {
     expect(isDying(process.pid)).toBe(false)
     expect(isDying(0)).toBe(false)
     const child = spawn('true', { stdio: 'ignore' })

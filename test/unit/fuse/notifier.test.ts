@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { KernelNotifications } from '../../../src/fuse/kernel/notifier.ts'
 import { FakeDevice } from '../../support/fuse/fake-device.ts'
 import { readAnswer } from '../../support/fuse/frames.ts'
-import { keepingLog } from '../../support/fuse/mounted.ts'
+import { keepingLog } from '../../support/fuse/keeping-log.ts'
 
 function notifying() {
   const device = new FakeDevice()

@@ -6,7 +6,7 @@ import type { Entry, FileSystem } from '../../../src/fuse/operations.ts'
 import { FakeDevice } from '../../support/fuse/fake-device.ts'
 import { cstr, frame, initFrame, readAnswer, readEntry, u32, u64 } from '../../support/fuse/frames.ts'
 import { MemoryFileSystem } from '../../support/fuse/memory-file-system.ts'
-import { keepingLog } from '../../support/fuse/mounted.ts'
+import { keepingLog } from '../../support/fuse/keeping-log.ts'
 
 const STATE = { version: 1, minor: 45, flags: '0x8070f4f061', maxWrite: 1024 * 1024, resend: true }
 const RESENT = 1n << 63n
