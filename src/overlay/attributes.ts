@@ -76,6 +76,9 @@ export class AttributeOperations {
     } catch (error) {
       const failing = error instanceof FsError && error.code === 'EIO'
       if (failing && this.#context.policy().readFrom === 'store' && isStored(inode)) return undefined
+      // Known by its number, but its names are gone: on ESTALE the kernel looks the path up again, so that whoever
+      // replaced the file past the overlay is not answered with "no such file".
+      if (error instanceof FsError && error.code === 'ENOENT') throw new FsError('ESTALE', error.message)
       throw error
     }
   }
