@@ -77,6 +77,7 @@ export class Names {
       }
       if (dirent?.ino !== undefined && dirent.ino !== inode.ino) this.unlinked(dirent)
       catalog.setDirent(parent, name, inode.ino, inode.ino)
+      if (known) this.#dropNamesLeft(known)
       return inode
     })
   }
@@ -156,6 +157,8 @@ export class Names {
       // Most look-ups meet what they met before: no transaction for those.
       const same = known !== undefined && !known.orphan && this.#isFile(known, stat)
       const inode = same ? known : this.adopt(directory.ino, name, stat)
+      // Another name of a file that was taken over: what the volume says of it is out of date.
+      if (inode.authority === 'catalog') return { inode, stat: undefined }
       adoptAttributes(inode, stat)
       return { inode, stat }
     }
@@ -182,6 +185,16 @@ export class Names {
     return (
       fails && this.#context.policy().readFrom === 'store' && (isStored(inode) || isDirectory(inode.mode))
     )
+  }
+
+  /** A file met under a new name may have been moved there past the overlay: names that it no longer has are taken from it. */
+  #dropNamesLeft(inode: Inode): void {
+    if (inode.authority === 'catalog') return
+    for (const link of [...this.#context.catalog.linksOf(inode.ino)]) {
+      if (link.legacy !== inode.ino) continue
+      const stat = requireLegacy(this.#context).find(link)
+      if (!stat || !this.#isFile(inode, stat)) this.unlinked(link)
+    }
   }
 
   /** The known inode if it really is this file; one whose number was given to another file is let go. */
