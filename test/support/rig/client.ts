@@ -132,9 +132,11 @@ export class Client {
     return names
   }
 
-  /** The kernel forgets a node that it has looked up so often. */
-  forget(node: bigint, count: bigint): void {
-    this.#rig.overlay.forget(node, count)
+  /** The kernel drops all that it has cached. More look-ups than a worker knows of: its predecessors answered some. */
+  forgetAll(): void {
+    for (const { ino } of [...this.#rig.catalog.scan()]) {
+      if (ino !== ROOT) this.#rig.overlay.forget(ino, 1n << 32n)
+    }
   }
 
   /** Every path below the root with all that stat(2), read(2), readlink(2) and listxattr(2) say. */

@@ -1,0 +1,52 @@
+import { isDirectory } from '../../../src/base/attributes.ts'
+import { type Catalog, fileId } from '../../../src/catalog/index.ts'
+import { chunkKey, headerKey, isHole, pageKey, shardKey } from '../../../src/content/index.ts'
+import type { KeyValueStore } from '../../../src/store/contract.ts'
+
+/** Every object that the catalog says the store has, as `space key`. */
+export function recordedObjects(catalog: Catalog): Set<string> {
+  const keys = new Set<string>()
+  for (const inode of catalog.scan()) {
+    if (inode.orphan) continue
+    const id = fileId(inode)
+    if (isDirectory(inode.mode)) {
+      if (inode.dirShards > 0) keys.add(`dirs ${headerKey(id)}`)
+      for (let shard = 0; shard < inode.dirShards; shard += 1) {
+        keys.add(`dirs ${shardKey(id, inode.dirGeneration, shard)}`)
+      }
+      continue
+    }
+    if (inode.version > 0) keys.add(`files ${inode.key}`)
+    for (const { index, hash } of catalog.chunks(inode.ino, 0, Number.MAX_SAFE_INTEGER)) {
+      if (!isHole(hash)) keys.add(`chunks ${chunkKey(id, index, hash)}`)
+    }
+    for (let index = 0; ; index += 1) {
+      const page = catalog.page(inode.ino, index)
+      if (!page) break
+      keys.add(`chunks ${pageKey(id, index, page)}`)
+    }
+  }
+  return keys
+}
+
+/** Every object that the store has, the lease aside. */
+export async function storedObjects(store: KeyValueStore): Promise<Set<string>> {
+  const keys = new Set<string>()
+  for (const space of ['files', 'chunks', 'dirs'] as const) {
+    for await (const key of store.keys(space)) keys.add(`${space} ${key}`)
+  }
+  return keys
+}
+
+/** Objects that are missing, and objects that nothing refers to. */
+export async function accountFor(
+  catalog: Catalog,
+  store: KeyValueStore,
+): Promise<{ missing: string[]; unowned: string[] }> {
+  const recorded = recordedObjects(catalog)
+  const stored = await storedObjects(store)
+  return {
+    missing: [...recorded].filter((key) => !stored.has(key)),
+    unowned: [...stored].filter((key) => !recorded.has(key)),
+  }
+}

@@ -1,0 +1,38 @@
+import { expect } from 'vitest'
+import { NO_TOTALS } from '../../../src/catalog/totals.ts'
+import { addTo, shareOf } from '../../../src/catalog/totals.ts'
+import { accountFor } from './accounts.ts'
+import { Client } from './client.ts'
+import { Rig } from './rig.ts'
+import { differences, diskTree } from './trees.ts'
+
+/**
+ * Lets everything settle and compares all that ought to be equal then: the store's objects with the catalog's account of
+ * them, a catalog rebuilt from the store with the overlay, and where the mode keeps it complete the legacy volume with the
+ * overlay. `unowned`: objects that nothing refers to are to be expected (a write of a dead daemon arrived late).
+ */
+export async function expectSettled(rig: Rig, expected: { unowned?: boolean } = {}): Promise<void> {
+  await rig.settle()
+  const shown = await new Client(rig).tree()
+  if (rig.modes.policy.writeTo === 'legacy') {
+    expect(differences(shown, diskTree(rig.source)), 'overlay | legacy volume').toEqual([])
+  }
+  const totals = { ...NO_TOTALS }
+  for (const inode of rig.catalog.scan()) addTo(totals, shareOf(inode), 1)
+  expect(rig.catalog.totals(), 'totals kept | totals counted').toEqual(totals)
+  if (!rig.modes.policy.copies) return
+  await rig.migrate()
+  await rig.settle()
+  expect((await rig.verify()).differences, 'verify').toEqual([])
+  const { missing, unowned } = await accountFor(rig.catalog, rig.world.memory)
+  expect(missing, 'objects that the store does not have').toEqual([])
+  if (!expected.unowned) expect(unowned, 'objects that nothing refers to').toEqual([])
+  const { rig: second, result } = await Rig.rebuilt(rig.world.memory)
+  try {
+    expect(result.failures).toEqual([])
+    const rebuilt = await new Client(second).tree()
+    expect(differences(shown, rebuilt), 'overlay | rebuilt from the store').toEqual([])
+  } finally {
+    await second.stop()
+  }
+}
