@@ -18,7 +18,11 @@ export class Handles {
     const handle = this.#next++
     const activity = this.#context.activity.of(node)
     activity.opens += 1
-    if (writing) activity.writers += 1
+    if (writing) {
+      activity.writers += 1
+      // Whoever opens a file for writing is about to write: a copy made now would be of a file half done.
+      activity.lastChange = performance.now()
+    }
     this.#writing.set(handle, writing)
     return handle
   }
