@@ -16,7 +16,7 @@ import {
 import { bucketOf, shardOf } from './names.ts'
 import { Outbox } from './outbox.ts'
 import { APPLICATION_ID, FORMAT, SCHEMA } from './schema.ts'
-import { addTo, NO_TOTALS, shareOf, type Totals } from './totals.ts'
+import { addTo, NO_TOTALS, shareOf, TOTALS, type Totals } from './totals.ts'
 
 /** A name in a directory: what the overlay shows there and what the legacy volume has there. */
 export interface Dirent {
@@ -121,6 +121,7 @@ export class Catalog {
       unstored: all(
         `SELECT count(*) AS n FROM inodes WHERE (mode & ${0o170000}) <> ${S_IFDIR} AND orphan = 0 AND nlink > 0 AND (version = 0 OR dirty <> 0)`,
       ),
+      totals: all(TOTALS),
       legacyAuthority: all('SELECT ino FROM inodes WHERE authority = 0 AND ino > ? ORDER BY ino LIMIT ?'),
       drainable: all(
         'SELECT ino FROM inodes WHERE authority = 1 AND legacy_ino IS NOT NULL AND version > 0 AND dirty = 0 AND ino > ? ORDER BY ino LIMIT ?',
@@ -226,9 +227,16 @@ export class Catalog {
 
   totals(): Readonly<Totals> {
     if (!this.#totals) {
-      const totals = { ...NO_TOTALS }
-      for (const inode of this.scan()) addTo(totals, shareOf(inode), 1)
-      this.#totals = totals
+      const row = this.#one('totals') ?? {}
+      this.#totals = {
+        files: Number(row.files ?? 0),
+        bytes: Number(row.bytes ?? 0),
+        stored: Number(row.stored ?? 0),
+        storedBytes: Number(row.stored_bytes ?? 0),
+        dirty: Number(row.dirty ?? 0),
+        failed: Number(row.failed ?? 0),
+        drained: Number(row.drained ?? 0),
+      }
     }
     return this.#totals
   }

@@ -54,3 +54,14 @@ export function addTo(totals: Totals, share: Readonly<Totals>, sign: 1 | -1): vo
   totals.failed += sign * share.failed
   totals.drained += sign * share.drained
 }
+
+/** The sum of `shareOf` over all rows, in one pass of SQLite's own: a million files take a fraction of a second. */
+export const TOTALS = `
+SELECT count(*) AS files, sum(size) AS bytes,
+  sum(stored) AS stored, sum(stored * size) AS stored_bytes,
+  sum(dirty <> 0) AS dirty, sum(failure IS NOT NULL) AS failed,
+  sum(stored AND authority = 1 AND legacy_ino IS NULL) AS drained
+FROM (
+  SELECT size, dirty, failure, authority, legacy_ino, (version > 0 AND dirty = 0) AS stored
+  FROM inodes WHERE (mode & 61440) <> 16384 AND orphan = 0 AND nlink > 0
+)`
