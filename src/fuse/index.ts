@@ -1,12 +1,4 @@
-export type { SessionState } from './kernel/init.ts'
-export {
-  type KernelMount,
-  MountError,
-  type MountFailure,
-  type MountOptions,
-  mountKernel,
-  unmountKernel,
-} from './kernel/mount.ts'
-export { type MountEntry, mountsOf } from './kernel/mountinfo.ts'
-export { isStale, type ProbeResult, probeMount } from './kernel/probe.ts'
-export { KernelSession, type SessionEnd, type SessionOptions } from './kernel/session.ts'
+export { MountError, mountKernel, unmountKernel } from './kernel/mount.ts'
+export { mountsOf } from './kernel/mountinfo.ts'
+export { isStale, probeMount } from './kernel/probe.ts'
+export { KernelSession, type SessionOptions } from './kernel/session.ts'

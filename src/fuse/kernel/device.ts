@@ -35,8 +35,11 @@ const getpagesize: () => number = libc.func('int getpagesize()')
 
 /**
  * The device file of a mounted connection. libuv watches it by epoll on the event loop's own thread: a request costs no
- * hop between threads, and nothing blocks in read(2), so that closing has nothing to wait for. (Measured against reads
- * on the thread pool and against poll(2) on a thread; see docs/architecture.md.) Watching sets O_NONBLOCK.
+ * hop between threads, and nothing blocks in read(2), so that closing has nothing to wait for. Watching sets O_NONBLOCK.
+ *
+ * Measured on two cores with a file system in memory, look-ups per second of one caller and of four: one to four blocking
+ * reads on the thread pool 5,000 and 6,000 to 16,500; poll(2) on a thread, then reading until EAGAIN, 6,300 and 38,000;
+ * this, with the session's short spin, 16,000 to 34,000 and 37,000 to 42,000.
  */
 export class KernelDevice implements FuseDevice {
   readonly pageSize = getpagesize()

@@ -34,8 +34,14 @@ const MAX_BACKGROUND = 64
 const CONGESTION_THRESHOLD = 48
 
 /** Largest WRITE that a session takes, and the largest READ on 4 KiB pages: 256 pages, the kernel's own default limit. */
-export const DEFAULT_MAX_WRITE = 1024 * 1024
+const DEFAULT_MAX_WRITE = 1024 * 1024
+const SMALLEST_MAX_WRITE = 4096
 const LARGEST_MAX_WRITE = 16 * 1024 * 1024
+
+/** A largest WRITE that can be agreed on. */
+export function boundedMaxWrite(bytes: number = DEFAULT_MAX_WRITE): number {
+  return Math.min(Math.max(bytes, SMALLEST_MAX_WRITE), LARGEST_MAX_WRITE)
+}
 
 /** What this process and the kernel have agreed on; outlives the process, because the kernel sends INIT only once. */
 export interface Agreement {
@@ -80,7 +86,7 @@ export function fromState(state: unknown): Agreement {
     /^0x[0-9a-f]{1,16}$/.test(state.flags) &&
     'maxWrite' in state &&
     typeof state.maxWrite === 'number' &&
-    state.maxWrite >= 4096 &&
+    state.maxWrite >= SMALLEST_MAX_WRITE &&
     state.maxWrite <= LARGEST_MAX_WRITE
   ) {
     return { minor: state.minor, flags: BigInt(state.flags), maxWrite: state.maxWrite }
@@ -123,7 +129,7 @@ export function negotiate(request: InitRequest, maxWrite: number): Agreement | u
   return {
     minor: Math.min(request.minor, FUSE_MINOR),
     flags: request.flags & WANTED,
-    maxWrite: Math.min(Math.max(maxWrite, 4096), LARGEST_MAX_WRITE),
+    maxWrite,
   }
 }
 

@@ -6,7 +6,7 @@ import { reasonOf } from '../../base/errors.ts'
 import { mountsOf } from './mountinfo.ts'
 
 /** Why a mount or an unmount did not take place. */
-export type MountFailure =
+type MountFailure =
   /** No /dev/fuse. */
   | 'no-device'
   | 'not-permitted'
@@ -27,7 +27,7 @@ export class MountError extends Error {
   }
 }
 
-export interface MountOptions {
+interface MountOptions {
   /** An existing directory. */
   readonly target: string
   /** What `mount` and `df` show as the device. */
@@ -40,7 +40,7 @@ export interface MountOptions {
   readonly readAheadKiB?: number
 }
 
-export interface KernelMount {
+interface KernelMount {
   /** Of /dev/fuse, connected to this mount. While one process keeps it open, or a copy, the connection lives. */
   readonly fd: number
   /** The target without symlinks, as /proc/self/mountinfo has it. */

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 
 /** One line of /proc/self/mountinfo, proc(5). */
-export interface MountEntry {
+interface MountEntry {
   readonly mountPoint: string
   /** `major:minor` of st_dev of the files on it. */
   readonly device: string

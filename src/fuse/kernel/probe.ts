@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { mountsOf } from './mountinfo.ts'
 
 /** What a mount point does when it is asked for its attributes. */
-export type ProbeResult =
+type ProbeResult =
   /** It answers. */
   | 'answers'
   /** Its server is dead: ENOTCONN. To be detached. */

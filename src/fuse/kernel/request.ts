@@ -45,3 +45,15 @@ export class Request implements RequestContext {
 export function withoutResend(id: bigint): bigint {
   return id >= UNIQUE_RESEND ? id - UNIQUE_RESEND : id
 }
+
+/** The request whose `struct fuse_in_header` lies at the start. */
+export function requestFrom(header: DataView): Request {
+  return new Request(
+    header.getBigUint64(8, true),
+    header.getUint32(4, true),
+    header.getBigUint64(16, true),
+    header.getUint32(24, true),
+    header.getUint32(28, true),
+    header.getUint32(32, true),
+  )
+}

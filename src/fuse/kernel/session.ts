@@ -9,7 +9,7 @@ import { type FuseDevice, KernelDevice } from './device.ts'
 import { FILE_OPERATIONS } from './file-operations.ts'
 import {
   type Agreement,
-  DEFAULT_MAX_WRITE,
+  boundedMaxWrite,
   decodeInit,
   encodeInit,
   encodeMajor,
@@ -23,7 +23,7 @@ import { NODE_OPERATIONS } from './node-operations.ts'
 import { KernelNotifications, resendMessage } from './notifier.ts'
 import type { Operation } from './operation.ts'
 import { IN_HEADER_SIZE, InitFlag, Opcode } from './protocol.ts'
-import { Request } from './request.ts'
+import { type Request, requestFrom } from './request.ts'
 
 const { EAGAIN, ECONNABORTED, EINTR, EIO, ENODEV, ENOENT, ENOSYS, ENOTTY, EOPNOTSUPP, EPROTO } =
   constants.errno
@@ -40,7 +40,7 @@ const SPIN_MS = 0.05
 const DEFAULT_WRITE_BUFFERS = 32
 
 /** How a session ended. */
-export type SessionEnd =
+type SessionEnd =
   /** The file system is unmounted, for the last process that used it too. */
   | { readonly reason: 'unmounted' }
   /** Somebody cut the connection (umount --force, /sys/fs/fuse/connections/N/abort). */
@@ -121,7 +121,7 @@ export class KernelSession {
     this.#log = options.log
     this.#onInit = options.onInit
     if (options.state !== undefined && options.state !== null) this.#agreement = fromState(options.state)
-    this.#maxWrite = this.#agreement?.maxWrite ?? options.maxWrite ?? DEFAULT_MAX_WRITE
+    this.#maxWrite = this.#agreement?.maxWrite ?? boundedMaxWrite(options.maxWrite)
     this.#pool = new BufferPool(this.#maxWrite, options.writeBuffers ?? DEFAULT_WRITE_BUFFERS)
     this.#notifications = new KernelNotifications(this.#device, options.log)
     this.#interrupts = new Interrupts((request) => this.#giveUp(request), options.isDying)
@@ -261,18 +261,9 @@ export class KernelSession {
       this.#log.error({ bytes: count }, 'the kernel sent less than a request header')
       return
     }
-    const opcode = view.getUint32(4, true)
-    const id = view.getBigUint64(8, true)
     // total_extlen (7.38): extensions in units of 8 bytes, behind the body. None was agreed on.
     const end = count - view.getUint16(36, true) * 8
-    const request = new Request(
-      id,
-      opcode,
-      view.getBigUint64(16, true),
-      view.getUint32(24, true),
-      view.getUint32(28, true),
-      view.getUint32(32, true),
-    )
+    const request = requestFrom(view)
     try {
       if (view.getUint32(0, true) !== count || end < IN_HEADER_SIZE) {
         throw new ProtocolError('EIO', `a header says ${view.getUint32(0, true)} bytes`)

@@ -1,7 +1,7 @@
 // The other side of the protocol, written from linux/fuse.h alone: requests as the kernel makes them, answers as it reads
 // them. Shares nothing with src/fuse/kernel, so that a mistake there does not cancel itself out here.
 
-export const u16 = (value: number): Buffer => {
+const u16 = (value: number): Buffer => {
   const bytes = Buffer.alloc(2)
   bytes.writeUInt16LE(value)
   return bytes

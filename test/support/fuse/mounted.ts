@@ -5,7 +5,6 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { describe } from 'vitest'
 import {
-  type KernelMount,
   KernelSession,
   mountKernel,
   mountsOf,
@@ -40,7 +39,7 @@ export function kernelIsAtLeast(major: number, minor: number): boolean {
 
 export interface Mounted {
   readonly target: string
-  readonly mount: KernelMount
+  readonly mount: Awaited<ReturnType<typeof mountKernel>>
   readonly session: KernelSession
   readonly log: ReturnType<typeof keepingLog>
   /** Unmounts, waits for the end of the session and removes the directory. */

@@ -1,8 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 
-const WORKER = join(import.meta.dirname, 'worker.ts')
+const WORKER = fileURLToPath(new URL('./worker.ts', import.meta.url))
 
 interface Told {
   readonly state?: unknown
