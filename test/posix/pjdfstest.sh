@@ -12,7 +12,7 @@ set -u
 
 if [ "${1-}" = --one ]; then
   # Called by prove for one test file: pass its output on and keep a copy.
-  name=$(printf '%s' "${2#"$PJDFSTEST"/tests/}" | tr / _)
+  name=$(printf '%s' "${2#"$PJDFSTEST"/tests/}" | tr / %)
   sh "$2" 2>&1 | tee "$PJDFSTEST_OUT/tap/$name"
   exit 0
 fi
@@ -40,7 +40,8 @@ export PJDFSTEST PJDFSTEST_OUT
 mkdir -p "$PJDFSTEST_OUT/tap" || fail "cannot make $PJDFSTEST_OUT/tap"
 rm -f "$PJDFSTEST_OUT"/tap/* "$PJDFSTEST_OUT/cases.txt"
 
-work=$(mktemp -d "$1/pjdfstest.XXXXXX") || fail "cannot make a directory in $1"
+directory=$(CDPATH= cd -- "$1" && pwd) || fail "cannot enter $1"
+work=$(mktemp -d "$directory/pjdfstest.XXXXXX") || fail "cannot make a directory in $directory"
 chmod 755 "$work"
 # The tests leave immutable flags behind only when they are interrupted; rm says so then.
 trap 'cd / && rm -rf "$work"' EXIT
@@ -57,7 +58,7 @@ done
 
 for tap in "$PJDFSTEST_OUT"/tap/*; do
   [ -f "$tap" ] || continue
-  awk -v file="$(basename "$tap" | sed 's,_,/,')" '
+  awk -v file="$(basename "$tap" | tr % /)" '
     /^1\.\.[0-9]+/ { split($1, plan, "[.][.]"); planned = plan[2]; next }
     /^(not )?ok( |$)/ {
       line = $0
@@ -72,7 +73,10 @@ for tap in "$PJDFSTEST_OUT"/tap/*; do
       seen[number] = 1
       printf "%s:%d %s %s\n", file, number, result, line
     }
-    END { for (n = 1; n <= planned; n++) if (!(n in seen)) printf "%s:%d missing planned, never reported\n", file, n }
+    END {
+      if (planned == "") printf "%s:0 missing it printed no plan\n", file
+      for (n = 1; n <= planned; n++) if (!(n in seen)) printf "%s:%d missing planned, never reported\n", file, n
+    }
   ' "$tap"
 done | sort -V >"$PJDFSTEST_OUT/cases.txt"
 

@@ -1,9 +1,7 @@
-import { mkdtemp } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, test } from 'vitest'
 import { Agent, type Identity } from '../support/posix/agent.ts'
-import { detectFeatures, type Features } from '../support/posix/features.ts'
+import { type Features, featuresOfPlainDirectory } from '../support/posix/features.ts'
 import { ALICE, BOB, CAROL, type CaseContext, type PosixCase, TEAM } from './case.ts'
 import { accessControlLists } from './cases/acl.ts'
 import { concurrency } from './cases/concurrency.ts'
@@ -101,14 +99,20 @@ class Team {
   }
 }
 
-async function featuresOfPlainDirectory(): Promise<Features> {
-  const agent = new Agent('detection', null)
-  const scratch = await mkdtemp(join(tmpdir(), 'posix-features-'))
+/** Whether a file system answers at all, after a case that waited in vain. statfs(2) is never answered from a cache. */
+async function answers(path: string): Promise<boolean> {
+  const probe = new Agent('probe', null)
+  const bound = new AbortController()
+  const answer = probe.call.statvfs(path).then(
+    () => true,
+    () => false,
+  )
+  const limit = setTimeout(5_000, false, { signal: bound.signal }).catch(() => false)
   try {
-    return await detectFeatures(scratch, agent)
+    return await Promise.race([answer, limit])
   } finally {
-    await agent.call.removeTree(scratch)
-    await agent.stop()
+    bound.abort()
+    await probe.kill()
   }
 }
 
@@ -140,6 +144,8 @@ export function posixSuite(options: PosixSuiteOptions): void {
     const skipped = new Map<string, number>()
     let features: Features
     let home: string
+    /** The case that ran into its time limit last. */
+    let hungIn: string | undefined
 
     beforeAll(async () => {
       features = { ...(await featuresOfPlainDirectory()), ...options.supports }
@@ -154,7 +160,7 @@ export function posixSuite(options: PosixSuiteOptions): void {
     })
 
     afterAll(async () => {
-      await team.me.call.removeTree(home)
+      if (hungIn === undefined) await team.me.call.removeTree(home)
       await team.stop()
       for (const [reason, count] of skipped)
         console.info(`${options.name}: ${count} cases skipped: ${reason}`)
@@ -185,7 +191,14 @@ export function posixSuite(options: PosixSuiteOptions): void {
             const missing = (posixCase.needs ?? []).filter((need) => !features[need])
             if (missing.length > 0) skipBecause(`the reference lacks ${missing.join(', ')}`)
             // A file system that hangs ends the case by the test's time limit; the agents in its grip go with it.
-            signal.addEventListener('abort', () => void team.kill())
+            signal.addEventListener('abort', () => {
+              hungIn = posixCase.name
+              void team.kill()
+            })
+            if (hungIn !== undefined && !(await answers(home))) {
+              throw new Error(`not run: the file system gives no answer since "${hungIn}"`)
+            }
+            hungIn = undefined
             const dir = `${home}/${theme.replaceAll(' ', '-')}-${index}`
             await team.me.call.mkdir(dir)
             await team.me.call.chmod(dir, 0o777)
@@ -194,8 +207,10 @@ export function posixSuite(options: PosixSuiteOptions): void {
             try {
               await (reason === undefined ? posixCase.run(c) : deviate(posixCase, c, reason))
             } finally {
-              await team.reset()
-              await team.me.call.removeTree(dir)
+              if (!signal.aborted) {
+                await team.reset()
+                await team.me.call.removeTree(dir)
+              }
             }
           })
         }

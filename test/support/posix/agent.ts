@@ -1,5 +1,6 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
+import { setTimeout } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { Bulk } from './bulk.ts'
 import { SyscallError } from './libc.ts'
@@ -12,6 +13,9 @@ export interface Identity {
   /** Supplementary groups. */
   readonly groups: readonly number[]
 }
+
+/** How long a killed process may take to go, in milliseconds. */
+const UNKILLABLE_MS = 2_000
 
 type Operations = Posix & Bulk
 
@@ -56,6 +60,7 @@ export class Agent {
   #child: ChildProcess | undefined
   #ready: Promise<unknown> | undefined
   #calls = 0
+  #stopped = false
   readonly #pending = new Map<number, Pending>()
 
   /** Without an identity the agent stays the user that runs the tests. */
@@ -63,18 +68,19 @@ export class Agent {
     this.name = name
     this.identity = identity
     this.call = new Proxy({} as Remote, {
-      get:
-        (_, operation) =>
-        (...values: unknown[]) => {
+      get: (_, operation) => {
+        const caller = (...values: unknown[]) => {
           // The error is made elsewhere and later; what helps is where the call came from.
           const origin = { stack: '' }
-          Error.captureStackTrace(origin)
+          Error.captureStackTrace(origin, caller)
           return this.#request(String(operation), values).catch((error: unknown) => {
             const where = origin.stack.slice(origin.stack.indexOf('\n'))
             if (error instanceof Error) error.stack = `${error.name}: ${error.message}${where}`
             throw error
           })
-        },
+        }
+        return caller
+      },
     })
   }
 
@@ -94,11 +100,28 @@ export class Agent {
     if (child === undefined) return
     const exit = once(child, 'exit')
     child.kill('SIGKILL')
-    await exit
+    this.#gone(child, 'killed')
+    // A process inside a request that a file system server has read cannot die before the answer: it is left behind.
+    const bound = new AbortController()
+    await Promise.race([exit, setTimeout(UNKILLABLE_MS, undefined, { signal: bound.signal })])
+    bound.abort()
+    if (child.exitCode !== null || child.signalCode !== null) return
+    child.disconnect()
+    child.unref()
   }
 
-  /** Ends the process: by its own will where it has nothing in hand, else by force. */
+  #gone(child: ChildProcess, how: string): void {
+    if (this.#child !== child) return
+    this.#child = undefined
+    for (const { operation, reject } of this.#pending.values()) {
+      reject(new Error(`agent ${this.name} ended (${how}) during ${operation}`))
+    }
+    this.#pending.clear()
+  }
+
+  /** Ends the process for good: by its own will where it has nothing in hand, else by force. */
   async stop(): Promise<void> {
+    this.#stopped = true
     const child = this.#child
     if (child === undefined) return
     if (this.#pending.size > 0 || !child.connected) return this.kill()
@@ -112,6 +135,7 @@ export class Agent {
       await this.#ready
       return this.#child
     }
+    if (this.#stopped) throw new Error(`agent ${this.name} was stopped`)
     const main = fileURLToPath(new URL('./agent-main.ts', import.meta.url))
     const child = fork(main, [JSON.stringify(this.identity)], {
       cwd: '/',
@@ -126,14 +150,7 @@ export class Agent {
     process.once('exit', end)
     child.once('exit', () => process.off('exit', end))
     child.on('message', (message) => this.#settle(message))
-    child.on('exit', (status, signal) => {
-      if (this.#child === child) this.#child = undefined
-      const how = signal ?? `status ${status}`
-      for (const { operation, reject } of this.#pending.values()) {
-        reject(new Error(`agent ${this.name} ended (${how}) during ${operation}`))
-      }
-      this.#pending.clear()
-    })
+    child.on('exit', (status, signal) => this.#gone(child, signal ?? `status ${status}`))
     this.#ready = Promise.race([
       once(child, 'message'),
       once(child, 'exit').then(() => Promise.reject(new Error(`agent ${this.name} did not start`))),

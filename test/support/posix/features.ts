@@ -1,5 +1,8 @@
+import { mkdtemp } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { aclEntries, encodeAcl } from './acl.ts'
-import type { Agent } from './agent.ts'
+import { Agent } from './agent.ts'
 import {
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
@@ -51,8 +54,8 @@ async function works(call: () => Promise<unknown>): Promise<boolean> {
   }
 }
 
-/** Tries each feature out in a directory (removed afterwards by the caller's own clean-up of `scratch`). */
-export async function detectFeatures(scratch: string, agent: Agent): Promise<Features> {
+/** Tries each feature out in a directory. */
+async function detectFeatures(scratch: string, agent: Agent): Promise<Features> {
   const { call } = agent
   const at = (name: string) => `${scratch}/${name}`
   await call.writeFile(at('file'), 'x'.repeat(100_000))
@@ -122,3 +125,15 @@ export async function detectFeatures(scratch: string, agent: Agent): Promise<Fea
  * linux/capability.h: magic with the effective flag, then two words each of permitted and inheritable).
  */
 export const CAPABILITY_NET_RAW = Buffer.from('0100000200200000000000000000000000000000', 'hex')
+
+/** What the reference can do: a directory under the system's temporary one, made and removed for it. */
+export async function featuresOfPlainDirectory(): Promise<Features> {
+  const agent = new Agent('detection', null)
+  const scratch = await mkdtemp(join(tmpdir(), 'posix-features-'))
+  try {
+    return await detectFeatures(scratch, agent)
+  } finally {
+    await agent.call.removeTree(scratch)
+    await agent.stop()
+  }
+}

@@ -10,6 +10,7 @@ import {
   O_RDWR,
   O_WRONLY,
 } from './constants.ts'
+import { featuresOfPlainDirectory } from './features.ts'
 import { data, type FsxOperation, operationArbitrary, PAGE } from './fsx-script.ts'
 import { type ExerciserHooks, runScript, StepFailure } from './scripts.ts'
 
@@ -23,7 +24,7 @@ export interface FsxOptions {
   readonly maxSize?: number
   /** Most bytes of one operation; default 70,000. */
   readonly maxLength?: number
-  /** Operations that the file system does not offer; none by default. */
+  /** Operations that are left out; by default those that a plain directory of this machine does not offer either. */
   readonly without?: readonly FsxOperation['kind'][]
   readonly hooks?: ExerciserHooks
   /** Ends the run by killing its processes: the way out of a file system that hangs. */
@@ -454,6 +455,17 @@ class FsxRun {
   }
 }
 
+async function notOfferedHere(): Promise<FsxOperation['kind'][]> {
+  const features = await featuresOfPlainDirectory()
+  const kinds = {
+    allocate: 'fallocate',
+    punch: 'punchHole',
+    zero: 'zeroRange',
+    copy: 'copyFileRange',
+  } as const
+  return (['allocate', 'punch', 'zero', 'copy'] as const).filter((kind) => !features[kinds[kind]])
+}
+
 /**
  * Random operations on a few files, in the manner of fsx: after each one the size and a random range are compared
  * with what the file must hold, at the end all of it, by the same process and by another one.
@@ -468,7 +480,7 @@ export async function fsxExerciser(options: FsxOptions): Promise<FsxReport> {
   try {
     await runScript<FsxOperation>({
       name: 'fsx',
-      operation: operationArbitrary(options.without ?? []),
+      operation: operationArbitrary(options.without ?? (await notOfferedHere())),
       seed,
       operations,
       replay: options.replay,

@@ -75,8 +75,13 @@ async function shrink<Operation>(
 ): Promise<readonly Operation[] | undefined> {
   if (exercise.shrinkMs === 0) return undefined
   const scripts = fc.array(exercise.operation, { maxLength: failing.length, size: 'max' })
+  // The check returns at its time limit while a run is still under way; that one must end before its agents do.
+  let running: Promise<void> = Promise.resolve()
   const details = await fc.check(
-    fc.asyncProperty(scripts, (script) => exercise.run(script, false)),
+    fc.asyncProperty(scripts, (script) => {
+      running = exercise.run(script, false)
+      return running
+    }),
     {
       examples: [[[...failing]]],
       numRuns: 1,
@@ -84,5 +89,6 @@ async function shrink<Operation>(
       interruptAfterTimeLimit: exercise.shrinkMs,
     },
   )
+  await running.catch(() => undefined)
   return details.counterexample?.[0]
 }

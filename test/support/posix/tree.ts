@@ -1,24 +1,17 @@
 import { isDeepStrictEqual } from 'node:util'
-import fc from 'fast-check'
-import { aclEntries, encodeAcl } from './acl.ts'
 import { Agent } from './agent.ts'
 import { compareTrees } from './compare-trees.ts'
 import {
-  O_APPEND,
   O_CREAT,
-  O_DIRECTORY,
   O_EXCL,
-  O_NOFOLLOW,
   O_NONBLOCK,
   O_RDONLY,
-  O_RDWR,
   O_TRUNC,
   O_WRONLY,
   RENAME_EXCHANGE,
   RENAME_NOREPLACE,
   S_IFDIR,
   S_IFIFO,
-  S_IFLNK,
   S_IFMT,
   S_IFREG,
   XATTR_CREATE,
@@ -27,43 +20,23 @@ import {
 import { SyscallError } from './libc.ts'
 import { type ExerciserHooks, runScript, StepFailure } from './scripts.ts'
 import type { SnapshotEntry } from './snapshot.ts'
-import type { Time } from './structs.ts'
-
-const KINDS = [
-  ...Array<'create'>(5).fill('create'),
-  ...Array<'mkdir'>(4).fill('mkdir'),
-  ...Array<'rename'>(6).fill('rename'),
-  ...Array<'write'>(3).fill('write'),
-  ...Array<'unlink'>(2).fill('unlink'),
-  ...Array<'link'>(2).fill('link'),
-  ...Array<'symlink'>(2).fill('symlink'),
-  ...Array<'chmod'>(2).fill('chmod'),
-  ...Array<'utimens'>(2).fill('utimens'),
-  ...Array<'setxattr'>(2).fill('setxattr'),
-  ...Array<'open'>(3).fill('open'),
-  ...Array<'useOpen'>(4).fill('useOpen'),
-  'exchange',
-  'rmdir',
-  'chown',
-  'removexattr',
-  'truncate',
-  'list',
-  'stat',
-  'access',
-  'read',
-  'close',
-  'mkfifo',
-] as const
-
-/** One step. `a` and `b` choose paths among those there are at that moment, the others choose from short lists. */
-export interface TreeOperation {
-  readonly kind: (typeof KINDS)[number]
-  readonly who: number
-  readonly a: number
-  readonly b: number
-  readonly value: number
-  readonly flags: number
-}
+import {
+  ACLS,
+  CHANGEABLE,
+  DIRECTORY_MODES,
+  IDS,
+  LINKABLE,
+  MODES,
+  MOMENTS,
+  NAMES,
+  OPEN_FLAGS,
+  operationArbitrary,
+  RECENT_NS,
+  SLOTS,
+  TARGETS,
+  type TreeOperation,
+  XATTR_NAMES,
+} from './tree-script.ts'
 
 export interface TreeOptions {
   /** A plain directory and the one under test; both empty enough, on file systems of the same kind if possible. */
@@ -94,63 +67,10 @@ export interface TreeReport {
   readonly entries: number
 }
 
-const RANGE = 1 << 20
-const NAMES = ['a', 'b', 'c', 'd\xc3\xa9', '\xff', 'long-name-'.repeat(20)] as const
-const MODES = [
-  0o666, 0o644, 0o755, 0o777, 0o600, 0o2777, 0o1777, 0o2755, 0o6775, 0o4755, 0o700, 0o444, 0,
-] as const
-/** Mostly open to all, so that the three users get in each other's way. */
-const DIRECTORY_MODES = [0o777, 0o777, 0o777, 0o2777, 0o1777, 0o755, 0o2755, 0o700] as const
-const TARGETS = ['a', 'b', '../a', 'a/b', 'nowhere', '.', '..', 'a/../c', '\xfe', 'x'.repeat(300)] as const
-const IDS = [-1, 4001, 4002, 4010, 0] as const
-/** Long past: what a file system sets by itself is later, so the two are told apart by their years. */
-const MOMENTS: readonly Time[] = [1n, 123_456_789_012_345_678n, 1_000_000_000_999_999_999n, 'omit', 'now']
-const XATTR_NAMES = [
-  'user.a',
-  'user.b',
-  'user.\xff',
-  'trusted.t',
-  'system.posix_acl_default',
-  'system.posix_acl_access',
-]
-const OPEN_FLAGS = [
-  O_RDONLY,
-  O_RDWR,
-  O_WRONLY,
-  O_RDWR | O_TRUNC,
-  O_RDWR | O_APPEND,
-  O_RDONLY | O_DIRECTORY,
-  O_RDONLY | O_NOFOLLOW,
-  O_RDWR | O_CREAT,
-] as const
-const ACLS = [
-  encodeAcl(aclEntries('rwx', 'r-x', 'r-x')),
-  encodeAcl(aclEntries('rwx', 'r-x', '---', { users: { 4001: 'rwx' }, mask: 'rwx' })),
-  encodeAcl(
-    aclEntries('rw-', '---', '---', { users: { 4002: 'rw-' }, groups: { 4010: 'r-x' }, mask: 'r-x' }),
-  ),
-] as const
-/** Explicit times lie before this moment. */
-const RECENT_NS = 1_500_000_000_000_000_000n
-const SLOTS = 4
-const LINKABLE = [S_IFREG, S_IFLNK, S_IFIFO]
-const CHANGEABLE = [S_IFREG, S_IFDIR]
-
 function pick<T>(list: readonly T[], number: number): T {
   const value = list[number % list.length]
   if (value === undefined) throw new Error('an empty list has nothing to pick')
   return value
-}
-
-function operationArbitrary(without: readonly string[]): fc.Arbitrary<TreeOperation> {
-  return fc.record({
-    kind: fc.constantFrom(...KINDS.filter((kind) => !without.includes(kind))),
-    who: fc.nat(14),
-    a: fc.nat(RANGE),
-    b: fc.nat(RANGE),
-    value: fc.nat(RANGE),
-    flags: fc.nat(RANGE),
-  })
 }
 
 /** The same call on both sides: a value that is equal, or the same errno. */
@@ -169,7 +89,10 @@ class TreeRun {
   readonly #slots: (OpenPair | undefined)[] = Array.from({ length: SLOTS }, () => undefined)
   /** Of the reference, as last seen; operations choose their paths here. */
   #tree: readonly SnapshotEntry[] = []
+  readonly #isRoot = process.getuid?.() === 0
   #step = 0
+  /** Paths that the operation in hand has chosen, for the message of a failure. */
+  readonly #paths = new Set<string>()
   readonly counts: Record<string, { succeeded: number; failed: number }> = {}
 
   constructor(roots: readonly [string, string], agents: readonly Agent[], compareEvery: number) {
@@ -222,13 +145,18 @@ class TreeRun {
     throw new StepFailure(this.#step, `the trees differ${after}:\n  ${differences.slice(0, 20).join('\n  ')}`)
   }
 
+  #used(path: string): string {
+    this.#paths.add(path)
+    return path
+  }
+
   /** A path that is there, mostly, and mostly of a type that the operation is meant for. */
   #existing(number: number, types: readonly number[] = []): string {
     const inside = this.#tree.filter(({ path }) => path !== '')
     const fitting = inside.filter(({ mode }) => types.includes(mode & S_IFMT))
     const choice = number % 10 > 1 && fitting.length > 0 ? fitting : inside
     if (choice.length === 0 || number % 10 === 0) return this.#fresh(Math.floor(number / 10))
-    return pick(choice, Math.floor(number / 10)).path
+    return this.#used(pick(choice, Math.floor(number / 10)).path)
   }
 
   /** A name in a directory that is there; the name may be taken. */
@@ -237,17 +165,23 @@ class TreeRun {
     const shallow = directories.filter((path) => path.split('/').length < 4)
     const directory = pick(shallow, number)
     const name = pick(NAMES, Math.floor(number / shallow.length))
-    return directory === '' ? name : `${directory}/${name}`
+    return this.#used(directory === '' ? name : `${directory}/${name}`)
+  }
+
+  /** A mode; what only one ordinary user works on stays within his reach, or it could not be compared. */
+  #mode(number: number): number {
+    const mode = pick(MODES, number)
+    return this.#isRoot ? mode : mode | 0o700
   }
 
   #describe(operation: TreeOperation): string {
-    const paths = [this.#existing(operation.a), this.#fresh(operation.b)].map((path) => JSON.stringify(path))
-    return `${operation.kind} by ${pick(this.#agents, operation.who).name} (paths ${paths.join(', ')}; ${JSON.stringify(operation)})`
+    const paths = [...this.#paths].map((path) => JSON.stringify(path)).join(', ')
+    return `${operation.kind} by ${pick(this.#agents, operation.who).name} (${paths}; ${JSON.stringify(operation)})`
   }
 
   async #apply(operation: TreeOperation): Promise<void> {
     const agent = pick(this.#agents, operation.who)
-    const told = this.#describe(operation)
+    this.#paths.clear()
     const outcomes: Outcome[] = []
     for (const side of [0, 1] as const) {
       outcomes.push(
@@ -273,7 +207,7 @@ class TreeRun {
       JSON.stringify(outcome, (_, value: unknown) => (typeof value === 'bigint' ? String(value) : value))
     throw new StepFailure(
       this.#step,
-      `${told}: ${shown(actual)}, where a plain directory gives ${shown(expected)}`,
+      `${this.#describe(operation)}: ${shown(actual)}, where a plain directory gives ${shown(expected)}`,
     )
   }
 
@@ -284,7 +218,7 @@ class TreeRun {
   async create(agent: Agent, o: TreeOperation, at: (path: string) => Buffer): Promise<unknown> {
     const flags =
       O_CREAT | O_WRONLY | O_NONBLOCK | (o.flags % 2 === 0 ? O_EXCL : 0) | (o.flags % 5 === 0 ? O_TRUNC : 0)
-    const fd = await agent.call.open(at(this.#fresh(o.b)), flags, pick(MODES, o.value))
+    const fd = await agent.call.open(at(this.#fresh(o.b)), flags, this.#mode(o.value))
     await agent.call.write(fd, `content ${o.value}`)
     return agent.call.close(fd)
   }
@@ -294,7 +228,7 @@ class TreeRun {
   }
 
   async mkfifo(agent: Agent, o: TreeOperation, at: (path: string) => Buffer): Promise<unknown> {
-    return agent.call.mknod(at(this.#fresh(o.b)), S_IFIFO | (pick(MODES, o.value) & 0o777))
+    return agent.call.mknod(at(this.#fresh(o.b)), S_IFIFO | (this.#mode(o.value) & 0o777))
   }
 
   async symlink(agent: Agent, o: TreeOperation, at: (path: string) => Buffer): Promise<unknown> {
@@ -324,7 +258,7 @@ class TreeRun {
   }
 
   async chmod(agent: Agent, o: TreeOperation, at: (path: string) => Buffer): Promise<unknown> {
-    return agent.call.chmod(at(this.#existing(o.a, CHANGEABLE)), pick(MODES, o.value))
+    return agent.call.chmod(at(this.#existing(o.a, CHANGEABLE)), this.#mode(o.value))
   }
 
   async chown(agent: Agent, o: TreeOperation, at: (path: string) => Buffer): Promise<unknown> {
@@ -435,7 +369,7 @@ class TreeRun {
       case 2:
         return call.ftruncate(fd, o.a % 20_000)
       case 3:
-        return call.fchmod(fd, pick(MODES, o.a))
+        return call.fchmod(fd, this.#mode(o.a))
       default:
         return { mode, nlink, fsync: await call.fsync(fd) }
     }
