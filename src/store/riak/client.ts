@@ -288,6 +288,8 @@ export interface StoreOptions {
   readonly w: Quorum
   readonly dw: Quorum
   readonly timeoutMs: number
+  /** Only if a read before it finds nothing; `match_found` otherwise. Not atomic: two at once make siblings. */
+  readonly ifNoneMatch?: boolean
 }
 
 export interface ContentToStore {
@@ -312,6 +314,7 @@ export function store(
     dw: quorumCode(options.dw),
     timeout: options.timeoutMs,
     returnHead: true,
+    ifNoneMatch: options.ifNoneMatch ?? false,
     ...(vclock !== undefined && { vclock }),
   }
   return build('StoreValue', request, toAnswer)

@@ -91,6 +91,7 @@ export function verdictOf(errmsg: string): Verdict {
 
 /** Riak answered with an error. */
 export class RiakError extends Error {
+  readonly errmsg: string
   readonly verdict: Verdict
 
   constructor(node: string, errmsg: string) {
@@ -98,6 +99,7 @@ export class RiakError extends Error {
     const verdict = verdictOf(errmsg)
     super(`${node} answers ${text}${verdict.advice === undefined ? '' : ` (${verdict.advice})`}`)
     this.name = 'RiakError'
+    this.errmsg = errmsg
     this.verdict = verdict
   }
 }
