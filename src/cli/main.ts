@@ -1,6 +1,11 @@
 #!/usr/bin/env node
+import { EXIT } from '../daemon/exit-status.ts'
 import { entryPoint } from '../daemon/process.ts'
 import { runCli } from './run.ts'
+
+// Whoever read the result has gone (a pipe into head): nothing is left to say. A log that nobody reads ends no mount.
+process.stdout.on('error', () => process.exit(EXIT.failed))
+process.stderr.on('error', () => undefined)
 
 process.exitCode = await runCli(process.argv.slice(2), {
   environment: process.env,

@@ -26,7 +26,7 @@ export interface SupervisorOptions {
 // A worker that lived for less than this died quickly; so many in a row are started at once all the same, because
 // applications wait; then ever later, so that a machine is not kept busy with a start that cannot succeed.
 const QUICK_DEATH_MS = 10_000
-const QUICK_DEATHS_AT_ONCE = 3
+const QUICK_DEATHS_AT_ONCE = 5
 const FIRST_DELAY_MS = 250
 const LONGEST_DELAY_MS = 30_000
 

@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process'
-import { createHash, randomBytes } from 'node:crypto'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { randomBytes } from 'node:crypto'
+import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterEach, beforeEach, expect, it } from 'vitest'
@@ -12,8 +12,6 @@ const exec = promisify(execFile)
 const MiB = 1024 * 1024
 const survives = kernelIsAtLeast(6, 9)
 if (!survives) console.log('P7 across kill -9 is not tried here: the kernel is older than 6.9')
-
-const sum = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex')
 
 describeMounted('one worker after another on one connection', () => {
   let place: Place
@@ -27,58 +25,59 @@ describeMounted('one worker after another on one connection', () => {
     await place.clear()
   })
 
-  /** Replaces the worker so many times while `work` runs, each time once the last one serves. */
-  async function replacing(
-    work: Promise<unknown>,
-    times: number,
-    how: (now: StatusReport) => void,
+  /**
+   * Copies `from` to `to` over and over, 4 KiB a call, while the worker is replaced so many times, each time once the
+   * last one serves; every copy must end without an error and be what was copied.
+   */
+  async function copying(
+    {
+      from,
+      to,
+      compare,
+    }: { readonly from: string; readonly to: string; readonly compare: readonly string[] },
+    replace: (now: StatusReport) => void,
   ): Promise<void> {
-    let working = true
-    const ended = work.finally(() => {
-      working = false
-    })
+    const times = 3
+    const first = (await place.served()).workerStarts
+    const flag = join(place.root, 'flag')
+    writeFileSync(flag, '')
+    const script = `while test -e "$1"; do
+      dd if="$2" of="$3" bs=4k conv=notrunc oflag=dsync status=none && cmp "$4" "$5" || exit 1
+    done`
+    const failure = exec('sh', ['-c', script, 'sh', flag, from, to, ...compare]).then(
+      () => undefined,
+      (error: unknown) => error,
+    )
     for (let count = 0; count < times; count += 1) {
       const now = await place.served()
-      expect(working, 'the work outlasts the replacements').toBe(true)
-      how(now)
+      replace(now)
       await gone(now.pid)
     }
-    expect((await place.served()).workerStarts).toBe(times + 1)
-    await ended
+    expect((await place.served()).workerStarts).toBe(first + times)
+    rmSync(flag)
+    expect(await failure).toBeUndefined()
   }
 
   it.skipIf(!survives)('P7: kill -9 of the worker fails no read and no write of an application', async () => {
-    const content = randomBytes(64 * MiB)
-    writeFileSync(join(place.source, 'data'), content)
-    await place.mount()
+    const data = join(place.source, 'data')
     const copy = join(place.root, 'copy')
     const kill = ({ pid }: StatusReport): void => void process.kill(pid, 'SIGKILL')
-    // 4 KiB at a time and synchronously, so that it lasts longer than the kills; its own exit status tells of errors.
-    const reading = exec('dd', [`if=${place.target}/data`, `of=${copy}`, 'bs=4k', 'iflag=fullblock'])
-    await replacing(reading, 3, kill)
-    expect(sum(readFileSync(copy))).toBe(sum(content))
-    const other = randomBytes(64 * MiB)
-    writeFileSync(copy, other)
-    const writing = exec('dd', [`if=${copy}`, `of=${place.target}/data`, 'bs=4k', 'oflag=dsync'])
-    const before = (await place.served()).workerStarts
-    for (let count = 0; count < 3; count += 1) {
-      const now = await place.served()
-      kill(now)
-      await gone(now.pid)
-    }
-    await writing
-    expect((await place.served()).workerStarts).toBe(before + 3)
-    expect(sum(readFileSync(join(place.source, 'data')))).toBe(sum(other))
+    writeFileSync(data, randomBytes(8 * MiB))
+    await place.mount()
+    await copying({ from: `${place.target}/data`, to: copy, compare: [data, copy] }, kill)
+    writeFileSync(copy, randomBytes(8 * MiB))
+    await copying({ from: copy, to: `${place.target}/data`, compare: [data, copy] }, kill)
   })
 
   it('P7: a hand-over on SIGHUP fails no call, and the old worker finishes', async () => {
-    const content = randomBytes(64 * MiB)
-    writeFileSync(join(place.source, 'data'), content)
-    await place.mount()
+    const data = join(place.source, 'data')
     const copy = join(place.root, 'copy')
-    const reading = exec('dd', [`if=${place.target}/data`, `of=${copy}`, 'bs=4k', 'iflag=fullblock'])
-    await replacing(reading, 3, ({ supervisorPid }) => void process.kill(supervisorPid, 'SIGHUP'))
-    expect(sum(readFileSync(copy))).toBe(sum(content))
+    writeFileSync(data, randomBytes(8 * MiB))
+    await place.mount()
+    await copying(
+      { from: `${place.target}/data`, to: copy, compare: [data, copy] },
+      ({ supervisorPid }) => void process.kill(supervisorPid, 'SIGHUP'),
+    )
     expect(place.journal.filter((line) => line === 'stop')).toHaveLength(3)
     expect(place.log).not.toContain('the worker died')
   })
