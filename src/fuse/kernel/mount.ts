@@ -34,6 +34,8 @@ interface MountOptions {
   readonly source: string
   /** Behind `fuse.` in the file system's type; `ferryfs` unless given. */
   readonly fsname?: string
+  /** From `openFuseDevice`, where it had to be there before the mount; opened here unless given. */
+  readonly fd?: number
   /** Further options of mount(8), for example `ro` or `noatime`. */
   readonly options?: readonly string[]
   /** How far the kernel reads ahead; its own default is 128 KiB, which sets the size of a sequential READ. */
@@ -105,7 +107,12 @@ async function lookAtTarget(target: string, type: string): Promise<string> {
   }
 }
 
-function openDevice(): number {
+/**
+ * A descriptor of /dev/fuse that is not connected yet. Inherited by a worker before the mount takes place, it spares the
+ * applications the time in which the mount is there and nobody serves it.
+ * @throws MountError
+ */
+export function openFuseDevice(): number {
   if (process.geteuid?.() !== 0) {
     throw new MountError(
       'not-permitted',
@@ -174,13 +181,14 @@ async function setReadAhead(target: string, kib: number): Promise<void> {
 
 /**
  * Mounts a FUSE file system that nobody serves yet: calls on it wait until a KernelSession reads from the descriptor.
- * Access is checked by the kernel (default_permissions) and open to all users (allow_other).
+ * Access is checked by the kernel (default_permissions) and open to all users (allow_other). If it fails, a descriptor that
+ * was given stays open.
  * @throws MountError
  */
 export async function mountKernel(options: MountOptions): Promise<KernelMount> {
   const fsname = options.fsname ?? DEFAULT_FSNAME
   const target = await lookAtTarget(options.target, `fuse.${fsname}`)
-  const fd = openDevice()
+  const fd = options.fd ?? openFuseDevice()
   const all = [
     'fd=3',
     'rootmode=40000',
@@ -212,7 +220,7 @@ export async function mountKernel(options: MountOptions): Promise<KernelMount> {
     }
     await setReadAhead(target, options.readAheadKiB ?? DEFAULT_READ_AHEAD_KIB)
   } catch (error) {
-    await closeLater(fd)
+    if (options.fd === undefined) await closeLater(fd)
     throw error
   }
   return { fd, target }

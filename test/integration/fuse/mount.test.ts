@@ -6,12 +6,15 @@ import { join } from 'node:path'
 import { expect, it, onTestFinished } from 'vitest'
 import {
   isStale,
+  KernelSession,
   MountError,
   mountKernel,
   mountsOf,
+  openFuseDevice,
   probeMount,
   unmountKernel,
 } from '../../../src/fuse/index.ts'
+import { keepingLog } from '../../support/fuse/keeping-log.ts'
 import { MemoryFileSystem } from '../../support/fuse/memory-file-system.ts'
 import { describeMounted, mounted, run } from '../../support/fuse/mounted.ts'
 
@@ -78,6 +81,24 @@ describeMounted('mounting', () => {
     await expect(mounting).rejects.toBeInstanceOf(MountError)
     await expect(mounting).rejects.toThrow(target)
     expect(mountsOf(target)).toEqual([])
+  })
+})
+
+describeMounted('mounting a descriptor that was opened before', () => {
+  it('serves on it, and leaves it open where the mount fails', async () => {
+    const fd = openFuseDevice()
+    onTestFinished(() => closeSync(fd))
+    await expect(
+      mountKernel({ fd, target: directory(), source: 'test', fsname: FSNAME, options: ['nonsense=1'] }),
+    ).rejects.toBeInstanceOf(MountError)
+    const { target } = await mountKernel({ fd, target: directory(), source: 'test', fsname: FSNAME })
+    const fileSystem = new MemoryFileSystem()
+    const session = new KernelSession({ fd, fileSystem, log: keepingLog() })
+    session.start()
+    await session.ready
+    expect(await probeMount(target)).toBe('answers')
+    await unmountKernel(target)
+    expect(await session.done).toEqual({ reason: 'unmounted' })
   })
 })
 
