@@ -62,17 +62,17 @@ describeMounted('one worker after another on one connection', () => {
     const data = join(place.source, 'data')
     const copy = join(place.root, 'copy')
     const kill = ({ pid }: StatusReport): void => void process.kill(pid, 'SIGKILL')
-    writeFileSync(data, randomBytes(8 * MiB))
+    writeFileSync(data, randomBytes(2 * MiB))
     await place.mount()
     await copying({ from: `${place.target}/data`, to: copy, compare: [data, copy] }, kill)
-    writeFileSync(copy, randomBytes(8 * MiB))
+    writeFileSync(copy, randomBytes(2 * MiB))
     await copying({ from: copy, to: `${place.target}/data`, compare: [data, copy] }, kill)
   })
 
   it('P7: a hand-over on SIGHUP fails no call, and the old worker finishes', async () => {
     const data = join(place.source, 'data')
     const copy = join(place.root, 'copy')
-    writeFileSync(data, randomBytes(8 * MiB))
+    writeFileSync(data, randomBytes(2 * MiB))
     await place.mount()
     await copying(
       { from: `${place.target}/data`, to: copy, compare: [data, copy] },
