@@ -1,5 +1,5 @@
 import { fchmodSync, fchownSync, ftruncateSync } from 'node:fs'
-import { type Attributes, isDirectory, isRegular, isSymlink, nowNs } from '../base/attributes.ts'
+import { type Attributes, isDirectory, isRegular, isSymlink, nowNs, S_ISGID } from '../base/attributes.ts'
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import {
@@ -120,10 +120,28 @@ export class AttributeOperations {
 
   // ---- extended attributes
 
-  setXattr(ino: bigint, name: Buffer, value: Buffer, flags: number): void {
+  /** Whether the attribute is there, and with that value if one is given. */
+  hasXattr(ino: bigint, name: Buffer, value?: Buffer): boolean {
+    try {
+      const found = this.getXattr(ino, name)
+      return value === undefined || found.equals(value)
+    } catch (error) {
+      if (error instanceof FsError && error.code === 'ENODATA') return false
+      throw error
+    }
+  }
+
+  /** `killSgid`: the set-group-id bit goes with the ACL that is set. */
+  setXattr(ino: bigint, name: Buffer, value: Buffer, flags: number, killSgid: boolean): void {
     const inode = this.#owner(ino)
     if (inode.authority === 'legacy') {
-      this.#aroundLegacy(inode, (place, directory) => setXattr(directory, place.name, name, value, flags))
+      this.#aroundLegacy(inode, (place, directory) => {
+        setXattr(directory, place.name, name, value, flags)
+        if (killSgid) {
+          const { mode } = legacyStat(this.#context, inode)
+          chmodAt(directory, place.name, mode & 0o7777 & ~S_ISGID)
+        }
+      })
       return
     }
     this.#changeXattrs(inode, name, (xattrs, key) => {
@@ -132,7 +150,7 @@ export class AttributeOperations {
       if ((flags & XATTR_REPLACE) !== 0 && !xattrs.has(key)) throw new FsError('ENODATA')
       if (key === ACL_ACCESS) {
         const { mode, keep } = modeOfAcl(value, inode.mode)
-        inode.mode = mode
+        inode.mode = killSgid ? mode & ~S_ISGID : mode
         if (keep) xattrs.set(key, Buffer.from(value))
         else xattrs.delete(key)
       } else if (key === ACL_DEFAULT) {

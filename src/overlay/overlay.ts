@@ -1,6 +1,7 @@
 import { fdatasync, fsync } from 'node:fs'
 import { isDirectory, isRegular, S_IFDIR, S_IFLNK, S_IFREG } from '../base/attributes.ts'
 import { FsError } from '../base/errors.ts'
+import { faultPoint } from '../base/faults.ts'
 import { attributesOf, type Inode } from '../catalog/index.ts'
 import { placeOf, requireLegacy, takeOver } from '../content/index.ts'
 import type {
@@ -193,9 +194,21 @@ export class Overlay implements FileSystem {
     })
   }
 
-  setxattr(_request: RequestContext, node: bigint, name: Buffer, value: Buffer, flags: number): Answer<void> {
+  setxattr(
+    request: RequestContext,
+    node: bigint,
+    name: Buffer,
+    value: Buffer,
+    flags: number,
+    options?: { readonly killSgid: boolean },
+  ): Answer<void> {
     const copy = Buffer.from(value)
-    return this.#afterWrites([node], () => this.#attributes.setXattr(node, name, copy, flags))
+    return this.#afterWrites([node], () => {
+      // Sent again, it has taken place already if the value is there: XATTR_CREATE must not fail on its own effect.
+      if (request.resent && this.#attributes.hasXattr(node, name, copy)) return
+      this.#attributes.setXattr(node, name, copy, flags, options?.killSgid ?? false)
+      faultPoint('overlay.xattr.done')
+    })
   }
 
   getxattr(_request: RequestContext, node: bigint, name: Buffer): Buffer {
@@ -206,8 +219,12 @@ export class Overlay implements FileSystem {
     return this.#attributes.listXattrs(node)
   }
 
-  removexattr(_request: RequestContext, node: bigint, name: Buffer): Answer<void> {
-    return this.#afterWrites([node], () => this.#attributes.removeXattr(node, name))
+  removexattr(request: RequestContext, node: bigint, name: Buffer): Answer<void> {
+    return this.#afterWrites([node], () => {
+      if (request.resent && !this.#attributes.hasXattr(node, name)) return
+      this.#attributes.removeXattr(node, name)
+      faultPoint('overlay.xattr.done')
+    })
   }
 
   // ---- content
