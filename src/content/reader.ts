@@ -198,7 +198,7 @@ export class Reader {
         if (base === 'store') this.#stored.prefetch(this.#require(ino), index + 1)
         if (bytes.length >= end) return bytes.subarray(start, end)
         const padded = Buffer.alloc(end - start)
-        bytes.copy(padded, 0, start, Math.min(end, bytes.length))
+        if (start < bytes.length) bytes.copy(padded, 0, start, Math.min(end, bytes.length))
         return padded
       } catch (error) {
         const now = this.#require(ino)
