@@ -1,4 +1,4 @@
-import { execFile, spawn } from 'node:child_process'
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -205,7 +205,7 @@ export class Ferry {
         stdio: ['ignore', 'pipe', 'pipe'],
         env: { PATH: process.env.PATH, LC_ALL: 'C' },
       })
-      if (child.pid !== undefined) this.#remember(child.pid)
+      this.watch(child)
       let [stdout, stderr] = ['', '']
       child.stdout.setEncoding('utf8').on('data', (text: string) => {
         stdout += text
@@ -224,6 +224,11 @@ export class Ferry {
             ),
       )
     })
+  }
+
+  /** A process that a test started itself ends with the test. */
+  watch({ pid }: ChildProcess): void {
+    if (pid !== undefined) this.#remember(pid)
   }
 
   #remember(pid: number): void {

@@ -1,0 +1,120 @@
+import { readdirSync, writeFileSync } from 'node:fs'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { EmbeddedDirectory } from '../../support/embedded-directory.ts'
+import { describeMounted } from '../../support/fuse/mounted.ts'
+import { Ferry } from '../../support/mount/ferry.ts'
+import { pattern } from '../../support/mount/pattern.ts'
+
+const MiB = 1 << 20
+const contents = new Map([
+  ['in the index', pattern(5000, 1)],
+  ['in a value file', pattern(300_000, 2)],
+  ['in chunks', pattern(2 * MiB + 5, 3)],
+  ['sound', pattern(70_000, 4)],
+])
+
+/** Flips a bit where each of the files but "sound" keeps its content, or what describes it. */
+const DAMAGES: Readonly<Record<string, (store: EmbeddedDirectory) => Promise<void>>> = {
+  content: async (store) => {
+    await store.corrupt('files', keyOf(store, 'in the index'))
+    await store.corrupt('files', keyOf(store, 'in a value file'))
+    const [chunk] = store.withIndex((index) =>
+      index.prepare("SELECT key FROM record WHERE space = 2 AND key LIKE '%/1-%'").all(),
+    )
+    await store.corrupt('chunks', String(chunk?.key))
+  },
+  metadata: async (store) => {
+    for (const name of contents.keys()) {
+      if (name === 'sound') continue
+      store.withIndex((index) =>
+        index
+          .prepare("UPDATE record SET metadata = replace(metadata, '1', '2') WHERE space = 1 AND key = ?")
+          .run(keyOf(store, name)),
+      )
+    }
+    // A chunk is its own proof; what describes it here is the length in its row.
+    store.withIndex((index) => index.exec('UPDATE record SET length = length + 1 WHERE space = 2'))
+  },
+}
+
+function keyOf(store: EmbeddedDirectory, name: string): string {
+  const rows = store.withIndex((index) => index.prepare('SELECT key FROM record WHERE space = 1').all())
+  const key = rows.map((row) => String(row.key)).find((text) => decodeURIComponent(text).includes(name))
+  if (key === undefined) throw new Error(`no object for ${name} among ${JSON.stringify(rows)}`)
+  return key
+}
+
+describeMounted('a damaged embedded store', () => {
+  let ferry: Ferry
+
+  beforeEach(() => {
+    ferry = new Ferry()
+    for (const [name, body] of contents) writeFileSync(ferry.under(name), body)
+  })
+
+  afterEach(async () => {
+    await ferry.clear()
+  })
+
+  /** Moves everything, unmounts, damages the store and mounts again. */
+  async function damaged(mode: string, damage: (store: EmbeddedDirectory) => Promise<void>): Promise<void> {
+    await ferry.mount('--mode', mode)
+    await ferry.done('migrate', ferry.target, '--wait')
+    await ferry.settled()
+    await ferry.unmount()
+    await damage(new EmbeddedDirectory(`${ferry.stateDir}/store`))
+    await ferry.mount()
+  }
+
+  async function expectFoundByVerify(): Promise<void> {
+    const { status, stdout } = await ferry.ferryfs('verify', ferry.target)
+    expect(status, stdout).toBe(3)
+    const named = [...contents.keys()].filter((name) => stdout.includes(`${name}: `))
+    expect(named).toEqual(['in the index', 'in a value file', 'in chunks'])
+    expect(stdout).toMatch(/: 3 differences\n$/)
+  }
+
+  describe.each(Object.keys(DAMAGES))('in its %s', (kind) => {
+    const damage = DAMAGES[kind] ?? (() => Promise.resolve())
+
+    test.each(['mirror', 'prefer-store'])(
+      'P1: in %s the legacy copy serves, and verify names the file',
+      async (mode) => {
+        await damaged(mode, damage)
+        for (const [name, body] of contents)
+          expect((await ferry.readAnew(name)).equals(body), name).toBe(true)
+        await expectFoundByVerify()
+      },
+    )
+
+    test('P1: in drain and store-only the read ends with EIO, never with a wrong byte, and verify names the file', async () => {
+      await damaged('drain', damage)
+      expect(readdirSync(ferry.source)).toEqual([])
+      for (const mode of ['drain', 'store-only']) {
+        if (mode === 'store-only') await ferry.mode(mode)
+        for (const [name, body] of contents) {
+          if (name === 'sound') expect((await ferry.readAnew(name)).equals(body)).toBe(true)
+          else await expect(ferry.readAnew(name), `${name} in ${mode}`).rejects.toThrow('EIO')
+        }
+        await expectFoundByVerify()
+      }
+      const restored = await ferry.ferryfs('restore', ferry.target, `${ferry.root}/restored`)
+      expect(restored.status).toBe(3)
+      for (const name of contents.keys())
+        expect(restored.stdout.includes(name), `${name} in ${restored.stdout}`).toBe(name !== 'sound')
+    })
+  })
+
+  test('P3: a copy that is damaged before the legacy file is removed keeps it there', async () => {
+    await ferry.mount('--mode', 'mirror')
+    await ferry.done('migrate', ferry.target, '--wait')
+    await ferry.settled()
+    await ferry.unmount()
+    const store = new EmbeddedDirectory(`${ferry.stateDir}/store`)
+    await store.corrupt('files', keyOf(store, 'in a value file'))
+    await ferry.mount('--mode', 'drain')
+    await ferry.ferryfs('migrate', ferry.target, '--wait')
+    await ferry.until('the sound ones removed', ({ files }) => files.drained >= 3)
+    for (const [name, body] of contents) expect((await ferry.readAnew(name)).equals(body), name).toBe(true)
+  })
+})

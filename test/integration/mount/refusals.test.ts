@@ -1,0 +1,300 @@
+import { DatabaseSync } from 'node:sqlite'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { mountsOf } from '../../../src/fuse/kernel/mountinfo.ts'
+import { openStore } from '../../../src/store/index.ts'
+import { describeMounted } from '../../support/fuse/mounted.ts'
+import { keepingLog } from '../../support/fuse/keeping-log.ts'
+import { Ferry } from '../../support/mount/ferry.ts'
+
+/** Path → content of everything in a directory, logs aside: those may grow. */
+function everythingIn(directory: string): Record<string, string> {
+  if (!existsSync(directory)) return {}
+  const entries = readdirSync(directory, { recursive: true, withFileTypes: true })
+  return Object.fromEntries(
+    entries
+      .filter(
+        (entry) => entry.isFile() && !entry.name.startsWith('daemon.log') && !entry.name.endsWith('.lock'),
+      )
+      .map((entry) => {
+        const path = join(entry.parentPath, entry.name)
+        return [path, readFileSync(path, 'latin1')]
+      }),
+  )
+}
+
+describeMounted('bad input', () => {
+  let ferry: Ferry
+
+  beforeEach(() => {
+    ferry = new Ferry()
+    writeFileSync(ferry.under('file'), 'content')
+  })
+
+  afterEach(async () => {
+    await ferry.clear()
+  })
+
+  /** The command ends with the status and one line; source and state are as before. */
+  async function refused(args: string[], status: number, line: RegExp): Promise<void> {
+    const before = [everythingIn(ferry.source), everythingIn(ferry.stateDir)]
+    const ended = await ferry.ferryfs(...args)
+    expect(ended.stderr).toMatch(/^ferryfs: [^\n]+\n$/)
+    expect(ended.stderr).toMatch(line)
+    expect(ended).toMatchObject({ status, stdout: '' })
+    expect([everythingIn(ferry.source), everythingIn(ferry.stateDir)]).toEqual(before)
+  }
+
+  test('P1: source, target and state directory in one another or missing', async () => {
+    const { source, target, root } = ferry
+    mkdirSync(join(source, 'inner'))
+    mkdirSync(join(target, 'inner'))
+    await refused(['mount', source, join(source, 'inner')], 2, /TARGET .* lies inside SOURCE .*; give/)
+    await refused(['mount', join(target, 'inner'), target], 2, /SOURCE .* lies inside TARGET .*; give/)
+    await refused(['mount', source, source], 2, /are the same directory/)
+    await refused(['mount', join(root, 'none'), target], 2, /SOURCE .*none does not exist.*; give/)
+    await refused(['mount', source, join(root, 'none')], 2, /TARGET .*none does not exist; give/)
+    await refused(['mount', join(source, 'file'), target], 2, /SOURCE .*file is not a directory; give/)
+    await refused(['mount', source, target, '--state-dir', join(source, 'state')], 2, /lies inside SOURCE/)
+    await refused(['mount', source, target, '--store', `embedded:${source}/s`], 2, /the store .* lies inside/)
+    expect(readdirSync(root).sort()).toEqual(['source', 'target'])
+  })
+
+  test('P1: unknown modes, stores, options and values name the value and what is allowed', async () => {
+    const { source, target } = ferry
+    const mount = ['mount', source, target]
+    await refused([...mount, '--mode', 'move'], 2, /--mode is "move"; allowed: observe, mirror/)
+    await refused([...mount, '--store', 's3://bucket'], 2, /--store is "s3:\/\/bucket"; allowed: embedded:/)
+    await refused([...mount, '--fast'], 2, /unknown option '--fast'/)
+    await refused([...mount, '--ack', 'never'], 2, /--ack is "never"; allowed: local, store/)
+    await refused([...mount, '--op-timeout', '5'], 2, /--op-timeout is "5"; allowed: a duration with a unit/)
+    await refused([...mount, '--state-dir', ''], 2, /--state-dir is ""; allowed/)
+    await refused([...mount, '--config', '/none'], 2, /configuration file \/none cannot be read/)
+    await refused(['mount', source], 2, /missing required argument 'target'/)
+    await refused(['ferry', source], 2, /unknown command 'ferry'/)
+    for (const command of ['status', 'unmount', 'migrate', 'verify', 'mode'])
+      await refused([command, target], 2, /nothing is mounted by ferryfs at/)
+    await refused(
+      ['rebuild', '--store', `embedded:${ferry.root}/none`, '--namespace', 'n', '--state-dir', 'new'],
+      1,
+      /holds no namespace n/,
+    )
+  })
+
+  test('P1: a target in use, and a state directory that is another mount’s or held', async () => {
+    const other = new Ferry()
+    try {
+      await ferry.mount()
+      await refused(
+        ['mount', ferry.source, ferry.target, '--state-dir', other.stateDir],
+        2,
+        /is in use: ferryfs serves/,
+      )
+      await refused(
+        ['mount', ferry.source, other.target, '--state-dir', ferry.stateDir],
+        2,
+        /belongs to another mount: its target/,
+      )
+      await refused(
+        ['mount', other.source, other.target, '--state-dir', ferry.stateDir],
+        2,
+        /belongs to another mount: its source/,
+      )
+      await refused(['mode', ferry.target, 'fast'], 2, /mode is "fast"; allowed: observe/)
+      await refused(
+        ['migrate', ferry.target, '--rate', 'much'],
+        2,
+        /--rate is "much"; allowed: bytes per second/,
+      )
+      await refused(
+        ['migrate', ferry.target, '--concurrency', '0'],
+        2,
+        /--concurrency is "0"; allowed: a whole/,
+      )
+      await refused(['restore', ferry.target, ferry.at('in')], 2, /lie one in the other; give/)
+      expect(existsSync(other.stateDir)).toBe(false)
+      await ferry.unmount()
+      await refused(
+        ['mount', ferry.source, ferry.target, '--state-dir', ferry.stateDir, '--namespace', 'else'],
+        2,
+        /its namespace is ferryfs, not else/,
+      )
+      await refused(
+        ['mount', ferry.source, ferry.target, '--state-dir', ferry.stateDir, '--store', 'memory:'],
+        2,
+        /knows what lies in the store embedded:/,
+      )
+      mkdirSync(join(ferry.root, 'foreign'))
+      writeFileSync(join(ferry.root, 'foreign/letter'), 'dear reader')
+      await refused(
+        ['mount', ferry.source, ferry.target, '--state-dir', 'foreign'],
+        2,
+        /is not empty and not of ferryfs \(it holds letter\)/,
+      )
+      expect(readdirSync(join(ferry.root, 'foreign'))).toEqual(['letter'])
+    } finally {
+      await other.clear()
+    }
+  })
+
+  test('P1: a relative --state-dir is relative to the working directory', async () => {
+    await ferry.done('mount', ferry.source, ferry.target, '--state-dir', './state')
+    expect((await ferry.status()).stateDir).toBe(ferry.stateDir)
+    await ferry.killBoth()
+    await ferry.mount()
+    await ferry.unmount()
+  })
+
+  test('P1: an application or another volume at the target is left alone', async () => {
+    await ferry.run('mount', '-t', 'tmpfs', 'none', ferry.target)
+    try {
+      await refused(
+        ['mount', ferry.source, ferry.target],
+        2,
+        /is in use: none \(tmpfs\) is mounted there; unmount it/,
+      )
+    } finally {
+      await ferry.run('umount', ferry.target)
+    }
+  })
+
+  test.each([
+    ['garbage', (file: string) => writeFileSync(file, 'not a database at all, but long enough '.repeat(200))],
+    ['cut short', (file: string) => truncateSync(file, 5000)],
+    ['of another program', (file: string) => edit(file, 'PRAGMA application_id = 1234')],
+    ['of a newer format', (file: string) => edit(file, 'PRAGMA user_version = 9999')],
+  ])('P1: a catalog that is %s is refused and left as it is', async (_what, damage) => {
+    await ferry.mount('--mode', 'drain')
+    await ferry.call.writeFile(ferry.at('new'), 'only in the store')
+    await ferry.settled()
+    await ferry.unmount()
+    const file = join(ferry.stateDir, 'catalog.db')
+    const kept = join(ferry.root, 'kept.db')
+    copyFileSync(file, kept)
+    for (const suffix of ['-wal', '-shm']) rmSync(`${file}${suffix}`, { force: true })
+    damage(file)
+    const damaged = readFileSync(file)
+    const ended = await ferry.tryMount()
+    expect(ended).toMatchObject({ status: 1, stdout: '' })
+    expect(ended.stderr).toMatch(/^ferryfs: [^\n]*catalog\.db[^\n]*\n$/)
+    expect(readFileSync(file).equals(damaged)).toBe(true)
+    expect(mountsOf(ferry.target)).toEqual([])
+    copyFileSync(kept, file)
+    await ferry.mount()
+    expect((await ferry.call.readFile(ferry.at('new'))).toString()).toBe('only in the store')
+  })
+
+  test('P1: a namespace of a newer format, and one of another state directory', async () => {
+    const shared = `embedded:${ferry.root}/store`
+    await ferry.mount('--store', shared)
+    await ferry.unmount()
+    const other = new Ferry()
+    try {
+      const args = ['mount', other.source, other.target, '--state-dir', other.stateDir, '--store', shared]
+      await refused(
+        args,
+        2,
+        /namespace ferryfs in this store belongs to another state directory .*choose another/,
+      )
+      await other.done(...args, '--namespace', 'other')
+      await other.killBoth()
+      await other.done('unmount', other.target)
+    } finally {
+      await other.clear()
+    }
+    const store = await openStore(shared, {
+      stateDir: ferry.stateDir,
+      namespace: 'ferryfs',
+      log: keepingLog(),
+    })
+    const record = await store.get('meta', 'namespace')
+    if (!record) throw new Error('the namespace has no record')
+    const lease = { ...JSON.parse(record.value.toString()), format: 99 }
+    const version = { ...record.version, version: record.version.version + 1 }
+    await store.put('meta', 'namespace', { ...record, value: Buffer.from(JSON.stringify(lease)), version })
+    await store.close()
+    const mount = ['mount', ferry.source, ferry.target, '--state-dir', ferry.stateDir, '--store', shared]
+    await refused(mount, 2, /namespace ferryfs has format 99, this ferryfs knows \d+: use the newer ferryfs/)
+  })
+
+  test('P5: store-only needs no source: the volume can be detached', async () => {
+    await ferry.mount('--mode', 'drain')
+    await ferry.done('migrate', ferry.target, '--wait')
+    await ferry.mode('store-only')
+    await ferry.unmount()
+    const away = join(ferry.root, 'taken away')
+    renameSync(ferry.source, away)
+    await ferry.mount()
+    expect((await ferry.call.readFile(ferry.at('file'))).toString()).toBe('content')
+    await ferry.call.writeFile(ferry.at('more'), 'and more')
+    const back = await ferry.ferryfs('mode', ferry.target, 'drain')
+    expect(back.status).not.toBe(0)
+    expect(back.stderr).toMatch(/^ferryfs: source [^\n]*\n$/)
+    expect((await ferry.status()).mode).toBe('store-only')
+    await ferry.remount('--mode', 'store-only')
+    expect((await ferry.call.readFile(ferry.at('more'))).toString()).toBe('and more')
+    await ferry.unmount()
+    await refused(
+      ['mount', ferry.source, ferry.target, '--state-dir', ferry.stateDir, '--mode', 'drain'],
+      2,
+      /SOURCE .* does not exist/,
+    )
+  })
+
+  test('P3: a mode that records the volume does not go without it, and not with another in its place', async () => {
+    await ferry.mount('--mode', 'drain')
+    await ferry.unmount()
+    const away = join(ferry.root, 'taken away')
+    renameSync(ferry.source, away)
+    const mount = ['mount', ferry.source, ferry.target, '--state-dir', ferry.stateDir]
+    await refused(mount, 2, /source/i)
+    mkdirSync(ferry.source)
+    await refused(mount, 2, /is not the directory that .* knows/)
+    rmSync(ferry.source, { recursive: true })
+    renameSync(away, ferry.source)
+    await ferry.mount()
+    expect((await ferry.call.readFile(ferry.at('file'))).toString()).toBe('content')
+  })
+
+  test('P3: store-only is refused with exit 3, the reason and the count, live and when mounting', async () => {
+    writeFileSync(ferry.under('second'), 'another')
+    const mounted = await ferry.tryMount('--mode', 'store-only')
+    expect(mounted).toMatchObject({ status: 3, stdout: '' })
+    expect(mounted.stderr).toMatch(
+      /^ferryfs: mode store-only is refused: 2 files are not in the store yet; run[^\n]*\n$/,
+    )
+    expect(mountsOf(ferry.target)).toEqual([])
+    await ferry.mount('--mode', 'drain')
+    await refused(
+      ['mode', ferry.target, 'store-only'],
+      3,
+      /mode store-only is refused: 2 files are not in the store/,
+    )
+    expect(await ferry.done('mode', ferry.target)).toBe('drain\n')
+    await ferry.done('migrate', ferry.target, '--wait')
+    expect(await ferry.mode('store-only')).toBe('store-only\n')
+    await refused(
+      ['mode', ferry.target, 'mirror'],
+      3,
+      /mode mirror is refused: \d+ files or names are no longer/,
+    )
+  })
+})
+
+function edit(file: string, statement: string): void {
+  const database = new DatabaseSync(file)
+  database.exec('PRAGMA journal_mode = DELETE')
+  database.exec(statement)
+  database.close()
+}
