@@ -57,7 +57,10 @@ const ROOT_CALLER: Caller = { uid: 0, gid: 0, umask: 0o022 }
 const OP_TIMEOUT_MS = 30_000
 const SHARED_MEMORY = '/dev/shm'
 
-// The rig's fault stores are numbered past what a request of a former run could have had.
+/** A volume can be left only when all of it is in the store. */
+const firstMode = (mode: Mode = 'mirror'): Mode => (mode === 'store-only' ? 'mirror' : mode)
+
+// Numbers of requests, as the kernel gives them: even, over the life of all rigs.
 let nextUnique = 2n
 
 /**
@@ -90,6 +93,10 @@ export class Rig {
     try {
       options.fill?.(rig.source)
       await rig.#open(false)
+      if (options.mode === 'store-only') {
+        await rig.migrate()
+        await rig.setMode('store-only')
+      }
     } catch (error) {
       await rig.stop()
       throw error
@@ -102,7 +109,7 @@ export class Rig {
     memory: MemoryStore,
   ): Promise<{ rig: Rig; result: Awaited<ReturnType<Rebuild['run']>> }> {
     const rig = new Rig({ memory })
-    const catalog = Catalog.open(join(rig.stateDir, 'catalog.db'), { check: false })
+    const catalog = Catalog.open(rig.catalogPath, { check: false })
     const store = new FaultStore(rig.world)
     const run = { onProgress: () => undefined, signal: new AbortController().signal }
     const result = await new Rebuild(catalog, store, rig.#log(), run).run(8)
@@ -111,6 +118,10 @@ export class Rig {
     await catalog.close()
     await rig.#open(false)
     return { rig, result }
+  }
+
+  get catalogPath(): string {
+    return join(this.stateDir, 'catalog.db')
   }
 
   get catalog(): Catalog {
@@ -143,6 +154,11 @@ export class Rig {
 
   get dead(): boolean {
     return this.#live.dead
+  }
+
+  /** Resolves when this daemon dies. */
+  get death(): Promise<void> {
+    return this.#live.died.promise
   }
 
   request(caller: Partial<Caller> = {}, repeated?: bigint): RequestContext {
@@ -202,6 +218,11 @@ export class Rig {
     setTrap(point, () => this.die(), nth)
   }
 
+  /** Takes a trap that was not reached away. */
+  disarm(): void {
+    clearTrap()
+  }
+
   /** Lets time pass until the daemon has died of its trap. */
   async untilDead(): Promise<void> {
     await clock.until(this.#live.died.promise)
@@ -257,7 +278,9 @@ export class Rig {
   async settle(): Promise<void> {
     this.world.heal()
     await this.world.deliverLate()
-    const { carrier, catalog } = this.context
+    const { carrier, catalog, policy } = this.context
+    // Nothing is carried; what changes is remembered for a mode that does.
+    if (!policy().copies) return
     for (let round = 0; round < 400; round += 1) {
       const idle = await clock.until(carrier.idle(30_000))
       if (idle) return
@@ -316,10 +339,10 @@ export class Rig {
 
   async #open(takesOver: boolean): Promise<void> {
     const options = this.#options
-    const catalog = Catalog.open(join(this.stateDir, 'catalog.db'), { check: !takesOver })
+    const catalog = Catalog.open(this.catalogPath, { check: !takesOver })
     const store = new FaultStore(this.world)
     const recorded = catalog.meta('mode')
-    const first = recorded !== undefined && isMode(recorded) ? recorded : (options.mode ?? 'mirror')
+    const first = recorded !== undefined && isMode(recorded) ? recorded : firstMode(options.mode)
     const modes = new ModeSwitch(catalog, first, options.sourceReadonly ?? false)
     const volume = new Volume(this.source, catalog)
     if (modes.policy.needsLegacy) volume.attach()

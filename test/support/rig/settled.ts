@@ -1,6 +1,5 @@
 import { expect } from 'vitest'
-import { NO_TOTALS } from '../../../src/catalog/totals.ts'
-import { addTo, shareOf } from '../../../src/catalog/totals.ts'
+import { Catalog } from '../../../src/catalog/index.ts'
 import { accountFor } from './accounts.ts'
 import { Client } from './client.ts'
 import { Rig } from './rig.ts'
@@ -17,9 +16,9 @@ export async function expectSettled(rig: Rig, expected: { unowned?: boolean } = 
   if (rig.modes.policy.writeTo === 'legacy') {
     expect(differences(shown, diskTree(rig.source)), 'overlay | legacy volume').toEqual([])
   }
-  const totals = { ...NO_TOTALS }
-  for (const inode of rig.catalog.scan()) addTo(totals, shareOf(inode), 1)
-  expect(rig.catalog.totals(), 'totals kept | totals counted').toEqual(totals)
+  const counted = Catalog.open(rig.catalogPath, { check: true })
+  expect(rig.catalog.totals(), 'totals kept | totals counted').toEqual(counted.totals())
+  await counted.close()
   if (!rig.modes.policy.copies) return
   await rig.migrate()
   await rig.settle()
