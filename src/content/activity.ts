@@ -2,6 +2,8 @@
 export interface NodeActivity {
   /** Look-ups that the kernel has not taken back. */
   lookups: bigint
+  /** The kernel has dropped the node, whatever a predecessor of this process had told it; until the next look-up. */
+  forgotten: boolean
   /** Handles opened and not released, as far as this process saw them. */
   opens: number
   /** Of these, the ones that may write. */
@@ -24,12 +26,15 @@ export interface NodeActivity {
 export class Activity {
   readonly #nodes = new Map<bigint, NodeActivity>()
   readonly #landing = new Map<bigint, Array<() => void>>()
+  /** Called when nobody uses a file any more. */
+  onUnused: (ino: bigint) => void = () => undefined
 
   of(ino: bigint): NodeActivity {
     let node = this.#nodes.get(ino)
     if (!node) {
       node = {
         lookups: 0n,
+        forgotten: false,
         opens: 0,
         writers: 0,
         changes: 0,
@@ -106,6 +111,7 @@ export class Activity {
   settle(ino: bigint): void {
     const node = this.#nodes.get(ino)
     if (node && node.lookups <= 0n && node.opens <= 0 && node.changing === 0 && node.pins === 0) {
+      this.onUnused(ino)
       this.#nodes.delete(ino)
     }
   }

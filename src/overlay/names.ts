@@ -18,9 +18,13 @@ export interface Resolved {
  */
 export class Names {
   readonly #context: OverlayContext
+  /** Every file made or met by this process has this generation or a higher one. */
+  readonly #firstGeneration: number
 
   constructor(context: OverlayContext) {
     this.#context = context
+    const { catalog } = context
+    this.#firstGeneration = catalog.transaction(() => catalog.nextGeneration())
   }
 
   /** @throws FsError ENOENT */
@@ -103,7 +107,10 @@ export class Names {
     const inode = catalog.get(ino)
     if (!inode?.orphan) return
     const node = activity.peek(ino)
-    if (node ? node.lookups > 0n || node.opens > 0 || node.changing > 0 || node.pins > 0 : takesOver) return
+    if (node && (node.lookups > 0n || node.opens > 0 || node.changing > 0 || node.pins > 0)) return
+    // Of a file older than this process a predecessor may have told the kernel: it is unused when the kernel says so.
+    const mayBeKnown = takesOver && inode.generation < this.#firstGeneration
+    if (mayBeKnown && !node?.forgotten) return
     this.purge(ino)
   }
 

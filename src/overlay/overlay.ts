@@ -49,6 +49,8 @@ export class Overlay implements FileSystem {
   constructor(context: OverlayContext) {
     this.#context = context
     this.names = new Names(context)
+    // A file that lost its last name while it was copied goes when the copy ends.
+    context.activity.onUnused = (ino) => this.names.purgeIfUnused(ino)
     this.answers = new Answers(context.catalog)
     this.legacyNamespace = new LegacyNamespace(context, this.names, this.answers)
     this.#catalogNamespace = new CatalogNamespace(context, this.names, this.answers)
@@ -78,7 +80,7 @@ export class Overlay implements FileSystem {
     const activity = this.#context.activity.of(node)
     activity.lookups -= count
     if (activity.lookups > 0n) return
-    this.names.purgeIfUnused(node)
+    activity.forgotten = true
     this.#context.activity.settle(node)
   }
 
@@ -470,7 +472,9 @@ export class Overlay implements FileSystem {
 
   /** The reply for a name: counts as one look-up. */
   #entry({ inode, stat }: Resolved): Entry {
-    this.#context.activity.of(inode.ino).lookups += 1n
+    const activity = this.#context.activity.of(inode.ino)
+    activity.lookups += 1n
+    activity.forgotten = false
     const own = inode.authority === 'catalog'
     return {
       nodeId: inode.ino,
