@@ -69,7 +69,11 @@ export class DirectoryWriter {
     faultPoint('content.directory.header-stored')
     catalog.transaction(() => {
       const now = catalog.get(ino)
-      if (!now) return
+      if (!now) {
+        // Removed while its record was written: what arrived after the removal's clean-up is garbage.
+        discardDirectoryRecord(this.#context, { ...inode, dirGeneration: generation, dirShards: shards })
+        return
+      }
       now.dirGeneration = generation
       now.dirShards = shards
       catalog.save(now)
@@ -178,7 +182,10 @@ export function discardDirectoryRecord(context: ContentContext, inode: Inode): v
   const id = fileId(inode)
   const keys = [
     headerKey(id),
-    ...Array.from({ length: inode.dirShards }, (_, shard) => shardKey(id, inode.dirGeneration, shard)),
+    // A record whose first writing a crash cut short has a shard that the catalog does not know of.
+    ...Array.from({ length: Math.max(1, inode.dirShards) }, (_, shard) =>
+      shardKey(id, inode.dirGeneration, shard),
+    ),
   ]
   for (const key of keys) catalog.outbox.discard('dirs', key, epoch, catalog.nextVersion(), inode.ino)
 }
