@@ -1,21 +1,14 @@
 import { spawn } from 'node:child_process'
-import { constants, openSync } from 'node:fs'
-import { writeFile } from 'node:fs/promises'
-import { reasonOf, UsageError } from '../base/errors.ts'
 import type { MountConfig } from '../config/mount-config.ts'
-import { MountError, unmountKernel } from '../fuse/kernel/mount.ts'
+import { MountError, mountKernel, openFuseDevice, unmountKernel } from '../fuse/kernel/mount.ts'
 import { mountsOf } from '../fuse/kernel/mountinfo.ts'
 import { probeMount } from '../fuse/kernel/probe.ts'
-import { EXIT } from './exit-status.ts'
 import { MountBusy, type MountDriver } from './mount-driver.ts'
 
 /** How mount(8) and /proc/self/mountinfo name the type of our mounts. */
 export const MOUNT_TYPE = 'fuse.ferryfs'
 
 const SYSTEM_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
-
-// The kernel reads ahead 128 KiB unless told; a sequential READ of 1 MiB costs about as much as a small one.
-const READ_AHEAD_KIB = 1024
 
 /** The driver of the transport that the configuration names. */
 export function mountDriver(config: MountConfig): MountDriver {
@@ -68,39 +61,15 @@ abstract class CommonDriver implements MountDriver {
 /** The kernel's protocol on a descriptor that the supervisor owns. */
 class KernelDriver extends CommonDriver {
   open(): number {
-    try {
-      return openSync('/dev/fuse', constants.O_RDWR | constants.O_NONBLOCK)
-    } catch (error) {
-      throw new UsageError(
-        `/dev/fuse cannot be opened: ${reasonOf(error)}; "ferryfs doctor" says what this machine lacks`,
-        EXIT.failed,
-        { cause: error },
-      )
-    }
+    return openFuseDevice()
   }
 
   async mount(fd: number | undefined): Promise<void> {
     const { source, target } = this.config
     // Only now: until the new mount is there, an application would write into the directory underneath.
     await detachStale(target)
-    const options = 'fd=3,rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other,subtype=ferryfs'
-    // -i: no helper named mount.fuse, which would look for a program to serve.
-    const { status, words } = await run(
-      'mount',
-      ['-i', '-t', 'fuse', '-o', options, '--', source, target],
-      fd,
-    )
-    if (status !== 0) {
-      throw new UsageError(
-        `${target} cannot be mounted: ${words}; "ferryfs doctor" says what this machine lacks`,
-        EXIT.failed,
-      )
-    }
+    await mountKernel({ source, target, ...(fd === undefined ? {} : { fd }) })
     this.device = mountsOf(target).at(-1)?.device
-    // A container that may not write it reads ahead less; all else is the same.
-    await writeFile(`/sys/class/bdi/${this.device}/read_ahead_kb`, String(READ_AHEAD_KIB)).catch(
-      () => undefined,
-    )
   }
 
   survivesKill(state: unknown): boolean {
@@ -142,16 +111,16 @@ interface Outcome {
   readonly words: string
 }
 
-/** Runs a program of the system, with `fd` as its descriptor 3 if given. */
-function run(command: string, args: readonly string[], fd?: number): Promise<Outcome> {
+/** Runs a program of the system. */
+function run(command: string, args: readonly string[]): Promise<Outcome> {
   return new Promise((resolve) => {
     const child = spawn(command, args, {
       cwd: '/',
-      stdio: ['ignore', 'ignore', 'pipe', fd ?? 'ignore'],
+      stdio: ['ignore', 'ignore', 'pipe'],
       env: { PATH: SYSTEM_PATH, LC_ALL: 'C' },
     })
     let text = ''
-    child.stderr?.setEncoding('utf8').on('data', (part: string) => {
+    child.stderr.setEncoding('utf8').on('data', (part: string) => {
       text += part
     })
     child.once('error', (error) => resolve({ status: null, words: error.message }))

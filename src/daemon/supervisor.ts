@@ -1,4 +1,5 @@
-import { closeSync, rmSync } from 'node:fs'
+import { close, rmSync } from 'node:fs'
+import { promisify } from 'node:util'
 import { reasonOf, UsageError } from '../base/errors.ts'
 import type { MountConfig } from '../config/mount-config.ts'
 import { controlSocket } from '../config/paths.ts'
@@ -11,6 +12,8 @@ import { MountBusy } from './mount-driver.ts'
 import { makeRunDirectory, register, unregister } from './registry.ts'
 import { claimStateDir, recordIdentity } from './state-dir.ts'
 import { WorkerHandle } from './worker-handle.ts'
+
+const closeAsync = promisify(close)
 
 export interface SupervisorOptions {
   readonly config: MountConfig
@@ -352,13 +355,18 @@ export class Supervisor {
     this.#state = undefined
     if (this.#mounted) await this.#unmountLazily()
     this.#mounted = false
-    if (connection !== undefined) closeSync(connection)
+    // On the thread pool: the last close of a connection waits until everybody who used it has been told.
+    if (connection !== undefined) await this.#quietly(closeAsync(connection))
   }
 
-  async #unmountLazily(): Promise<void> {
-    const { driver, log } = this.#options
-    await within(UNMOUNT_MS, driver.unmount(true)).catch((error: unknown) =>
-      log.error({ err: error }, 'the mount cannot be detached'),
+  #unmountLazily(): Promise<void> {
+    return this.#quietly(this.#options.driver.unmount(true))
+  }
+
+  /** Whatever comes of it, the end goes on. */
+  async #quietly(work: Promise<void>): Promise<void> {
+    await within(UNMOUNT_MS, work).catch((error: unknown) =>
+      this.#options.log.error({ err: error }, 'the mount cannot be detached'),
     )
   }
 
