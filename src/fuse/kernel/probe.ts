@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { mountsOf } from './mountinfo.ts'
 
-/** What a mount point does when it is asked for its attributes. */
+/** What a mount point does when it is asked something. */
 type ProbeResult =
   /** It answers. */
   | 'answers'
@@ -14,11 +14,12 @@ type ProbeResult =
 
 const DEFAULT_DEADLINE_MS = 5000
 
-// Prints the error code, or nothing.
-const PROBE = 'try{require("fs").statSync(process.argv[1])}catch(e){process.stdout.write(String(e.code))}'
+// Prints the error code, or nothing. Not stat(2): the kernel answers that for a dead server too, out of its cache, as long
+// as the attributes of the root are good for; statfs(2) it always asks the server.
+const PROBE = 'try{require("fs").statfsSync(process.argv[1])}catch(e){process.stdout.write(String(e.code))}'
 
 /**
- * Asks a mount point for its attributes, from a child process: this one may be the one that serves it, and a call that
+ * Asks a mount point for its space, from a child process: this one may be the one that serves it, and a call that
  * hangs could not be taken back. The child that hangs is killed, and not waited for.
  */
 export function probeMount(target: string, deadlineMs: number = DEFAULT_DEADLINE_MS): Promise<ProbeResult> {
