@@ -64,6 +64,7 @@ export class Listings {
     const shown: Array<{ name: Buffer; ino: bigint; type: number }> = []
     const covered = new Set<string>()
     const volume = this.#volumeEntries(directory)
+    const vanished: Buffer[] = []
     for (const dirent of catalog.dirents(directory)) {
       const child = dirent.ino === undefined ? undefined : catalog.get(dirent.ino)
       const key = dirent.name.toString('latin1')
@@ -71,7 +72,10 @@ export class Listings {
       if (child?.authority === 'legacy' && dirent.legacy === child.ino && volume) {
         const actual = volume.get(key)
         covered.add(key)
-        if (!actual) continue
+        if (!actual) {
+          vanished.push(dirent.name)
+          continue
+        }
         const same = actual.ino === child.legacyIno
         shown.push({ name: dirent.name, ino: same ? child.ino : actual.ino, type: actual.type })
         continue
@@ -82,6 +86,8 @@ export class Listings {
     if (volume && this.#names.hasVolume(inode)) {
       for (const [key, entry] of volume) if (!covered.has(key)) shown.push(entry)
     }
+    // Looking each of them up takes it out of the catalog, and with it out of the totals and the store.
+    for (const name of vanished) this.#names.find(directory, name)
     return shown
   }
 
