@@ -1,4 +1,4 @@
-import { mkdirSync } from 'node:fs'
+import { existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseDamaged } from '../base/database.ts'
 import { FsError, reasonOf, UsageError } from '../base/errors.ts'
@@ -21,7 +21,7 @@ import {
   Uploader,
   Writer,
 } from '../content/index.ts'
-import { KernelSession } from '../fuse/index.ts'
+import { KernelSession, NativeSession, type Transport } from '../fuse/index.ts'
 import { LegacyTree } from '../legacy/index.ts'
 import { ModeSwitch, Mover, NamespaceLease, Reaper, Rebuild } from '../migration/index.ts'
 import { createMetrics } from '../observe/metrics.ts'
@@ -83,18 +83,10 @@ async function compose(
   const engine = new ComposedEngine({ ...built, config, connection, modes, store, metrics, volume })
   if (config.mode !== undefined && config.mode !== first && !connection.takesOver)
     await engine.setMode(config.mode)
-  const { fd, state } = await connection.attach()
-  if (fd === undefined)
-    throw new UsageError('the transport fuse-native is not part of this build; use --transport kernel')
-  const session = new KernelSession({
-    fd,
-    fileSystem: overlay,
-    log,
-    state,
-    onInit: (agreed) => connection.saveState(agreed),
-  })
+  const session = await openTransport(config, connection, overlay)
   session.start()
-  await Promise.race([session.ready, session.done])
+  const failed = await Promise.race([session.ready.then(() => undefined), session.done])
+  if (failed?.reason === 'failed') throw failed.error
   void session.done.then((end) => {
     if (end.reason !== 'stopped') connection.closed()
   })
@@ -116,6 +108,20 @@ async function compose(
     await catalog.close()
   })
   return engine
+}
+
+/** The way to the kernel that the configuration names, not started yet. */
+async function openTransport(
+  config: MountConfig,
+  connection: Connection,
+  fileSystem: Overlay,
+): Promise<Transport> {
+  const { log } = connection
+  const { fd, state } = await connection.attach()
+  if (fd === undefined) {
+    return new NativeSession({ target: config.target, source: config.source, fileSystem, log })
+  }
+  return new KernelSession({ fd, fileSystem, log, state, onInit: (agreed) => connection.saveState(agreed) })
 }
 
 /** Nothing is in the store yet: a mode that does without the legacy volume is changed to, or refused, like any time. */
@@ -292,6 +298,10 @@ function startTimers(
 
 /** The catalog out of the store. */
 export const rebuildState: RebuildState = async (request, run) => {
+  const path = join(request.stateDir, CATALOG_FILE)
+  if (existsSync(path)) {
+    throw new UsageError(`${path} exists: rebuild makes a new state directory and never writes into another`)
+  }
   const store = await openResilientStore({ ...request }, request.log)
   try {
     const lease = new NamespaceLease(store, request.namespace)

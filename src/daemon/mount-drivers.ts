@@ -1,14 +1,12 @@
-import { spawn } from 'node:child_process'
 import type { MountConfig } from '../config/mount-config.ts'
 import { MountError, mountKernel, openFuseDevice, unmountKernel } from '../fuse/kernel/mount.ts'
 import { mountsOf } from '../fuse/kernel/mountinfo.ts'
 import { probeMount } from '../fuse/kernel/probe.ts'
+import { unmountFuse } from '../fuse/native/unmount.ts'
 import { MountBusy, type MountDriver } from './mount-driver.ts'
 
 /** How mount(8) and /proc/self/mountinfo name the type of our mounts. */
 export const MOUNT_TYPE = 'fuse.ferryfs'
-
-const SYSTEM_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 /** The driver of the transport that the configuration names. */
 export function mountDriver(config: MountConfig): MountDriver {
@@ -19,7 +17,7 @@ export function mountDriver(config: MountConfig): MountDriver {
 export async function detachStale(target: string): Promise<boolean> {
   if (mountsOf(target).at(-1)?.type !== MOUNT_TYPE) return false
   if ((await probeMount(target)) !== 'stale') return false
-  await unmountKernel(target, { lazy: true })
+  await unmountFuse(target, { lazy: true })
   return true
 }
 
@@ -88,7 +86,6 @@ class SelfMountingDriver extends CommonDriver {
   }
 
   async mount(): Promise<void> {
-    this.device = undefined
     await detachStale(this.config.target)
   }
 
@@ -96,36 +93,14 @@ class SelfMountingDriver extends CommonDriver {
     return false
   }
 
-  protected override async detach(lazy: boolean): Promise<void> {
-    const { target } = this.config
-    if (process.geteuid?.() === 0) return unmountKernel(target, { lazy })
-    const { status, words } = await run('fusermount', ['-u', ...(lazy ? ['-z'] : []), '--', target])
-    if (status === 0) return
-    throw new MountError(/busy/i.test(words) ? 'busy' : 'failed', `${target} cannot be unmounted: ${words}`)
+  /** A worker that was told to make room for another has taken its mount away, and the next has made its own. */
+  override answers(timeoutMs: number): Promise<boolean> {
+    return super.answers(timeoutMs).finally(() => {
+      this.device = undefined
+    })
   }
-}
 
-interface Outcome {
-  readonly status: number | null
-  /** What it said on standard error, in one line. */
-  readonly words: string
-}
-
-/** Runs a program of the system. */
-function run(command: string, args: readonly string[]): Promise<Outcome> {
-  return new Promise((resolve) => {
-    const child = spawn(command, args, {
-      cwd: '/',
-      stdio: ['ignore', 'ignore', 'pipe'],
-      env: { PATH: SYSTEM_PATH, LC_ALL: 'C' },
-    })
-    let text = ''
-    child.stderr.setEncoding('utf8').on('data', (part: string) => {
-      text += part
-    })
-    child.once('error', (error) => resolve({ status: null, words: error.message }))
-    child.once('close', (status) =>
-      resolve({ status, words: text.trim().replace(/\s*\n\s*/g, ' ') || `${command} ended with ${status}` }),
-    )
-  })
+  protected override detach(lazy: boolean): Promise<void> {
+    return unmountFuse(this.config.target, { lazy })
+  }
 }

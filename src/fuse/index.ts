@@ -2,3 +2,6 @@ export { MountError, mountKernel, openFuseDevice, unmountKernel } from './kernel
 export { mountsOf } from './kernel/mountinfo.ts'
 export { isStale, probeMount } from './kernel/probe.ts'
 export { KernelSession, type SessionOptions } from './kernel/session.ts'
+export { NativeSession } from './native/session.ts'
+export { unmountFuse } from './native/unmount.ts'
+export type { Transport } from './transport.ts'

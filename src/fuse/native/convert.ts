@@ -1,10 +1,10 @@
 import type { Attributes, StatFs } from '../operations.ts'
-import type { NativeStat, NativeStatFs } from './library.ts'
+import type { NativeStatFs } from './library.ts'
 
-const TWO_32 = 0x1_0000_0000n
+const TWO_32 = 0x1_0000_0000
 /** Numbers of files that have none on the volume begin here. */
 const OWN_NUMBERS = 1n << 48n
-const HALF = TWO_32 / 2n
+const HALF = 1n << 31n
 const NS_PER_MS = 1_000_000n
 const MAX_32 = 0xffff_ffff
 
@@ -22,23 +22,25 @@ export function inode32(ino: bigint): number {
 /** Milliseconds since 1970; earlier times cannot be said and become 1970. */
 const milliseconds = (ns: bigint): number => (ns > 0n ? Number(ns / NS_PER_MS) : 0)
 
-export function nativeStat(attributes: Attributes): NativeStat {
+/** The words of `struct stat` in the order in which fuse-native 2.2.6 reads them (populate_stat in fuse-native.c). */
+export function statWords(attributes: Attributes): Uint32Array {
   const { mode, uid, gid, size, nlink, ino, rdev, blksize, blocks, atimeNs, mtimeNs, ctimeNs } = attributes
-  return {
+  const pair = (value: number): [low: number, high: number] => [value % TWO_32, Math.floor(value / TWO_32)]
+  return Uint32Array.of(
     mode,
     uid,
     gid,
-    size: Number(size),
-    // fuse-native makes 1 of 0.
+    ...pair(size),
+    0,
     nlink,
-    ino: inode32(ino),
+    inode32(ino),
     rdev,
     blksize,
-    blocks: Number(blocks),
-    atime: milliseconds(atimeNs),
-    mtime: milliseconds(mtimeNs),
-    ctime: milliseconds(ctimeNs),
-  }
+    ...pair(blocks),
+    ...pair(milliseconds(atimeNs)),
+    ...pair(milliseconds(mtimeNs)),
+    ...pair(milliseconds(ctimeNs)),
+  )
 }
 
 /** Counts of blocks that do not fit 32 bits are given in larger blocks. */

@@ -6,23 +6,7 @@ import { MountError } from '../kernel/mount.ts'
 export type Signal = (result: number, ...values: unknown[]) => void
 
 type Callback = (result: number, ...values: unknown[]) => void
-type Handler = (native: Buffer, opcode: number, ...args: unknown[]) => void
-
-/** `struct stat` as fuse-native takes it: 32 bits each, but for size and blocks; times in milliseconds. */
-export interface NativeStat {
-  readonly mode: number
-  readonly uid: number
-  readonly gid: number
-  readonly size: number
-  readonly nlink: number
-  readonly ino: number
-  readonly rdev: number
-  readonly blksize: number
-  readonly blocks: number
-  readonly atime: number
-  readonly mtime: number
-  readonly ctime: number
-}
+export type Handler = (native: Buffer, opcode: number, ...args: unknown[]) => void
 
 /** `struct statvfs`, 32 bits each. */
 export interface NativeStatFs {
@@ -37,16 +21,18 @@ export interface NativeStatFs {
   readonly namemax: number
 }
 
+/** What a listing says of each name, as `struct stat`. */
+export interface ListedStat {
+  readonly mode: number
+  readonly ino: number
+}
+
 /** The handlers that fuse-native calls, as its README has them; paths begin with "/". */
 export interface NativeHandlers {
-  getattr(path: string, callback: (result: number, stat?: NativeStat) => void): void
-  /** Only says that there is one: `_op_fgetattr` is replaced, because it would call `getattr` without the handle. */
+  /** Only says that there is one: `_op_fgetattr` is replaced. */
   fgetattr(path: string, handle: number, callback: Callback): void
   statfs(path: string, callback: (result: number, space?: NativeStatFs) => void): void
-  readdir(
-    path: string,
-    callback: (result: number, names?: string[], stats?: Partial<NativeStat>[]) => void,
-  ): void
+  readdir(path: string, callback: (result: number, names?: string[], stats?: ListedStat[]) => void): void
   readlink(path: string, callback: (result: number, target?: string) => void): void
   mknod(path: string, mode: number, device: number, callback: Callback): void
   mkdir(path: string, mode: number, callback: Callback): void
@@ -61,14 +47,7 @@ export interface NativeHandlers {
   ftruncate(path: string, handle: number, size: number, callback: Callback): void
   utimens(path: string, atimeMs: number, mtimeMs: number, callback: Callback): void
   open(path: string, flags: number, callback: (result: number, handle?: number) => void): void
-  read(
-    path: string,
-    handle: number,
-    buffer: Buffer,
-    length: number,
-    offset: number,
-    callback: Callback,
-  ): void
+  read(path: string, handle: number, buffer: Buffer, length: number, offset: number, callback: Callback): void
   write(
     path: string,
     handle: number,
@@ -103,10 +82,15 @@ interface NativeOptions {
   readonly subtype: string
 }
 
-/** A mount of fuse-native 2.2.6, with those of its inner parts that have to be replaced. */
+/**
+ * A mount of fuse-native 2.2.6, with those of its inner parts that have to be replaced: attributes go without a link
+ * count of 0 and, for an open file, without its handle; extended attributes that do not fit the caller's buffer are said
+ * to have been written behind its end; the time of the last change is given as that of the last access.
+ */
 export interface NativeFuse {
   open(callback: (error: Error | null) => void): void
   readonly _handlers: (Handler | undefined)[]
+  _op_getattr: (signal: Signal, path: string) => void
   _op_fgetattr: (signal: Signal, path: string, handle: number) => void
   _op_getxattr: (signal: Signal, path: string, name: string, value: Buffer, position: number) => void
   _op_listxattr: (signal: Signal, path: string, list: Buffer) => void
