@@ -86,9 +86,6 @@ export class Database {
       if (pragma('application_id') !== options.applicationId) {
         throw new DatabaseDamaged(path, 'it belongs to another program')
       }
-      // Only now is it ours to change.
-      handle.exec('PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0')
-      handle.exec('PRAGMA cache_size=-32768; PRAGMA temp_store=MEMORY')
       const format = pragma('user_version')
       if (format !== options.format) {
         throw new DatabaseDamaged(
@@ -97,6 +94,9 @@ export class Database {
             (Number(format) > options.format ? '; use the newer ferryfs that wrote it' : ''),
         )
       }
+      // Only now is it ours to change.
+      handle.exec('PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0')
+      handle.exec('PRAGMA cache_size=-32768; PRAGMA temp_store=MEMORY')
       if (options.check) {
         const verdict = pragma('quick_check(1)')
         if (verdict !== 'ok') throw new DatabaseDamaged(path, String(verdict))
