@@ -56,5 +56,7 @@ export function toErrno(error: unknown): number {
 /** A short text for a log line or a list of failures. */
 export function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
-  return error.cause instanceof Error ? `${error.message} (${reasonOf(error.cause)})` : error.message
+  if (!(error.cause instanceof Error)) return error.message
+  const cause = reasonOf(error.cause)
+  return error.message.includes(cause) ? error.message : `${error.message} (${cause})`
 }

@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { reasonOf, UsageError } from '../base/errors.ts'
-import { FileLock, LockHeld } from './file-lock.ts'
+import { FileLock, LockHeld } from '../base/file-lock.ts'
 import { readJsonObject, replaceFile } from './files.ts'
 
 /** Whose state a directory holds, in its `mount.json`. After `rebuild` it has no source and target until it is mounted. */

@@ -34,6 +34,7 @@ const O_ACCMODE = 3
 // One call of copy_file_range runs in one tick; the kernel asks again for the rest.
 const COPY_BYTES = 8 * 1024 * 1024
 const NAME_MAX = 255
+const TRUSTED = Buffer.from('trusted.')
 
 /** The file system that applications see: POSIX semantics over catalog, legacy volume and store. */
 export class Overlay implements FileSystem {
@@ -217,8 +218,10 @@ export class Overlay implements FileSystem {
     return this.#attributes.getXattr(node, name)
   }
 
-  listxattr(_request: RequestContext, node: bigint): Buffer[] {
-    return this.#attributes.listXattrs(node)
+  listxattr(request: RequestContext, node: bigint): Buffer[] {
+    const names = this.#attributes.listXattrs(node)
+    // xattr(7): trusted attributes are not even listed to those who may not read them; the kernel leaves that to us.
+    return request.uid === 0 ? names : names.filter((name) => !name.subarray(0, 8).equals(TRUSTED))
   }
 
   removexattr(request: RequestContext, node: bigint, name: Buffer): Answer<void> {

@@ -1,10 +1,11 @@
 import { existsSync } from 'node:fs'
 import { access, mkdir, readdir } from 'node:fs/promises'
-import type { StatementSync } from 'node:sqlite'
 import { dirname, join } from 'node:path'
+import type { StatementSync } from 'node:sqlite'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { Database, DatabaseDamaged } from '../../base/database.ts'
 import { reasonOf, UsageError } from '../../base/errors.ts'
+import type { FileLock } from '../../base/file-lock.ts'
 import type { Log } from '../../observe/log.ts'
 import { untilAborted } from '../abort.ts'
 import {
@@ -22,7 +23,7 @@ import { StoreCorrupt, StoreSuperseded, StoreUnavailable } from '../errors.ts'
 import { checkKey, checkObject, checkVersion, describeKey } from '../validate.ts'
 import { FileIds } from './file-ids.ts'
 import { GroupCommit, NotFlushed } from './group-commit.ts'
-import { DirectoryLock } from './lock.ts'
+import { lockDirectory } from './lock.ts'
 import {
   checkValue,
   decodeRecord,
@@ -68,7 +69,7 @@ export class EmbeddedStore implements KeyValueStore {
   }
   readonly #directory: string
   readonly #log: Log
-  readonly #lock: DirectoryLock
+  readonly #lock: FileLock
   readonly #database: Database
   readonly #commits: GroupCommit
   readonly #files: ValueFiles
@@ -85,12 +86,7 @@ export class EmbeddedStore implements KeyValueStore {
   readonly #pending = new Set<Promise<unknown>>()
   #closing: Promise<void> | undefined
 
-  private constructor(
-    directory: string,
-    lock: DirectoryLock,
-    database: Database,
-    options: EmbeddedStoreOptions,
-  ) {
+  private constructor(directory: string, lock: FileLock, database: Database, options: EmbeddedStoreOptions) {
     this.url = options.url
     this.#log = options.log
     this.#directory = directory
@@ -127,12 +123,12 @@ export class EmbeddedStore implements KeyValueStore {
    * @throws UsageError if another process has it open, or it is damaged or of a newer ferryfs
    */
   static async open(directory: string, options: EmbeddedStoreOptions): Promise<EmbeddedStore> {
-    let lock: DirectoryLock | undefined
+    let lock: FileLock | undefined
     let database: Database | undefined
     try {
       const objects = join(directory, 'objects')
       const created = await mkdir(objects, { recursive: true, mode: 0o700 })
-      lock = DirectoryLock.acquire(join(directory, 'lock'))
+      lock = lockDirectory(join(directory, 'lock'))
       const index = join(directory, 'index.sqlite')
       if (!existsSync(index) && (await readdir(objects)).length > 0) {
         // A new index beside old values would be an empty store, and everything in it gone.

@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { registryFile } from '../../../src/config/paths.ts'
-import { FileLock, LockHeld } from '../../../src/daemon/file-lock.ts'
+import { FileLock, LockHeld } from '../../../src/base/file-lock.ts'
 import { isRunning, startTicks } from '../../../src/daemon/process.ts'
 import {
   findRegistration,
@@ -44,7 +44,7 @@ afterEach(() => {
 
 /** Another process that takes a lock and says so. */
 async function holder(path: string): Promise<{ readonly pid: number; readonly kill: () => void }> {
-  const module = new URL('../../../src/daemon/file-lock.ts', import.meta.url).href
+  const module = new URL('../../../src/base/file-lock.ts', import.meta.url).href
   const script = `const { FileLock } = await import('${module}')
     globalThis.lock = FileLock.acquire(process.argv[1])
     process.stdout.write('held')
