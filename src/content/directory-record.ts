@@ -90,7 +90,13 @@ function opened<T>(
       `directory record ${key}: its bytes do not have the checksum they were stored with`,
     )
   }
-  const parsed = schema.safeParse(JSON.parse(object.value.toString('utf8')))
+  let json: unknown
+  try {
+    json = JSON.parse(object.value.toString('utf8'))
+  } catch (cause) {
+    throw new StoreCorrupt(`directory record ${key} is not JSON`, { cause })
+  }
+  const parsed = schema.safeParse(json)
   if (!parsed.success) {
     throw new StoreCorrupt(`directory record ${key} cannot be read: ${z.prettifyError(parsed.error)}`)
   }
