@@ -35,10 +35,10 @@ interface Trap {
 }
 
 let trap: Trap | undefined
-const passed = new Set<string>()
+const visitors = new Map<string, () => void>()
 
 onFaultPoint((point) => {
-  passed.add(point)
+  visitors.get(point)?.()
   if (trap?.point !== point) return
   trap.left -= 1
   if (trap.left > 0) return
@@ -55,11 +55,13 @@ export function setTrap(point: string, die: () => void, nth = 1): void {
 
 export function clearTrap(): void {
   trap = undefined
+  visitors.clear()
 }
 
-/** Every fault point that this process has passed. */
-export function passedPoints(): ReadonlySet<string> {
-  return passed
+/** Runs `visit` at every passage of a fault point, within the passage; `undefined` ends it. */
+export function atPoint(point: string, visit: (() => void) | undefined): void {
+  if (visit) visitors.set(point, visit)
+  else visitors.delete(point)
 }
 
 /** From now on these methods of the object throw: nothing that the dead daemon still runs has an effect. */

@@ -9,7 +9,7 @@ import {
   type StoreCapabilities,
   type StoredObject,
 } from '../../../src/store/contract.ts'
-import { StoreTimeout, StoreUnavailable } from '../../../src/store/errors.ts'
+import { StoreRejected, StoreTimeout, StoreUnavailable } from '../../../src/store/errors.ts'
 import type { MemoryStore } from '../../../src/store/memory/store.ts'
 import { turns } from './clock.ts'
 import { Random } from './random.ts'
@@ -17,12 +17,13 @@ import { Random } from './random.ts'
 type Operation = 'get' | 'put' | 'delete' | 'ping'
 
 /**
- * What goes wrong with one request. `unavailable`: refused. `timeout`: lost on the way there. `lost-ack`: done, and the
+ * What goes wrong with one request. `unavailable`: refused for now. `rejected`: refused for ever. `timeout`: lost on the way there. `lost-ack`: done, and the
  * answer lost. `late`: no answer, done when `deliverLate` is called. `hang`: no answer until `release`. `stale`: the
  * value before the last. `not-found`: nothing. `corrupt`: a byte of the value is another one.
  */
 export type Fault =
   | 'unavailable'
+  | 'rejected'
   | 'timeout'
   | 'lost-ack'
   | 'late'
@@ -234,6 +235,7 @@ export class FaultStore implements KeyValueStore {
     await this.#world.delay()
     if (this.#dead) await never()
     if (fault === 'unavailable') throw new StoreUnavailable(`${operation} ${key}: refused`)
+    if (fault === 'rejected') throw new StoreRejected(`${operation} ${key}: never`)
     if (fault === 'timeout') throw new StoreTimeout(`${operation} ${key}: no answer`)
     if (fault === 'hang') await this.#world.hang(signal)
     await this.#answer()

@@ -1,0 +1,192 @@
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, describe, expect, test } from 'vitest'
+import { isStored } from '../../../src/catalog/totals.ts'
+import { accountFor } from '../../support/rig/accounts.ts'
+import { Client } from '../../support/rig/client.ts'
+import { clock, turns } from '../../support/rig/clock.ts'
+import { atPoint } from '../../support/rig/crash.ts'
+import { Rig } from '../../support/rig/rig.ts'
+import { expectSettled } from '../../support/rig/settled.ts'
+
+const LONG = 'l'.repeat(500)
+const MiB = 1024 * 1024
+let rig: Rig
+
+afterEach(() => rig.stop())
+
+describe('a file that changes while it is stored', () => {
+  const POINTS = ['content.upload.chunks-stored', 'content.upload.object-stored', 'content.upload.recorded']
+
+  test.each(POINTS)('P1: through the overlay at %s is never taken for stored', async (point) => {
+    for (const mode of ['mirror', 'drain'] as const) {
+      rig = await Rig.start({ mode, fill: (source) => writeFileSync(join(source, 'f'), LONG) })
+      const client = new Client(rig)
+      const node = await client.node('f')
+      let change: Promise<unknown> | undefined
+      atPoint(point, () => {
+        change ??= client.write(node, 3, 'CHANGED')
+      })
+      await clock.until(rig.context.uploader.upload(node))
+      await change
+      // Whatever is called stored by now is compared with the file byte for byte.
+      expect((await rig.verify()).differences).toEqual([])
+      expect((await client.read(node)).toString()).toBe(`lllCHANGED${LONG.slice(10)}`)
+      await expectSettled(rig)
+      const { rig: rebuilt } = await Rig.rebuilt(rig.world.memory)
+      expect(await new Client(rebuilt).readPath('f')).toBe(`lllCHANGED${LONG.slice(10)}`)
+      await rebuilt.stop()
+      if (mode === 'mirror') await rig.stop()
+    }
+  })
+
+  test.each(POINTS.slice(0, 2))('P1: past the overlay at %s is never taken for stored', async (point) => {
+    rig = await Rig.start({ fill: (source) => writeFileSync(join(source, 'f'), LONG) })
+    const client = new Client(rig)
+    const node = await client.node('f')
+    let changes = 0
+    atPoint(point, () => {
+      changes += 1
+      if (changes <= 4) writeFileSync(join(rig.source, 'f'), `${LONG}${changes}`)
+    })
+    expect(await clock.until(rig.context.uploader.upload(node))).toBe('busy')
+    const inode = rig.catalog.get(node)
+    expect(inode && isStored(inode) && readFileSync(join(rig.source, 'f'), 'utf8') === LONG).toBe(false)
+    await rig.migrate()
+    expect((await rig.verify()).differences).toEqual([])
+    expect(await client.readPath('f')).toBe(`${LONG}4`)
+    await expectSettled(rig)
+  })
+})
+
+test('P4: lost acknowledgements of every write end in the same objects', async () => {
+  rig = await Rig.start({ mode: 'drain' })
+  const client = new Client(rig)
+  await client.mkdir('d')
+  rig.world.inject({ fault: 'lost-ack', on: ['put'], chance: 0.6, times: 40 })
+  for (let file = 0; file < 5; file += 1) await client.create(`d/${file}`, `${LONG}${file}`)
+  await clock.untilTrue(() => rig.catalog.outbox.length === 0)
+  await expectSettled(rig)
+})
+
+test('P6: chunks that a new version replaced leave the store', async () => {
+  rig = await Rig.start({ mode: 'drain' })
+  const client = new Client(rig)
+  const node = await client.create('f', LONG)
+  await rig.settle()
+  for (let version = 0; version < 4; version += 1) {
+    await client.overwrite('f', 0, `version ${version}`)
+    await rig.settle()
+  }
+  const chunks = await accountFor(rig.catalog, rig.world.memory)
+  expect(chunks).toEqual({ missing: [], unowned: [] })
+  expect(rig.catalog.chunks(node, 0, 10)).toHaveLength(1)
+  await client.truncate(node, 0)
+  await rig.settle()
+  expect(rig.catalog.chunks(node, 0, 10)).toHaveLength(0)
+  await expectSettled(rig)
+})
+
+test('a sparse file of more chunks than one manifest lists costs what is in it', async () => {
+  rig = await Rig.start({ mode: 'drain' })
+  const client = new Client(rig)
+  const node = await client.create('sparse')
+  const end = 1030 * MiB
+  await client.write(node, end - 3, 'end')
+  await client.write(node, 5 * MiB + 7, 'middle')
+  await rig.settle()
+  let chunks = 0
+  for await (const key of rig.world.memory.keys('chunks')) if (!key.includes('/m')) chunks += 1
+  expect(chunks).toBe(2)
+  expect((await client.read(node, end - 4, 10)).toString()).toBe('\0end')
+  expect((await client.read(node, 5 * MiB + 6, 8)).toString()).toBe('\0middle\0')
+  expect((await client.read(node, 700 * MiB, 4)).equals(Buffer.alloc(4))).toBe(true)
+  const { rig: rebuilt, result } = await Rig.rebuilt(rig.world.memory)
+  expect(result.failures).toEqual([])
+  const second = new Client(rebuilt)
+  expect((await second.read(await second.node('sparse'), end - 4, 10)).toString()).toBe('\0end')
+  await rebuilt.stop()
+})
+
+test('P7: recovery cuts what a write that never took place left in the staging file', async () => {
+  rig = await Rig.start({ mode: 'drain' })
+  const client = new Client(rig)
+  const node = await client.create('f', LONG)
+  await rig.settle()
+  await rig.cutShort('content.write.staged', (overlay, request) =>
+    overlay.write(request, node, 0n, 2 * MiB, Buffer.from(LONG), { killSuidGid: false, flags: 0 }),
+  )
+  writeFileSync(join(rig.stateDir, 'staging', 'dead-beef'), LONG)
+  await rig.restart('worker')
+  const directory = join(rig.stateDir, 'staging')
+  const left = readdirSync(directory)
+  expect(left).not.toContain('dead-beef')
+  for (const name of left) expect(statSync(join(directory, name)).blocks).toBe(0)
+  await client.truncate(node, 3 * MiB)
+  expect((await client.read(node, 2 * MiB, 600)).equals(Buffer.alloc(600))).toBe(true)
+  expect((await client.read(node, 0, 500)).toString()).toBe(LONG)
+  await expectSettled(rig)
+})
+
+describe('the carrier', () => {
+  test('P4: an outage stops all work but a ping now and then, and everything is carried after it', async () => {
+    rig = await Rig.start({ mode: 'drain' })
+    const client = new Client(rig)
+    rig.world.inject({ fault: 'unavailable' })
+    for (let file = 0; file < 10; file += 1) await client.create(`${file}`, LONG)
+    await clock.untilTrue(() => rig.world.requests.some((request) => request.startsWith('ping')))
+    const before = rig.world.requests.length
+    clock.advance(60_000)
+    await turns(50)
+    expect(rig.world.requests.slice(before).filter((request) => !request.startsWith('ping'))).toEqual([])
+    await expectSettled(rig)
+    expect(rig.catalog.totals().stored).toBe(10)
+  })
+
+  test('P4: a file that the store will not take blocks no other, is listed, and is stored when it can be', async () => {
+    rig = await Rig.start({ mode: 'drain' })
+    const client = new Client(rig)
+    rig.world.inject({ fault: 'rejected', on: ['put'], space: 'files', key: /^bad/ })
+    await client.create('bad', LONG)
+    for (let file = 0; file < 5; file += 1) await client.create(`good-${file}`, LONG)
+    await clock.untilTrue(() => rig.catalog.totals().stored === 5 && rig.catalog.totals().failed === 1)
+    expect(rig.catalog.failures(10)[0]?.reason).toMatch(/bad/)
+    await expectSettled(rig)
+    expect(rig.catalog.totals()).toMatchObject({ stored: 6, failed: 0 })
+  })
+
+  test('P1: a daemon that lost the namespace writes nothing more and goes on serving what it has', async () => {
+    rig = await Rig.start({ mode: 'mirror', fill: (source) => writeFileSync(join(source, 'f'), LONG) })
+    const client = new Client(rig)
+    await rig.migrate()
+    await rig.settle()
+    const { rig: second } = await Rig.rebuilt(rig.world.memory)
+    await expect(rig.lease.check(rig.catalog, rig.epoch)).rejects.toThrow(/taken over/)
+    await new Client(second).overwrite('f', 0, 'second')
+    await second.settle()
+    await client.overwrite('f', 0, 'first')
+    await client.create('g', LONG)
+    await clock.untilTrue(() => rig.context.carrier.fenced !== undefined)
+    const before = rig.world.requests.length
+    await client.create('h', LONG)
+    clock.advance(100_000)
+    await turns(50)
+    expect(rig.world.requests.slice(before)).toEqual([])
+    expect(await client.readPath('f')).toBe(`first${LONG.slice(5)}`)
+    expect(await new Client(second).readPath('f')).toBe(`second${LONG.slice(6)}`)
+    await second.stop()
+  })
+
+  test('P4: a file just opened for writing is stored once, when it is quiet', async () => {
+    rig = await Rig.start({ mode: 'drain' })
+    const client = new Client(rig)
+    const { entry, open } = await rig.perform((overlay, request) =>
+      overlay.create(request, 1n, Buffer.from('f'), 0o644, 2),
+    )
+    await turns(50)
+    await client.write(entry.nodeId, 0, LONG)
+    await client.close(entry.nodeId, open.handle)
+    await rig.settle()
+    expect(rig.world.requests.filter((request) => request === 'put files f')).toHaveLength(1)
+  })
+})
