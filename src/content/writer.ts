@@ -9,6 +9,7 @@ import { CHUNK_BYTES, type ContentContext } from './context.ts'
 import type { Reader } from './reader.ts'
 import type { Staging } from './staging.ts'
 import { partOf } from './stored.ts'
+import { decodeXattrs, encodeXattrs } from './xattrs.ts'
 
 /**
  * Changes content of files under the catalog's authority, in their staging files.
@@ -231,6 +232,7 @@ export class Writer {
     inode.ctimeNs = now
     inode.blocks = Math.ceil(inode.size / 4096) * 8
     inode.dirty |= DIRTY_CONTENT
+    inode.xattrs = withoutCapability(inode.xattrs)
     catalog.save(inode)
     if (!inode.orphan && !catalog.outbox.find('upload', inode.ino)) catalog.outbox.add('upload', inode.ino)
   }
@@ -251,6 +253,16 @@ const MAX_FILE_BYTES = 2 ** 44 - 4096
 
 function requireSize(size: number): void {
   if (size > MAX_FILE_BYTES) throw new FsError('EFBIG', `a file of ${size} bytes; at most ${MAX_FILE_BYTES}`)
+}
+
+const CAPABILITY = 'security.capability'
+
+/** Whoever changes a program's bytes, root included, takes its capabilities away (capabilities(7)). */
+function withoutCapability(blob: Buffer | undefined): Buffer | undefined {
+  if (!blob?.includes(CAPABILITY)) return blob
+  const xattrs = decodeXattrs(blob)
+  xattrs.delete(CAPABILITY)
+  return encodeXattrs(xattrs)
 }
 
 /** What a write by an unprivileged process leaves of a file's mode: no setuid, no setgid where the group may execute. */

@@ -35,6 +35,7 @@ import {
   UTIME_OMIT,
   utimensAt,
   utimensDescriptor,
+  xattrsOfOpen,
 } from '../sys/index.ts'
 import { ACL_ACCESS, ACL_DEFAULT, chmodAcl, decodeAcl, modeOfAcl } from './acl.ts'
 import type { OverlayContext } from './context.ts'
@@ -134,6 +135,13 @@ export class AttributeOperations {
   /** `killSgid`: the set-group-id bit goes with the ACL that is set. */
   setXattr(ino: bigint, name: Buffer, value: Buffer, flags: number, killSgid: boolean): void {
     const inode = this.#owner(ino)
+    if (this.#isHeld(inode)) {
+      this.#context.legacyFiles.withWriter(ino, (descriptor) => {
+        xattrsOfOpen.set(descriptor, name, value, flags)
+        if (killSgid) fchmodSync(descriptor, this.#context.legacyFiles.statOpen(ino).mode & 0o7777 & ~S_ISGID)
+      })
+      return
+    }
     if (inode.authority === 'legacy') {
       this.#aroundLegacy(inode, (place, directory) => {
         setXattr(directory, place.name, name, value, flags)
@@ -165,6 +173,10 @@ export class AttributeOperations {
 
   removeXattr(ino: bigint, name: Buffer): void {
     const inode = this.#owner(ino)
+    if (this.#isHeld(inode)) {
+      this.#context.legacyFiles.withWriter(ino, (descriptor) => xattrsOfOpen.remove(descriptor, name))
+      return
+    }
     if (inode.authority === 'legacy') {
       this.#aroundLegacy(inode, (place, directory) => removeXattr(directory, place.name, name))
       return
@@ -176,6 +188,9 @@ export class AttributeOperations {
 
   getXattr(ino: bigint, name: Buffer): Buffer {
     const inode = this.#names.inode(ino)
+    if (this.#isHeld(inode)) {
+      return this.#context.legacyFiles.withWriter(ino, (descriptor) => xattrsOfOpen.get(descriptor, name))
+    }
     if (inode.authority === 'legacy') {
       const place = this.#place(inode)
       if (!place) throw new FsError('ENODATA')
@@ -189,6 +204,7 @@ export class AttributeOperations {
 
   listXattrs(ino: bigint): Buffer[] {
     const inode = this.#names.inode(ino)
+    if (this.#isHeld(inode)) return this.#context.legacyFiles.withWriter(ino, xattrsOfOpen.list)
     if (inode.authority === 'legacy') {
       const place = this.#place(inode)
       return place ? listXattrs(requireLegacy(this.#context).directory(place.parent), place.name) : []
@@ -334,6 +350,11 @@ export class AttributeOperations {
       inode.fingerprint = fingerprintOf(legacyStat(this.#context, inode))
       catalog.save(inode)
     })
+  }
+
+  /** A legacy file without a name, reached through its descriptor. */
+  #isHeld(inode: Inode): boolean {
+    return inode.authority === 'legacy' && this.#context.legacyFiles.isHeld(inode.ino)
   }
 
   #place(inode: Inode): LegacyPlace | undefined {

@@ -2,7 +2,7 @@ import { constants } from 'node:fs'
 import { isDirectory, isRegular, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISGID } from '../base/attributes.ts'
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
-import { DIRTY_METADATA, type Inode, isStored } from '../catalog/index.ts'
+import { DIRTY_CONTENT, DIRTY_METADATA, type Inode, isStored } from '../catalog/index.ts'
 import { fingerprintOf, legacyStat, matches, placeOf, requireLegacy } from '../content/index.ts'
 import type { RequestContext } from '../fuse/operations.ts'
 import {
@@ -94,9 +94,20 @@ export class LegacyNamespace {
     const stat = legacy.stat({ parent, name })
     const inode = this.#names.adopt(parent, name, stat)
     this.#follow(parent)
-    if (isDirectory(stat.mode) && this.#context.policy().copies) catalog.recordDirectory(inode.ino)
+    if (this.#context.policy().copies) {
+      if (isDirectory(stat.mode)) catalog.recordDirectory(inode.ino)
+      else this.#oweNew(inode)
+    }
     this.#answers.record(request, inode.ino)
     return { inode, stat }
+  }
+
+  /** A file that nobody ever writes to or reads, an empty one or a symlink, goes to the store like any other. */
+  #oweNew(inode: Inode): void {
+    const { catalog } = this.#context
+    inode.dirty |= DIRTY_CONTENT
+    catalog.save(inode)
+    catalog.outbox.add('upload', inode.ino)
   }
 
   async unlink(request: RequestContext, parent: bigint, name: Buffer): Promise<void> {

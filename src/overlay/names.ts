@@ -5,6 +5,9 @@ import { adoptAttributes, discardDirectoryRecord, legacyStat, requireLegacy } fr
 import type { Stat } from '../sys/index.ts'
 import type { OverlayContext } from './context.ts'
 
+/** Longest name in bytes (linux/limits.h); newer kernels let longer ones through to a FUSE file system. */
+export const NAME_MAX = 255
+
 /** A file by its name, with its attributes as of now. */
 export interface Resolved {
   readonly inode: Inode
@@ -36,6 +39,7 @@ export class Names {
 
   /** @throws FsError if the legacy volume cannot say whether there is such a file */
   find(parent: bigint, name: Buffer): Resolved | undefined {
+    if (name.length > NAME_MAX) throw new FsError('ENAMETOOLONG')
     const { catalog } = this.#context
     const directory = this.directory(parent)
     if (directory.orphan) return undefined

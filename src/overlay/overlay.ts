@@ -23,7 +23,7 @@ import type { OverlayContext } from './context.ts'
 import { Handles } from './handles.ts'
 import { LegacyNamespace, type NewFile } from './legacy-namespace.ts'
 import { Listings } from './listing.ts'
-import { Names, type Resolved } from './names.ts'
+import { NAME_MAX, Names, type Resolved } from './names.ts'
 
 // A change made past the overlay on the legacy volume is seen within this time.
 const LEGACY_TTL_MS = 1000
@@ -33,7 +33,6 @@ const CATALOG_TTL_MS = 10_000
 const O_ACCMODE = 3
 // One call of copy_file_range runs in one tick; the kernel asks again for the rest.
 const COPY_BYTES = 8 * 1024 * 1024
-const NAME_MAX = 255
 const TRUSTED = Buffer.from('trusted.')
 
 /** The file system that applications see: POSIX semantics over catalog, legacy volume and store. */
@@ -73,7 +72,6 @@ export class Overlay implements FileSystem {
   // ---- names
 
   lookup(_request: RequestContext, parent: bigint, name: Buffer): Entry {
-    if (name.length > NAME_MAX) throw new FsError('ENAMETOOLONG')
     return this.#entry(this.names.resolve(parent, name))
   }
 
@@ -142,7 +140,6 @@ export class Overlay implements FileSystem {
     newName: Buffer,
     flags: number,
   ): Answer<void> {
-    if (newName.length > NAME_MAX) throw new FsError('ENAMETOOLONG')
     if (this.answers.recorded(request) !== undefined) return
     const { inode } = this.names.resolve(parent, name)
     const target = this.names.find(newParent, newName)?.inode
@@ -155,7 +152,6 @@ export class Overlay implements FileSystem {
   }
 
   link(request: RequestContext, node: bigint, newParent: bigint, newName: Buffer): Answer<Entry> {
-    if (newName.length > NAME_MAX) throw new FsError('ENAMETOOLONG')
     const done = this.answers.recorded(request)
     if (typeof done === 'bigint') return this.#entryOf(done)
     const inode = this.names.inode(node)
@@ -303,11 +299,15 @@ export class Overlay implements FileSystem {
     }
     const inode = takes ? takeOver(this.#context, node) : this.names.inode(node)
     if (inode.authority === 'catalog') {
-      return this.#withDeadline(request, (signal) => writer.allocate(node, mode, offset, length, signal))
+      return this.#withDeadline(request, async (signal) => {
+        await writer.allocate(node, mode, offset, length, signal)
+        await this.#changedBy(request, node)
+      })
     }
     this.#attributes.markDirty(inode)
     legacyFiles.withWriter(node, (descriptor) => fallocate(descriptor, mode, offset, length))
     activity.changed(node)
+    return this.#changedBy(request, node)
   }
 
   lseek(
@@ -321,7 +321,7 @@ export class Overlay implements FileSystem {
   }
 
   async copyFileRange(
-    _request: RequestContext,
+    request: RequestContext,
     source: { readonly node: bigint; readonly handle: bigint; readonly offset: number },
     destination: { readonly node: bigint; readonly handle: bigint; readonly offset: number },
     length: number,
@@ -338,13 +338,15 @@ export class Overlay implements FileSystem {
       throw new FsError('EOPNOTSUPP')
     }
     this.#attributes.markDirty(to)
-    return activity.writingVolume(destination.node, () =>
+    const copied = await activity.writingVolume(destination.node, () =>
       legacyFiles.withReader(source.node, async (reader) =>
         legacyFiles.withWriter(destination.node, (writer) =>
           copyFileRange(reader, source.offset, writer, destination.offset, Math.min(length, COPY_BYTES)),
         ),
       ),
     )
+    await this.#changedBy(request, destination.node)
+    return copied
   }
 
   async flush(request: RequestContext, node: bigint): Promise<void> {
@@ -438,7 +440,6 @@ export class Overlay implements FileSystem {
   // ---- parts
 
   #create(request: RequestContext, parent: bigint, name: Buffer, file: NewFile): Entry {
-    if (name.length > NAME_MAX) throw new FsError('ENAMETOOLONG')
     const done = this.answers.recorded(request)
     if (typeof done === 'bigint') return this.#entryOf(done)
     const directory = this.names.directory(parent)
@@ -451,6 +452,12 @@ export class Overlay implements FileSystem {
   #takesOver(node: bigint): boolean {
     const inode = this.names.inode(node)
     return inode.authority === 'legacy' && this.#context.policy().writeTo === 'store' && !inode.orphan
+  }
+
+  /** Clears the set-id bits where the kernel leaves that to us without a flag: it has one for writes and truncation only. */
+  #changedBy(request: RequestContext, node: bigint): Answer<void> {
+    if (request.uid === 0) return
+    return this.#attributes.set(node, { killSuidGid: true }, request).then(() => undefined)
   }
 
   /** Runs `body`, in this tick if no write to one of these legacy files is under way. */
