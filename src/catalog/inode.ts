@@ -113,6 +113,17 @@ const BASES = ['none', 'legacy', 'store'] as const
 export const toSigned = (ino: bigint): bigint => BigInt.asIntN(64, ino)
 export const toUnsigned = (ino: bigint): bigint => BigInt.asUintN(64, ino)
 
+// A time in nanoseconds needs more than the 63 bits that SQLite has above zero: ext4 goes to the year 2446, XFS to 2486.
+// What lies below the earliest time that either has (-2^31 s) is a late one. Other times become the nearest of these.
+const FIRST_NS = -(2n ** 31n) * 1_000_000_000n
+const LAST_NS = FIRST_NS + 2n ** 64n - 1n
+const timeToColumn = (ns: bigint): bigint =>
+  BigInt.asIntN(64, ns < FIRST_NS ? FIRST_NS : ns > LAST_NS ? LAST_NS : ns)
+const timeFromColumn = (value: Column | undefined): bigint => {
+  const ns = big(value)
+  return ns < FIRST_NS ? ns + 2n ** 64n : ns
+}
+
 const number = (value: Column | undefined): number => Number(value ?? 0)
 const big = (value: Column | undefined): bigint => BigInt((value as bigint | null | undefined) ?? 0n)
 const bytes = (value: Column | undefined): Buffer | undefined =>
@@ -132,13 +143,13 @@ export function inodeFromRow(row: Row): Inode {
     rdev: number(row.rdev),
     size: number(row.size),
     blocks: number(row.blocks),
-    atimeNs: big(row.atime),
-    mtimeNs: big(row.mtime),
-    ctimeNs: big(row.ctime),
+    atimeNs: timeFromColumn(row.atime),
+    mtimeNs: timeFromColumn(row.mtime),
+    ctimeNs: timeFromColumn(row.ctime),
     authority: number(row.authority) === 1 ? 'catalog' : 'legacy',
     legacyIno: isSet(row.legacy_ino) ? toUnsigned(big(row.legacy_ino)) : undefined,
     legacyDev: big(row.legacy_dev),
-    btimeNs: big(row.btime),
+    btimeNs: timeFromColumn(row.btime),
     base: BASES[number(row.base)] ?? 'none',
     baseLimit: number(row.base_limit),
     staged: number(row.staged) === 1,
@@ -151,7 +162,11 @@ export function inodeFromRow(row: Row): Inode {
     digest: bytes(row.digest),
     storedSize: number(row.stored_size),
     fingerprint: isSet(row.fp_size)
-      ? { size: number(row.fp_size), mtimeNs: big(row.fp_mtime), ctimeNs: big(row.fp_ctime) }
+      ? {
+          size: number(row.fp_size),
+          mtimeNs: timeFromColumn(row.fp_mtime),
+          ctimeNs: timeFromColumn(row.fp_ctime),
+        }
       : undefined,
     xattrs: bytes(row.xattrs),
     target: bytes(row.target),
@@ -173,13 +188,13 @@ export function inodeToColumns(inode: Inode): Array<bigint | number | string | U
     inode.rdev,
     inode.size,
     inode.blocks,
-    inode.atimeNs,
-    inode.mtimeNs,
-    inode.ctimeNs,
+    timeToColumn(inode.atimeNs),
+    timeToColumn(inode.mtimeNs),
+    timeToColumn(inode.ctimeNs),
     inode.authority === 'catalog' ? 1 : 0,
     inode.legacyIno === undefined ? null : toSigned(inode.legacyIno),
     toSigned(inode.legacyDev),
-    inode.btimeNs,
+    timeToColumn(inode.btimeNs),
     BASES.indexOf(inode.base),
     inode.baseLimit,
     inode.staged ? 1 : 0,
@@ -192,8 +207,8 @@ export function inodeToColumns(inode: Inode): Array<bigint | number | string | U
     inode.digest ?? null,
     inode.storedSize,
     inode.fingerprint?.size ?? null,
-    inode.fingerprint?.mtimeNs ?? null,
-    inode.fingerprint?.ctimeNs ?? null,
+    inode.fingerprint ? timeToColumn(inode.fingerprint.mtimeNs) : null,
+    inode.fingerprint ? timeToColumn(inode.fingerprint.ctimeNs) : null,
     inode.xattrs ?? null,
     inode.target ?? null,
     inode.orphan ? 1 : 0,

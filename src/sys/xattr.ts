@@ -4,6 +4,10 @@ const lsetxattr = declare('int lsetxattr(const void *, const void *, const void 
 const lgetxattr = declare('long lgetxattr(const void *, const void *, void *, size_t)')
 const llistxattr = declare('long llistxattr(const void *, void *, size_t)')
 const lremovexattr = declare('int lremovexattr(const void *, const void *)')
+const fsetxattr = declare('int fsetxattr(int, const void *, const void *, size_t, int)')
+const fgetxattr = declare('long fgetxattr(int, const void *, void *, size_t)')
+const flistxattr = declare('long flistxattr(int, void *, size_t)')
+const fremovexattr = declare('int fremovexattr(int, const void *)')
 
 // There is no *at form of the xattr calls before kernel 6.13. A path through the directory's own descriptor cannot
 // leave the volume: its last component is one name, and the l-calls do not follow a symlink there.
@@ -30,7 +34,11 @@ export function getXattr(directory: number, file: Buffer, name: Buffer): Buffer 
 }
 
 export function listXattrs(directory: number, file: Buffer): Buffer[] {
-  const length = check(llistxattr(pathOf(directory, file), scratch, scratch.length), 'llistxattr', file)
+  return namesIn(check(llistxattr(pathOf(directory, file), scratch, scratch.length), 'llistxattr', file))
+}
+
+/** Splits the NUL-terminated names at the start of the scratch buffer. */
+function namesIn(length: number): Buffer[] {
   const names: Buffer[] = []
   for (let start = 0; start < length; ) {
     const end = scratch.indexOf(0, start)
@@ -42,4 +50,24 @@ export function listXattrs(directory: number, file: Buffer): Buffer[] {
 
 export function removeXattr(directory: number, file: Buffer, name: Buffer): void {
   check(lremovexattr(pathOf(directory, file), cstring(name)), 'lremovexattr', file)
+}
+
+/** The same of an open file, which may have no name any more. */
+export const xattrsOfOpen = {
+  set(descriptor: number, name: Buffer, value: Buffer, flags: number): void {
+    check(fsetxattr(descriptor, cstring(name), value, value.length, flags), 'fsetxattr')
+  },
+
+  get(descriptor: number, name: Buffer): Buffer {
+    const length = check(fgetxattr(descriptor, cstring(name), scratch, scratch.length), 'fgetxattr')
+    return Buffer.from(scratch.subarray(0, length))
+  },
+
+  list(descriptor: number): Buffer[] {
+    return namesIn(check(flistxattr(descriptor, scratch, scratch.length), 'flistxattr'))
+  },
+
+  remove(descriptor: number, name: Buffer): void {
+    check(fremovexattr(descriptor, cstring(name)), 'fremovexattr')
+  },
 }
