@@ -75,10 +75,13 @@ export class Writer {
   /** @throws StoreSuperseded, RiakError, TransportError */
   delete(target: Target, version: ObjectVersion, deadline: Deadline, trace: Trace): Promise<void> {
     return this.#exclusive(target, deadline, async () => {
-      const written = this.#contexts.get(target.id)
-      await this.#repeat(target, deadline, trace, async (first) => {
-        const context = await this.#contextToDelete(target, version, { written, first }, deadline)
-        if (context !== undefined) await tracked(trace, () => this.#access.remove(target, context, deadline))
+      // Until a tombstone under its context is acknowledged, what was written last is not held down.
+      let written = this.#contexts.get(target.id)
+      await this.#repeat(target, deadline, trace, async () => {
+        for (const context of await this.#contextsToDelete(target, version, written, deadline)) {
+          await tracked(trace, () => this.#access.remove(target, context, deadline))
+          if (written?.vclock.equals(context)) written = undefined
+        }
       })
       this.#contexts.forget(target.id)
     })
@@ -144,16 +147,16 @@ export class Writer {
   }
 
   /**
-   * The context that a tombstone has to have, `undefined` where there is nothing to delete. A tombstone that has not seen a
-   * write does not hold it down, and tombstones have no versions: so all replicas are asked, and what this process
-   * wrote last counts where they show something older.
+   * The contexts that tombstones have to have, none where there is nothing to delete. A tombstone that has not seen a write
+   * does not hold it down, and tombstones have no versions: so all replicas are asked. Where they show nothing newer than
+   * what this process wrote last under another context, neither context need cover the other, and each gets its tombstone.
    */
-  async #contextToDelete(
+  async #contextsToDelete(
     target: Target,
     version: ObjectVersion,
-    { written, first }: { written: Context | undefined; first: boolean },
+    written: Context | undefined,
     deadline: Deadline,
-  ): Promise<Buffer | undefined> {
+  ): Promise<Buffer[]> {
     assertNotSuperseded(target, written?.version, version)
     const everywhere = { r: 'all', notfoundOk: true, head: true } as const
     const { contents, vclock } = await this.#access
@@ -164,10 +167,12 @@ export class Writer {
       })
     const highest = highestVersion(contents)
     assertNotSuperseded(target, highest, version)
-    // A tombstone after an attempt whose outcome is unknown is the one that this delete has put there.
-    const isDone = !first && highest === undefined && vclock !== undefined
-    if (written !== undefined && !isDone && isOlder(highest, written.version)) return written.vclock
-    return contents.some(({ tombstone }) => !tombstone) ? vclock : undefined
+    if (vclock !== undefined && contents.some(({ tombstone }) => !tombstone)) {
+      const isOther =
+        written !== undefined && !written.vclock.equals(vclock) && !isOlder(written.version, highest)
+      return isOther ? [vclock, written.vclock] : [vclock]
+    }
+    return written === undefined ? [] : [written.vclock]
   }
 
   /** A put is acknowledged; its answer tells what else is under the key. @throws StoreSuperseded */
@@ -206,8 +211,9 @@ export class Writer {
   }
 }
 
-function isOlder(found: ObjectVersion | undefined, version: ObjectVersion): boolean {
-  return found === undefined || compareVersions(found, version) < 0
+/** Whether `a` is older than `b`; what is not there is older than anything. */
+function isOlder(a: ObjectVersion | undefined, b: ObjectVersion | undefined): boolean {
+  return b !== undefined && (a === undefined || compareVersions(a, b) < 0)
 }
 
 function assertNotSuperseded(

