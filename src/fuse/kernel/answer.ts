@@ -18,9 +18,10 @@ function putNumber(view: DataView, at: number, value: number): void {
 }
 
 function putTime(view: DataView, secondsAt: number, nanosecondsAt: number, time: bigint): void {
-  // Both operands fit 64 bits, and saying so lets the compiler divide in machine words.
-  let seconds = BigInt.asIntN(64, BigInt.asIntN(64, time) / NS_PER_SECOND)
-  let rest = Number(BigInt.asIntN(64, BigInt.asIntN(64, time) - seconds * NS_PER_SECOND))
+  const word = BigInt.asIntN(64, time)
+  // Up to the year 2262 both operands fit 64 bits, and saying so lets the compiler divide in machine words.
+  let seconds = word === time ? BigInt.asIntN(64, word / NS_PER_SECOND) : time / NS_PER_SECOND
+  let rest = Number(BigInt.asIntN(64, word - BigInt.asIntN(64, seconds * NS_PER_SECOND)))
   if (rest < 0) {
     rest += 1_000_000_000
     seconds -= 1n
