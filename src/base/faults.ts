@@ -1,9 +1,17 @@
+import { readFileSync, unlinkSync } from 'node:fs'
+
 /**
  * Named places between two durable steps. With FERRYFS_FAULT=<name> the process kills itself there (SIGKILL, as a crash
  * would), once; `name:3` at the third passage. Tests of crash points stop exactly where they mean to, with no timer.
+ *
+ * FERRYFS_FAULT=@<file> takes the name from a file, looked for at each passage: so a point is armed in a process that
+ * runs already. The file is removed before the kill: that it is gone says that the point was reached, and the process
+ * that comes next is not killed again.
  */
-const [armed, nth] = (process.env.FERRYFS_FAULT ?? '').split(':')
-let left = Number(nth ?? 1)
+const setting = process.env.FERRYFS_FAULT ?? ''
+const armedFile = setting.startsWith('@') ? setting.slice(1) : undefined
+let armed = armedFile === undefined ? setting : ''
+let left = passages(armed)
 
 /** Where a handler wants to act instead of a kill (deterministic tests without processes). */
 let handler: ((name: string) => void) | undefined
@@ -15,7 +23,26 @@ export function onFaultPoint(listen: ((name: string) => void) | undefined): void
 /** Does nothing unless this very point is armed. */
 export function faultPoint(name: string): void {
   handler?.(name)
-  if (armed !== name) return
+  if (armedFile !== undefined) look(armedFile)
+  if (armed.split(':')[0] !== name) return
   left -= 1
-  if (left === 0) process.kill(process.pid, 'SIGKILL')
+  if (left !== 0) return
+  if (armedFile !== undefined) unlinkSync(armedFile)
+  process.kill(process.pid, 'SIGKILL')
+}
+
+function passages(text: string): number {
+  return Number(text.split(':')[1] ?? 1)
+}
+
+function look(file: string): void {
+  let text = ''
+  try {
+    text = readFileSync(file, 'utf8').trim()
+  } catch {
+    // Not armed now.
+  }
+  if (text === armed) return
+  armed = text
+  left = passages(text)
 }

@@ -1,0 +1,78 @@
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { pattern } from '../actions.ts'
+import { Late, until } from '../world/daemon.ts'
+import { type Fault, isChange } from './fault.ts'
+
+const NO_VOLUME = 'the volume is detached'
+// How long a writer of the daemon may keep the volume from being made read-only.
+const READ_ONLY_MS = 3000
+// A change past the overlay is seen once the kernel's attributes have expired (a second).
+const SEEN_MS = 20_000
+
+/** No byte more for changes that are on their way to the store, nor for the catalog. */
+const stateFull: Fault = {
+  name: 'staging-full',
+  group: 'disks',
+  begin: async ({ world }) => world.stateDisk?.fill(),
+  end: async ({ world }) => world.stateDisk?.empty(),
+  excuses: (_policy, action, errno) => errno === 'ENOSPC' && isChange(action),
+}
+
+const volumeFull: Fault = {
+  name: 'legacy-full',
+  group: 'disks',
+  idleIn: ({ needsLegacy }) => (needsLegacy ? undefined : NO_VOLUME),
+  begin: async ({ world }) => world.volume?.fill(),
+  end: async ({ world }) => world.volume?.empty(),
+  excuses: (policy, action, errno) => policy.writeTo === 'legacy' && errno === 'ENOSPC' && isChange(action),
+}
+
+const volumeReadOnly: Fault = {
+  name: 'legacy-read-only',
+  group: 'disks',
+  idleIn: ({ needsLegacy }) => (needsLegacy ? undefined : NO_VOLUME),
+  async begin({ world, notInjected }) {
+    try {
+      await until('no writer on the volume', READ_ONLY_MS, () => {
+        try {
+          world.volume?.setReadOnly(true)
+          return true
+        } catch {
+          return false
+        }
+      })
+    } catch (error) {
+      if (!(error instanceof Late)) throw error
+      notInjected('the volume stayed in use by a writer')
+    }
+  },
+  end: async ({ world }) => world.volume?.setReadOnly(false),
+  excuses: (policy, action, errno) => policy.writeTo === 'legacy' && errno === 'EROFS' && isChange(action),
+}
+
+/** Somebody writes to the volume itself: the newer file wins, and nobody sees a mixture. */
+const changedPast: Fault = {
+  name: 'changed-past',
+  group: 'disks',
+  idleIn: ({ needsLegacy }) => (needsLegacy ? undefined : NO_VOLUME),
+  strikes: 2,
+  async strike({ world, phase, changedPast: changed, readPast, notInjected }, nth) {
+    const path = `seed/past/${phase}-${nth}`
+    const file = join(world.legacy, path)
+    if (!existsSync(file)) return notInjected(`${path} has left the volume already`)
+    const before = readFileSync(file)
+    await readPast(path)
+    if (!existsSync(file)) return notInjected(`${path} has left the volume already`)
+    const content = pattern(phase * 10 + nth + 7000, nth === 0 ? before.length : before.length + 500)
+    writeFileSync(file, content)
+    changed(path, content)
+    await until(`P1: the change of ${path} past the overlay to be seen`, SEEN_MS, async () => {
+      // A read between the two may be refused, never be wrong; the last word is the new content.
+      const seen = await readPast(path).catch(() => undefined)
+      return seen?.equals(content)
+    })
+  },
+}
+
+export const DISK_FAULTS: readonly Fault[] = [stateFull, volumeFull, volumeReadOnly, changedPast]

@@ -1,0 +1,94 @@
+import { type Action, describeAction, type Reply } from '../actions.ts'
+import { type Excuse, follow } from './follow.ts'
+import { Tree } from './tree.ts'
+
+// Each excused failure may double the number of trees; an observation halves it again. Beyond this the oldest doubt would
+// cost more than it finds.
+const MOST_TREES = 64
+
+/** An answer that no local file system would have given. */
+export class Contradiction extends Error {}
+
+/** The subtree of one client: every tree that it may be by what was answered so far. One, unless something failed. */
+export class Subtree {
+  #trees: readonly Tree[]
+
+  constructor(tree: Tree) {
+    this.#trees = [tree]
+  }
+
+  get trees(): readonly Tree[] {
+    return this.#trees
+  }
+
+  /** @throws Contradiction */
+  answered(action: Action, reply: Reply, excuse: Excuse): void {
+    const possible: Tree[] = []
+    let why = ''
+    for (const tree of this.#trees) {
+      const outcome = follow(tree, action, reply, excuse)
+      if ('trees' in outcome) possible.push(...outcome.trees)
+      else why = why === '' ? outcome.wrong : why
+    }
+    if (possible.length === 0) throw new Contradiction(`${describeAction(action)}: ${why}`)
+    this.#trees = distinct(possible).slice(0, MOST_TREES)
+  }
+
+  /** The answer never came, or nobody can say what it was about: the action took effect, or not. */
+  unanswered(action: Action): void {
+    const reply: Reply = { id: 0, errno: 'EIO', step: action.do === 'write' ? 'open' : 'write' }
+    const late: Reply = { id: 0, errno: 'EIO', step: 'write' }
+    const excuse = (): boolean => true
+    const possible = this.#trees.flatMap((tree) =>
+      [reply, late].flatMap((one) => {
+        const outcome = follow(tree, action, one, excuse)
+        return 'trees' in outcome ? outcome.trees : []
+      }),
+    )
+    this.#trees = distinct([...this.#trees, ...possible]).slice(0, MOST_TREES)
+  }
+
+  /** Every open file is gone with the mount. */
+  releaseAll(): void {
+    this.#trees = distinct(
+      this.#trees.map((tree) => {
+        const after = tree.copy()
+        after.releaseAll()
+        return after
+      }),
+    )
+  }
+
+  /** Keeps the trees that an observation of the whole agrees with. @throws Contradiction with what differs */
+  observed(compare: (tree: Tree) => readonly string[]): void {
+    const results = this.#trees.map((tree) => ({ tree, differences: compare(tree) }))
+    const agreeing = results.filter(({ differences }) => differences.length === 0)
+    if (agreeing.length === 0) {
+      const fewest = results.reduce((a, b) => (b.differences.length < a.differences.length ? b : a))
+      throw new Contradiction(fewest.differences.slice(0, 8).join('; '))
+    }
+    this.#trees = agreeing.map(({ tree }) => tree)
+  }
+}
+
+/** Trees that nobody can tell apart count once. */
+function distinct(trees: readonly Tree[]): Tree[] {
+  if (trees.length < 2) return [...trees]
+  const buffers = new Map<Buffer, number>()
+  const number = (buffer: Buffer): number => {
+    for (const [known, index] of buffers) if (known.equals(buffer)) return index
+    buffers.set(buffer, buffers.size)
+    return buffers.size - 1
+  }
+  const seen = new Map<string, Tree>()
+  for (const tree of trees) {
+    const parts = [...tree.paths()].map(([path, node, id]) => {
+      if (node.type === 'dir') return [path, id, 'd', node.mode, node.mtime]
+      if (node.type === 'symlink') return [path, 'l', node.target]
+      return [path, id, node.mode, node.mtime, number(node.data), ...node.others.map(number)]
+    })
+    const key = JSON.stringify(parts)
+    if (!seen.has(key)) seen.set(key, tree)
+  }
+  return [...seen.values()]
+}

@@ -1,0 +1,355 @@
+import type { Mode } from '../../src/base/modes.ts'
+import type { Action, Reply } from './actions.ts'
+import { Client, Hang } from './clients/client.ts'
+import { LegacyWatch } from './deletions.ts'
+import { type Conductor, type Fault, policyFor } from './faults/fault.ts'
+import { faultNamed } from './faults/index.ts'
+import { finalChecks } from './final-checks.ts'
+import { SharedArea } from './model/shared.ts'
+import { Contradiction, type Subtree } from './model/subtree.ts'
+import type { CellResult, Collector } from './report/collector.ts'
+import type { Phase, Script, Turn } from './script.ts'
+import { seedVolume } from './seeds.ts'
+import { Late } from './world/daemon.ts'
+import type { World } from './world/world.ts'
+
+/** A promise was broken. */
+export class Violation extends Error {}
+
+// Longer than any operation may take: the time of one wait for the store and what a restart adds.
+const HANG_MS = 75_000
+const RECOVERY_MS = 90_000
+// How often legacy files that have gone are looked for.
+const WATCH_MS = 25
+
+interface Member {
+  readonly client: Client
+  readonly subtree: Subtree
+}
+
+/** One mount from its beginning to its end: the clients' work, the faults, and everything that is checked. */
+export class Session {
+  readonly world: World
+  readonly mode: Mode
+  readonly members: readonly Member[]
+  readonly reader: Client
+  /** Files that no client changes, by path below the mount. */
+  readonly untouched: Map<string, Buffer>
+  readonly shared = new SharedArea()
+  readonly #script: Script
+  readonly #collector: Collector
+  readonly #lane: number
+  readonly #watch: LegacyWatch
+  readonly #policy
+  #fault: Fault | undefined
+  #cell: CellResult
+  #phase = 0
+  #records = 0
+  #done = 0
+  #progress = Promise.withResolvers<void>()
+  /** Counts the times that the mount was taken away; odd while it is. */
+  #detachments = 0
+  #gate: Promise<void> = Promise.resolve()
+  readonly #inFlight = new Set<Promise<unknown>>()
+
+  constructor(world: World, mode: Mode, script: Script, collector: Collector, lane: number) {
+    this.world = world
+    this.mode = mode
+    this.#policy = policyFor(mode)
+    this.#script = script
+    this.#collector = collector
+    this.#lane = lane
+    this.#cell = collector.cell(mode, 'none')
+    const seeds = seedVolume(world.legacy, script.phases)
+    this.untouched = seeds.untouched
+    this.members = seeds.subtrees.map((subtree, index) => ({
+      client: new Client(`c${index}`, `${world.target}/c${index}`),
+      subtree,
+    }))
+    this.reader = new Client('reader', world.target)
+    this.#watch = new LegacyWatch(world, this.untouched)
+  }
+
+  /** @throws Violation; any other error is one of the harness or of its surroundings */
+  async run(): Promise<void> {
+    const timer = setInterval(() => this.#watch.look(), WATCH_MS)
+    try {
+      await this.#mount()
+      for (const [index, phase] of this.#script.phases.entries()) {
+        this.#phase = index
+        await this.#runPhase(phase)
+      }
+      this.#watch.check()
+      await finalChecks(this)
+      this.#watch.check()
+    } catch (error) {
+      throw this.#judged(error)
+    } finally {
+      clearInterval(timer)
+      await this.world.daemon.clear()
+      for (const { client } of this.members) await client.end()
+      await this.reader.end()
+    }
+  }
+
+  get copies(): boolean {
+    return this.#policy.copies
+  }
+
+  /** An action of a client, compared with the model of its subtree. */
+  async act(member: Member, action: Action): Promise<void> {
+    const filled = this.#filled(member, action)
+    const { reply, detached } = await this.call(member.client, filled)
+    if (filled.do === 'record') {
+      if (reply.errno !== undefined && !detached) this.#mustBeExcused(member, filled, reply)
+      this.shared.recorded(filled.line, reply.errno === undefined)
+    } else if (filled.do === 'publish') {
+      if (reply.errno === undefined) this.shared.published()
+      else if (!detached) this.#mustBeExcused(member, filled, reply)
+    } else if (detached && reply.errno !== undefined) {
+      member.subtree.unanswered(filled)
+    } else {
+      this.#explained(member, reply, () =>
+        member.subtree.answered(filled, reply, (one, errno) => this.#excuses(one, errno)),
+      )
+    }
+  }
+
+  /** A file that no client changes, read past the page cache and compared. False where the fault excuses a failure. */
+  async readUntouched(path: string): Promise<boolean> {
+    const action: Action = { do: 'read', path, offset: 0, length: 1 << 17, direct: true }
+    const { reply, detached } = await this.call(this.reader, action)
+    if (reply.errno !== undefined) {
+      if (detached || this.#excuses(action, reply.errno)) return false
+      throw new Violation(`${this.#promiseOf(reply)}: reading ${path}: ${reply.errno} in ${reply.step}`)
+    }
+    const expected = this.untouched.get(path)
+    if (!expected?.equals(Buffer.from(reply.data ?? '', 'base64'))) {
+      throw new Violation(`P1: reading ${path}: other bytes than it was filled with`)
+    }
+    return true
+  }
+
+  /** One turn of a client, as soon as something is mounted. @throws Violation of P6 for one that hangs */
+  async call(client: Client, action: Action): Promise<{ reply: Reply; detached: boolean }> {
+    await this.#gate
+    const before = this.#detachments
+    const started = performance.now()
+    const answer = client.call(action, HANG_MS)
+    this.#inFlight.add(answer)
+    try {
+      const reply = await answer
+      const excused = reply.errno !== undefined && this.#excuses(action, reply.errno)
+      const ms = performance.now() - started
+      this.#collector.operation(this.#cell, {
+        action,
+        ms,
+        errno: reply.errno,
+        excused,
+        readBytes: reply.data === undefined ? undefined : Math.floor((reply.data.length * 3) / 4),
+      })
+      return { reply, detached: this.#detachments !== before }
+    } catch (error) {
+      if (!(error instanceof Hang)) throw error
+      throw new Violation(`P6: client ${client.name}: ${action.do}: ${error.message}`)
+    } finally {
+      this.#inFlight.delete(answer)
+      this.#done += 1
+      this.#progress.resolve()
+      this.#progress = Promise.withResolvers()
+    }
+  }
+
+  async #mount(): Promise<void> {
+    const { daemon } = this.world
+    if (this.#policy.needsLegacy) {
+      await daemon.mount(this.mode)
+      // The mover works while the first faults come.
+      if (this.#policy.copies) void daemon.run('migrate', daemon.places.target)
+      return
+    }
+    await daemon.mount('mirror')
+    const left = await daemon.migrate()
+    if (left > 0) throw new Violation(`P4: ${left} files are left after a migration with nothing wrong`)
+    if (!(await daemon.mode(this.mode))) throw new Violation(`P4: mode ${this.mode} is refused after a migration`)
+  }
+
+  async #runPhase(phase: Phase): Promise<void> {
+    const fault = phase.fault === undefined ? undefined : faultNamed(phase.fault)
+    const idle = fault?.unavailable?.(this.world) ?? fault?.idleIn?.(this.#policy)
+    this.#cell = this.#collector.cell(this.mode, fault?.name ?? 'none')
+    this.#cell.runs += 1
+    if (idle !== undefined) this.#cell.remarks.add(idle)
+    const active = idle === undefined ? fault : undefined
+    await this.#work(phase.before)
+    const span = this.#collector.begin(this.#lane, this.mode, fault?.name ?? 'none')
+    this.#fault = active
+    if (active?.begin) {
+      this.#cell.injected += 1
+      await active.begin(this.#conductor())
+    }
+    this.#watch.check()
+    await Promise.all([
+      this.#work(phase.during),
+      this.#readSeeds(this.#phase),
+      this.#strike(active, phase.during),
+      this.#excursion(phase, active),
+    ])
+    await active?.end?.(this.#conductor())
+    span.toMs = this.#collector.elapsedMs
+    this.#watch.check()
+    await this.#recovered()
+    this.#fault = undefined
+    await this.#work(phase.after)
+  }
+
+  async #work(turns: readonly Turn[]): Promise<void> {
+    await Promise.all(
+      turns.map(async (turn, index) => {
+        const member = this.members[index]
+        if (!member) return
+        for (const action of turn) await this.act(member, action)
+      }),
+    )
+  }
+
+  async #readSeeds(phase: number): Promise<void> {
+    for (const path of this.untouched.keys()) {
+      if (path.startsWith(`seed/${phase}/`)) await this.readUntouched(path)
+    }
+  }
+
+  /** The fault acts when so much of the work is done, not at a time. */
+  async #strike(fault: Fault | undefined, turns: readonly Turn[]): Promise<void> {
+    const strikes = fault?.strike ? (fault.strikes ?? 1) : 0
+    const total = turns.reduce((sum, turn) => sum + turn.length, 0)
+    const from = this.#done
+    for (let nth = 0; nth < strikes; nth += 1) {
+      const due = from + Math.floor(((nth + 1) * total) / (strikes + 1))
+      while (this.#done < due) await this.#progress.promise
+      this.#cell.injected += 1
+      await fault?.strike?.(this.#conductor(), nth)
+    }
+  }
+
+  /** Another mode and back, where the way back is open. */
+  async #excursion({ excursion }: Phase, fault: Fault | undefined): Promise<void> {
+    if (excursion === undefined || excursion === this.mode || fault?.group !== 'network') return
+    const { daemon } = this.world
+    if (policyFor(excursion).writeTo !== this.#policy.writeTo) return
+    if (!(await daemon.mode(excursion))) return
+    const back = async (): Promise<boolean> => daemon.mode(this.mode)
+    if (await back()) return
+    // Only into store-only, which waits for everything to be there.
+    this.#returns = true
+  }
+
+  #returns = false
+
+  /** P4: with the fault gone, everything owed reaches the store by itself. */
+  async #recovered(): Promise<void> {
+    const { daemon } = this.world
+    await daemon.until('P4: the store answers and nothing is owed to it', RECOVERY_MS, (report) => {
+      return report.store.healthy && (!this.copies || report.outbox.length === 0)
+    })
+    if (!this.#returns) return
+    this.#returns = false
+    await daemon.migrate()
+    if (!(await daemon.mode(this.mode))) throw new Violation(`P4: no way back into mode ${this.mode}`)
+  }
+
+  #conductor(): Conductor {
+    const [first] = this.members
+    if (!first) throw new Error('a session has clients')
+    return {
+      world: this.world,
+      mode: this.mode,
+      phase: this.#phase,
+      remounting: (body) => this.#remounting(body),
+      perform: (action) => this.act(first, action),
+      changedPast: (path, content) => {
+        this.untouched.set(path, content)
+      },
+      readPast: async (path) => {
+        const action: Action = { do: 'read', path, offset: 0, length: 1 << 17, direct: true }
+        const { reply } = await this.call(this.reader, action)
+        if (reply.errno !== undefined) throw new Error(`${path}: ${reply.errno}`)
+        return Buffer.from(reply.data ?? '', 'base64')
+      },
+      notInjected: (why) => {
+        this.#cell.injected -= 1
+        this.#cell.remarks.add(why)
+      },
+      note: (key) => this.#cell.notes.add(key),
+    }
+  }
+
+  async #remounting(body: () => Promise<void>): Promise<void> {
+    const opened = Promise.withResolvers<void>()
+    this.#gate = opened.promise
+    this.#detachments += 1
+    try {
+      await body()
+      // What was under way when the mount went has got its error by now, or gets it from the new one.
+      await Promise.allSettled(this.#inFlight)
+      for (const { client, subtree } of this.members) {
+        for (const slot of [0, 1]) await client.call({ do: 'release', slot }, HANG_MS)
+        subtree.releaseAll()
+      }
+    } finally {
+      this.#detachments += 1
+      opened.resolve()
+    }
+  }
+
+  #filled({ client }: Member, action: Action): Action {
+    const mark = `${client.name}-${this.#records}`
+    if (action.do === 'record') {
+      this.#records += 1
+      return { ...action, path: '../shared/log', line: `<${mark}:${'='.repeat(40)}>\n` }
+    }
+    if (action.do === 'publish') {
+      this.#records += 1
+      const text = `${mark} `.repeat(100 + (this.#records % 50))
+      this.shared.publishes(text)
+      return { ...action, path: '../shared/current', temporary: `../shared/tmp-${mark}`, text }
+    }
+    return action
+  }
+
+  #excuses(action: Action, errno: string): boolean {
+    return this.#fault?.excuses?.(this.#policy, action, errno) ?? false
+  }
+
+  #mustBeExcused(member: Member, action: Action, reply: Reply): void {
+    const { errno = '' } = reply
+    if (this.#excuses(action, errno)) return
+    throw new Violation(
+      `${this.#promiseOf(reply)}: client ${member.client.name}: ${action.do}: ${errno} in ${reply.step}`,
+    )
+  }
+
+  #explained(member: Member, reply: Reply, body: () => void): void {
+    try {
+      body()
+    } catch (error) {
+      if (!(error instanceof Contradiction)) throw error
+      throw new Violation(`${this.#promiseOf(reply)}: client ${member.client.name}: ${error.message}`)
+    }
+  }
+
+  /** An errno where none may be breaks P7 while processes die and P6 otherwise; a wrong answer always P1. */
+  #promiseOf({ errno }: Reply): string {
+    if (errno === undefined) return 'P1'
+    return this.#fault?.group === 'processes' ? 'P7' : 'P6'
+  }
+
+  #judged(error: unknown): unknown {
+    const where = `mode ${this.mode}, phase ${this.#phase + 1} (${this.#script.phases[this.#phase]?.fault ?? 'no fault'})`
+    if (error instanceof Violation || error instanceof Contradiction || error instanceof Late) {
+      this.#cell.violations += 1
+      return new Violation(`${error.message} [${where}]`)
+    }
+    return error
+  }
+}

@@ -1,0 +1,106 @@
+import { mkdirSync, mkdtempSync, realpathSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Daemon, type Program } from './daemon.ts'
+import { Disk } from './disks.ts'
+import type { StoreUnderTest } from './store.ts'
+
+export interface Settings {
+  /** Longest wait of one operation for the store, as the daemon writes it, e.g. `4s`. */
+  readonly opTimeout: string
+  /** The legacy volume and the state directory on small file systems of their own. */
+  readonly smallDisks: boolean
+}
+
+const VOLUME_SIZE = '96m'
+const STATE_SIZE = '96m'
+let number = 0
+
+/** The surroundings of one mount: directories, file systems, namespace and daemon. */
+export class World {
+  readonly root: string
+  readonly store: StoreUnderTest
+  readonly namespace: string
+  readonly daemon: Daemon
+  readonly settings: Settings
+  /** Only with `smallDisks`. */
+  readonly volume: Disk | undefined
+  readonly stateDisk: Disk | undefined
+  readonly #program: Program
+  readonly #ground: Disk
+  readonly #others: Daemon[] = []
+
+  constructor(program: Program, store: StoreUnderTest, settings: Settings) {
+    this.#program = program
+    this.store = store
+    this.settings = settings
+    this.root = realpathSync(mkdtempSync(join(tmpdir(), 'ferryfs-chaos-')))
+    this.namespace = `chaos-${process.pid}-${Date.now().toString(36)}-${number++}`
+    this.volume = settings.smallDisks ? new Disk(join(this.root, 'volume'), VOLUME_SIZE) : undefined
+    this.stateDisk = settings.smallDisks ? new Disk(join(this.root, 'disk'), STATE_SIZE) : undefined
+    // Under the mount lies nothing, and nothing can be made there: a client that comes while nothing is mounted gets an
+    // error, never a success that means nothing.
+    this.#ground = new Disk(join(this.root, 'ground'), '1m')
+    mkdirSync(join(this.root, 'ground', 'target'))
+    this.#ground.setReadOnly(true)
+    mkdirSync(join(this.root, 'volume', 'legacy'), { recursive: true })
+    mkdirSync(join(this.root, 'disk'), { recursive: true })
+    this.daemon = this.#daemon(join(this.root, 'volume', 'legacy'), join(this.root, 'disk', 'state'))
+  }
+
+  get legacy(): string {
+    return this.daemon.places.source
+  }
+
+  get target(): string {
+    return this.daemon.places.target
+  }
+
+  /** Named here and read by the daemon's fault points (FERRYFS_FAULT=@file). */
+  get faultFile(): string {
+    return join(this.root, 'fault')
+  }
+
+  /** A daemon for the same target on another state directory, after `rebuild`. */
+  successor(stateDir: string): Daemon {
+    const daemon = this.#daemon(this.legacy, stateDir)
+    this.#others.push(daemon)
+    return daemon
+  }
+
+  /** A daemon that has no business here: another tree, the same namespace. */
+  intruder(): Daemon {
+    const [source, target] = [join(this.root, 'other'), join(this.root, 'other-target')]
+    for (const directory of [source, target]) mkdirSync(directory, { recursive: true })
+    const daemon = this.#daemon(source, join(this.root, 'other-state'), target)
+    this.#others.push(daemon)
+    return daemon
+  }
+
+  #daemon(source: string, stateDir: string, target = join(this.root, 'ground', 'target')): Daemon {
+    const environment = {
+      ...this.#program.environment,
+      FERRYFS_FAULT: `@${this.faultFile}`,
+      // No copy may hide what the store answers; small files are chunked, too.
+      FERRYFS_MEMORY_CACHE_LIMIT: '0',
+      FERRYFS_CACHE_LIMIT: '0',
+      FERRYFS_INLINE_LIMIT: '8KiB',
+      FERRYFS_CONCURRENCY: '4',
+      FERRYFS_OP_TIMEOUT: this.settings.opTimeout,
+      FERRYFS_STAGING_LIMIT: '48MiB',
+    }
+    const places = { source, target, stateDir, runDir: join(this.root, 'run') }
+    const storage = ['--store', this.store.url(this.root), '--namespace', this.namespace]
+    return new Daemon({ cli: this.#program.cli, environment }, places, storage)
+  }
+
+  storage(): [store: string, namespace: string] {
+    return [this.store.url(this.root), this.namespace]
+  }
+
+  async clear(): Promise<void> {
+    for (const daemon of [this.daemon, ...this.#others]) await daemon.clear()
+    for (const disk of [this.volume, this.stateDisk, this.#ground]) disk?.remove()
+    rmSync(this.root, { recursive: true, force: true })
+  }
+}
