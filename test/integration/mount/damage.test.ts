@@ -62,7 +62,7 @@ describeMounted('a damaged embedded store', () => {
     await ferry.done('migrate', ferry.target, '--wait')
     await ferry.settled()
     await ferry.unmount()
-    await damage(new EmbeddedDirectory(`${ferry.stateDir}/store`))
+    await damage(new EmbeddedDirectory(`${ferry.stateDir}/store/ferryfs`))
     await ferry.mount()
   }
 
@@ -110,7 +110,7 @@ describeMounted('a damaged embedded store', () => {
     await ferry.done('migrate', ferry.target, '--wait')
     await ferry.settled()
     await ferry.unmount()
-    const store = new EmbeddedDirectory(`${ferry.stateDir}/store`)
+    const store = new EmbeddedDirectory(`${ferry.stateDir}/store/ferryfs`)
     await store.corrupt('files', keyOf(store, 'in a value file'))
     await ferry.mount('--mode', 'drain')
     await ferry.ferryfs('migrate', ferry.target, '--wait')
