@@ -1,4 +1,4 @@
-import { reasonOf } from '../../base/errors.ts'
+import { FsError, reasonOf } from '../../base/errors.ts'
 import type { Log } from '../../observe/log.ts'
 import type { AttributeChanges, Attributes, FileSystem, RequestContext, StatFs } from '../operations.ts'
 import { HiddenFiles } from './hidden-files.ts'
@@ -9,6 +9,7 @@ import { exactText, refuseMangled } from './paths.ts'
 
 const S_ISUID = 0o4000
 const S_ISGID = 0o2000
+const ACL_PREFIX = 'system.posix_acl_'
 
 /**
  * Every request looks as if the user who mounted had made it: fuse-native does not say who did. Requests have no numbers
@@ -272,6 +273,10 @@ export class Bridge {
 
   async setxattr(path: string, name: string, value: Buffer, flags: number): Promise<void> {
     refuseMangled(name)
+    // The kernel checks lists only where the transport has asked it to; one that nobody keeps to must not be set.
+    if (name.startsWith(ACL_PREFIX)) {
+      throw new FsError('EOPNOTSUPP', 'fuse-native has no access control lists; use --transport kernel')
+    }
     // The bytes are libfuse's own and gone with the answer.
     const copy = Buffer.from(value)
     return this.#with(path, ({ node }) =>

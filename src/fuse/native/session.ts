@@ -4,9 +4,8 @@ import { FsError, isSystemError, toErrno } from '../../base/errors.ts'
 import type { Log } from '../../observe/log.ts'
 import { MountError } from '../kernel/mount.ts'
 import { mountsOf } from '../kernel/mountinfo.ts'
-import type { SessionEnd } from '../kernel/session.ts'
 import type { FileSystem } from '../operations.ts'
-import type { Transport } from '../transport.ts'
+import type { Transport, TransportEnd } from '../transport.ts'
 import { Bridge } from './bridge.ts'
 import { statWords } from './convert.ts'
 import { handlersOf, type Serve } from './handlers.ts'
@@ -72,11 +71,11 @@ function isFuse(fd: number): boolean {
  */
 export class NativeSession implements Transport {
   readonly ready: Promise<void>
-  readonly done: Promise<SessionEnd>
+  readonly done: Promise<TransportEnd>
   readonly #options: NativeSessionOptions
   readonly #bridge: Bridge
   readonly #markReady: () => void
-  readonly #markDone: (end: SessionEnd) => void
+  readonly #markDone: (end: TransportEnd) => void
   #inFlight = 0
   #drained: (() => void) | undefined
   #timer: NodeJS.Timeout | undefined
@@ -88,7 +87,7 @@ export class NativeSession implements Transport {
     this.#options = options
     this.#bridge = new Bridge(options.fileSystem, options.log)
     const ready = Promise.withResolvers<void>()
-    const done = Promise.withResolvers<SessionEnd>()
+    const done = Promise.withResolvers<TransportEnd>()
     this.ready = ready.promise
     this.done = done.promise
     this.#markReady = ready.resolve
@@ -206,7 +205,7 @@ export class NativeSession implements Transport {
     await this.#bridge.close()
   }
 
-  #end(end: SessionEnd): void {
+  #end(end: TransportEnd): void {
     this.#ended = true
     clearInterval(this.#timer)
     this.#markDone(end)
