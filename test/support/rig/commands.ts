@@ -184,8 +184,8 @@ const changes: Array<fc.WeightedArbitrary<Step>> = [
         const source = from.directory.children.get(name)
         const target = to.directory.children.get(newName)
         // The kernel refuses these itself: a directory into itself, and what is above onto what is below.
-        if (isDir(source) && system.tree.isWithin(to.directory, source)) return
-        if (isDir(target) && system.tree.isWithin(from.directory, target)) return
+        if (source && isDir(source) && system.tree.isWithin(to.directory, source)) return
+        if (target && isDir(target) && system.tree.isWithin(from.directory, target)) return
         const parent = await system.ino(from.directory)
         const newParent = await system.ino(to.directory)
         const expected = system.tree.rename(from, to, flags)

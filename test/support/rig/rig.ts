@@ -104,17 +104,18 @@ export class Rig {
     return rig
   }
 
-  /** A mount of a catalog that was made out of the store alone. */
+  /** A mount of a catalog that was made out of a copy of the store alone; `takesOver`: of the store itself. */
   static async rebuilt(
     memory: MemoryStore,
+    takesOver = false,
   ): Promise<{ rig: Rig; result: Awaited<ReturnType<Rebuild['run']>> }> {
-    const rig = new Rig({ memory })
+    const rig = new Rig({ memory: takesOver ? memory : await copyOf(memory) })
     const catalog = Catalog.open(rig.catalogPath, { check: false })
-    const store = new FaultStore(rig.world)
+    const own = new FaultStore(rig.world)
     const run = { onProgress: () => undefined, signal: new AbortController().signal }
-    const result = await new Rebuild(catalog, store, rig.#log(), run).run(8)
+    const result = await new Rebuild(catalog, own, rig.#log(), run).run(8)
     catalog.transaction(() => catalog.setMeta('mode', 'store-only'))
-    await new NamespaceLease(store, 'rig').acquire(catalog, true)
+    await new NamespaceLease(own, 'rig').acquire(catalog, true)
     await catalog.close()
     await rig.#open(false)
     return { rig, result }
@@ -338,8 +339,17 @@ export class Rig {
   }
 
   async #open(takesOver: boolean): Promise<void> {
-    const options = this.#options
     const catalog = Catalog.open(this.catalogPath, { check: !takesOver })
+    try {
+      await this.#compose(takesOver, catalog)
+    } catch (error) {
+      if (this.#generation?.catalog !== catalog) await catalog.close()
+      throw error
+    }
+  }
+
+  async #compose(takesOver: boolean, catalog: Catalog): Promise<void> {
+    const options = this.#options
     const store = new FaultStore(this.world)
     const recorded = catalog.meta('mode')
     const first = recorded !== undefined && isMode(recorded) ? recorded : firstMode(options.mode)
@@ -457,7 +467,18 @@ export class Rig {
       } catch {
         continue
       }
-      if (path.startsWith(`${this.root}/`)) closeSync(Number(descriptor))
+      if (path.startsWith(`${this.source}/`)) closeSync(Number(descriptor))
     }
   }
+}
+
+async function copyOf(store: MemoryStore): Promise<MemoryStore> {
+  const copy = new MemoryStore()
+  for (const space of ['files', 'chunks', 'dirs', 'meta'] as const) {
+    for await (const key of store.keys(space)) {
+      const object = await store.get(space, key)
+      if (object) await copy.put(space, key, object)
+    }
+  }
+  return copy
 }

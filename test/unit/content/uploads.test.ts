@@ -160,7 +160,7 @@ describe('the carrier', () => {
     const client = new Client(rig)
     await rig.migrate()
     await rig.settle()
-    const { rig: second } = await Rig.rebuilt(rig.world.memory)
+    const { rig: second } = await Rig.rebuilt(rig.world.memory, true)
     await expect(rig.lease.check(rig.catalog, rig.epoch)).rejects.toThrow(/taken over/)
     await new Client(second).overwrite('f', 0, 'second')
     await second.settle()

@@ -1,0 +1,175 @@
+import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, describe, expect, test } from 'vitest'
+import { MODES } from '../../../src/base/modes.ts'
+import { Client } from '../../support/rig/client.ts'
+import { Rig, type RigOptions } from '../../support/rig/rig.ts'
+import { expectSettled } from '../../support/rig/settled.ts'
+import { differences, diskTree } from '../../support/rig/trees.ts'
+
+const LONG = 'l'.repeat(500)
+let rig: Rig
+afterEach(() => rig.stop())
+
+async function start(options: RigOptions = {}): Promise<Client> {
+  rig = await Rig.start({
+    fill: (source) => {
+      writeFileSync(join(source, 'a'), LONG)
+      mkdirSync(join(source, 'd'))
+      writeFileSync(join(source, 'd/b'), 'beta')
+      symlinkSync('d/b', join(source, 's'))
+    },
+    ...options,
+  })
+  return new Client(rig)
+}
+
+describe('the mode', () => {
+  test('P2: store-only is refused while anything is not in the store, and nothing changes', async () => {
+    const client = await start({ mode: 'mirror' })
+    await expect(rig.setMode('store-only')).rejects.toThrow(/not in the store yet/)
+    expect(rig.modes.mode).toBe('mirror')
+    expect(rig.modes.policy.writeTo).toBe('legacy')
+    await rig.migrate()
+    await rig.setMode('store-only')
+    expect(rig.context.legacy()).toBeUndefined()
+    expect(await client.readPath('a')).toBe(LONG)
+    await expectSettled(rig)
+  })
+
+  test('P5: a mode that needs a complete volume is refused once something is only in the store', async () => {
+    const client = await start({ mode: 'drain' })
+    await client.overwrite('a', 0, 'changed')
+    for (const mode of ['observe', 'mirror', 'prefer-store'] as const) {
+      await expect(rig.setMode(mode)).rejects.toThrow(/refused/)
+    }
+    expect(rig.modes.mode).toBe('drain')
+    await rig.setMode('drain')
+    await expectSettled(rig)
+  })
+
+  test('goes all the way and half the way back under open files', async () => {
+    const client = await start({ mode: 'observe' })
+    const node = await client.node('a')
+    const handle = await client.open(node)
+    let expected = LONG
+    for (const mode of [...MODES.slice(1), 'drain'] as const) {
+      if (mode === 'store-only') await rig.migrate()
+      await rig.setMode(mode)
+      await client.write(node, 0, mode)
+      expected = mode + expected.slice(mode.length)
+      expect((await client.read(node)).toString()).toBe(expected)
+      await rig.settle()
+      expect((await client.read(node)).toString()).toBe(expected)
+    }
+    await client.close(node, handle)
+    await rig.restart('mount')
+    expect(rig.modes.mode).toBe('drain')
+    expect(await client.readPath('a')).toBe(expected)
+    await expectSettled(rig)
+  })
+
+  test('P2: a switch to store-only that a crash cuts short is repeated or undone, never half done', async () => {
+    const client = await start({ mode: 'mirror' })
+    await rig.migrate()
+    rig.world.inject({ fault: 'unavailable', on: ['put'] })
+    const refused = rig.setMode('store-only').catch((error: unknown) => error)
+    rig.die()
+    void refused
+    await rig.restart('mount')
+    rig.world.heal()
+    expect(['mirror', 'store-only']).toContain(rig.modes.mode)
+    expect(await client.readPath('a')).toBe(LONG)
+    await expectSettled(rig)
+  })
+})
+
+test('P5: --source-readonly never touches the volume in any mode', async () => {
+  const client = await start({ mode: 'mirror', sourceReadonly: true })
+  const before = diskTree(rig.source)
+  await client.overwrite('a', 0, 'changed')
+  await client.unlink('d/b')
+  await client.create('d/new', LONG)
+  await client.rename('d', 'e')
+  for (const mode of ['prefer-store', 'drain'] as const) {
+    await rig.setMode(mode)
+    await rig.migrate()
+    await rig.reap()
+    await expectSettled(rig)
+    expect(differences(before, diskTree(rig.source))).toEqual([])
+  }
+  await rig.restart('mount')
+  expect(await client.readPath('e/new')).toBe(LONG)
+  expect(await client.exists('e/b')).toBe(false)
+  expect(await client.exists('d')).toBe(false)
+})
+
+describe('the lease', () => {
+  test('P1: a second state directory is refused', async () => {
+    await start()
+    await expect(Rig.start({ memory: rig.world.memory })).rejects.toThrow(
+      /belongs to another state directory/,
+    )
+  })
+
+  test('every mount raises the epoch, a successor worker keeps it', async () => {
+    await start()
+    const first = rig.epoch
+    await rig.restart('worker')
+    expect(rig.epoch).toBe(first)
+    await rig.restart('mount')
+    expect(rig.epoch).toBe(first + 1)
+    await expect(rig.lease.check(rig.catalog, first + 1)).resolves.toBeUndefined()
+    await expect(rig.lease.check(rig.catalog, first)).rejects.toThrow(/taken over/)
+  })
+})
+
+describe('the way back', () => {
+  test.each(['mirror', 'drain', 'store-only'] as const)(
+    'P5: restore out of %s writes the same tree',
+    async (mode) => {
+      const client = await start({ mode: 'mirror' })
+      await rig.migrate()
+      if (mode !== 'mirror') await rig.setMode(mode)
+      const node = await client.node('a')
+      await client.write(node, 2 * 1024 * 1024, 'far')
+      await rig.perform((overlay, request) => overlay.link(request, node, 1n, Buffer.from('\xff', 'latin1')))
+      await rig.perform((overlay, request) =>
+        overlay.setattr(request, node, { mode: 0o640, uid: 3, gid: 4, mtime: 1_234_567_890_123_456_789n }),
+      )
+      await rig.perform((overlay, request) =>
+        overlay.setxattr(request, node, Buffer.from('user.x'), Buffer.from('y'), 0),
+      )
+      await rig.settle()
+      await client.overwrite('d/b', 0, 'not stored yet')
+      const target = join(rig.root, 'restored')
+      const { failures } = await rig.restoreTo(target)
+      expect(failures).toEqual([])
+      expect(differences(await client.tree(), diskTree(target))).toEqual([])
+      await expect(rig.restoreTo(target)).rejects.toThrow(/not empty/)
+    },
+  )
+
+  test('a rebuild lists what it cannot read and takes the rest', async () => {
+    const client = await start({ mode: 'drain' })
+    await rig.migrate()
+    await rig.settle()
+    await client.create('d/c', LONG)
+    await rig.settle()
+    await rig.world.memory.delete('files', 'd/b', { epoch: 1000, version: 0 })
+    const { rig: second, result } = await Rig.rebuilt(rig.world.memory)
+    expect(result.failures.map(({ path }) => path)).toEqual(['d/b'])
+    expect((await new Client(second).tree()).has('/d/c')).toBe(true)
+    expect(readdirSync(second.source)).toEqual([])
+    await second.stop()
+  })
+
+  test('P5: restore says which files it could not write', async () => {
+    await start({ mode: 'mirror' })
+    await rig.migrate()
+    await rig.setMode('store-only')
+    await rig.world.memory.delete('files', 'd/b', { epoch: 1000, version: 0 })
+    const { failures } = await rig.restoreTo(join(rig.root, 'restored'))
+    expect(failures.map(({ path }) => path)).toEqual(['d/b'])
+  })
+})
