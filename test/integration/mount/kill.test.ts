@@ -58,7 +58,9 @@ describe.skipIf(!survives || whyNoMount() !== undefined)('kill -9 of the worker'
         cd "$1"
         mkdir made
         sha256sum < large > sum-1 &
+        reader=$!
         tar -cf "$2/first.tar" tree &
+        archiver=$!
         for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
           dd if=/dev/zero of=made/zero-$i bs=64k count=8 oflag=dsync 2>/dev/null
           printf 'line %s\\n' $i >> made/log
@@ -66,7 +68,8 @@ describe.skipIf(!survives || whyNoMount() !== undefined)('kill -9 of the worker'
           ln made/moved-$i made/link-$i
           ls -l tree > /dev/null
         done &
-        wait %1; wait %2; wait %3
+        writer=$!
+        for worker in $reader $archiver $writer; do wait $worker; done
         mkdir out
         tar -xf "$2/first.tar" -C out
         diff -r tree out/tree
