@@ -29,7 +29,6 @@ export interface Campaign {
   readonly stopAtFirst?: boolean
 }
 
-const SHRINK_MS = 90_000
 const MINUTE_MS = 60_000
 // A first pass over the matrix may take this many times what --minutes says; then the report says what is missing.
 const PATIENCE = 3
@@ -46,7 +45,7 @@ export async function campaign(
   const run: Run = {
     program,
     collector,
-    shrinkMs: stopAtFirst ? 0 : SHRINK_MS,
+    shrinkMs: stopAtFirst ? 0 : options.shrink * 1000,
     storeName: options.store,
     log,
   }

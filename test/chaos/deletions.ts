@@ -31,7 +31,9 @@ export class LegacyWatch {
       this.#gone.add(path)
       if (content.length > INLINE_BYTES) continue
       const replicas = simulator.replicas('default', this.#world.namespace, fileKey(Buffer.from(path)))
-      const holding = [...replicas.values()].filter((values) => values.some((value) => value?.equals(content)))
+      const holding = [...replicas.values()].filter((values) =>
+        values.some((value) => value?.equals(content)),
+      )
       if (holding.length >= 2) continue
       this.#violation = new Contradiction(
         `P3: the legacy file ${path} was removed while ${holding.length} replicas held its content`,

@@ -14,6 +14,7 @@ const WHOLE_FILE = 8 << 20
 export async function finalChecks(session: Session): Promise<void> {
   const { world, mode } = session
   const { daemon } = world
+  await session.releaseAll()
   await observeThroughMount(session, 'P1: through the mount')
   if (session.copies) await storeIsComplete(session)
   if (policyFor(mode).writeTo === 'legacy') {
@@ -110,9 +111,7 @@ async function rebuilt(session: Session): Promise<void> {
   const { world } = session
   const [store, namespace] = world.storage()
   const stateDir = join(world.root, 'rebuilt')
-  await world.daemon.done(
-    ...['rebuild', '--store', store, '--namespace', namespace, '--state-dir', stateDir],
-  )
+  await world.daemon.done(...['rebuild', '--store', store, '--namespace', namespace, '--state-dir', stateDir])
   const successor = world.successor(stateDir)
   await successor.mount(undefined)
   await observeThroughMount(session, 'P5: rebuilt from the store')

@@ -90,4 +90,3 @@ function shuffled<T>(items: readonly T[], seed: number): T[] {
   }
   return result
 }
-

@@ -13,6 +13,8 @@ export interface Options {
   readonly report: string
   /** Mounts under test at once. */
   readonly lanes: number
+  /** How long a violation is shrunk, in seconds. */
+  readonly shrink: number
   readonly selfTest: boolean
   /** A deliberately broken overlay instead of the product (self-test). */
   readonly broken: string | undefined
@@ -30,6 +32,7 @@ const HELP = `npm run test:chaos -- [options]
   --store S       riak (FERRYFS_RIAK, else the simulator) or embedded
   --report DIR    default reports/chaos
   --lanes N       mounts under test at once (default 2)
+  --shrink S      how many seconds to make a case that fails smaller (default 60, 0 for not at all)
   --self-test     run the deliberately broken overlays: each has to be caught
   --broken NAME   with --self-test: only this one`
 
@@ -55,6 +58,7 @@ export function readOptions(args: readonly string[]): Options {
     store,
     report: values.report ?? 'reports/chaos',
     lanes: number('lanes', values.lanes, 2, [1, 16]),
+    shrink: number('shrink', values.shrink, 60, [0, 86_400]),
     selfTest: values['self-test'] ?? false,
     broken: values.broken,
   }
@@ -74,6 +78,7 @@ function parsed(args: readonly string[]) {
         store: text,
         report: text,
         lanes: text,
+        shrink: text,
         broken: text,
         'self-test': { type: 'boolean' },
         help: { type: 'boolean' },

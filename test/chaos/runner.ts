@@ -87,7 +87,9 @@ function messageOf(error: unknown): string {
 function describeScript({ phases }: Script): string[] {
   return phases.flatMap(({ fault, excursion, before, during, after }) => {
     const part = (title: string, turns: readonly (readonly Parameters<typeof describeAction>[0][])[]) =>
-      turns.flatMap((turn, client) => turn.map((action) => `  ${title} c${client}: ${describeAction(action)}`))
+      turns.flatMap((turn, client) =>
+        turn.map((action) => `  ${title} c${client}: ${describeAction(action)}`),
+      )
     const lines = [...part('before', before), ...part('during', during), ...part('after', after)]
     const title = `fault ${fault ?? '-'}${excursion === undefined ? '' : `, mode ${excursion} and back`}`
     return lines.length === 0 && fault === undefined ? [] : [title, ...lines]

@@ -22,7 +22,8 @@ export interface Script {
 }
 
 export const CLIENTS = 3
-const SLOTS = 2
+/** Files that a client may keep open at once. */
+export const SLOTS = 2
 const MiB = 1 << 20
 
 const DIRECTORIES = ['', 'd0/', 'd0/e/', 'd1/']
@@ -63,10 +64,50 @@ const flags = {
 
 const action: fc.Arbitrary<Action> = fc.oneof(
   weighted(6, fc.record({ do: fc.constant('write'), path: file, offset, length, seed })),
-  weighted(3, fc.record({ do: fc.constant('write'), path: file, offset, length, seed, ...flags, exclusive: fc.constant(false) })),
-  weighted(1, fc.record({ do: fc.constant('write'), path: file, offset, length, seed, ...flags, exclusive: fc.constant(true) })),
-  weighted(4, fc.record({ do: fc.constant('read'), path: file, offset: fc.constant(0), length: fc.constant(4 * MiB), direct: fc.boolean() })),
-  weighted(3, fc.record({ do: fc.constant('read'), path: fc.oneof(file, symlink), offset, length, direct: fc.boolean() })),
+  weighted(
+    3,
+    fc.record({
+      do: fc.constant('write'),
+      path: file,
+      offset,
+      length,
+      seed,
+      ...flags,
+      exclusive: fc.constant(false),
+    }),
+  ),
+  weighted(
+    1,
+    fc.record({
+      do: fc.constant('write'),
+      path: file,
+      offset,
+      length,
+      seed,
+      ...flags,
+      exclusive: fc.constant(true),
+    }),
+  ),
+  weighted(
+    4,
+    fc.record({
+      do: fc.constant('read'),
+      path: file,
+      offset: fc.constant(0),
+      length: fc.constant(4 * MiB),
+      direct: fc.boolean(),
+    }),
+  ),
+  weighted(
+    3,
+    fc.record({
+      do: fc.constant('read'),
+      path: fc.oneof(file, symlink),
+      offset,
+      length,
+      direct: fc.boolean(),
+    }),
+  ),
   weighted(2, fc.record({ do: fc.constant('truncate'), path: file, size: length })),
   weighted(4, fc.record({ do: fc.constant('rename'), from: file, to: file })),
   weighted(2, fc.record({ do: fc.constant('rename'), from: folder, to: folder })),
@@ -78,8 +119,22 @@ const action: fc.Arbitrary<Action> = fc.oneof(
   weighted(3, fc.record({ do: fc.constant('unlink'), path: fc.oneof(file, symlink) })),
   weighted(1, fc.record({ do: fc.constant('rmdir'), path: folder })),
   weighted(3, fc.record({ do: fc.constant('mkdir'), path: folder, mode: fc.constantFrom(0o755, 0o700) })),
-  weighted(1, fc.record({ do: fc.constant('chmod'), path: anything, mode: fc.constantFrom(0o600, 0o644, 0o755, 0o444) })),
-  weighted(1, fc.record({ do: fc.constant('utimes'), path: anything, seconds: fc.integer({ min: 1, max: 1_900_000_000 }) })),
+  weighted(
+    1,
+    fc.record({
+      do: fc.constant('chmod'),
+      path: anything,
+      mode: fc.constantFrom(0o600, 0o644, 0o755, 0o444),
+    }),
+  ),
+  weighted(
+    1,
+    fc.record({
+      do: fc.constant('utimes'),
+      path: anything,
+      seconds: fc.integer({ min: 1, max: 1_900_000_000 }),
+    }),
+  ),
   weighted(2, fc.record({ do: fc.constant('list'), path: fc.oneof(folder, fc.constant('')) })),
   weighted(2, fc.record({ do: fc.constant('stat'), path: fc.oneof(anything, symlink) })),
   weighted(1, fc.record({ do: fc.constant('syncDirectory'), path: folder })),
@@ -88,7 +143,15 @@ const action: fc.Arbitrary<Action> = fc.oneof(
   weighted(2, fc.record({ do: fc.constant('writeHeld'), slot, offset, length, seed })),
   weighted(1, fc.record({ do: fc.constant('release'), slot })),
   weighted(2, fc.record({ do: fc.constant('record'), path: fc.constant('log'), line: fc.constant('') })),
-  weighted(1, fc.record({ do: fc.constant('publish'), path: fc.constant('current'), temporary: fc.constant(''), text: fc.constant('') })),
+  weighted(
+    1,
+    fc.record({
+      do: fc.constant('publish'),
+      path: fc.constant('current'),
+      temporary: fc.constant(''),
+      text: fc.constant(''),
+    }),
+  ),
 )
 
 function turns(most: number): fc.Arbitrary<Turn[]> {

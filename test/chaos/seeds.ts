@@ -66,7 +66,10 @@ function clientTree(client: number): Tree {
 function materialize(tree: Tree, root: string): void {
   const first = new Map<number, Buffer>()
   for (const [path, node, id] of tree.paths()) {
-    const absolute = Buffer.concat([Buffer.from(path === '' ? root : `${root}/`), Buffer.from(path, 'latin1')])
+    const absolute = Buffer.concat([
+      Buffer.from(path === '' ? root : `${root}/`),
+      Buffer.from(path, 'latin1'),
+    ])
     const link = first.get(id)
     first.set(id, absolute)
     if (link !== undefined) linkSync(link, absolute)

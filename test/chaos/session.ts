@@ -8,7 +8,7 @@ import { finalChecks } from './final-checks.ts'
 import { SharedArea } from './model/shared.ts'
 import { Contradiction, type Subtree } from './model/subtree.ts'
 import type { CellResult, Collector } from './report/collector.ts'
-import type { Phase, Script, Turn } from './script.ts'
+import { type Phase, type Script, SLOTS, type Turn } from './script.ts'
 import { seedVolume } from './seeds.ts'
 import { Late } from './world/daemon.ts'
 import type { World } from './world/world.ts'
@@ -171,7 +171,8 @@ export class Session {
     await daemon.mount('mirror')
     const left = await daemon.migrate()
     if (left > 0) throw new Violation(`P4: ${left} files are left after a migration with nothing wrong`)
-    if (!(await daemon.mode(this.mode))) throw new Violation(`P4: mode ${this.mode} is refused after a migration`)
+    if (!(await daemon.mode(this.mode)))
+      throw new Violation(`P4: mode ${this.mode} is refused after a migration`)
   }
 
   async #runPhase(phase: Phase): Promise<void> {
@@ -292,13 +293,18 @@ export class Session {
       await body()
       // What was under way when the mount went has got its error by now, or gets it from the new one.
       await Promise.allSettled(this.#inFlight)
-      for (const { client, subtree } of this.members) {
-        for (const slot of [0, 1]) await client.call({ do: 'release', slot }, HANG_MS)
-        subtree.releaseAll()
-      }
+      await this.releaseAll()
     } finally {
       this.#detachments += 1
       opened.resolve()
+    }
+  }
+
+  /** Closes everything that the clients have open. */
+  async releaseAll(): Promise<void> {
+    for (const { client, subtree } of this.members) {
+      for (let slot = 0; slot < SLOTS; slot += 1) await client.call({ do: 'release', slot }, HANG_MS)
+      subtree.releaseAll()
     }
   }
 

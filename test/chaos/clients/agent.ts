@@ -183,18 +183,12 @@ function perform(action: Action, steps: Steps): void {
         closeSync(fd)
       })
     case 'record':
-      return withFile(
-        steps,
-        action.path,
-        constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND,
-        (fd) => writeAll(steps, fd, Buffer.from(action.line, 'latin1'), null),
+      return withFile(steps, action.path, constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND, (fd) =>
+        writeAll(steps, fd, Buffer.from(action.line, 'latin1'), null),
       )
     case 'publish':
-      withFile(
-        steps,
-        action.temporary,
-        constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC,
-        (fd) => writeAll(steps, fd, Buffer.from(action.text, 'latin1'), 0),
+      withFile(steps, action.temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC, (fd) =>
+        writeAll(steps, fd, Buffer.from(action.text, 'latin1'), 0),
       )
       return steps.run('rename', () => renameSync(at(action.temporary), at(action.path)))
     case 'walk':

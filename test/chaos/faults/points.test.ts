@@ -7,7 +7,9 @@ const SRC = new URL('../../../src/', import.meta.url).pathname
 test('P7: the chaos run kills at every fault point that the sources have', () => {
   const found = new Set<string>()
   for (const path of globSync('**/*.ts', { cwd: SRC })) {
-    for (const [, name] of readFileSync(SRC + path, 'utf8').matchAll(/faultPoint\(\s*['`]([^'`]+)['`]\s*\)/g)) {
+    for (const [, name] of readFileSync(SRC + path, 'utf8').matchAll(
+      /faultPoint\(\s*['`]([^'`]+)['`]\s*\)/g,
+    )) {
       if (name !== undefined) found.add(name)
     }
   }

@@ -36,7 +36,8 @@ export function differences(tree: Tree, walked: readonly Walked[], options: Comp
     if (problem !== undefined) found.push(`${shown}: ${problem}`)
     if (node.type !== 'file') continue
     const inode = inodes.get(id)
-    if (inode !== undefined && inode !== entry.ino) found.push(`${shown} is no longer the same file as its link`)
+    if (inode !== undefined && inode !== entry.ino)
+      found.push(`${shown} is no longer the same file as its link`)
     inodes.set(id, entry.ino)
   }
   for (const path of left.keys()) found.push(`${JSON.stringify(path)} should not be there`)

@@ -49,7 +49,8 @@ export function misread(file: FileNode, offset: number, length: number, got: Buf
   const [least, most] = sizeBounds(file)
   const end = offset + got.length
   if (end > most && got.length > 0) return `bytes up to ${end} of a file that ends at ${most} at most`
-  if (got.length < length && end < least) return `the end at ${end} of a file that has ${least} bytes at least`
+  if (got.length < length && end < least)
+    return `the end at ${end} of a file that has ${least} bytes at least`
   for (let index = 0; index < got.length; index += 1) {
     const byte = got[index]
     if (![data, ...others].some((one) => (one[offset + index] ?? 0) === byte)) {

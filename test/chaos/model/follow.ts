@@ -323,8 +323,7 @@ function written(
   }
   if (!excuse(action, reply.errno)) return failedOtherwise(undefined, reply)
   const certain = bytes.subarray(0, reply.written ?? 0)
-  const begun =
-    certain.length > 0 ? changed(before, (data) => overwritten(data, offset, certain)) : before
+  const begun = certain.length > 0 ? changed(before, (data) => overwritten(data, offset, certain)) : before
   // A close or fsync that fails does not say which of the bytes before it are there.
   after.set(id, doubted(reply.step === 'write' ? begun : before, whole))
   return { trees: [after] }

@@ -29,7 +29,8 @@ export class SharedArea {
   checkLog(content: string): void {
     for (const line of this.#acknowledged) {
       const times = content.split(line).length - 1
-      if (times !== 1) throw new Contradiction(`the appended line ${JSON.stringify(line)} is there ${times} times`)
+      if (times !== 1)
+        throw new Contradiction(`the appended line ${JSON.stringify(line)} is there ${times} times`)
     }
     for (const line of this.#uncertain) {
       const times = content.split(line).length - 1
