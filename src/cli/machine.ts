@@ -1,11 +1,9 @@
-import { spawn } from 'node:child_process'
-import { accessSync, closeSync, constants, existsSync, openSync, readFileSync, statfsSync } from 'node:fs'
-import { createRequire } from 'node:module'
+import { accessSync, constants, existsSync, readFileSync, statfsSync } from 'node:fs'
 import { release, totalmem } from 'node:os'
-import { dirname, join } from 'node:path'
-import { reasonOf } from '../base/errors.ts'
+import { dirname } from 'node:path'
 import { defaultStateRoot } from '../config/paths.ts'
 import { formatBytes } from '../config/units.ts'
+import { judgeTransports, transportFacts } from './transports.ts'
 
 /** One thing that was looked at. `advice` says what to do, in lines to read or to type, unless it is ok. */
 export interface Finding {
@@ -33,21 +31,15 @@ const STATE_BYTES = 1024 * 1024 * 1024
 // Open files of applications are open files of the worker too.
 const OPEN_FILES = 4096
 
-/** Bit of CAP_SYS_ADMIN in /proc/self/status, capability.h. */
-const CAP_SYS_ADMIN = 21n
-
 /** Whether this machine is fit to run ferryfs, one finding for each requirement. */
 export async function inspectMachine(environment: NodeJS.ProcessEnv): Promise<Finding[]> {
   return [
     checkNode(process.versions.node),
     checkKernel(release()),
-    checkDevice(),
-    checkRights(),
-    checkProgram('mount', environment),
+    ...judgeTransports(await transportFacts(environment)),
     checkWritable('the default state directory', defaultStateRoot(environment), 'warn'),
     checkMemory(),
     checkOpenFiles(),
-    await checkFuseNative(environment),
   ]
 }
 
@@ -73,38 +65,6 @@ function checkKernel(version: string): Finding {
         `works, but when the worker is killed the mount is made anew and open files are lost; ` +
           `${KERNEL_VERSION.join('.')} or later avoids that`,
       )
-}
-
-function checkDevice(): Finding {
-  try {
-    closeSync(openSync('/dev/fuse', 'r+'))
-    return ok('/dev/fuse can be opened')
-  } catch (error) {
-    return fail(
-      `/dev/fuse cannot be opened: ${reasonOf(error)}`,
-      'load the module with "modprobe fuse"; a container needs --device /dev/fuse',
-    )
-  }
-}
-
-function checkRights(): Finding {
-  if (process.geteuid?.() !== 0) {
-    return warn('not root', 'be root for the kernel transport; without, only --transport fuse-native mounts')
-  }
-  const bits = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0'
-  return (BigInt(`0x${bits}`) >> CAP_SYS_ADMIN) & 1n
-    ? ok('root, with CAP_SYS_ADMIN')
-    : fail('root, but without CAP_SYS_ADMIN', 'a container needs --cap-add SYS_ADMIN to mount')
-}
-
-function findProgram(name: string, environment: NodeJS.ProcessEnv): string | undefined {
-  const directories = [...(environment.PATH ?? '').split(':'), '/usr/bin', '/bin', '/usr/sbin', '/sbin']
-  return directories.map((directory) => join(directory, name)).find((path) => existsSync(path))
-}
-
-function checkProgram(name: string, environment: NodeJS.ProcessEnv): Finding {
-  const path = findProgram(name, environment)
-  return path ? ok(`${name}(8) is ${path}`) : fail(`${name}(8) is missing`, 'install util-linux')
 }
 
 /** @param path a directory that need not exist yet; @param level of the finding if it cannot be written */
@@ -143,40 +103,4 @@ function checkOpenFiles(): Finding {
   return hard === 'unlimited' || Number(hard) >= OPEN_FILES
     ? ok(`up to ${hard} open files`)
     : warn(`only ${hard} open files`, `raise the limit to ${OPEN_FILES} or more (LimitNOFILE=, ulimit -Hn)`)
-}
-
-/** The second transport; what it lacks matters only to those who mount without root. */
-async function checkFuseNative(environment: NodeJS.ProcessEnv): Promise<Finding> {
-  const lacking: string[] = []
-  if (!findProgram('fusermount', environment)) lacking.push('fusermount (package fuse)')
-  const trouble = await loadTrouble('fuse-native')
-  if (trouble?.includes('libfuse')) lacking.push('libfuse.so.2 (package libfuse2)')
-  else if (trouble !== undefined) lacking.push('the optional npm package fuse-native')
-  return lacking.length === 0
-    ? ok('--transport fuse-native can be used')
-    : warn(
-        `--transport fuse-native cannot be used: no ${lacking.join(', no ')}`,
-        'install that to mount without root',
-      )
-}
-
-/** What a native package says when it is loaded, in a process of its own because it may take that down. */
-function loadTrouble(name: string): Promise<string | undefined> {
-  let path: string
-  try {
-    path = createRequire(import.meta.url).resolve(name)
-  } catch {
-    return Promise.resolve('not installed')
-  }
-  return new Promise((resolve) => {
-    const child = spawn(process.execPath, ['-e', 'require(process.argv[1])', '--', path], {
-      stdio: ['ignore', 'ignore', 'pipe'],
-    })
-    let words = ''
-    child.stderr.setEncoding('utf8').on('data', (part: string) => {
-      words += part
-    })
-    child.once('error', (error) => resolve(error.message))
-    child.once('close', (status) => resolve(status === 0 ? undefined : words || 'it does not load'))
-  })
 }

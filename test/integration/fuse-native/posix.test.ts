@@ -34,6 +34,7 @@ const EXPECTATIONS: Readonly<Record<string, readonly string[]>> = {
     'access control lists: a default list is inherited, and takes the place of the umask',
     'access control lists: a default list of plain entries gives plain modes',
     'access control lists: only the owner sets a list',
+    'access control lists: mode bits and list are two views of one thing',
   ],
   [TIMES]: [
     'times: utimensat sets both times to the nanosecond, each to its own',
