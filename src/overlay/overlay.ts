@@ -35,6 +35,9 @@ const O_ACCMODE = 3
 const COPY_BYTES = 8 * 1024 * 1024
 const TRUSTED = Buffer.from('trusted.')
 
+// linux/xattr.h
+const XATTR_REPLACE = 2
+
 /** The file system that applications see: POSIX semantics over catalog, legacy volume and store. */
 export class Overlay implements FileSystem {
   readonly names: Names
@@ -203,9 +206,16 @@ export class Overlay implements FileSystem {
   ): Answer<void> {
     const copy = Buffer.from(value)
     return this.#afterWrites([node], () => {
-      // Sent again, it has taken place already if the value is there: XATTR_CREATE must not fail on its own effect.
-      if (request.resent && this.#attributes.hasXattr(node, name, copy)) return
-      this.#attributes.setXattr(node, name, copy, flags, options?.killSgid ?? false)
+      const begun = this.answers.recorded(request) !== undefined
+      // Whether the attribute may be there is settled once: sent again, XATTR_CREATE must not fail on its own effect.
+      if (
+        flags !== 0 &&
+        !begun &&
+        this.#attributes.hasXattr(node, name) === ((flags & XATTR_REPLACE) !== 0)
+      ) {
+        this.#context.catalog.transaction(() => this.answers.record(request))
+      }
+      this.#attributes.setXattr(node, name, copy, begun ? 0 : flags, options?.killSgid ?? false)
       faultPoint('overlay.xattr.done')
     })
   }
@@ -222,7 +232,9 @@ export class Overlay implements FileSystem {
 
   removexattr(request: RequestContext, node: bigint, name: Buffer): Answer<void> {
     return this.#afterWrites([node], () => {
-      if (request.resent && !this.#attributes.hasXattr(node, name)) return
+      const there = this.#attributes.hasXattr(node, name)
+      if (!there && this.answers.recorded(request) !== undefined) return
+      if (there) this.#context.catalog.transaction(() => this.answers.record(request))
       this.#attributes.removeXattr(node, name)
       faultPoint('overlay.xattr.done')
     })
