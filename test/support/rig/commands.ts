@@ -464,6 +464,8 @@ const faults: fc.Arbitrary<Step> = step(
 const heal: fc.Arbitrary<Step> = step('heal', [], async (system) => {
   system.rig.world.heal()
   await system.rig.world.deliverLate()
+  // An answer that was damaged before may still be on its way to somebody who will share it.
+  await turns(20)
   system.faulty = false
 })
 

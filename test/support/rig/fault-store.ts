@@ -53,6 +53,7 @@ export class FaultyWorld {
   #rules: Array<{ rule: FaultRule; left: number }> = []
   /** Most turns of the event loop that an answer takes more than it has to. */
   maxDelay = 0
+  healings = 0
   /** Every request as `operation space key`, in the order of arrival. */
   readonly requests: string[] = []
 
@@ -74,9 +75,10 @@ export class FaultyWorld {
     return this.#hanging.length
   }
 
-  /** No more faults; requests that hang go on. */
+  /** No more faults, for requests that are under way neither; those that hang go on. */
   heal(): void {
     this.#rules = []
+    this.healings += 1
     this.release()
   }
 
@@ -230,16 +232,18 @@ export class FaultStore implements KeyValueStore {
     signal: AbortSignal | undefined,
   ): Promise<Fault | undefined> {
     await this.#answer()
+    const { healings } = this.#world
     if (signal?.aborted) throw new StoreUnavailable(`${operation} ${key}: given up`, { cause: signal.reason })
     const fault = this.#world.draw(operation, space, key)
     await this.#world.delay()
     if (this.#dead) await never()
+    if (this.#world.healings !== healings) return undefined
     if (fault === 'unavailable') throw new StoreUnavailable(`${operation} ${key}: refused`)
     if (fault === 'rejected') throw new StoreRejected(`${operation} ${key}: never`)
     if (fault === 'timeout') throw new StoreTimeout(`${operation} ${key}: no answer`)
     if (fault === 'hang') await this.#world.hang(signal)
     await this.#answer()
-    return fault
+    return this.#world.healings === healings ? fault : undefined
   }
 
   async #answer(): Promise<void> {

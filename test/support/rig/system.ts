@@ -1,5 +1,5 @@
 import { constants } from 'node:fs'
-import { FsError } from '../../../src/base/errors.ts'
+import { FsError, reasonOf } from '../../../src/base/errors.ts'
 import type { Answer, RequestContext } from '../../../src/fuse/operations.ts'
 import type { Overlay } from '../../../src/overlay/index.ts'
 import { StoreError } from '../../../src/store/errors.ts'
@@ -30,7 +30,7 @@ export class System {
   /** The operation's answer, or the name of its errno. A worker that dies on the way is replaced and asked again. */
   async call<T>(
     operation: (overlay: Overlay, request: RequestContext) => Answer<T>,
-  ): Promise<{ readonly answer: T } | { readonly errno: string }> {
+  ): Promise<{ readonly answer: T } | { readonly errno: string; readonly why: string }> {
     this.operations += 1
     let unique: bigint | undefined
     for (;;) {
@@ -42,8 +42,8 @@ export class System {
           await this.rig.restart('worker')
           continue
         }
-        if (error instanceof FsError) return { errno: error.code }
-        if (error instanceof StoreError) return { errno: 'EIO' }
+        if (error instanceof FsError) return { errno: error.code, why: reasonOf(error) }
+        if (error instanceof StoreError) return { errno: 'EIO', why: reasonOf(error) }
         throw error
       }
     }
@@ -63,7 +63,7 @@ export class System {
     }
     if (result.errno === expected || allowed.includes(result.errno)) return undefined
     if (this.faulty && result.errno === 'EIO') return undefined
-    throw new Error(`${what}: ${result.errno} instead of ${expected ?? 'success'}`)
+    throw new Error(`${what}: ${result.errno} (${result.why}) instead of ${expected ?? 'success'}`)
   }
 
   /** The overlay's number of a node; looked up as often as the kernel does not have it. */
