@@ -1,5 +1,4 @@
 export { Catalog, type Dirent } from './catalog.ts'
 export * from './inode.ts'
-export { bucketOf, shardOf } from './names.ts'
-export type { Garbage, Work, WorkKind } from './outbox.ts'
+export type { Garbage, Work } from './outbox.ts'
 export { isStored } from './totals.ts'

@@ -8,7 +8,6 @@ export const DIRTY_CONTENT = 1
 export const DIRTY_METADATA = 2
 
 /** How content lies in the store. */
-export const LAYOUT_NONE = 0
 export const LAYOUT_INLINE = 1
 export const LAYOUT_CHUNKED = 2
 

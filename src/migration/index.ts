@@ -1,6 +1,6 @@
-export { type Lease, NamespaceLease } from './lease.ts'
+export { NamespaceLease } from './lease.ts'
 export { ModeSwitch } from './mode-switch.ts'
-export { Mover, type MoverState } from './mover.ts'
+export { Mover } from './mover.ts'
 export { Reaper } from './reaper.ts'
 export { Rebuild } from './rebuild.ts'
 export { Restore } from './restore.ts'

@@ -41,7 +41,7 @@ export function decodeAcl(value: Buffer): AclEntry[] {
   return entries
 }
 
-export function encodeAcl(entries: readonly AclEntry[]): Buffer {
+function encodeAcl(entries: readonly AclEntry[]): Buffer {
   const value = Buffer.alloc(4 + entries.length * 8)
   value.writeUInt32LE(VERSION, 0)
   for (const [index, { tag, permissions, id }] of entries.entries()) {

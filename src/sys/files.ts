@@ -23,7 +23,7 @@ const syncfsCall = declareAsync('int syncfs(int)')
 export const AT_REMOVEDIR = 0x200
 const AT_SYMLINK_NOFOLLOW = 0x100
 export const O_PATH = 0o10000000
-export const O_CLOEXEC = 0o2000000
+const O_CLOEXEC = 0o2000000
 export const RENAME_NOREPLACE = 1
 export const RENAME_EXCHANGE = 2
 export const FALLOC_FL_KEEP_SIZE = 1
@@ -157,8 +157,4 @@ export function copyFileRange(
 /** Resolves when everything on the descriptor's file system is on the medium. */
 export async function syncFileSystem(descriptor: number): Promise<void> {
   if ((await syncfsCall(descriptor)) !== 0) throw new FsError('EIO', 'syncfs failed')
-}
-
-export function isMissing(error: unknown): boolean {
-  return error instanceof FsError && (error.code === 'ENOENT' || error.code === 'ENOTDIR')
 }

@@ -1,7 +1,7 @@
+export * from './descriptors.ts'
 export * from './directory.ts'
 export * from './files.ts'
 export { printable } from './library.ts'
 export * from './stat.ts'
 export * from './statfs.ts'
 export * from './xattr.ts'
-export * from './descriptors.ts'
