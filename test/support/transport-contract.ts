@@ -8,7 +8,7 @@ import { MemoryFileSystem } from './fuse/memory-file-system.ts'
 import { python, run, shell } from './fuse/mounted.ts'
 
 /** A transport that serves a file system from this process on a directory of its own. */
-export interface ServedMount {
+interface ServedMount {
   readonly target: string
   readonly lines: readonly LogLine[]
   /** Resolves with the reason when the transport says that nothing is served any more. */

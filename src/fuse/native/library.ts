@@ -3,10 +3,10 @@ import { reasonOf } from '../../base/errors.ts'
 import { MountError } from '../kernel/mount.ts'
 
 /** Sends the answer of one request: 0, a count or a negated errno first. */
-export type Signal = (result: number, ...values: unknown[]) => void
+type Signal = (result: number, ...values: unknown[]) => void
 
 type Callback = (result: number, ...values: unknown[]) => void
-export type Handler = (native: Buffer, opcode: number, ...args: unknown[]) => void
+type Handler = (native: Buffer, opcode: number, ...args: unknown[]) => void
 
 /** `struct statvfs`, 32 bits each. */
 export interface NativeStatFs {
