@@ -162,7 +162,7 @@ export class LegacyNamespace {
     const source = this.#names.resolve(parent, name)
     const target =
       (flags & RENAME_EXCHANGE) === 0 && this.#names.find(newParent, newName)
-        ? await this.#settled(newParent, newName)
+        ? await this.#settled(newParent, newName, true)
         : this.#names.find(newParent, newName)
     if ((flags & RENAME_NOREPLACE) !== 0 && target) throw new FsError('EEXIST')
     if ((flags & RENAME_EXCHANGE) !== 0 && !target) throw new FsError('ENOENT')
@@ -285,14 +285,16 @@ export class LegacyNamespace {
 
   /**
    * A file about to lose its name, held first if it is its last one and somebody may have it open: its content has to
-   * outlive the name and this process.
+   * outlive the name and this process. `replaced`: whoever has found the name and not yet opened the file counts too,
+   * because the name is there at any time; a file that is removed may be gone by then.
    */
-  async #settled(parent: bigint, name: Buffer): Promise<Resolved> {
+  async #settled(parent: bigint, name: Buffer, replaced = false): Promise<Resolved> {
     for (;;) {
       const found = this.#names.resolve(parent, name)
       const { inode, stat } = found
-      const opens = this.#context.activity.peek(inode.ino)?.opens ?? 0
-      const mayBeOpen = opens > 0 || this.#context.takesOver
+      const users = this.#context.activity.peek(inode.ino)
+      const used = (users?.opens ?? 0) > 0 || (replaced && (users?.lookups ?? 0n) > 0n)
+      const mayBeOpen = used || this.#context.takesOver
       if (!stat || !isRegular(stat.mode) || stat.nlink > 1 || !mayBeOpen) return found
       if (this.#context.legacyFiles.isHeld(inode.ino)) return found
       await this.#context.legacyFiles.hold(inode.ino)
