@@ -208,7 +208,7 @@ describeMounted('migrate and what follows it', () => {
   test(
     `P6: a migration of ${LONG ? '4 GiB' : '256 MiB'} in one file stays within bounded memory`,
     async () => {
-      const [size, bound] = LONG ? [4096, 300] : [256, 300]
+      const [size, bound] = LONG ? [4096, 300] : [256, 200]
       const file = openSync(ferry.under('huge'), 'w')
       const part = pattern(MiB, 1)
       for (let n = 0; n < size; n += 1) {
