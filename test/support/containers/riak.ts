@@ -86,9 +86,9 @@ async function descriptorLimit(): Promise<number> {
 
 /** Over HTTP, because a scratch image has no shell to look from inside, and an engine's proxy takes any connection. */
 function joined(members: number): ReturnType<typeof Wait.forHttp> {
-  return Wait.forHttp('/stats', HTTP_PORT, { abortOnContainerExit: true })
-    .withReadTimeout(2000)
-    .forResponsePredicate((body) => ringMembers(body) >= members)
+  return Wait.forHttp('/stats', HTTP_PORT, { abortOnContainerExit: true }).forResponsePredicate(
+    (body) => ringMembers(body) >= members,
+  )
 }
 
 function ringMembers(body: string): number {

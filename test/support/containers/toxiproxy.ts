@@ -2,18 +2,45 @@ import { randomUUID } from 'node:crypto'
 import { createServer } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { GenericContainer, Wait } from 'testcontainers'
-import { Toxiproxy, type ToxicType } from 'toxiproxy-node-client'
-import type { ToxiproxyServer } from '../../integration/riak/toxiproxy.ts'
+import { Toxiproxy } from 'toxiproxy-node-client'
+import { findToxiproxy, startToxiproxy, type ToxiproxyServer } from '../../integration/riak/toxiproxy.ts'
 import { containerEngine, messageOf, NoContainers, needImage, removeContainer } from './engine.ts'
 
 // The last release under this name; it has no `reset_peer`, which came with 2.2.
 const DEFAULT_IMAGE = 'shopify/toxiproxy:2.1.4'
 const START_TIMEOUT_MS = 30_000
 
-export interface ToxiproxyContainer extends ToxiproxyServer {
+/** Where the suites have Toxiproxy from. */
+export interface ToxiproxyTarget {
+  /** For a suite's first line. */
   readonly description: string
-  /** Whether this release has the toxic; the default image lacks those that came after it. */
-  knows(type: ToxicType): Promise<boolean>
+  start(): Promise<ToxiproxyServer>
+}
+
+/**
+ * With `FERRYFS_TEST_CONTAINERS=1` a container of `FERRYFS_TOXIPROXY_IMAGE`, where it can be had; else the program on this
+ * machine, if there is one.
+ */
+export async function toxiproxyTarget(): Promise<ToxiproxyTarget | undefined> {
+  let reason = ''
+  if (process.env.FERRYFS_TEST_CONTAINERS === '1') {
+    try {
+      // Tried once with all that belongs to it, so that no test is the first to find that it does not start.
+      const tried = await startToxiproxyContainer()
+      await tried[Symbol.asyncDispose]()
+      return { description: `Toxiproxy in a container of ${imageName()}`, start: startToxiproxyContainer }
+    } catch (error) {
+      if (!(error instanceof NoContainers)) throw error
+      reason = ` (FERRYFS_TEST_CONTAINERS=1, but ${messageOf(error)})`
+    }
+  }
+  const binary = findToxiproxy()
+  if (binary === undefined) return undefined
+  return { description: `${binary}${reason}`, start: () => startToxiproxy(binary) }
+}
+
+function imageName(): string {
+  return process.env.FERRYFS_TOXIPROXY_IMAGE || DEFAULT_IMAGE
 }
 
 /**
@@ -21,8 +48,8 @@ export interface ToxiproxyContainer extends ToxiproxyServer {
  * while it runs, on loopback ports, in front of any address that the tests themselves can reach.
  * @throws NoContainers; nothing of it is left then
  */
-export async function startToxiproxyContainer(): Promise<ToxiproxyContainer> {
-  const image = process.env.FERRYFS_TOXIPROXY_IMAGE || DEFAULT_IMAGE
+async function startToxiproxyContainer(): Promise<ToxiproxyServer> {
+  const image = imageName()
   const engine = await containerEngine()
   await needImage(engine, image)
   await using undo = new AsyncDisposableStack()
@@ -42,11 +69,9 @@ export async function startToxiproxyContainer(): Promise<ToxiproxyContainer> {
     await answers(client)
     const started = undo.move()
     return {
-      description: `Toxiproxy in a container of ${image}`,
       async proxy(name, upstream) {
         return client.createProxy({ name, upstream, listen: `127.0.0.1:${await freePort()}` })
       },
-      knows: (type) => knows(client, type),
       [Symbol.asyncDispose]: () => started.disposeAsync(),
     }
   } catch (error) {
@@ -65,23 +90,6 @@ async function answers(client: Toxiproxy): Promise<void> {
       if (Date.now() > end) throw error
       await delay(50)
     }
-  }
-}
-
-async function knows(client: Toxiproxy, type: ToxicType): Promise<boolean> {
-  // Nobody connects to it, so it needs no upstream that is there.
-  const proxy = await client.createProxy({
-    name: `knows-${type}`,
-    upstream: '127.0.0.1:1',
-    listen: `127.0.0.1:${await freePort()}`,
-  })
-  try {
-    await proxy.addToxic({ name: 'tried', type, stream: 'downstream', toxicity: 1, attributes: {} })
-    return true
-  } catch {
-    return false
-  } finally {
-    await proxy.remove()
   }
 }
 
