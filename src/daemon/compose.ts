@@ -1,5 +1,6 @@
 import { existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
+import type { Registry } from 'prom-client'
 import { DatabaseDamaged } from '../base/database.ts'
 import { FsError, reasonOf, UsageError } from '../base/errors.ts'
 import { isMode, type Mode, policyOf } from '../base/modes.ts'
@@ -28,10 +29,11 @@ import { createMetrics } from '../observe/metrics.ts'
 import { Overlay, type OverlayContext, recover } from '../overlay/index.ts'
 import type { KeyValueStore } from '../store/contract.ts'
 import { openStore } from '../store/index.ts'
+import { InstrumentedStore } from '../store/instrumented.ts'
 import { ResilientStore } from '../store/resilience/store.ts'
 import { ComposedEngine } from './composed-engine.ts'
 import type { Connection, RebuildState, RunningEngine, StartEngine } from './connection.ts'
-import { registerGauges } from './gauges.ts'
+import { registerGauges, storeMetrics } from './gauges.ts'
 import { ConnectionHolder } from './holder.ts'
 
 const CATALOG_FILE = 'catalog.db'
@@ -57,7 +59,8 @@ async function compose(
   const { log } = connection
   const catalog = openCatalog(config.stateDir, !connection.takesOver)
   opened.push(() => catalog.close())
-  const store = await openResilientStore(config, log)
+  const metrics = createMetrics()
+  const store = await openResilientStore(config, log, metrics)
   opened.push(() => store.close())
   const recorded = catalog.meta('mode')
   const first = recorded !== undefined && isMode(recorded) ? recorded : firstMode(config)
@@ -78,7 +81,6 @@ async function compose(
     context.staging.close()
   })
   recover(context, overlay, !connection.takesOver)
-  const metrics = createMetrics()
   registerGauges(metrics, built)
   const engine = new ComposedEngine({ ...built, config, connection, modes, store, metrics, volume })
   if (config.mode !== undefined && config.mode !== first && !connection.takesOver)
@@ -145,9 +147,10 @@ function openCatalog(stateDir: string, check: boolean): Catalog {
 async function openResilientStore(
   config: Pick<MountConfig, 'store' | 'stateDir' | 'namespace' | 'opTimeout' | 'concurrency'>,
   log: Connection['log'],
+  metrics: Registry,
 ): Promise<ResilientStore> {
   const raw = await openStore(config.store, { stateDir: config.stateDir, namespace: config.namespace, log })
-  return new ResilientStore(raw, {
+  return new ResilientStore(new InstrumentedStore(raw, storeMetrics(metrics)), {
     deadlineMs: config.opTimeout,
     concurrency: Math.max(64, config.concurrency * 4),
     queue: 100_000,
@@ -302,7 +305,7 @@ export const rebuildState: RebuildState = async (request, run) => {
   if (existsSync(path)) {
     throw new UsageError(`${path} exists: rebuild makes a new state directory and never writes into another`)
   }
-  const store = await openResilientStore({ ...request }, request.log)
+  const store = await openResilientStore({ ...request }, request.log, createMetrics())
   try {
     const lease = new NamespaceLease(store, request.namespace)
     if (!(await lease.read())) {

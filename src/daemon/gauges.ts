@@ -1,4 +1,5 @@
-import { Gauge, type Registry } from 'prom-client'
+import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
+import type { StoreMetrics } from '../store/instrumented.ts'
 import type { Built } from './compose.ts'
 
 /** The worker's own figures, read when somebody asks. */
@@ -37,4 +38,30 @@ export function registerGauges(registry: Registry, { context, counters, mover }:
       for (const [side, count] of Object.entries(counters)) this.set({ side }, count)
     },
   })
+}
+
+/** Counts and times of the requests that reach the store. */
+export function storeMetrics(registry: Registry): StoreMetrics {
+  const registers = [registry]
+  return {
+    operations: new Counter({
+      name: 'ferryfs_store_operations_total',
+      help: 'Requests to the store by their outcome',
+      labelNames: ['operation', 'space', 'outcome'],
+      registers,
+    }),
+    seconds: new Histogram({
+      name: 'ferryfs_store_operation_seconds',
+      help: 'Time of requests to the store',
+      labelNames: ['operation', 'space'],
+      buckets: [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30],
+      registers,
+    }),
+    bytes: new Counter({
+      name: 'ferryfs_store_bytes_total',
+      help: 'Bytes of values read from and written to the store',
+      labelNames: ['direction'],
+      registers,
+    }),
+  }
 }
