@@ -1,6 +1,6 @@
-import { fstatSync, readdirSync } from 'node:fs'
+import { closeSync, fstatSync, openSync, readdirSync } from 'node:fs'
 import { constants } from 'node:os'
-import { FsError, isSystemError, toErrno } from '../../base/errors.ts'
+import { FsError, isSystemError, reasonOf, toErrno } from '../../base/errors.ts'
 import type { Log } from '../../observe/log.ts'
 import { MountError } from '../kernel/mount.ts'
 import { mountsOf } from '../kernel/mountinfo.ts'
@@ -48,6 +48,20 @@ function fsnameOf(source: string): string {
   const escaped = source.replace(/[\\,]/g, '\\$&')
   const short = Buffer.byteLength(escaped) + SMUGGLED.length + 100 > MAX_BYTES ? 'ferryfs' : escaped
   return `${short},${SMUGGLED}`
+}
+
+/** libfuse, and fusermount too, opens the device with the user's own rights. @throws MountError */
+function checkDevice(): void {
+  try {
+    closeSync(openSync('/dev/fuse', 'r+'))
+  } catch (error) {
+    throw new MountError(
+      'not-permitted',
+      `/dev/fuse cannot be opened: ${reasonOf(error)}; load the module (modprobe fuse) and let every user open it ` +
+        '(chmod 666 /dev/fuse), a container needs --device /dev/fuse',
+      { cause: error },
+    )
+  }
 }
 
 /** Descriptors of this process that are /dev/fuse. */
@@ -115,6 +129,7 @@ export class NativeSession implements Transport {
         `${target} is too long for fuse-native: ${MAX_BYTES} bytes; use --transport kernel`,
       )
     }
+    checkDevice()
     const before = fuseDescriptors()
     const fuse = this.#fuse(loadFuseNative())
     await new Promise<void>((resolve, reject) => {
