@@ -118,6 +118,11 @@ export class TransportError extends Error {
   static unsent(message: string, options?: ErrorOptions): TransportError {
     return new TransportError(message, { outcomeUnknown: false }, options)
   }
+
+  /** It was the end of somebody's time that ended it. */
+  get ranOut(): boolean {
+    return this.verdict.as === 'timeout' || (this.cause instanceof TransportError && this.cause.ranOut)
+  }
 }
 
 /** The verdict on anything thrown on the way to an answer. */

@@ -31,6 +31,9 @@ const OUT_FOR = { initialDelay: 250, maxDelay: 5000 }
 const PROBE_EVERY_MS = 100
 const PROBE_TIMEOUT_MS = 2000
 
+/** A request without an answer for this part of an operation's time (two seconds of ten) makes a node look ill. */
+const ILL_AFTER_PART = 5
+
 /** Requests that wait for a connection of one node; more are refused at once instead of heaping up. */
 const MAX_WAITING = 1024
 
@@ -120,11 +123,23 @@ export class RiakNode {
     const start = performance.now()
     try {
       return await connection.run(command, signal)
+    } catch (error) {
+      throw this.#blame(error, performance.now() - start)
     } finally {
       // A failure counts with the time that it took: a node that runs into deadlines is a slow one.
       this.#measured(performance.now() - start)
       this.#release(connection)
     }
+  }
+
+  /**
+   * A deadline that comes soon after the request went out says nothing about the node: most of the time had gone by
+   * before, in a queue or on other nodes.
+   */
+  #blame(error: unknown, elapsedMs: number): unknown {
+    const isTimely = elapsedMs >= this.#settings.timeoutMs / ILL_AFTER_PART
+    if (isTimely || !(error instanceof TransportError) || !error.ranOut) return error
+    return new TransportError(error.message, { ...error.verdict, nodeIsIll: false }, { cause: error })
   }
 
   #measured(milliseconds: number): void {
@@ -159,6 +174,7 @@ export class RiakNode {
 
   async #open(signal: AbortSignal): Promise<Connection> {
     this.#opening++
+    const start = performance.now()
     try {
       using deadline = new Deadline(this.#settings.timeoutMs, [signal, this.#closing.signal])
       const connection = await this.connect(deadline.signal)
@@ -171,7 +187,7 @@ export class RiakNode {
     } catch (error) {
       // The place is free: whoever waits tries for itself.
       queueMicrotask(() => this.#waiting.shift()?.resolve(undefined))
-      throw error
+      throw this.#blame(error, performance.now() - start)
     } finally {
       this.#opening--
     }

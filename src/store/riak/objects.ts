@@ -39,7 +39,7 @@ function encodeName(name: string): string {
 }
 
 /** The version of a sibling, head or whole; `undefined` for one that ferryfs did not write so. */
-export function versionOf(content: RiakContent): ObjectVersion | undefined {
+function versionOf(content: RiakContent): ObjectVersion | undefined {
   const text = content.usermeta.find(([name]) => name === VERSION)?.[1] ?? ''
   const match = /^(\d{1,16})\.(\d{1,16})$/.exec(text)
   return match === null ? undefined : { epoch: Number(match[1]), version: Number(match[2]) }

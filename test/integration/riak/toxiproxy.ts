@@ -14,9 +14,11 @@ export function findToxiproxy(): string | undefined {
   return candidates.find((path) => existsSync(path) && isToxiproxy(path))
 }
 
+const GO = 'go'
+
 function goBinaries(): string[] {
   try {
-    return [join(execFileSync('go', ['env', 'GOPATH'], { encoding: 'utf8' }).trim(), 'bin')]
+    return [join(execFileSync(GO, ['env', 'GOPATH'], { encoding: 'utf8' }).trim(), 'bin')]
   } catch {
     return []
   }

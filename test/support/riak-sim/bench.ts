@@ -15,7 +15,7 @@ const SIZES = [1024, 64 * 1024, 1024 * 1024]
 const CONCURRENCY = [1, 16]
 
 /** Of each measurement; the least of several has the least of everything else in it. */
-const MEASURE_MS = 700
+const MEASURE_MS = Number(process.env.FERRYFS_BENCH_MS ?? 700)
 const REPETITIONS = 3
 
 interface Subject {
@@ -64,7 +64,7 @@ async function measure(subject: Subject, size: number, concurrency: number): Pro
 }
 
 /** The library as its documentation shows it: a cluster of all nodes, and the causal context taken along. */
-function bare(hosts: string): Subject & { stop(): Promise<void> } {
+function bare(hosts: string): Subject {
   const require = createRequire(import.meta.url)
   const Riak = require('basho-riak-client')
   const cluster = new Riak.Cluster({ nodes: Riak.Node.buildNodes(hosts.split(','), { maxConnections: 16 }) })
@@ -89,7 +89,6 @@ function bare(hosts: string): Subject & { stop(): Promise<void> } {
       contexts.set(key, vclock)
     },
     get: (key) => call('fetchValue', { ...bucket, key }),
-    stop: () => new Promise((resolve) => client.stop(() => resolve())),
   }
 }
 
@@ -132,6 +131,7 @@ for (const size of SIZES) {
     process.stdout.write(`${size / 1024} KiB, ${concurrency} at once: ${ratios.join(', ')}\n`)
   }
 }
-await library.stop()
 await store.stop()
 cluster.stop()
+// The library's own stop may wait for ever for a connection that it has lost count of.
+process.exit()

@@ -59,7 +59,9 @@ export class Connection {
 
   /** The connection ends, and everything that is still to be sent with it. */
   reset(): void {
-    this.#plain.resetAndDestroy()
+    // Of a socket that is about to end libuv refuses the reset, and Node then never lets go of it, nor of the process.
+    if (this.#plain.writableEnded || this.#plain.readableEnded) this.#plain.destroy()
+    else this.#plain.resetAndDestroy()
   }
 
   /** decode_buffer/2 */

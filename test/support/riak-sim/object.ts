@@ -3,7 +3,6 @@ import {
   descends,
   descendsDot,
   dominates,
-  freshClock,
   increment,
   mergeClocks,
   sameClock,
@@ -152,7 +151,7 @@ export function reconcile(objects: readonly RiakObject[], rules: MergeRules): Ri
 }
 
 /** riak_object:most_recent_content/1: the later one, and of two of the same time the one that is no tombstone. */
-export function newest(contents: readonly Content[]): Content {
+function newest(contents: readonly Content[]): Content {
   return contents.reduce((best, one) => {
     if (one.lastModified !== best.lastModified) return one.lastModified > best.lastModified ? one : best
     if (one.deleted !== best.deleted) return one.deleted ? best : one
@@ -205,8 +204,6 @@ export function tombstone(now: number, vtag: string): Content {
     deleted: true,
   }
 }
-
-export const noObject: RiakObject = { contents: [], clock: freshClock }
 
 /**
  * Bytes of the stored object, as `{too_large,N}` counts them (riak_object:to_binary/2, version 1). An object of one

@@ -9,7 +9,7 @@ export interface PbMessage {
 
 type FieldKind = 'bytes' | 'uint32' | 'bool' | { readonly message: Schema }
 
-export interface Field {
+interface Field {
   readonly name: string
   readonly kind: FieldKind
   readonly rule: 'required' | 'optional' | 'repeated'

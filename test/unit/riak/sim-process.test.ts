@@ -1,7 +1,8 @@
-import { spawn } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { pino } from 'pino'
 import { expect, onTestFinished, test } from 'vitest'
 import { openRiakStore } from '../../../src/store/riak/index.ts'
@@ -59,4 +60,12 @@ test('riak-sim as a process: curl gets a file as it was, faults come over HTTP, 
   child.kill('SIGTERM')
   const [code] = await once(child, 'exit')
   expect(code).toBe(0)
+})
+
+test('the benchmark of adapter against library runs', async () => {
+  const bench = fileURLToPath(new URL('../../support/riak-sim/bench.ts', import.meta.url))
+  const env = { ...process.env, FERRYFS_BENCH_MS: '5', NODE_NO_WARNINGS: '1' }
+  const { stdout } = await promisify(execFile)(process.execPath, [bench], { env })
+  expect(stdout.trim().split('\n')).toHaveLength(6)
+  expect(stdout).toMatch(/^1 KiB, 1 at once: put, new key [\d.]+, put, same key [\d.]+, get [\d.]+\n/)
 })

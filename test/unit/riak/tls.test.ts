@@ -9,6 +9,7 @@ import { openRiakStore } from '../../../src/store/riak/index.ts'
 import { type Cluster, startCluster } from '../../support/riak-sim/cluster.ts'
 import { object } from './support.ts'
 
+const OPENSSL = 'openssl'
 const directory = mkdtempSync(join(tmpdir(), 'ferryfs-riak-tls-'))
 afterAll(() => rmSync(directory, { recursive: true }))
 
@@ -29,7 +30,7 @@ function certificate(name: string, subject: string): boolean {
   ]
   try {
     execFileSync(
-      'openssl',
+      OPENSSL,
       [
         ...parameters,
         '-addext',
