@@ -317,7 +317,13 @@ export function store(
     ifNoneMatch: options.ifNoneMatch ?? false,
     ...(vclock !== undefined && { vclock }),
   }
-  return build('StoreValue', request, toAnswer)
+  return build('StoreValue', request, (response) => {
+    const answer = toAnswer(response)
+    // The head was asked for: an answer without one is no acknowledgement.
+    if (answer.contents.length === 0)
+      throw new Error('a put is acknowledged without the head that was asked for')
+    return answer
+  })
 }
 
 /** Puts a tombstone in the place of everything that the causal context has seen. */

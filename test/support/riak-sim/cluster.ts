@@ -300,6 +300,7 @@ const KINDS: readonly Fault['kind'][] = [
   'reset',
   'half-frame',
   'garbage',
+  'noise',
   'foreign',
   'error',
   'lose-write',

@@ -201,6 +201,8 @@ function harmed(data: Buffer, fault: Fault | undefined, random: Random): Action 
     case 'half-frame':
       return { kind: 'hang', data: half }
     case 'garbage':
+      return { kind: 'send', data: Buffer.concat([data.subarray(0, 5), random.bytes(data.length - 5)]) }
+    case 'noise':
       return { kind: 'send', data: random.bytes(64) }
     case 'foreign':
       return { kind: 'send', data: encodeFrame('RpbPingResp', {}) }

@@ -5,8 +5,8 @@ import type { Random } from './random.ts'
  *
  * On the way back to the client, each after the request took effect: `drop-ack` resets the connection instead of
  * answering, `no-answer` keeps it open in silence, `delay` answers later, `reset` and `half-frame` send the first half of
- * the answer and then reset or fall silent, `garbage` sends bytes that are no answer, `foreign` answers with a message of
- * another kind.
+ * the answer and then reset or fall silent, `garbage` sends a frame of the right kind and length with noise in it, `noise`
+ * nothing else, `foreign` a message of another kind.
  *
  * `error` answers with `error` and does nothing. `lose-write` has a vnode acknowledge a write that it then does not
  * hold (a stale replica). `corrupt` flips a bit of the value that a vnode reads.
@@ -19,6 +19,7 @@ export interface Fault {
     | 'reset'
     | 'half-frame'
     | 'garbage'
+    | 'noise'
     | 'foreign'
     | 'error'
     | 'lose-write'

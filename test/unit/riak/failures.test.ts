@@ -95,7 +95,15 @@ test.each(TEXTS)(
   },
 )
 
-const WIRE: readonly Fault['kind'][] = ['drop-ack', 'reset', 'half-frame', 'garbage', 'foreign', 'no-answer']
+const WIRE: readonly Fault['kind'][] = [
+  'drop-ack',
+  'reset',
+  'half-frame',
+  'garbage',
+  'noise',
+  'foreign',
+  'no-answer',
+]
 
 test.each(WIRE)('P1: a get whose answer is %s is an error and never a value', async (kind) => {
   const { cluster, store } = await clusterWithStore({ nodes: 1 }, 'timeout=600')
@@ -104,7 +112,7 @@ test.each(WIRE)('P1: a get whose answer is %s is an error and never a value', as
   const failure = await failureOf(store.get('files', 'k'))
   const silent = kind === 'half-frame' || kind === 'no-answer'
   // 64 bytes of noise may begin with the length of a frame that never comes.
-  if (kind === 'garbage') expect(failure).toBeInstanceOf(StoreError)
+  if (kind === 'noise') expect(failure).toBeInstanceOf(StoreError)
   else expect(failure).toBeInstanceOf(silent ? StoreTimeout : StoreUnavailable)
   expect(failure).toMatchObject({ retryable: true })
 })

@@ -41,6 +41,7 @@ const action: fc.Arbitrary<Action> = fc.oneof(
         'drop-ack' as const,
         'reset' as const,
         'garbage' as const,
+        'noise' as const,
         'foreign' as const,
         'corrupt' as const,
       ),
