@@ -1,6 +1,7 @@
 import { closeSync, existsSync, fdatasync, openSync } from 'node:fs'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { Worker } from 'node:worker_threads'
+import { FsError } from './errors.ts'
 
 /** The file is not what this program wrote: overwritten, truncated, or of another program or a newer format. */
 export class DatabaseDamaged extends Error {
@@ -39,6 +40,13 @@ const CHECKPOINT_THREAD = `
     parentPort.postMessage(left)
   })
 `
+
+// sqlite3.h; the low byte of an extended error code.
+const SQLITE_FULL = 13
+
+function isFull(error: unknown): boolean {
+  return error instanceof Error && 'errcode' in error && (Number(error.errcode) & 0xff) === SQLITE_FULL
+}
 
 /**
  * A SQLite file with one writer (this process) and two levels of safety. Committed: in the page cache, so safe
@@ -126,7 +134,10 @@ export class Database {
     this.#handle.exec(sql)
   }
 
-  /** Runs `body` in one transaction; an inner call joins the outer one. Committed when this returns. */
+  /**
+   * Runs `body` in one transaction; an inner call joins the outer one. Committed when this returns.
+   * @throws FsError ENOSPC if the disk is full; nothing was changed then
+   */
   transaction<T>(body: () => T): T {
     if (this.#depth > 0) return body()
     this.#begin.run()
@@ -141,7 +152,8 @@ export class Database {
       } catch {
         // SQLite has rolled back already where it had to (disk full, I/O error).
       }
-      throw error
+      if (!isFull(error)) throw error
+      throw new FsError('ENOSPC', `the disk of ${this.path} is full; make room there`, { cause: error })
     } finally {
       this.#depth = 0
     }
