@@ -1,57 +1,68 @@
 import { z } from 'zod'
 
+interface Path {
+  readonly path: string
+}
+interface FromTo {
+  readonly from: string
+  readonly to: string
+}
+interface Range {
+  readonly offset: number
+  readonly length: number
+}
+interface Slot {
+  readonly slot: number
+}
+/** Names the bytes that are written, see `pattern`. */
+interface Seed {
+  readonly seed: number
+}
+
 /**
  * What a client does in one turn: a system call, or the few that belong together (open, write, close). Paths are
  * relative to the client's root; a character stands for a byte (latin1), because names are bytes.
  */
-export type Action =
-  | {
-      readonly do: 'write'
-      readonly path: string
-      readonly offset: number
-      readonly length: number
-      /** Names the bytes that are written, see `pattern`. */
-      readonly seed: number
+interface Arguments {
+  write: Path &
+    Range &
+    Seed & {
       readonly exclusive?: boolean
       readonly truncate?: boolean
       readonly append?: boolean
       readonly fsync?: boolean
     }
   /** `direct`: past the page cache, so that the daemon answers and not the kernel. */
-  | {
-      readonly do: 'read'
-      readonly path: string
-      readonly offset: number
-      readonly length: number
-      readonly direct: boolean
-    }
-  | { readonly do: 'truncate'; readonly path: string; readonly size: number }
-  | { readonly do: 'rename' | 'link'; readonly from: string; readonly to: string }
-  | { readonly do: 'symlink'; readonly target: string; readonly path: string }
-  | { readonly do: 'unlink' | 'rmdir' | 'syncDirectory'; readonly path: string }
-  | { readonly do: 'list' | 'stat' | 'readlink'; readonly path: string }
-  | { readonly do: 'mkdir'; readonly path: string; readonly mode: number }
-  | { readonly do: 'chmod'; readonly path: string; readonly mode: number }
-  | { readonly do: 'utimes'; readonly path: string; readonly seconds: number }
+  read: Path & Range & { readonly direct: boolean }
+  truncate: Path & { readonly size: number }
+  rename: FromTo
+  link: FromTo
+  symlink: Path & { readonly target: string }
+  unlink: Path
+  rmdir: Path
+  mkdir: Path & { readonly mode: number }
+  chmod: Path & { readonly mode: number }
+  utimes: Path & { readonly seconds: number }
+  list: Path
+  stat: Path
+  readlink: Path
+  syncDirectory: Path
   /** Opens a file and keeps it open in a slot, also when its name goes. */
-  | { readonly do: 'hold'; readonly path: string; readonly slot: number }
-  | { readonly do: 'readHeld'; readonly slot: number; readonly offset: number; readonly length: number }
-  | {
-      readonly do: 'writeHeld'
-      readonly slot: number
-      readonly offset: number
-      readonly length: number
-      readonly seed: number
-    }
-  | { readonly do: 'release'; readonly slot: number }
+  hold: Path & Slot
+  readHeld: Slot & Range
+  writeHeld: Slot & Range & Seed
+  release: Slot
   /** Appends one line to a file that all clients append to. */
-  | { readonly do: 'record'; readonly path: string; readonly line: string }
+  record: Path & { readonly line: string }
   /** Writes a new file and renames it over one that all clients replace. */
-  | { readonly do: 'publish'; readonly path: string; readonly temporary: string; readonly text: string }
+  publish: Path & { readonly temporary: string; readonly text: string }
   /** The whole tree below a path; `content`: with the sum of every file's bytes, read past the page cache. */
-  | { readonly do: 'walk'; readonly path: string; readonly content: boolean }
+  walk: Path & { readonly content: boolean }
+}
 
-export type ActionName = Action['do']
+export type ActionName = keyof Arguments
+export type ActionOf<K extends ActionName> = { readonly do: K } & Arguments[K]
+export type Action = { [K in ActionName]: ActionOf<K> }[ActionName]
 
 const statSchema = z.object({
   type: z.enum(['file', 'dir', 'symlink', 'other']),

@@ -1,6 +1,6 @@
 import { mkdirSync } from 'node:fs'
 import { resolve } from 'node:path'
-import { campaign, CannotRun } from './campaign.ts'
+import { CannotRun, campaign } from './campaign.ts'
 import { readOptions, Usage } from './options.ts'
 import { writeReport } from './report/write.ts'
 import { selfTest } from './self-test.ts'

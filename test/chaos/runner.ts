@@ -3,7 +3,7 @@ import { describeAction } from './actions.ts'
 import type { Plan } from './matrix.ts'
 import type { Collector, Violation } from './report/collector.ts'
 import { type Script, scripts } from './script.ts'
-import { Session } from './session.ts'
+import { Violation as Broken, Session } from './session.ts'
 import type { Program } from './world/daemon.ts'
 import type { StoreUnderTest } from './world/store.ts'
 import { World } from './world/world.ts'
@@ -52,6 +52,7 @@ export async function runPlan(
       `npm run test:chaos -- --store ${run.storeName} --mode ${plan.mode} --fault ${plan.faults.join(',')} ` +
       `--seed ${plan.seed} --path ${details.counterexamplePath ?? '0'}`,
     script: script ? describeScript(script) : [],
+    log: details.errorInstance instanceof Broken ? details.errorInstance.log : '',
     atMs: collector.elapsedMs,
   }
   collector.violations.push(violation)

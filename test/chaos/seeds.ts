@@ -2,8 +2,8 @@ import { chmodSync, linkSync, mkdirSync, symlinkSync, writeFileSync } from 'node
 import { dirname, join } from 'node:path'
 import { pattern } from './actions.ts'
 import { FAULT_POINTS } from './faults/points.ts'
-import { type FileNode, Tree } from './model/tree.ts'
 import { Subtree } from './model/subtree.ts'
+import { type FileNode, Tree } from './model/tree.ts'
 import { CLIENTS, type Phase } from './script.ts'
 
 const MiB = 1 << 20

@@ -14,10 +14,15 @@ import { Late } from './world/daemon.ts'
 import type { World } from './world/world.ts'
 
 /** A promise was broken. */
-export class Violation extends Error {}
+export class Violation extends Error {
+  /** The end of the daemon's log, once the session knows it. */
+  log = ''
+}
 
 // Longer than any operation may take: the time of one wait for the store and what a restart adds.
 const HANG_MS = 75_000
+// Faults that want legacy files which have not been copied yet.
+const UNMOVED = new Set(['kill-at-points', 'changed-past'])
 const RECOVERY_MS = 90_000
 // How often legacy files that have gone are looked for.
 const WATCH_MS = 25
@@ -164,8 +169,9 @@ export class Session {
     const { daemon } = this.world
     if (this.#policy.needsLegacy) {
       await daemon.mount(this.mode)
-      // The mover works while the first faults come.
-      if (this.#policy.copies) void daemon.run('migrate', daemon.places.target)
+      // The mover works while the first faults come, unless a fault needs files that nobody has moved.
+      const untouched = this.#script.phases.some(({ fault }) => fault !== undefined && UNMOVED.has(fault))
+      if (this.#policy.copies && !untouched) void daemon.run('migrate', daemon.places.target)
       return
     }
     await daemon.mount('mirror')
@@ -354,7 +360,9 @@ export class Session {
     const where = `mode ${this.mode}, phase ${this.#phase + 1} (${this.#script.phases[this.#phase]?.fault ?? 'no fault'})`
     if (error instanceof Violation || error instanceof Contradiction || error instanceof Late) {
       this.#cell.violations += 1
-      return new Violation(`${error.message} [${where}]`)
+      const violation = new Violation(`${error.message} [${where}]`)
+      violation.log = this.world.daemon.lastLog()
+      return violation
     }
     return error
   }

@@ -19,7 +19,7 @@ import {
   writeSync,
 } from 'node:fs'
 import { createInterface } from 'node:readline'
-import { type Action, pattern, type Reply } from '../actions.ts'
+import { type Action, type ActionName, type ActionOf, pattern, type Reply } from '../actions.ts'
 import { statOf, walkTree } from './walk.ts'
 
 // A client as a process of its own: it may hang in a system call on the mount without the harness hanging with it.
@@ -48,7 +48,7 @@ class Steps {
   }
 }
 
-function openFlags(action: Action & { do: 'write' }): number {
+function openFlags(action: ActionOf<'write'>): number {
   return (
     constants.O_RDWR |
     constants.O_CREAT |
@@ -105,98 +105,87 @@ function slotOf(slot: number): number {
   return fd
 }
 
-function perform(action: Action, steps: Steps): void {
-  const call = (body: () => void): void => steps.run(action.do, body)
-  switch (action.do) {
-    case 'write':
-      return withFile(steps, action.path, openFlags(action), (fd) => {
-        writeAll(steps, fd, pattern(action.seed, action.length), action.append ? null : action.offset)
-        if (action.fsync) steps.run('fsync', () => fsyncSync(fd))
-      })
-    case 'read':
-      return withFile(
-        steps,
-        action.path,
-        constants.O_RDONLY | (action.direct ? constants.O_DIRECT : 0),
-        (fd) => readAll(steps, fd, action.offset, action.length),
-      )
-    case 'truncate':
-      return call(() => truncateSync(at(action.path), action.size))
-    case 'rename':
-      return call(() => renameSync(at(action.from), at(action.to)))
-    case 'link':
-      return call(() => linkSync(at(action.from), at(action.to)))
-    case 'symlink':
-      return call(() => symlinkSync(Buffer.from(action.target, 'latin1'), at(action.path)))
-    case 'unlink':
-      return call(() => unlinkSync(at(action.path)))
-    case 'rmdir':
-      return call(() => rmdirSync(at(action.path)))
-    case 'mkdir':
-      return call(() => mkdirSync(at(action.path), action.mode))
-    case 'chmod':
-      return call(() => chmodSync(at(action.path), action.mode))
-    case 'utimes':
-      return call(() => lutimesSync(at(action.path), action.seconds, action.seconds))
-    case 'list':
-      return call(() => {
-        steps.result = { names: readdirSync(at(action.path), 'latin1') }
-      })
-    case 'stat':
-      return call(() => {
-        steps.result = { stat: statOf(lstatSync(at(action.path), { bigint: true })) }
-      })
-    case 'readlink':
-      return call(() => {
-        steps.result = { data: readlinkSync(at(action.path), 'buffer').toString('base64') }
-      })
-    case 'syncDirectory':
-      return withFile(steps, action.path, constants.O_RDONLY | constants.O_DIRECTORY, (fd) =>
-        steps.run('fsync', () => fsyncSync(fd)),
-      )
-    case 'hold': {
-      const before = slots.get(action.slot)
-      if (before !== undefined) closeQuietly(before)
-      slots.delete(action.slot)
-      return call(() => {
-        slots.set(action.slot, openSync(at(action.path), constants.O_RDWR))
-      })
-    }
-    case 'readHeld':
-      return readAll(
-        steps,
-        steps.run('read', () => slotOf(action.slot)),
-        action.offset,
-        action.length,
-      )
-    case 'writeHeld':
-      return writeAll(
-        steps,
-        steps.run('write', () => slotOf(action.slot)),
-        pattern(action.seed, action.length),
-        action.offset,
-      )
-    case 'release':
-      return call(() => {
-        const fd = slotOf(action.slot)
-        slots.delete(action.slot)
-        closeSync(fd)
-      })
-    case 'record':
-      return withFile(steps, action.path, constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND, (fd) =>
-        writeAll(steps, fd, Buffer.from(action.line, 'latin1'), null),
-      )
-    case 'publish':
-      withFile(steps, action.temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC, (fd) =>
-        writeAll(steps, fd, Buffer.from(action.text, 'latin1'), 0),
-      )
-      return steps.run('rename', () => renameSync(at(action.temporary), at(action.path)))
-    case 'walk':
-      return call(() => {
-        const flags = constants.O_DIRECT
-        steps.result = { tree: walkTree(at(action.path), { content: action.content, flags }) }
-      })
-  }
+type Handlers = { readonly [K in ActionName]: (action: ActionOf<K>, steps: Steps) => void }
+
+const handlers: Handlers = {
+  write(action, steps) {
+    withFile(steps, action.path, openFlags(action), (fd) => {
+      writeAll(steps, fd, pattern(action.seed, action.length), action.append ? null : action.offset)
+      if (action.fsync) steps.run('fsync', () => fsyncSync(fd))
+    })
+  },
+  read({ path, direct, offset, length }, steps) {
+    const flags = constants.O_RDONLY | (direct ? constants.O_DIRECT : 0)
+    withFile(steps, path, flags, (fd) => readAll(steps, fd, offset, length))
+  },
+  truncate: ({ path, size }, steps) => steps.run('truncate', () => truncateSync(at(path), size)),
+  rename: ({ from, to }, steps) => steps.run('rename', () => renameSync(at(from), at(to))),
+  link: ({ from, to }, steps) => steps.run('link', () => linkSync(at(from), at(to))),
+  symlink: ({ target, path }, steps) =>
+    steps.run('symlink', () => symlinkSync(Buffer.from(target, 'latin1'), at(path))),
+  unlink: ({ path }, steps) => steps.run('unlink', () => unlinkSync(at(path))),
+  rmdir: ({ path }, steps) => steps.run('rmdir', () => rmdirSync(at(path))),
+  mkdir: ({ path, mode }, steps) => steps.run('mkdir', () => void mkdirSync(at(path), mode)),
+  chmod: ({ path, mode }, steps) => steps.run('chmod', () => chmodSync(at(path), mode)),
+  utimes: ({ path, seconds }, steps) => steps.run('utimes', () => lutimesSync(at(path), seconds, seconds)),
+  list(action, steps) {
+    steps.result = steps.run('list', () => ({ names: readdirSync(at(action.path), 'latin1') }))
+  },
+  stat({ path }, steps) {
+    steps.result = steps.run('stat', () => ({ stat: statOf(lstatSync(at(path), { bigint: true })) }))
+  },
+  readlink({ path }, steps) {
+    steps.result = steps.run('readlink', () => ({
+      data: readlinkSync(at(path), 'buffer').toString('base64'),
+    }))
+  },
+  syncDirectory({ path }, steps) {
+    withFile(steps, path, constants.O_RDONLY | constants.O_DIRECTORY, (fd) =>
+      steps.run('fsync', () => fsyncSync(fd)),
+    )
+  },
+  hold({ path, slot }, steps) {
+    const before = slots.get(slot)
+    if (before !== undefined) closeQuietly(before)
+    slots.delete(slot)
+    steps.run('open', () => slots.set(slot, openSync(at(path), constants.O_RDWR)))
+  },
+  readHeld({ slot, offset, length }, steps) {
+    readAll(
+      steps,
+      steps.run('read', () => slotOf(slot)),
+      offset,
+      length,
+    )
+  },
+  writeHeld({ slot, offset, length, seed }, steps) {
+    const fd = steps.run('write', () => slotOf(slot))
+    writeAll(steps, fd, pattern(seed, length), offset)
+  },
+  release({ slot }, steps) {
+    steps.run('close', () => {
+      const fd = slotOf(slot)
+      slots.delete(slot)
+      closeSync(fd)
+    })
+  },
+  record({ path, line }, steps) {
+    const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND
+    withFile(steps, path, flags, (fd) => writeAll(steps, fd, Buffer.from(line, 'latin1'), null))
+  },
+  publish({ path, temporary, text }, steps) {
+    const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC
+    withFile(steps, temporary, flags, (fd) => writeAll(steps, fd, Buffer.from(text, 'latin1'), 0))
+    steps.run('rename', () => renameSync(at(temporary), at(path)))
+  },
+  walk({ path, content }, steps) {
+    const flags = constants.O_DIRECT
+    steps.result = steps.run('walk', () => ({ tree: walkTree(at(path), { content, flags }) }))
+  },
+}
+
+function perform<K extends ActionName>(action: ActionOf<K>, steps: Steps): void {
+  handlers[action.do](action, steps)
 }
 
 // Modes are what the model says, not what this process inherited.

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import {
+  type BigIntStats,
   closeSync,
   constants,
   lstatSync,
@@ -7,7 +8,6 @@ import {
   readdirSync,
   readlinkSync,
   readSync,
-  type BigIntStats,
 } from 'node:fs'
 import type { Stat, Walked } from '../actions.ts'
 

@@ -16,7 +16,8 @@ const stateFull: Fault = {
   group: 'disks',
   begin: async ({ world }) => world.stateDisk?.fill(),
   end: async ({ world }) => world.stateDisk?.empty(),
-  excuses: (_policy, action, errno) => errno === 'ENOSPC' && isChange(action),
+  // The catalog learns of a legacy file when it is first looked up, so even a look may find no room.
+  excuses: (_policy, _action, errno) => errno === 'ENOSPC',
 }
 
 const volumeFull: Fault = {

@@ -1,4 +1,4 @@
-import { type Action, pattern, type Reply } from '../actions.ts'
+import { type Action, type ActionOf, pattern, type Reply } from '../actions.ts'
 import { changed, doubted, misread, overwritten, resized, sizeBounds } from './content.ts'
 import { type FileNode, Refusal, type Tree } from './tree.ts'
 
@@ -191,7 +191,7 @@ function link(tree: Tree, from: string, to: string): void {
 
 function observe(
   tree: Tree,
-  action: Action & { readonly do: 'list' | 'stat' | 'readlink' },
+  action: ActionOf<'list'> | ActionOf<'stat'> | ActionOf<'readlink'>,
   reply: Reply,
 ): string | undefined {
   const node = tree.node(tree.find(action.path))
@@ -226,7 +226,7 @@ function observe(
 
 function followRead(
   tree: Tree,
-  action: Action & { readonly do: 'read' | 'readHeld' },
+  action: ActionOf<'read'> | ActionOf<'readHeld'>,
   reply: Reply,
   excuse: Excuse,
 ): Outcome {
@@ -259,12 +259,7 @@ function followRead(
   return { trees: [after] }
 }
 
-function followWrite(
-  tree: Tree,
-  action: Action & { readonly do: 'write' },
-  reply: Reply,
-  excuse: Excuse,
-): Outcome {
+function followWrite(tree: Tree, action: ActionOf<'write'>, reply: Reply, excuse: Excuse): Outcome {
   const opened = tree.copy()
   let id = 0
   const refusal = attempt(() => {
@@ -282,7 +277,7 @@ function followWrite(
 }
 
 /** open(2) with O_CREAT. @throws Refusal */
-function open(tree: Tree, action: Action & { readonly do: 'write' }): number {
+function open(tree: Tree, action: ActionOf<'write'>): number {
   const { id } = tree.place(action.path)
   if (id === undefined) {
     const file: FileNode = {

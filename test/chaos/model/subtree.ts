@@ -1,6 +1,6 @@
 import { type Action, describeAction, type Reply } from '../actions.ts'
 import { type Excuse, follow } from './follow.ts'
-import { Tree } from './tree.ts'
+import type { Tree } from './tree.ts'
 
 // Each excused failure may double the number of trees; an observation halves it again. Beyond this the oldest doubt would
 // cost more than it finds.

@@ -30,6 +30,8 @@ export interface Violation {
   readonly replay: string
   /** The shrunk case, line by line. */
   readonly script: readonly string[]
+  /** The end of the daemon's log. */
+  readonly log: string
   readonly atMs: number
 }
 

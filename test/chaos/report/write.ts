@@ -1,7 +1,7 @@
 import type { Outcome } from '../campaign.ts'
 export function writeReport({ collector }: Outcome, _directory: string, log: (line: string) => void): void {
   for (const v of collector.violations) {
-    log(`VIOLATION ${v.message}\n  ${v.replay}`)
+    log(`VIOLATION ${v.message}\n  ${v.replay}\n${v.log}`)
     for (const line of v.script) log(`    ${line}`)
   }
   for (const c of collector.cells.values())
