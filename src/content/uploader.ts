@@ -40,6 +40,7 @@ import {
   requireLegacy,
   takeOver,
 } from './takeover.ts'
+import type { Writer } from './writer.ts'
 
 /** What became of an upload. `busy`: the file kept changing; to be tried again. `gone`: there is nothing to store. */
 export type UploadResult = 'stored' | 'busy' | 'gone'
@@ -78,17 +79,22 @@ export class Uploader {
   readonly #legacy: LegacyFiles
   readonly #staging: Staging
   readonly #reader: Reader
+  readonly #writer: Writer
   readonly #locks = new KeyedMutex<bigint>()
   readonly #slots = new Semaphore(CHUNKS_TOTAL)
   readonly #coarse = isOlder(release(), 6, 13)
   /** Bytes of content read for uploads since the start; the mover's rate comes from it. */
   bytesCopied = 0
 
-  constructor(context: ContentContext, parts: { legacy: LegacyFiles; staging: Staging; reader: Reader }) {
+  constructor(
+    context: ContentContext,
+    parts: { legacy: LegacyFiles; staging: Staging; reader: Reader; writer: Writer },
+  ) {
     this.#context = context
     this.#legacy = parts.legacy
     this.#staging = parts.staging
     this.#reader = parts.reader
+    this.#writer = parts.writer
   }
 
   /** Runs `body` while no upload of the file is under way. */
@@ -133,6 +139,10 @@ export class Uploader {
     const copied = await this.#copy(ino, snapshot, signal)
     if (!copied || !unchanged() || !this.#isSame(ino, snapshot)) return 'busy'
     const object = encodeFileObject(snapshot.record, copied.content)
+    if (this.#replacesOnlyCopy(ino, object.digest)) {
+      await this.#writer.preserve(ino, signal)
+      return 'busy'
+    }
     faultPoint('content.upload.chunks-stored')
     await store.put(
       'files',
@@ -149,6 +159,19 @@ export class Uploader {
     const clean = unchanged() && this.#isSame(ino, snapshot)
     this.#record(ino, snapshot, copied, { version, digest: object.digest, clean, work })
     return clean ? 'stored' : 'busy'
+  }
+
+  /**
+   * An inline object holds the file's own bytes under the one key that the next version gets too. Where the file still
+   * takes bytes from it, a crash or a lost acknowledgement after the write would leave them nowhere.
+   */
+  #replacesOnlyCopy(ino: bigint, digest: Buffer): boolean {
+    const { catalog } = this.#context
+    const inode = catalog.get(ino)
+    if (inode?.authority !== 'catalog' || inode.base !== 'store' || inode.layout !== LAYOUT_INLINE)
+      return false
+    const read = isRegular(inode.mode) && inode.baseLimit > 0 && inode.storedSize > 0
+    return read && !catalog.isStaged(ino, 0) && inode.digest?.equals(digest) !== true
   }
 
   /** Key and version of the object to be written; both are in the catalog before the store hears of them. */

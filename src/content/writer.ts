@@ -2,7 +2,7 @@ import { nowNs, S_ISGID, S_ISUID, S_IXGRP } from '../base/attributes.ts'
 import { KeyedMutex } from '../base/concurrency.ts'
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
-import { DIRTY_CONTENT, type Inode } from '../catalog/index.ts'
+import { DIRTY_CONTENT, type Inode, LAYOUT_CHUNKED } from '../catalog/index.ts'
 import { StoreError } from '../store/errors.ts'
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE } from '../sys/index.ts'
 import { CHUNK_BYTES, type ContentContext } from './context.ts'
@@ -24,6 +24,9 @@ export class Writer {
   readonly #reader: Reader
   readonly #staging: Staging
   readonly #locks = new KeyedMutex<bigint>()
+  // During a change: staging bytes that the inode's blocks include, and base blocks that the change replaces.
+  readonly #counted = new Map<bigint, number>()
+  readonly #displaced = new Map<bigint, number>()
 
   constructor(context: ContentContext, reader: Reader, staging: Staging) {
     this.#context = context
@@ -112,6 +115,28 @@ export class Writer {
     })
   }
 
+  /**
+   * Copies the first chunk into the staging file, safe against power loss: the object that has its only bytes is about
+   * to be replaced. @throws StoreError, FsError
+   */
+  preserve(ino: bigint, signal?: AbortSignal): Promise<void> {
+    return this.#exclusive(ino, async () => {
+      const { catalog } = this.#context
+      if (catalog.isStaged(ino, 0) || this.#require(ino).baseLimit === 0) return
+      this.#staging.reserve(CHUNK_BYTES)
+      const bytes = await this.#reader.baseChunk(ino, 0, signal)
+      this.#ensureStagingFile(ino)
+      const inode = this.#require(ino)
+      await this.#staging.write(inode, bytes.subarray(0, inode.size), 0)
+      await this.#staging.sync(inode)
+      catalog.transaction(() => {
+        catalog.stage(ino, 0)
+        catalog.markStagedSynced(ino)
+      })
+      await catalog.flush()
+    })
+  }
+
   /** Ends a truncation that a crash cut short (recovery). */
   recover(ino: bigint): void {
     const inode = this.#context.catalog.get(ino)
@@ -168,6 +193,7 @@ export class Writer {
         fresh.push(index)
         const { start, end: stop } = partOf(index, offset, end)
         const inode = this.#require(ino)
+        this.#displaced.set(ino, (this.#displaced.get(ino) ?? 0) + this.#baseBlocks(inode, index))
         const length = Math.min(CHUNK_BYTES, inode.size - index * CHUNK_BYTES)
         const replaced = start === 0 && stop >= length
         this.#staging.reserve(stop - start)
@@ -230,7 +256,7 @@ export class Writer {
     const now = nowNs()
     inode.mtimeNs = now
     inode.ctimeNs = now
-    inode.blocks = Math.ceil(inode.size / 4096) * 8
+    inode.blocks = this.#blocksOf(inode)
     inode.dirty |= DIRTY_CONTENT
     inode.xattrs = withoutCapability(inode.xattrs)
     catalog.save(inode)
@@ -238,7 +264,38 @@ export class Writer {
   }
 
   #exclusive<T>(ino: bigint, body: () => Promise<T>): Promise<T> {
-    return this.#locks.run(ino, () => this.#context.activity.during(ino, body))
+    return this.#locks.run(ino, async () => {
+      this.#counted.set(ino, this.#staging.bytesOf(ino))
+      this.#displaced.set(ino, 0)
+      try {
+        return await this.#context.activity.during(ino, body)
+      } finally {
+        this.#counted.delete(ino)
+        this.#displaced.delete(ino)
+      }
+    })
+  }
+
+  /** Allocated blocks: what came to the staging file, less what it replaces of the base. Holes count nothing. */
+  #blocksOf(inode: Inode): number {
+    const staged = this.#staging.bytesOf(inode.ino)
+    const grown = staged - (this.#counted.get(inode.ino) ?? staged)
+    this.#counted.set(inode.ino, staged)
+    const displaced = this.#displaced.get(inode.ino) ?? 0
+    this.#displaced.set(inode.ino, 0)
+    const blocks = inode.blocks + grown / 512 - displaced
+    return Math.max(staged / 512, Math.min(blocks, Math.ceil(inode.size / 4096) * 8), 0)
+  }
+
+  /** Blocks that an unstaged chunk has in its base. */
+  #baseBlocks(inode: Inode, index: number): number {
+    if (index >= inode.baseLimit || inode.base === 'none') return 0
+    const fromStore = inode.base === 'store'
+    const isHole = inode.layout === LAYOUT_CHUNKED && !this.#context.catalog.chunk(inode.ino, index)
+    if (fromStore && isHole) return 0
+    const size = fromStore ? inode.storedSize : inode.size
+    const length = Math.min(CHUNK_BYTES, Math.max(0, size - index * CHUNK_BYTES))
+    return Math.ceil(length / 4096) * 8
   }
 
   #require(ino: bigint): Inode {

@@ -255,14 +255,15 @@ export function build(
     new DiskCache(join(config.stateDir, 'cache'), config.cacheLimit),
   )
   const reader = new Reader(content, { legacy: legacyFiles, staging, stored, counters })
-  const uploader = new Uploader(content, { legacy: legacyFiles, staging, reader })
+  const writer = new Writer(content, reader, staging)
+  const uploader = new Uploader(content, { legacy: legacyFiles, staging, reader, writer })
   const directories = new DirectoryWriter(content)
   const carrier = new Carrier(content, { uploader, directories, concurrency: config.concurrency })
   const context: OverlayContext = {
     ...content,
     legacyFiles,
     reader,
-    writer: new Writer(content, reader, staging),
+    writer,
     staging,
     uploader,
     carrier,
