@@ -69,6 +69,37 @@ test('P4: lost acknowledgements of every write end in the same objects', async (
   await expectSettled(rig)
 })
 
+describe('P2: an inline object that is replaced while the file still takes bytes from it', () => {
+  const shapes = {
+    'by a longer one': (client: Client, node: bigint) => client.truncate(node, 60),
+    'by a manifest, because the file grew': (client: Client, node: bigint) =>
+      client.write(node, 2 * MiB, 'end'),
+    'by a manifest, because its attributes grew': (_: Client, node: bigint) =>
+      rig.perform((overlay, request) =>
+        overlay.setxattr(request, node, Buffer.from('user.long'), Buffer.alloc(3500, 1), 0),
+      ),
+  }
+  test.each(Object.entries(shapes))('%s, survives a lost acknowledgement and a crash', async (_, change) => {
+    rig = await Rig.start({ mode: 'drain' })
+    const client = new Client(rig)
+    const node = await client.create('f', 'precious')
+    await rig.settle()
+    rig.world.inject({ fault: 'lost-ack', on: ['put'], space: 'files', times: 2 })
+    await change(client, node)
+    await clock.untilTrue(() => rig.catalog.outbox.length === 0)
+    expect((await client.read(node, 0, 8)).toString()).toBe('precious')
+    await client.truncate(node, 8)
+    await rig.perform((overlay, request) => overlay.setattr(request, node, { mode: 0o600 }))
+    await rig.settle()
+    rig.dieAt('content.upload.object-stored')
+    await change(client, node)
+    await rig.untilDead()
+    await rig.restart('mount')
+    expect((await client.read(await client.node('f'), 0, 8)).toString()).toBe('precious')
+    await expectSettled(rig)
+  })
+})
+
 test('P6: chunks that a new version replaced leave the store', async () => {
   rig = await Rig.start({ mode: 'drain' })
   const client = new Client(rig)
