@@ -50,6 +50,11 @@ export class Staging {
     return this.#total
   }
 
+  /** Bytes that one file's staging file occupies. */
+  bytesOf(ino: bigint): number {
+    return this.#bytes.get(ino) ?? 0
+  }
+
   get limit(): number {
     return this.#settings.stagingLimit
   }

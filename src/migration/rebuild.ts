@@ -2,6 +2,7 @@ import { isDirectory, isRegular, isSymlink, S_IFDIR } from '../base/attributes.t
 import { reasonOf } from '../base/errors.ts'
 import { type Catalog, type Inode, LAYOUT_CHUNKED, LAYOUT_INLINE, ROOT_INO } from '../catalog/index.ts'
 import {
+  CHUNK_BYTES,
   chunkCount,
   type DirectoryHeader,
   decodeFileObject,
@@ -197,6 +198,8 @@ export class Rebuild {
       const inode = this.#inode(record.ino, record.generation)
       const { ino: _, blksize: __, ...rest } = attributes
       Object.assign(inode, rest)
+      const held = record.content.kind === 'inline' ? 1 : chunks.filter((hash) => !isHole(hash)).length
+      inode.blocks = Math.min(held * (CHUNK_BYTES / 512), Math.ceil(attributes.size / 4096) * 8)
       inode.xattrs = record.xattrs
       inode.base = isRegular(attributes.mode) ? 'store' : 'none'
       inode.baseLimit = isRegular(attributes.mode) ? chunkCount(attributes.size) : 0
