@@ -12,7 +12,7 @@ import { toxiproxyTarget } from '../../support/containers/toxiproxy.ts'
 import { riakTarget } from '../../support/riak-target.ts'
 
 const run = promisify(execFile)
-const root = fileURLToPath(new URL('../../..', import.meta.url))
+const root = fileURLToPath(new URL('../../../', import.meta.url))
 
 const ENVIRONMENT = {
   FERRYFS_TEST_CONTAINERS: '1',
@@ -61,7 +61,7 @@ function object(version: number): ObjectToStore {
 
 describe.skipIf(missing !== undefined)('containers of images that were built from scratch', () => {
   beforeAll(async () => {
-    await run(`${root}/test/support/containers/build-scratch-images.sh`)
+    await run(`${root}test/support/containers/build-scratch-images.sh`)
   }, 300_000)
 
   test('P1, P4: three nodes behind Toxiproxy, all of them containers: one cut off, all cut off, all back', async () => {

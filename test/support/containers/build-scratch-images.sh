@@ -1,9 +1,20 @@
 #!/usr/bin/env bash
 # Builds ferryfs-test/riak-sim and ferryfs-test/toxiproxy from nothing but what is on this machine, for engines that
 # cannot pull: the pinned Node with the libraries it is linked to and the simulator; and Toxiproxy's server, which
-# TOXIPROXY_BINARY names (statically linked) or Go builds.
+# TOXIPROXY_BINARY names (statically linked) or Go builds. With --toxiproxy DIRECTORY only the latter, into a directory,
+# for where there will be an engine but no way to Go's modules.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
+
+compile_toxiproxy() {
+  CGO_ENABLED=0 GOFLAGS=-mod=mod GOBIN=$1 go install github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0
+  echo "$1/server"
+}
+
+if [ "${1:-}" = --toxiproxy ]; then
+  compile_toxiproxy "$2"
+  exit
+fi
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -35,8 +46,7 @@ toxiproxy() {
   local binary=${TOXIPROXY_BINARY:-}
   mkdir -p "$work/toxiproxy/root"
   if [ -z "$binary" ]; then
-    CGO_ENABLED=0 GOFLAGS=-mod=mod GOBIN=$work/bin go install github.com/Shopify/toxiproxy/v2/cmd/server@latest
-    binary=$work/bin/server
+    binary=$(compile_toxiproxy "$work/bin")
   fi
   cp "$binary" "$work/toxiproxy/root/toxiproxy"
   cat >"$work/toxiproxy/Dockerfile" <<'DOCKERFILE'

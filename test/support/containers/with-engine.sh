@@ -16,11 +16,19 @@ if [ "${1:-}" != --inside ]; then
   for program in dockerd containerd runc iptables docker unshare ip; do
     command -v "$program" >/dev/null || { echo "$0: no $program (Debian: apt-get install docker.io)" >&2; exit 1; }
   done
-  exec unshare --net --mount -- "$0" --inside "$@"
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' EXIT
+  # What comes from outside has to come before the door shuts.
+  if [ -z "${TOXIPROXY_BINARY:-}" ] && command -v go >/dev/null; then
+    TOXIPROXY_BINARY=$("$(dirname "$0")/build-scratch-images.sh" --toxiproxy "$work/bin")
+    export TOXIPROXY_BINARY
+  fi
+  unshare --net --mount -- "$0" --inside "$work" "$@"
+  exit
 fi
-shift
+work=$2
+shift 2
 
-work=$(mktemp -d)
 ip link set lo up
 echo 1 >/proc/sys/net/ipv4/ip_forward
 export DOCKER_HOST=unix://$work/docker.sock
@@ -29,9 +37,8 @@ engine=$!
 finish() {
   kill "$engine" 2>/dev/null || true
   wait "$engine" 2>/dev/null || true
-  # Mounts that a container left behind go with the namespace; what is under them can be removed by then.
+  # What is under a mount that a container left behind could not be removed.
   awk -v "work=$work/" 'index($5, work) == 1 { print $5 }' /proc/self/mountinfo | sort -r | xargs -r umount -l
-  rm -rf "$work"
 }
 trap finish EXIT
 
