@@ -9,8 +9,8 @@ import { EXIT } from '../daemon/exit-status.ts'
 import { locate, mountPath, nothingMounted } from '../daemon/locate.ts'
 import { detachStale, MOUNT_TYPE } from '../daemon/mount-drivers.ts'
 import { type Registration, supervisorAlive } from '../daemon/registry.ts'
-import { unmountKernel } from '../fuse/kernel/mount.ts'
 import { mountsOf, parseMountinfo } from '../fuse/kernel/mountinfo.ts'
+import { unmountFuse } from '../fuse/native/unmount.ts'
 import type { Context, ExitStatus } from './context.ts'
 import { counted } from './lists.ts'
 import { mountUsers } from './mount-users.ts'
@@ -111,7 +111,7 @@ async function forceOut(registration: Registration, context: Context): Promise<E
   const { supervisorPid, target } = registration
   process.kill(supervisorPid, 'SIGTERM')
   if (!(await ended(registration, END_MS))) {
-    await unmountKernel(target, { lazy: true }).catch(() => undefined)
+    await unmountFuse(target, { lazy: true }).catch(() => undefined)
     if (supervisorAlive(registration)) process.kill(supervisorPid, 'SIGKILL')
     await ended(registration, END_MS)
   }
