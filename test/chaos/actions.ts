@@ -43,6 +43,8 @@ interface Arguments {
   mkdir: Path & { readonly mode: number }
   chmod: Path & { readonly mode: number }
   utimes: Path & { readonly seconds: number }
+  /** Sets an extended attribute and reads it back. */
+  xattr: Path & { readonly value: string }
   list: Path
   stat: Path
   readlink: Path

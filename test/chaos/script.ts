@@ -135,6 +135,7 @@ const action: fc.Arbitrary<Action> = fc.oneof(
       seconds: fc.integer({ min: 1, max: 1_900_000_000 }),
     }),
   ),
+  weighted(1, fc.record({ do: fc.constant('xattr'), path: file, value: fc.constantFrom('one', 'two') })),
   weighted(2, fc.record({ do: fc.constant('list'), path: fc.oneof(folder, fc.constant('')) })),
   weighted(2, fc.record({ do: fc.constant('stat'), path: fc.oneof(anything, symlink) })),
   weighted(1, fc.record({ do: fc.constant('syncDirectory'), path: folder })),

@@ -19,6 +19,7 @@ import {
   writeSync,
 } from 'node:fs'
 import { createInterface } from 'node:readline'
+import { posix } from '../../support/posix/posix.ts'
 import { type Action, type ActionName, type ActionOf, pattern, type Reply } from '../actions.ts'
 import { statOf, walkTree } from './walk.ts'
 
@@ -26,6 +27,8 @@ import { statOf, walkTree } from './walk.ts'
 // Takes {id, action} as lines on standard input, answers each with a line on standard output. The argument is its root.
 const root = Buffer.from(process.argv[2] ?? '/', 'latin1')
 const slots = new Map<number, number>()
+
+const XATTR = Buffer.from('user.chaos')
 
 type Result = Omit<Reply, 'id'>
 
@@ -128,6 +131,11 @@ const handlers: Handlers = {
   mkdir: ({ path, mode }, steps) => steps.run('mkdir', () => void mkdirSync(at(path), mode)),
   chmod: ({ path, mode }, steps) => steps.run('chmod', () => chmodSync(at(path), mode)),
   utimes: ({ path, seconds }, steps) => steps.run('utimes', () => lutimesSync(at(path), seconds, seconds)),
+  xattr({ path, value }, steps) {
+    steps.run('setxattr', () => posix.setxattr(at(path), XATTR, Buffer.from(value), 0))
+    const got = steps.run('getxattr', () => posix.getxattr(at(path), XATTR))
+    steps.result = { data: got.toString('base64') }
+  },
   list(action, steps) {
     steps.result = steps.run('list', () => ({ names: readdirSync(at(action.path), 'latin1') }))
   },

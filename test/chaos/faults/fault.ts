@@ -69,6 +69,7 @@ const CHANGING = new Set<Action['do']>([
   'mkdir',
   'chmod',
   'utimes',
+  'xattr',
   'syncDirectory',
 ])
 

@@ -18,6 +18,7 @@ export const FAULT_POINTS: readonly string[] = [
   'overlay.setattr.done',
   'overlay.truncate.dirty',
   'overlay.attributes.dirty',
+  'overlay.xattr.done',
   'content.write.staged',
   'content.truncate.intended',
   'content.truncate.cut',

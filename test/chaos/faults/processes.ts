@@ -28,6 +28,7 @@ function recipe(round: number): Action[] {
   return [
     { do: 'write', path: one, offset: 0, length: 30_000, seed: round + 1, exclusive: true },
     { do: 'chmod', path: one, mode: 0o640 },
+    { do: 'xattr', path: one, value: `round ${round}` },
     { do: 'link', from: one, to: two },
     { do: 'rename', from: two, to: three },
     { do: 'truncate', path: one, size: 12_345 },

@@ -128,6 +128,13 @@ function effect(tree: Tree, action: Action, reply: Reply): string | undefined {
       )
       return undefined
     }
+    case 'xattr': {
+      tree.find(action.path)
+      const got = Buffer.from(reply.data ?? '', 'base64').toString()
+      return reply.errno !== undefined || got === action.value
+        ? undefined
+        : `attribute ${got}, expected ${action.value}`
+    }
     case 'hold': {
       const id = tree.find(action.path)
       tree.file(id)
@@ -241,6 +248,8 @@ function followRead(
       tree.file(id)
     })
     if (refusal !== undefined) {
+      // No file system opens a directory for direct I/O; some say so first.
+      if (refusal === 'EISDIR' && action.direct && reply.errno === 'EINVAL') return { trees: [tree] }
       if (reply.errno === refusal || (reply.errno !== undefined && excuse(action, reply.errno)))
         return { trees: [tree] }
       return failedOtherwise(refusal, reply)

@@ -1,11 +1,114 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import type { Outcome } from '../campaign.ts'
-export function writeReport({ collector }: Outcome, _directory: string, log: (line: string) => void): void {
-  for (const v of collector.violations) {
-    log(`VIOLATION ${v.message}\n  ${v.replay}\n${v.log}`)
-    for (const line of v.script) log(`    ${line}`)
+import { NOT_COVERED } from '../faults/index.ts'
+import { FAULT_POINTS } from '../faults/points.ts'
+import type { CellResult } from './collector.ts'
+import { htmlReport } from './html.ts'
+
+/** What the three forms of the report say. */
+export interface Report {
+  readonly startedAt: string
+  readonly seconds: number
+  readonly store: string
+  readonly seed: number
+  readonly passed: boolean
+  readonly sessions: number
+  readonly operations: number
+  readonly readsChecked: number
+  readonly cells: readonly ReportedCell[]
+  readonly uncovered: readonly { readonly mode: string; readonly fault: string; readonly why: string }[]
+  readonly violations: Outcome['collector']['violations']
+}
+
+interface ReportedCell extends Omit<CellResult, 'remarks' | 'notes'> {
+  readonly remarks: readonly string[]
+  readonly notes: readonly string[]
+}
+
+/** Prints the report and leaves it in the directory as report.txt, report.json and report.html. */
+export function writeReport(outcome: Outcome, directory: string, log: (line: string) => void): void {
+  const report = reportOf(outcome)
+  const lines = textReport(report)
+  for (const line of lines) log(line)
+  writeFileSync(join(directory, 'report.txt'), `${lines.join('\n')}\n`)
+  writeFileSync(join(directory, 'report.json'), `${JSON.stringify(report, undefined, 2)}\n`)
+  writeFileSync(join(directory, 'report.html'), htmlReport(report, outcome.collector))
+  log(`report: ${directory}/report.html, report.json, report.txt`)
+}
+
+export function reportOf({ collector, options, store, modes, faults }: Outcome): Report {
+  const cells = [...collector.cells.values()]
+    .filter(({ runs }) => runs > 0)
+    .map((cell) => ({ ...cell, remarks: [...cell.remarks], notes: [...cell.notes] }))
+  const missing = modes.flatMap((mode) =>
+    faults
+      .filter(({ name }) => !cells.some((cell) => cell.mode === mode && cell.fault === name))
+      .map(({ name }) => ({ mode, fault: name, why: 'the time was up' })),
+  )
+  const without = cells
+    .filter(({ injected, remarks }) => injected === 0 && remarks.length > 0)
+    .map(({ mode, fault, remarks }) => ({ mode, fault, why: remarks.join('; ') }))
+  const never = NOT_COVERED.map(({ fault, why }) => ({ mode: 'all', fault, why }))
+  return {
+    startedAt: collector.startedAt.toISOString(),
+    seconds: Math.round(collector.elapsedMs / 1000),
+    store,
+    seed: options.seed,
+    passed: collector.violations.length === 0,
+    sessions: collector.sessions,
+    operations: cells.reduce((sum, { operations }) => sum + operations, 0),
+    readsChecked: cells.reduce((sum, { reads }) => sum + reads, 0),
+    cells,
+    uncovered: [...missing, ...without, ...never],
+    violations: collector.violations,
   }
-  for (const c of collector.cells.values())
-    log(
-      `${c.mode} ${c.fault} runs ${c.runs} ops ${c.operations} reads ${c.reads} inj ${c.injected} exc ${c.excused} viol ${c.violations} slow ${Math.round(c.slowestMs)} ${c.slowestAction} ${[...c.remarks]} ${[...c.notes]}`,
-    )
+}
+
+function textReport(report: Report): string[] {
+  const rows = report.cells.map((cell) => [
+    cell.mode,
+    cell.fault,
+    String(cell.operations),
+    String(cell.reads),
+    String(cell.injected),
+    String(cell.excused),
+    String(cell.violations),
+    `${(cell.slowestMs / 1000).toFixed(1)} s ${cell.slowestAction}`,
+  ])
+  const head = ['mode', 'fault', 'operations', 'reads', 'faults', 'excused', 'violations', 'slowest']
+  return [
+    '',
+    ...columns([head, ...rows]),
+    '',
+    ...report.cells.flatMap(({ mode, fault, notes }) =>
+      notes.length === 0
+        ? []
+        : [`${mode}, ${fault}: ${notes.length} of ${FAULT_POINTS.length} points reached`],
+    ),
+    ...report.uncovered.map(({ mode, fault, why }) => `not covered: ${fault} in ${mode}: ${why}`),
+    ...report.violations.flatMap(({ message, replay, script, log }) => [
+      '',
+      `VIOLATION ${message}`,
+      `  again: ${replay}`,
+      ...script.map((line) => `    ${line}`),
+      ...log.split('\n').map((line) => `    | ${line}`),
+    ]),
+    '',
+    `${report.passed ? 'PASSED' : 'FAILED'}: ${report.sessions} cases, ${report.operations} operations, ` +
+      `${report.readsChecked} reads checked, ${report.violations.length} violations in ${report.seconds} s; seed ${report.seed}`,
+    report.store,
+  ]
+}
+
+function columns(rows: readonly (readonly string[])[]): string[] {
+  const widths = (rows[0] ?? []).map((_, column) =>
+    Math.max(...rows.map((row) => (row[column] ?? '').length)),
+  )
+  return rows.map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+      .join('  ')
+      .trimEnd(),
+  )
 }
