@@ -1,6 +1,7 @@
 import { MODES, type Mode } from '../../src/base/modes.ts'
 import { builtCli } from '../support/mount/built.ts'
 import type { Fault } from './faults/fault.ts'
+import { takeAwayLater } from './interrupts.ts'
 import { chosenFaults, type Plan, plan, plans } from './matrix.ts'
 import type { Options } from './options.ts'
 import { Collector } from './report/collector.ts'
@@ -52,6 +53,10 @@ export async function campaign(
   const queue = new Queue(options, faults, collector, stopAtFirst)
   const lanes = options.path === undefined ? options.lanes : 1
   const stores: StoreUnderTest[] = []
+  const close = async (): Promise<void> => {
+    for (const store of stores.splice(0)) await store[Symbol.asyncDispose]()
+  }
+  const forget = takeAwayLater(close)
   try {
     for (let lane = 0; lane < lanes; lane += 1) stores.push(await openStore(options, lane))
     const store = stores[0]?.description ?? ''
@@ -59,7 +64,8 @@ export async function campaign(
     await Promise.all(stores.map((one, lane) => workThrough(run, queue, one, lane, options.path)))
     return { options, collector, store, modes: options.modes, faults, complete: queue.complete }
   } finally {
-    for (const store of stores) await store[Symbol.asyncDispose]()
+    forget()
+    await close()
   }
 }
 

@@ -5,7 +5,8 @@ import { walkTree } from './clients/walk.ts'
 import { policyFor } from './faults/fault.ts'
 import { differences } from './model/compare.ts'
 import { Contradiction } from './model/subtree.ts'
-import { type Session, Violation } from './session.ts'
+import type { Session } from './session.ts'
+import { Violation } from './violation.ts'
 
 const SETTLE_MS = 90_000
 const WHOLE_FILE = 8 << 20

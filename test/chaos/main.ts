@@ -1,6 +1,7 @@
 import { mkdirSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { CannotRun, campaign } from './campaign.ts'
+import { cleanUpWhenInterrupted } from './interrupts.ts'
 import { readOptions, Usage } from './options.ts'
 import { writeReport } from './report/write.ts'
 import { selfTest } from './self-test.ts'
@@ -19,6 +20,7 @@ async function main(args: readonly string[]): Promise<number> {
   return outcome.collector.violations.length === 0 ? EXIT.held : EXIT.broken
 }
 
+cleanUpWhenInterrupted(EXIT.cannotRun)
 try {
   process.exitCode = await main(process.argv.slice(2))
 } catch (error) {

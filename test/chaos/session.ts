@@ -10,14 +10,9 @@ import { Contradiction, type Subtree } from './model/subtree.ts'
 import type { CellResult, Collector } from './report/collector.ts'
 import { type Phase, type Script, SLOTS, type Turn } from './script.ts'
 import { seedVolume } from './seeds.ts'
+import { Violation } from './violation.ts'
 import { Late } from './world/daemon.ts'
 import type { World } from './world/world.ts'
-
-/** A promise was broken. */
-export class Violation extends Error {
-  /** The end of the daemon's log, once the session knows it. */
-  log = ''
-}
 
 // Longer than any operation may take: the time of one wait for the store and what a restart adds.
 const HANG_MS = 75_000

@@ -20,14 +20,14 @@ export interface DirNode {
   readonly mtime: number | undefined
 }
 
-export interface LinkNode {
+interface LinkNode {
   readonly type: 'symlink'
   readonly target: string
 }
 
 export type Node = FileNode | DirNode | LinkNode
 
-export const ROOT = 1
+const ROOT = 1
 
 /** An error that a local file system would give. */
 export class Refusal extends Error {

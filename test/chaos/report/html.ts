@@ -1,4 +1,5 @@
 import { type Collector, SLICE_MS } from './collector.ts'
+import { escaped } from './escape.ts'
 import { timeline } from './timeline.ts'
 import type { Report } from './write.ts'
 
@@ -57,10 +58,6 @@ function matrix({ cells }: Report): string {
     return `<tr><th>${escaped(fault)}</th>${squares.join('')}</tr>`
   })
   return `<table><tr><th></th>${head}</tr>\n${rows.join('\n')}</table>`
-}
-
-export function escaped(text: string): string {
-  return text.replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`)
 }
 
 const STYLE = `

@@ -1,5 +1,5 @@
 import { SLICE_MS, type Slice, type Span } from './collector.ts'
-import { escaped } from './html.ts'
+import { escaped } from './escape.ts'
 
 const WIDTH = 1150
 const LEFT = 70

@@ -37,7 +37,7 @@ export function writeReport(outcome: Outcome, directory: string, log: (line: str
   log(`report: ${directory}/report.html, report.json, report.txt`)
 }
 
-export function reportOf({ collector, options, store, modes, faults }: Outcome): Report {
+function reportOf({ collector, options, store, modes, faults }: Outcome): Report {
   const cells = [...collector.cells.values()]
     .filter(({ runs }) => runs > 0)
     .map((cell) => ({ ...cell, remarks: [...cell.remarks], notes: [...cell.notes] }))

@@ -1,6 +1,7 @@
 import { mkdirSync, mkdtempSync, realpathSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { takeAwayLater } from '../interrupts.ts'
 import { Daemon, type Program } from './daemon.ts'
 import { Disk } from './disks.ts'
 import type { StoreUnderTest } from './store.ts'
@@ -29,9 +30,11 @@ export class World {
   readonly #program: Program
   readonly #ground: Disk
   readonly #others: Daemon[] = []
+  readonly #forget: () => void
 
   constructor(program: Program, store: StoreUnderTest, settings: Settings) {
     this.#program = program
+    this.#forget = takeAwayLater(() => this.clear())
     this.store = store
     this.settings = settings
     this.root = realpathSync(mkdtempSync(join(tmpdir(), 'ferryfs-chaos-')))
@@ -99,6 +102,7 @@ export class World {
   }
 
   async clear(): Promise<void> {
+    this.#forget()
     for (const daemon of [this.daemon, ...this.#others]) await daemon.clear()
     for (const disk of [this.volume, this.stateDisk, this.#ground]) disk?.remove()
     rmSync(this.root, { recursive: true, force: true })
