@@ -5,7 +5,7 @@ FROM ${NODE_IMAGE} AS build
 WORKDIR /opt/ferryfs
 COPY package.json package-lock.json tsconfig.json tsconfig.build.json ./
 COPY scripts scripts
-RUN npm ci --no-audit --no-fund --omit=optional
+RUN npm install --no-save --no-audit --no-fund --omit=optional
 COPY src src
 RUN node scripts/bootstrap.mjs && npm prune --omit=dev --omit=optional
 

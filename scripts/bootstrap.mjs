@@ -20,8 +20,9 @@ const run = (command, args) =>
   execFileSync(command, args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] })
 
 if (modifiedMs(join(root, 'node_modules/.package-lock.json')) < modifiedMs(join(root, 'package-lock.json'))) {
-  // Standard output belongs to the command that follows; npm's chatter goes to standard error.
-  execFileSync('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], {
+  // Versions come from the lock file. Not `npm ci`: it also demands the packages of other platforms, which a mirror of
+  // the registry may not have. Standard output belongs to the command that follows; npm's chatter goes to standard error.
+  execFileSync('npm', ['install', '--no-save', '--no-audit', '--no-fund', '--loglevel=error'], {
     cwd: root,
     stdio: ['ignore', process.stderr, 'inherit'],
   })
