@@ -15,6 +15,8 @@ export type MakeCommand<T> = (timeoutMs: number) => RiakCommand<T>
  */
 export class RiakCluster {
   readonly nodes: readonly RiakNode[]
+  /** Operation → nodes that have failed it. */
+  readonly #failed = new WeakMap<Deadline, Set<RiakNode>>()
 
   constructor({ nodes, tls, connections, timeoutMs }: RiakOptions, log: Pick<Log, 'info' | 'warn'>) {
     this.nodes = nodes.map((address) => new RiakNode(address, { tls, connections, timeoutMs, log }))
@@ -26,7 +28,7 @@ export class RiakCluster {
    * @throws RiakError, TransportError: what the last node said, or at once what no other would say otherwise
    */
   async read<T>(make: MakeCommand<T>, deadline: Deadline, first?: readonly RiakNode[]): Promise<T> {
-    return this.#attempts(make, deadline, first ?? this.#byCost(), () => true)
+    return this.#attempts(make, deadline, first ?? this.#byCost(deadline), () => true)
   }
 
   /**
@@ -36,12 +38,7 @@ export class RiakCluster {
   async write<T>(make: MakeCommand<T>, deadline: Deadline): Promise<T> {
     const mayRepeat = (error: unknown): boolean =>
       error instanceof TransportError && !error.verdict.outcomeUnknown
-    return this.#attempts(make, deadline, this.#byCost(), mayRepeat)
-  }
-
-  /** The nodes other than those that would be asked next: where to look when one node's view is not trusted. */
-  get nodesByCost(): readonly RiakNode[] {
-    return this.#byCost()
+    return this.#attempts(make, deadline, this.#byCost(deadline), mayRepeat)
   }
 
   /**
@@ -80,7 +77,7 @@ export class RiakCluster {
 
   async #connect(deadline: Deadline): Promise<Connection> {
     let failure: unknown
-    for (const node of this.#byCost()) {
+    for (const node of this.#byCost(deadline)) {
       try {
         return await node.connect(deadline.signal)
       } catch (error) {
@@ -106,15 +103,22 @@ export class RiakCluster {
       } catch (error) {
         // What a node says tells more than that another one cannot be reached.
         if (!(failure instanceof RiakError)) failure = error
+        const failed = this.#failed.get(deadline) ?? new Set()
+        this.#failed.set(deadline, failed.add(node))
         if (deadline.signal.aborted || verdictOn(error)?.as === 'rejected' || !mayRepeat(error)) break
       }
     }
     throw failure
   }
 
-  #byCost(): RiakNode[] {
+  /** Those that have failed within the same operation come after those that have not, those that are out last of all. */
+  #byCost(deadline: Deadline): RiakNode[] {
+    const failed = this.#failed.get(deadline)
     const costs = new Map(
-      this.nodes.map((node) => [node, node.isWell ? node.cost : Number.POSITIVE_INFINITY]),
+      this.nodes.map((node) => [
+        node,
+        node.isWell ? node.cost + (failed?.has(node) ? FAILED_COST : 0) : Number.POSITIVE_INFINITY,
+      ]),
     )
     return [...this.nodes].sort((a, b) => {
       const [left, right] = [costs.get(a) ?? 0, costs.get(b) ?? 0]
@@ -122,6 +126,9 @@ export class RiakCluster {
     })
   }
 }
+
+/** More than any node's cost. */
+const FAILED_COST = 1e12
 
 /** No listing goes on for longer: an hour is a hundred million keys. */
 const LISTING_LIMIT_MS = 3_600_000

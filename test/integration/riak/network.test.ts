@@ -139,7 +139,7 @@ describe.skipIf(binary === undefined)('through Toxiproxy', () => {
   ] as const)(
     'P1, P4: %s on one node does not show; on all it fails clearly and heals',
     async (_name, type, stream, attributes) => {
-      const { store, proxies } = await network('timeout=2000')
+      const { store, proxies } = await network('timeout=4000')
       const workload = new Workload(store)
       await workload.round()
       expect(workload.failures).toBe(0)

@@ -6,7 +6,7 @@ import type { PbMessage, PbValue } from '../../support/riak-sim/protobuf.ts'
 import { type RawAnswer, RawClient } from '../../support/riak-sim/raw-client.ts'
 
 /**
- * The simulator answers what a real cluster answered, message by message (recordings/README of the simulator tells where
+ * The simulator answers what a real cluster answered, message by message (recordings/README.md tells where
  * the recordings are from). Opaque are vclocks, vtags, times, contexts and generated keys: a recorded vclock stands for
  * the one that the simulator gave at the same place.
  */
