@@ -119,14 +119,16 @@ export class Writer {
    * Copies the first chunk into the staging file, safe against power loss: the object that has its only bytes is about
    * to be replaced. @throws StoreError, FsError
    */
-  preserve(ino: bigint, signal?: AbortSignal): Promise<void> {
-    return this.#exclusive(ino, async () => {
-      const { catalog } = this.#context
-      if (catalog.isStaged(ino, 0) || this.#require(ino).baseLimit === 0) return
-      this.#staging.reserve(CHUNK_BYTES)
-      const bytes = await this.#reader.baseChunk(ino, 0, signal)
-      this.#ensureStagingFile(ino)
+  async preserve(ino: bigint, signal?: AbortSignal): Promise<void> {
+    const { catalog } = this.#context
+    const { version } = this.#require(ino)
+    // Outside the file's turn: no application waits for the store because of this.
+    const bytes = await this.#reader.baseChunk(ino, 0, signal)
+    await this.#exclusive(ino, async () => {
       const inode = this.#require(ino)
+      if (catalog.isStaged(ino, 0) || inode.baseLimit === 0 || inode.version !== version) return
+      this.#staging.reserve(CHUNK_BYTES)
+      this.#ensureStagingFile(ino)
       await this.#staging.write(inode, bytes.subarray(0, inode.size), 0)
       await this.#staging.sync(inode)
       catalog.transaction(() => {
