@@ -4,7 +4,7 @@ import { chunkKey, headerKey, isHole, pageKey, shardKey } from '../../../src/con
 import type { KeyValueStore } from '../../../src/store/contract.ts'
 
 /** Every object that the catalog says the store has, as `space key`. */
-export function recordedObjects(catalog: Catalog): Set<string> {
+function recordedObjects(catalog: Catalog): Set<string> {
   const keys = new Set<string>()
   for (const inode of catalog.scan()) {
     if (inode.orphan) continue
@@ -30,7 +30,7 @@ export function recordedObjects(catalog: Catalog): Set<string> {
 }
 
 /** Every object that the store has, the lease aside. */
-export async function storedObjects(store: KeyValueStore): Promise<Set<string>> {
+async function storedObjects(store: KeyValueStore): Promise<Set<string>> {
   const keys = new Set<string>()
   for (const space of ['files', 'chunks', 'dirs'] as const) {
     for await (const key of store.keys(space)) keys.add(`${space} ${key}`)

@@ -364,7 +364,7 @@ const background: Array<fc.WeightedArbitrary<Step>> = [
   {
     weight: 1,
     arbitrary: step('settle', [], async (system) => {
-      system.faulty = false
+      await system.heal()
       await orDead(system, () => system.rig.settle())
     }),
   },
@@ -461,13 +461,7 @@ const faults: fc.Arbitrary<Step> = step(
   },
 )
 
-const heal: fc.Arbitrary<Step> = step('heal', [], async (system) => {
-  system.rig.world.heal()
-  await system.rig.world.deliverLate()
-  // An answer that was damaged before may still be on its way to somebody who will share it.
-  await turns(20)
-  system.faulty = false
-})
+const heal: fc.Arbitrary<Step> = step('heal', [], (system) => system.heal())
 
 const changeMode: fc.Arbitrary<Step> = step('mode', [fc.constantFrom(...MODES)], async (system, mode) => {
   await orDead(system, async () => {

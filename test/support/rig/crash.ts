@@ -1,7 +1,7 @@
 import { onFaultPoint } from '../../../src/base/faults.ts'
 
 /** Thrown where a test stops a daemon dead. */
-export class CrashSignal extends Error {
+class CrashSignal extends Error {
   constructor() {
     super('the daemon is dead')
     this.name = 'CrashSignal'

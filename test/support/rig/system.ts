@@ -4,6 +4,7 @@ import type { Answer, RequestContext } from '../../../src/fuse/operations.ts'
 import type { Overlay } from '../../../src/overlay/index.ts'
 import { StoreError } from '../../../src/store/errors.ts'
 import { Client } from './client.ts'
+import { turns } from './clock.ts'
 import { Unanswered } from './crash.ts'
 import { isDir, type ModelNode, ModelTree } from './model.ts'
 import type { Rig } from './rig.ts'
@@ -105,6 +106,15 @@ export class System {
     await this.expect('release', undefined, (overlay, request) => overlay.release(request, ino, handle))
     if (node.links === 0 && node.handles.length === 0) this.rig.overlay.forget(ino, 1n << 32n)
     this.tree.closed(node)
+  }
+
+  /** No more faults, and nothing under way that met one: a damaged answer may be shared by who asks later. */
+  async heal(): Promise<void> {
+    const { world } = this.rig
+    world.heal()
+    await world.deliverLate()
+    await turns(20)
+    this.faulty = false
   }
 
   /** The kernel drops every node that is not open. */

@@ -18,9 +18,7 @@ async function finish(system: System): Promise<void> {
   const { rig, tree } = system
   rig.disarm()
   if (rig.dead) await rig.restart('worker')
-  rig.world.heal()
-  await rig.world.deliverLate()
-  system.faulty = false
+  await system.heal()
   for (const node of tree.files()) while (node.handles.length > 0) await system.release(node)
   system.client.forgetAll()
   const mtimes = (shown: Awaited<ReturnType<typeof system.client.tree>>) =>
