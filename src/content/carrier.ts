@@ -269,14 +269,21 @@ export class Carrier {
 
   /** Lists a file as one that could not be stored. */
   recordFailure(ino: bigint, error: unknown): void {
-    const { catalog } = this.#context
-    if (error instanceof FsError && error.code === 'ENOENT') this.onVanished(ino)
-    catalog.transaction(() => {
-      const inode = catalog.get(ino)
-      if (!inode) return
-      inode.failure = reasonOf(error)
-      catalog.save(inode)
-    })
+    const { catalog, log } = this.#context
+    try {
+      if (error instanceof FsError && error.code === 'ENOENT') this.onVanished(ino)
+      catalog.transaction(() => {
+        const inode = catalog.get(ino)
+        if (!inode) return
+        inode.failure = reasonOf(error)
+        catalog.save(inode)
+      })
+    } catch (full) {
+      // The work is still owed and will be tried again. A worker that dies of it could not even be replaced: its successor
+      // finds no room either, and every caller waits (P6).
+      if (!(full instanceof FsError && full.code === 'ENOSPC')) throw full
+      log.error({ err: full, ino: ino.toString() }, 'a failure cannot be recorded')
+    }
   }
 
   #pause(error: Error): void {
