@@ -72,7 +72,17 @@ function grouped(faults: readonly Fault[]): Fault[][] {
     if (last && !isAlone(fault)) last.push(fault)
     else groups.push([fault])
   }
+  return interleaved(groups)
+}
+
+/** One of each kind in turn: a run that ends early has seen some of everything. */
+function interleaved(groups: readonly Fault[][]): Fault[][] {
+  const turn = (group: readonly Fault[], index: number): number =>
+    groups.slice(0, index).filter((before) => before[0]?.group === group[0]?.group).length
   return groups
+    .map((group, index) => ({ group, turn: turn(group, index) }))
+    .sort((a, b) => a.turn - b.turn)
+    .map(({ group }) => group)
 }
 
 function isAlone({ name }: Fault): boolean {
