@@ -20,6 +20,8 @@ const ENVIRONMENT = {
   FERRYFS_RIAK_TYPE: '',
   FERRYFS_RIAK_IMAGE: 'ferryfs-test/riak-sim',
   FERRYFS_TOXIPROXY_IMAGE: 'ferryfs-test/toxiproxy',
+  // Its image would have to be pulled; what these tests start they end.
+  TESTCONTAINERS_RYUK_DISABLED: 'true',
 }
 
 const missing = await whatIsMissing()
