@@ -1,6 +1,9 @@
+import { execFile } from 'node:child_process'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { containerEngine, NoContainers } from '../../support/containers/engine.ts'
 import { riakTarget } from '../../support/riak-target.ts'
@@ -19,6 +22,15 @@ test('P6: an engine that takes the question and never answers holds no suite up'
   const error = await asked.catch((reason: unknown) => reason)
   expect(error).toBeInstanceOf(NoContainers)
   expect(String(error)).toContain('no container engine (no answer)')
+})
+
+test('a container of the simulator that cannot tell which node it is ends, and says what is wrong', async () => {
+  const program = fileURLToPath(new URL('../../support/containers/riak-sim-node.ts', import.meta.url))
+  const environment = { ...process.env, COORDINATOR_NODE: 'riak1.invalid' }
+  const error = await promisify(execFile)(process.execPath, [program], { env: environment }).catch(
+    (reason: unknown) => reason,
+  )
+  expect(String(error)).toContain('The host name must begin with riak2 to riak3')
 })
 
 test('without an engine or the image a suite runs on the simulator, and its first line says why', async () => {
