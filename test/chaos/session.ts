@@ -5,6 +5,7 @@ import { LegacyWatch } from './deletions.ts'
 import { type Conductor, type Fault, policyFor } from './faults/fault.ts'
 import { faultNamed } from './faults/index.ts'
 import { finalChecks } from './final-checks.ts'
+import { differences } from './model/compare.ts'
 import { SharedArea } from './model/shared.ts'
 import { Contradiction, type Subtree } from './model/subtree.ts'
 import type { CellResult, Collector } from './report/collector.ts'
@@ -18,6 +19,8 @@ import type { World } from './world/world.ts'
 const HANG_MS = 75_000
 // Faults that want legacy files which have not been copied yet.
 const UNMOVED = new Set(['kill-at-points', 'changed-past'])
+// Each excused failure may double what a subtree can be. A client that has met so many stops until the fault is over.
+const MOST_TREES = 64
 const RECOVERY_MS = 90_000
 // How often legacy files that have gone are looked for.
 const WATCH_MS = 25
@@ -109,7 +112,7 @@ export class Session {
     } else if (detached && reply.errno !== undefined) {
       member.subtree.unanswered(filled)
     } else {
-      this.#explained(member, reply, () =>
+      this.#explained(member.client, reply, () =>
         member.subtree.answered(filled, reply, (one, errno) => this.#excuses(one, errno)),
       )
     }
@@ -202,6 +205,7 @@ export class Session {
     this.#watch.check()
     await this.#recovered()
     this.#fault = undefined
+    await this.#resolveDoubts()
     await this.#work(phase.after)
   }
 
@@ -210,7 +214,10 @@ export class Session {
       turns.map(async (turn, index) => {
         const member = this.members[index]
         if (!member) return
-        for (const action of turn) await this.act(member, action)
+        for (const action of turn) {
+          if (member.subtree.trees.length > MOST_TREES) break
+          await this.act(member, action)
+        }
       }),
     )
   }
@@ -258,6 +265,19 @@ export class Session {
     this.#returns = false
     await daemon.migrate()
     if (!(await daemon.mode(this.mode))) throw new Violation(`P4: no way back into mode ${this.mode}`)
+  }
+
+  /** With the fault over, a look at each tree says which failures took effect. */
+  async #resolveDoubts(): Promise<void> {
+    for (const { client, subtree } of this.members) {
+      if (subtree.trees.length === 1) continue
+      const { reply } = await this.call(client, { do: 'walk', path: '', content: false })
+      const { tree } = reply
+      if (!tree) throw new Violation(`P6: ${client.name} cannot be walked after the fault: ${reply.errno}`)
+      this.#explained(client, { id: 0 }, () =>
+        subtree.observed((model) => differences(model, tree, { content: false })),
+      )
+    }
   }
 
   #conductor(): Conductor {
@@ -336,12 +356,12 @@ export class Session {
     )
   }
 
-  #explained(member: Member, reply: Reply, body: () => void): void {
+  #explained({ name }: Client, reply: Reply, body: () => void): void {
     try {
       body()
     } catch (error) {
       if (!(error instanceof Contradiction)) throw error
-      throw new Violation(`${this.#promiseOf(reply)}: client ${member.client.name}: ${error.message}`)
+      throw new Violation(`${this.#promiseOf(reply)}: client ${name}: ${error.message}`)
     }
   }
 

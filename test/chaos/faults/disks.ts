@@ -34,6 +34,8 @@ const volumeReadOnly: Fault = {
   group: 'disks',
   idleIn: ({ needsLegacy }) => (needsLegacy ? undefined : NO_VOLUME),
   async begin({ world, notInjected }) {
+    // Files that the worker keeps open for writing would hold the volume; a new worker has none yet.
+    await world.daemon.handOver()
     try {
       await until('no writer on the volume', READ_ONLY_MS, () => {
         try {
@@ -49,7 +51,11 @@ const volumeReadOnly: Fault = {
     }
   },
   end: async ({ world }) => world.volume?.setReadOnly(false),
-  excuses: (policy, action, errno) => policy.writeTo === 'legacy' && errno === 'EROFS' && isChange(action),
+  excuses: (policy, action, errno) =>
+    policy.writeTo === 'legacy' &&
+    errno === 'EROFS' &&
+    // A client holds its files open for reading and writing.
+    (isChange(action) || action.do === 'hold'),
 }
 
 /** Somebody writes to the volume itself: the newer file wins, and nobody sees a mixture. */

@@ -2,10 +2,6 @@ import { type Action, describeAction, type Reply } from '../actions.ts'
 import { type Excuse, follow } from './follow.ts'
 import type { Tree } from './tree.ts'
 
-// Each excused failure may double the number of trees; an observation halves it again. Beyond this the oldest doubt would
-// cost more than it finds.
-const MOST_TREES = 64
-
 /** An answer that no local file system would have given. */
 export class Contradiction extends Error {}
 
@@ -31,7 +27,7 @@ export class Subtree {
       else why = why === '' ? outcome.wrong : why
     }
     if (possible.length === 0) throw new Contradiction(`${describeAction(action)}: ${why}`)
-    this.#trees = distinct(possible).slice(0, MOST_TREES)
+    this.#trees = distinct(possible)
   }
 
   /** The answer never came, or nobody can say what it was about: the action took effect, or not. */
@@ -45,7 +41,7 @@ export class Subtree {
         return 'trees' in outcome ? outcome.trees : []
       }),
     )
-    this.#trees = distinct([...this.#trees, ...possible]).slice(0, MOST_TREES)
+    this.#trees = distinct([...this.#trees, ...possible])
   }
 
   /** Every open file is gone with the mount. */

@@ -5,7 +5,7 @@ import type { Report } from './write.ts'
 
 /** One page with everything in it: no script, no request to anywhere, readable in light and dark. */
 export function htmlReport(report: Report, { spans, slices }: Pick<Collector, 'spans' | 'slices'>): string {
-  const verdict = report.passed ? 'every promise held' : `${report.violations.length} promises broken`
+  const verdict = report.passed ? 'every promise held' : `violations: ${report.violations.length}`
   return `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
