@@ -6,7 +6,7 @@ WORKDIR /opt/ferryfs
 COPY package.json package-lock.json tsconfig.json tsconfig.build.json ./
 COPY scripts scripts
 # With the optional packages: koffi's binary for the platform is one, and this image has no compiler to make another.
-RUN npm ci --no-audit --no-fund
+RUN npm install --no-save --no-audit --no-fund
 COPY src src
 RUN node scripts/bootstrap.mjs && npm prune --omit=dev --no-audit --no-fund
 

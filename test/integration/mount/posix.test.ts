@@ -35,9 +35,7 @@ function suiteOn(
 }
 
 for (const mode of ['mirror', 'prefer-store', 'drain']) {
-  suiteOn(`a mount in ${mode}`, new Map(), (ferry) =>
-    ferry.mount('--mode', mode),
-  )
+  suiteOn(`a mount in ${mode}`, new Map(), (ferry) => ferry.mount('--mode', mode))
 }
 
 suiteOn('a mount whose files have all moved to the store', new Map(), async (ferry) => {

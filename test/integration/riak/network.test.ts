@@ -5,16 +5,16 @@ import { afterAll, describe, expect, onTestFinished, test } from 'vitest'
 import type { KeyValueStore, ObjectToStore } from '../../../src/store/contract.ts'
 import { StoreError } from '../../../src/store/errors.ts'
 import { openRiakStore } from '../../../src/store/riak/index.ts'
+import { toxiproxyTarget } from '../../support/containers/toxiproxy.ts'
 import { riakTarget } from '../../support/riak-target.ts'
-import { findToxiproxy, startToxiproxy } from './toxiproxy.ts'
 
-const binary = findToxiproxy()
+const toxiproxy = await toxiproxyTarget()
 const target = await riakTarget({ seed: 17 })
 afterAll(() => target[Symbol.asyncDispose]())
 process.stdout.write(
-  binary === undefined
+  toxiproxy === undefined
     ? 'Riak through a bad network: skipped, no Toxiproxy (go install github.com/Shopify/toxiproxy/v2/cmd/server@latest)\n'
-    : `Riak through a bad network on ${target.description}, with ${binary}\n`,
+    : `Riak through a bad network on ${target.description}, with ${toxiproxy.description}\n`,
 )
 
 interface Network {
@@ -24,11 +24,11 @@ interface Network {
 
 /** A store that reaches each node of the target through a proxy of its own. */
 async function network(parameters: string): Promise<Network> {
-  if (binary === undefined) throw new Error('no Toxiproxy')
-  const toxiproxy = await startToxiproxy(binary)
-  onTestFinished(() => toxiproxy[Symbol.asyncDispose]())
+  if (toxiproxy === undefined) throw new Error('no Toxiproxy')
+  const server = await toxiproxy.start()
+  onTestFinished(() => server[Symbol.asyncDispose]())
   const proxies = await Promise.all(
-    target.hosts.split(',').map((host, index) => toxiproxy.proxy(`riak-${index}`, host)),
+    target.hosts.split(',').map((host, index) => server.proxy(`riak-${index}`, host)),
   )
   const url = new URL(target.url().replace(target.hosts, 'hosts'))
   const query = [url.search.slice(1), parameters].filter((part) => part !== '').join('&')
@@ -111,10 +111,28 @@ class Workload {
   }
 }
 
+async function hasResets([proxy]: readonly ToxicProxy[]): Promise<boolean> {
+  try {
+    const toxic = await proxy?.addToxic({
+      name: 'tried',
+      type: 'reset_peer',
+      stream: 'downstream',
+      toxicity: 0,
+      attributes: { timeout: 0 },
+    })
+    await toxic?.remove()
+    return true
+  } catch (error) {
+    // "invalid toxic type", which the client keeps to itself
+    if (String(error).includes('status code 400')) return false
+    throw error
+  }
+}
+
 const DOWN = 'downstream'
 const UP = 'upstream'
 
-describe.skipIf(binary === undefined)('through Toxiproxy', () => {
+describe.skipIf(toxiproxy === undefined)('through Toxiproxy', () => {
   test.each([
     ['latency with jitter', 'latency', DOWN, { latency: 20, jitter: 15 }],
     ['a narrow line', 'bandwidth', DOWN, { rate: 2000 }],
@@ -130,7 +148,7 @@ describe.skipIf(binary === undefined)('through Toxiproxy', () => {
     expect(workload.failures).toBe(0)
   })
 
-  test.each([
+  test.for([
     ['connections reset', 'reset_peer', DOWN, { timeout: 0 }],
     ['answers cut after 3,000 bytes', 'limit_data', DOWN, { bytes: 3000 }],
     ['requests cut after 3,000 bytes', 'limit_data', UP, { bytes: 3000 }],
@@ -138,8 +156,10 @@ describe.skipIf(binary === undefined)('through Toxiproxy', () => {
     ['silence, then closed', 'timeout', UP, { timeout: 100 }],
   ] as const)(
     'P1, P4: %s on one node does not show; on all it fails clearly and heals',
-    async (_name, type, stream, attributes) => {
+    async ([_name, type, stream, attributes], { skip }) => {
       const { store, proxies } = await network('timeout=4000')
+      // Toxiproxy 2.1, the last image under its own name, is older than this toxic.
+      if (type === 'reset_peer' && !(await hasResets(proxies))) skip('this Toxiproxy has no reset_peer')
       const workload = new Workload(store)
       await workload.round()
       expect(workload.failures).toBe(0)
