@@ -232,7 +232,9 @@ export class Carrier {
 
   async #collect(garbage: Garbage): Promise<void> {
     const { catalog, store } = this.#context
-    await this.#uploader.exclusively(garbage.ino, async () => {
+    // Not while the file or the record that the object belonged to is being written: a write would come after it.
+    const writer = garbage.space === 'dirs' ? this.#directories : this.#uploader
+    await writer.exclusively(garbage.ino, async () => {
       if (!this.#isReferenced(garbage)) {
         const version = { epoch: garbage.epoch, version: garbage.version }
         try {

@@ -35,6 +35,11 @@ export class DirectoryWriter {
     return this.#locks.run(ino, () => this.#write(ino, signal))
   }
 
+  /** Runs `body` while the directory's record is not being written. */
+  exclusively<T>(ino: bigint, body: () => Promise<T>): Promise<T> {
+    return this.#locks.run(ino, body)
+  }
+
   /** Whether the records of the directory and of all above it are in the store as they are now (P3 waits for that). */
   isDurable(ino: bigint): boolean {
     const { catalog } = this.#context
@@ -63,13 +68,15 @@ export class DirectoryWriter {
     const generation = resharded ? before.generation + 1 : before.generation
     const all = resharded || before.shards === 0
     const dirty = all ? Array.from({ length: shards }, (_, shard) => shard) : catalog.outbox.dirtyShards(ino)
-    for (const shard of dirty) await this.#writeShard(inode, generation, shard, shards, signal)
+    // Nothing is written once the directory is gone: its removal has listed what was written before as garbage.
+    const lives = (): boolean => catalog.get(ino)?.generation === inode.generation
+    for (const shard of dirty) if (lives()) await this.#writeShard(inode, generation, shard, shards, signal)
     faultPoint('content.directory.shards-stored')
-    await this.#writeHeader(inode, generation, shards, signal)
+    if (lives()) await this.#writeHeader(inode, generation, shards, signal)
     faultPoint('content.directory.header-stored')
     catalog.transaction(() => {
       const now = catalog.get(ino)
-      if (!now) {
+      if (now?.generation !== inode.generation) {
         // Removed while its record was written: what arrived after the removal's clean-up is garbage.
         discardDirectoryRecord(this.#context, { ...inode, dirGeneration: generation, dirShards: shards })
         return
