@@ -14,6 +14,9 @@ import type { MemoryStore } from '../../../src/store/memory/store.ts'
 import { turns } from './clock.ts'
 import { Random } from './random.ts'
 
+// Virtual milliseconds; the same as the rig's --op-timeout.
+const DEADLINE_MS = 30_000
+
 type Operation = 'get' | 'put' | 'delete' | 'ping'
 
 /**
@@ -118,6 +121,8 @@ export class FaultyWorld {
   hang(signal: AbortSignal | undefined): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#hanging.push(resolve)
+      // As the store's own deadline in a daemon: nothing waits for an answer for ever, background work neither.
+      setTimeout(() => reject(new StoreTimeout('no answer')), DEADLINE_MS)
       signal?.addEventListener(
         'abort',
         () => reject(new StoreTimeout('given up', { cause: signal.reason })),

@@ -55,6 +55,8 @@ interface Generation {
 
 const ROOT_CALLER: Caller = { uid: 0, gid: 0, umask: 0o022 }
 const OP_TIMEOUT_MS = 30_000
+// Far more turns of the event loop than the slowest answer takes.
+const STUCK_TURNS = 2_000_000
 const SHARED_MEMORY = '/dev/shm'
 
 /** A volume can be left only when all of it is in the store. */
@@ -331,8 +333,9 @@ export class Rig {
       settled = true
     }
     answer.then(note, note)
-    while (!settled && !this.dead) {
+    for (let steps = 0; !settled && !this.dead; steps += 1) {
       await turns(1)
+      if (steps > STUCK_TURNS) throw new Error('P6: a request is never answered')
       if (this.world.hanging > 0 && !settled) clock.advance(OP_TIMEOUT_MS / 4)
     }
     return answer
