@@ -1,3 +1,4 @@
+import { resolve } from 'node:path'
 import { MODES, type Mode } from '../../src/base/modes.ts'
 import { builtCli } from '../support/mount/built.ts'
 import type { Fault } from './faults/fault.ts'
@@ -48,6 +49,7 @@ export async function campaign(
     collector,
     shrinkMs: stopAtFirst ? 0 : options.shrink * 1000,
     storeName: options.store,
+    evidence: stopAtFirst ? undefined : resolve(options.report),
     log,
   }
   const queue = new Queue(options, faults, collector, stopAtFirst)

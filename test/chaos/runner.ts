@@ -1,5 +1,7 @@
+import { join } from 'node:path'
 import fc from 'fast-check'
 import { describeAction } from './actions.ts'
+import { keepEvidence } from './evidence.ts'
 import type { Plan } from './matrix.ts'
 import type { Collector, Violation } from './report/collector.ts'
 import { type Script, scripts } from './script.ts'
@@ -15,6 +17,8 @@ export interface Run {
   /** How long a violation may be shrunk, in milliseconds; 0 for not at all. */
   readonly shrinkMs: number
   readonly storeName: string
+  /** Where to leave what a violation leaves behind. */
+  readonly evidence: string | undefined
   readonly log: (line: string) => void
 }
 
@@ -72,6 +76,11 @@ async function runScript(
   try {
     const collector = counted ? run.collector : run.collector.aside()
     await new Session(world, plan.mode, script, collector, lane).run()
+  } catch (error) {
+    if (counted && run.evidence !== undefined) {
+      keepEvidence(world, join(run.evidence, `case-${run.collector.sessions}`))
+    }
+    throw error
   } finally {
     try {
       await store.heal()

@@ -1,0 +1,19 @@
+import { copyFileSync, existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { walkTree } from './clients/walk.ts'
+import type { World } from './world/world.ts'
+
+const FILES = ['catalog.db', 'catalog.db-wal', 'daemon.log']
+
+/** Puts beside the report what a case that broke a promise leaves: catalog, log, and what the legacy volume has. */
+export function keepEvidence(world: World, directory: string): void {
+  mkdirSync(directory, { recursive: true })
+  const { stateDir, source } = world.daemon.places
+  for (const name of FILES) {
+    const file = join(stateDir, name)
+    if (existsSync(file)) copyFileSync(file, join(directory, name))
+  }
+  const legacy = walkTree(Buffer.from(source), { content: false })
+  const lines = legacy.map(({ path, type, size, links, ino }) => `${type} ${ino} ${links} ${size} ${path}`)
+  writeFileSync(join(directory, 'legacy.txt'), `${lines.join('\n')}\n`)
+}
