@@ -13,5 +13,5 @@ export const BROKEN_NAMES: readonly string[] = [
   'wrong-mode',
   'repeated-effect',
   'zeros-for-errors',
-  'given-up',
+  'record-never-sent',
 ]
