@@ -9,11 +9,11 @@ export const FAULTS: readonly Fault[] = [...NETWORK_FAULTS, ...PROCESS_FAULTS, .
 export const NOT_COVERED: readonly { readonly fault: string; readonly why: string }[] = [
   {
     fault: 'legacy-eio',
-    why: 'needs a block device that fails on demand (device mapper); the overlay’s answer to EIO is tried in unit tests',
+    why: 'needs a block device that fails on demand (device mapper)',
   },
   {
     fault: 'clock-step',
-    why: 'the wall clock belongs to the whole machine; the store’s deadlines use the monotonic clock and have unit tests',
+    why: 'the wall clock belongs to the whole machine; a step would hit everything else that runs there',
   },
 ]
 
