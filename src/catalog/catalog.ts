@@ -14,6 +14,7 @@ import {
   toUnsigned,
 } from './inode.ts'
 import { bucketOf, shardOf } from './names.ts'
+import { chunkKey, pageKey } from './object-keys.ts'
 import { Outbox } from './outbox.ts'
 import { APPLICATION_ID, FORMAT, SCHEMA } from './schema.ts'
 import { addTo, NO_TOTALS, shareOf, TOTALS, type Totals } from './totals.ts'
@@ -77,7 +78,6 @@ export class Catalog {
         'SELECT name, ino, legacy FROM dirents WHERE parent = ? AND bucket >= ? AND bucket < ? AND ino IS NOT NULL',
       ),
       visible: all('SELECT count(*) AS n FROM dirents WHERE parent = ? AND ino IS NOT NULL'),
-      anyVisible: all('SELECT 1 AS n FROM dirents WHERE parent = ? AND ino IS NOT NULL LIMIT 1'),
       anyDirent: all('SELECT 1 AS n FROM dirents WHERE parent = ? LIMIT 1'),
       links: all('SELECT parent, name, legacy FROM dirents WHERE ino = ?'),
       moved: all('SELECT parent, name, ino FROM dirents WHERE legacy = ? AND legacy IS NOT ino'),
@@ -378,10 +378,6 @@ export class Catalog {
     return this.#count('visible', toSigned(parent))
   }
 
-  hasEntries(parent: bigint): boolean {
-    return this.#one('anyVisible', toSigned(parent)) !== undefined
-  }
-
   hasRows(parent: bigint): boolean {
     return this.#one('anyDirent', toSigned(parent)) !== undefined
   }
@@ -554,10 +550,10 @@ export class Catalog {
   discardContent(inode: Inode, fromChunk = 0, fromPage = 0): void {
     const id = fileId(inode)
     for (const { index, hash } of this.dropChunks(inode.ino, fromChunk)) {
-      this.outbox.discard('chunks', `${id}/${index}-${hash.toString('hex')}`, 0, 0, inode.ino)
+      this.outbox.discard('chunks', chunkKey(id, index, hash), 0, 0, inode.ino)
     }
     for (const { index, hash } of this.dropPages(inode.ino, fromPage)) {
-      this.outbox.discard('chunks', `${id}/m${index}-${hash.toString('hex')}`, 0, 0, inode.ino)
+      this.outbox.discard('chunks', pageKey(id, index, hash), 0, 0, inode.ino)
     }
   }
 

@@ -1,6 +1,6 @@
 import { isDirectory } from '../base/attributes.ts'
 import { FsError, reasonOf } from '../base/errors.ts'
-import { type Garbage, isStored, type Work } from '../catalog/index.ts'
+import { fileId, type Garbage, isStored, parseContentKey, type Work } from '../catalog/index.ts'
 import { StoreError, StoreSuperseded } from '../store/errors.ts'
 import type { ContentContext } from './context.ts'
 import type { DirectoryWriter } from './directory-writer.ts'
@@ -251,13 +251,13 @@ export class Carrier {
   /** A chunk listed as garbage by an upload that was cut short may be in use by the one that followed it. */
   #isReferenced(garbage: Garbage): boolean {
     if (garbage.space !== 'chunks') return false
-    const match = /^[0-9a-f]+-([0-9a-f]+)\/(m?)(\d+)-([0-9a-f]{64})$/.exec(garbage.key)
-    const inode = this.#context.catalog.get(garbage.ino)
-    if (!match || !inode || inode.generation.toString(16) !== match[1]) return false
-    const index = Number(match[3])
+    const named = parseContentKey(garbage.key)
     const { catalog } = this.#context
-    const hash = match[2] === 'm' ? catalog.page(garbage.ino, index) : catalog.chunk(garbage.ino, index)
-    return hash?.toString('hex') === match[4]
+    const inode = catalog.get(garbage.ino)
+    if (!named || !inode || fileId(inode) !== named.id) return false
+    const hash =
+      named.kind === 'page' ? catalog.page(garbage.ino, named.index) : catalog.chunk(garbage.ino, named.index)
+    return hash?.toString('hex') === named.hash
   }
 
   #failed(task: Task, error: unknown): void {

@@ -205,13 +205,3 @@ export function splitPage(key: string, page: Buffer): Buffer[] {
     page.subarray(index * HASH_BYTES, (index + 1) * HASH_BYTES),
   )
 }
-
-/** Key of a chunk: immutable, so a repeated write is harmless and a stale read impossible. */
-export function chunkKey(id: string, index: number, hash: Buffer): string {
-  return `${id}/${index}-${hash.toString('hex')}`
-}
-
-/** Key of a page of chunk hashes. */
-export function pageKey(id: string, index: number, hash: Buffer): string {
-  return `${id}/m${index}-${hash.toString('hex')}`
-}

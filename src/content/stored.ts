@@ -1,12 +1,12 @@
 import { untilAborted } from '../base/concurrency.ts'
 import { FsError } from '../base/errors.ts'
-import { fileId, type Inode, LAYOUT_INLINE } from '../catalog/index.ts'
+import { chunkKey, fileId, type Inode, LAYOUT_INLINE } from '../catalog/index.ts'
 import type { ObjectVersion } from '../store/contract.ts'
 import { StoreCorrupt, StoreUnavailable } from '../store/errors.ts'
 import { CHUNK_BYTES, type ContentContext, chunkCount, type ReadCounters } from './context.ts'
 import type { DiskCache } from './disk-cache.ts'
 import { sha256 } from './hash.ts'
-import { chunkKey, decodeFileObject, HOLE, isHole } from './manifest.ts'
+import { decodeFileObject, HOLE, isHole } from './manifest.ts'
 
 const IMMUTABLE = { epoch: 0, version: 0 }
 

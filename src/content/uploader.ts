@@ -5,11 +5,13 @@ import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import {
   attributesOf,
+  chunkKey,
   DIRTY_CONTENT,
   fileId,
   type Inode,
   LAYOUT_CHUNKED,
   LAYOUT_INLINE,
+  pageKey,
 } from '../catalog/index.ts'
 import { contentTypeOf, fileKey } from '../store/layout.ts'
 import { readlinkAt, SEEK_DATA, type Stat, seek } from '../sys/index.ts'
@@ -19,7 +21,6 @@ import { sha256 } from './hash.ts'
 import type { LegacyFiles } from './legacy-files.ts'
 import {
   type ChunkList,
-  chunkKey,
   EMBEDDED_CHUNKS,
   encodeFileObject,
   type FileRecord,
@@ -27,7 +28,6 @@ import {
   isHole,
   METADATA_XATTR_BYTES,
   PAGE_CHUNKS,
-  pageKey,
 } from './manifest.ts'
 import type { Reader } from './reader.ts'
 import type { Staging } from './staging.ts'
@@ -83,8 +83,6 @@ export class Uploader {
   readonly #locks = new KeyedMutex<bigint>()
   readonly #slots = new Semaphore(CHUNKS_TOTAL)
   readonly #coarse = isOlder(release(), 6, 13)
-  /** Bytes of content read for uploads since the start; the mover's rate comes from it. */
-  bytesCopied = 0
 
   constructor(
     context: ContentContext,
@@ -256,7 +254,6 @@ export class Uploader {
     const fits = attributes.size <= this.#context.settings.inlineLimit
     if (fits && (xattrs?.length ?? 0) <= METADATA_XATTR_BYTES) {
       const bytes = await this.#readChunk(ino, 0, attributes.size, snapshot)
-      this.bytesCopied += bytes.length
       return bytes.length === attributes.size ? inline(bytes) : undefined
     }
     const chunks = await this.#copyChunks(ino, snapshot, signal)
@@ -290,10 +287,9 @@ export class Uploader {
             short = true
             return
           }
-          this.bytesCopied += length
           const hash = bytes.equals(ZEROS.subarray(0, length)) ? HOLE : sha256(bytes)
           if (!hash.equals(catalog.chunk(ino, index) ?? HOLE)) {
-            await this.#storeChunk(ino, index, hash, bytes, signal)
+            if (!isHole(hash)) await this.#storeImmutable(ino, chunkKey, index, hash, bytes, signal)
             hashes.set(index, hash)
           }
         })
@@ -379,27 +375,23 @@ export class Uploader {
   }
 
   /**
-   * Before the store gets a chunk, the catalog lists it as garbage: an upload that is never finished leaves nothing
-   * behind. `#record` takes it off the list.
+   * Before the store gets a chunk or page, the catalog lists it as garbage: an upload that is never finished leaves
+   * nothing behind. `#record` takes it off the list.
    */
-  async #storeChunk(
+  async #storeImmutable(
     ino: bigint,
+    keyOf: typeof chunkKey,
     index: number,
     hash: Buffer,
-    bytes: Buffer,
+    value: Buffer,
     signal: AbortSignal | undefined,
   ): Promise<void> {
     const { catalog, store } = this.#context
     const inode = catalog.get(ino)
-    if (isHole(hash) || !inode) return
-    const key = chunkKey(fileId(inode), index, hash)
+    if (!inode) return
+    const key = keyOf(fileId(inode), index, hash)
     catalog.transaction(() => catalog.outbox.discard('chunks', key, 0, 0, ino))
-    const object = {
-      value: bytes,
-      version: IMMUTABLE,
-      contentType: 'application/octet-stream',
-      metadata: {},
-    }
+    const object = { value, version: IMMUTABLE, contentType: 'application/octet-stream', metadata: {} }
     await store.put('chunks', key, object, signal ? { signal } : {})
   }
 
@@ -436,26 +428,10 @@ export class Uploader {
       const hash = sha256(page)
       list.push(hash)
       if (catalog.page(ino, index)?.equals(hash)) continue
-      await this.#storePage(ino, index, hash, page, signal)
+      await this.#storeImmutable(ino, pageKey, index, hash, page, signal)
       pages.set(index, hash)
     }
     return { content: { kind: 'pages', hashes: list }, layout: LAYOUT_CHUNKED, chunks, pages }
-  }
-
-  async #storePage(
-    ino: bigint,
-    index: number,
-    hash: Buffer,
-    page: Buffer,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
-    const { catalog, store } = this.#context
-    const inode = catalog.get(ino)
-    if (!inode) return
-    const key = pageKey(fileId(inode), index, hash)
-    catalog.transaction(() => catalog.outbox.discard('chunks', key, 0, 0, ino))
-    const object = { value: page, version: IMMUTABLE, contentType: 'application/octet-stream', metadata: {} }
-    await store.put('chunks', key, object, signal ? { signal } : {})
   }
 
   /** One transaction makes the stored version the file's; what it replaced becomes garbage. */
@@ -499,40 +475,51 @@ export class Uploader {
 
   #replaceChunks(inode: Inode, copied: Copied, count: number): void {
     const { catalog } = this.#context
-    const id = fileId(inode)
-    for (const [index, hash] of copied.chunks) {
-      const old = catalog.chunk(inode.ino, index)
-      if (old && !isHole(old)) catalog.outbox.discard('chunks', chunkKey(id, index, old), 0, 0, inode.ino)
-      if (isHole(hash)) {
-        catalog.dropChunk(inode.ino, index)
-        continue
-      }
-      catalog.setChunk(inode.ino, index, hash)
-      catalog.outbox.forget({
-        space: 'chunks',
-        key: chunkKey(id, index, hash),
-        epoch: 0,
-        version: 0,
-        ino: inode.ino,
-      })
-    }
-    for (const [index, hash] of copied.pages) {
-      const old = catalog.page(inode.ino, index)
-      if (old) catalog.outbox.discard('chunks', pageKey(id, index, old), 0, 0, inode.ino)
-      if (isHole(hash)) {
-        catalog.dropPage(inode.ino, index)
-        continue
-      }
-      catalog.setPage(inode.ino, index, hash)
-      catalog.outbox.forget({
-        space: 'chunks',
-        key: pageKey(id, index, hash),
-        epoch: 0,
-        version: 0,
-        ino: inode.ino,
-      })
-    }
+    const { ino } = inode
+    this.#replaceHashes(inode, copied.chunks, {
+      keyOf: chunkKey,
+      get: (index) => catalog.chunk(ino, index),
+      set: (index, hash) => catalog.setChunk(ino, index, hash),
+      drop: (index) => catalog.dropChunk(ino, index),
+    })
+    this.#replaceHashes(inode, copied.pages, {
+      keyOf: pageKey,
+      get: (index) => catalog.page(ino, index),
+      set: (index, hash) => catalog.setPage(ino, index, hash),
+      drop: (index) => catalog.dropPage(ino, index),
+    })
     catalog.discardContent(inode, count, copied.content.kind === 'pages' ? Math.ceil(count / PAGE_CHUNKS) : 0)
+  }
+
+  /** Old objects become garbage, new ones are garbage no more. A hole has neither row nor object. */
+  #replaceHashes(
+    inode: Inode,
+    hashes: ReadonlyMap<number, Buffer>,
+    rows: {
+      readonly keyOf: typeof chunkKey
+      get(index: number): Buffer | undefined
+      set(index: number, hash: Buffer): void
+      drop(index: number): void
+    },
+  ): void {
+    const { outbox } = this.#context.catalog
+    const id = fileId(inode)
+    for (const [index, hash] of hashes) {
+      const old = rows.get(index)
+      if (old) outbox.discard('chunks', rows.keyOf(id, index, old), 0, 0, inode.ino)
+      if (isHole(hash)) {
+        rows.drop(index)
+        continue
+      }
+      rows.set(index, hash)
+      outbox.forget({
+        space: 'chunks',
+        key: rows.keyOf(id, index, hash),
+        epoch: 0,
+        version: 0,
+        ino: inode.ino,
+      })
+    }
   }
 
   /** The store is the base from now on. True if the staging file is not needed any more. */

@@ -34,11 +34,6 @@ export class Writer {
     this.#staging = staging
   }
 
-  /** Whether a change of the file is under way. */
-  isBusy(ino: bigint): boolean {
-    return this.#locks.isLocked(ino)
-  }
-
   /** @throws FsError ENOSPC at the staging limit, EIO if base bytes cannot be had */
   write(
     ino: bigint,

@@ -1,6 +1,13 @@
 import { isDirectory, isRegular, isSymlink, S_IFDIR } from '../base/attributes.ts'
 import { reasonOf } from '../base/errors.ts'
-import { type Catalog, type Inode, LAYOUT_CHUNKED, LAYOUT_INLINE, ROOT_INO } from '../catalog/index.ts'
+import {
+  type Catalog,
+  type Inode,
+  LAYOUT_CHUNKED,
+  LAYOUT_INLINE,
+  pageKey,
+  ROOT_INO,
+} from '../catalog/index.ts'
 import {
   CHUNK_BYTES,
   chunkCount,
@@ -11,7 +18,6 @@ import {
   headerKey,
   isHole,
   PAGE_CHUNKS,
-  pageKey,
   type RecordedEntry,
   sha256,
   shardKey,

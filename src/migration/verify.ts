@@ -1,7 +1,7 @@
 import { isDirectory, isRegular, isSymlink } from '../base/attributes.ts'
 import { Semaphore } from '../base/concurrency.ts'
 import { FsError, reasonOf } from '../base/errors.ts'
-import { fileId, type Inode, isStored, LAYOUT_CHUNKED } from '../catalog/index.ts'
+import { fileId, type Inode, isStored, LAYOUT_CHUNKED, pageKey } from '../catalog/index.ts'
 import {
   CHUNK_BYTES,
   chunkCount,
@@ -12,7 +12,6 @@ import {
   isHole,
   legacyStat,
   matches,
-  pageKey,
   type StoredContent,
   sha256,
   shardKey,

@@ -1,6 +1,6 @@
 import { isDirectory } from '../../../src/base/attributes.ts'
-import { type Catalog, fileId } from '../../../src/catalog/index.ts'
-import { chunkKey, headerKey, isHole, pageKey, shardKey } from '../../../src/content/index.ts'
+import { type Catalog, chunkKey, fileId, pageKey } from '../../../src/catalog/index.ts'
+import { headerKey, isHole, shardKey } from '../../../src/content/index.ts'
 import type { KeyValueStore } from '../../../src/store/contract.ts'
 
 /** Every object that the catalog says the store has, as `space key`. */

@@ -1,5 +1,5 @@
 import { constants, lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
-import { getXattr, listXattrs, O_PATH, openAt, closeDescriptor } from '../../../src/sys/index.ts'
+import { closeDescriptor, getXattr, listXattrs, O_PATH, openAt } from '../../../src/sys/index.ts'
 import type { Described } from './client.ts'
 
 const AT_FDCWD = -100
