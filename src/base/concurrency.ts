@@ -56,16 +56,23 @@ export class KeyedMutex<K> {
   }
 }
 
-/** The promise's outcome, or the signal's reason if that comes first; what the promise stands for goes on. */
-export async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+/**
+ * The promise's outcome, or what `reasonOf` makes of the signal (its own reason, unless given) if that is aborted first;
+ * what the promise stands for goes on.
+ */
+export async function untilAborted<T>(
+  promise: Promise<T>,
+  signal: AbortSignal | undefined,
+  reasonOf: (signal: AbortSignal) => unknown = ({ reason }) => reason,
+): Promise<T> {
   if (!signal) return promise
   if (signal.aborted) {
     promise.catch(() => undefined)
-    throw signal.reason
+    throw reasonOf(signal)
   }
   let stop: () => void = () => undefined
   const aborted = new Promise<never>((_, reject) => {
-    stop = () => reject(signal.reason)
+    stop = () => reject(reasonOf(signal))
     signal.addEventListener('abort', stop, { once: true })
   })
   try {

@@ -10,8 +10,10 @@ import { readFileSync, unlinkSync } from 'node:fs'
  */
 const setting = process.env.FERRYFS_FAULT ?? ''
 const armedFile = setting.startsWith('@') ? setting.slice(1) : undefined
-let armed = armedFile === undefined ? setting : ''
-let left = passages(armed)
+let armed = ''
+let armedName = ''
+let left = 0
+if (armedFile === undefined) arm(setting)
 
 /** Where a handler wants to act instead of a kill (deterministic tests without processes). */
 let handler: ((name: string) => void) | undefined
@@ -24,15 +26,18 @@ export function onFaultPoint(listen: ((name: string) => void) | undefined): void
 export function faultPoint(name: string): void {
   handler?.(name)
   if (armedFile !== undefined) look(armedFile)
-  if (armed.split(':')[0] !== name) return
+  if (armedName !== name) return
   left -= 1
   if (left !== 0) return
   if (armedFile !== undefined) unlinkSync(armedFile)
   process.kill(process.pid, 'SIGKILL')
 }
 
-function passages(text: string): number {
-  return Number(text.split(':')[1] ?? 1)
+function arm(text: string): void {
+  const [name = '', nth] = text.split(':')
+  armed = text
+  armedName = name
+  left = Number(nth ?? 1)
 }
 
 function look(file: string): void {
@@ -42,7 +47,5 @@ function look(file: string): void {
   } catch {
     // Not armed now.
   }
-  if (text === armed) return
-  armed = text
-  left = passages(text)
+  if (text !== armed) arm(text)
 }

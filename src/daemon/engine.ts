@@ -1,12 +1,11 @@
 import type { Mode } from '../base/modes.ts'
+import type { FoundDifference, MoverState, RunProgress } from '../migration/index.ts'
 
 /** A file that could not be stored, and why. `path` is relative to the mount point; bytes that are not UTF-8 as \xNN. */
 export interface Failure {
   readonly path: string
   readonly reason: string
 }
-
-type MigrationState = 'idle' | 'scanning' | 'running' | 'paused' | 'done'
 
 /** What `status --json` prints. Other tools rely on these names: fields are added, never renamed. */
 export interface StatusReport {
@@ -42,7 +41,7 @@ export interface StatusReport {
     readonly cache: number
   }
   readonly migration: {
-    readonly state: MigrationState
+    readonly state: MoverState
     readonly bytesPerSecond: number
     readonly etaSeconds: number | null
   }
@@ -50,26 +49,12 @@ export interface StatusReport {
 }
 
 /** One step of a long-running command, several times a second at most. */
-export interface Progress {
-  readonly phase: string
-  readonly files: number
-  readonly filesTotal: number
-  readonly bytes: number
-  readonly bytesTotal: number
-  readonly bytesPerSecond: number
-  readonly etaSeconds: number | null
-}
-
-interface Difference {
-  readonly path: string
-  readonly kind: 'missing' | 'corrupt' | 'differs' | 'unreadable' | 'pending'
-  readonly detail: string
-}
+export type Progress = RunProgress
 
 export interface VerifyReport {
   readonly files: number
   readonly bytes: number
-  readonly differences: readonly Difference[]
+  readonly differences: readonly FoundDifference[]
 }
 
 export interface RestoreReport {

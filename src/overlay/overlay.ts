@@ -442,7 +442,8 @@ export class Overlay implements FileSystem {
   statfs(): StatFs {
     const legacy = this.#context.legacy()
     if (legacy && this.#context.policy().writeTo === 'legacy') {
-      return { ...legacy.space(), namelen: NAME_MAX, frsize: legacy.space().bsize }
+      const space = legacy.space()
+      return { ...space, namelen: NAME_MAX, frsize: space.bsize }
     }
     // The next write goes to staging: as much is free as the limit and the disk leave.
     const space = this.#context.staging.space()

@@ -1,3 +1,4 @@
+import { untilAborted } from '../base/concurrency.ts'
 import { StoreTimeout, StoreUnavailable } from './errors.ts'
 
 /**
@@ -6,22 +7,17 @@ import { StoreTimeout, StoreUnavailable } from './errors.ts'
  * @throws StoreUnavailable if the signal was aborted before anything began: nothing happened
  * @throws StoreTimeout if it was aborted on the way: the outcome of a write is unknown
  */
-export async function untilAborted<T>(
+export async function untilGivenUp<T>(
   signal: AbortSignal | undefined,
   what: string,
   work: () => Promise<T>,
 ): Promise<T> {
-  if (!signal) return work()
-  if (signal.aborted) {
+  if (signal?.aborted) {
     throw new StoreUnavailable(`${what}: given up before it began`, { cause: signal.reason })
   }
-  const aborted = Promise.withResolvers<never>()
-  const onAbort = () =>
-    aborted.reject(new StoreTimeout(`${what}: given up before the store answered`, { cause: signal.reason }))
-  signal.addEventListener('abort', onAbort, { once: true })
-  try {
-    return await Promise.race([work(), aborted.promise])
-  } finally {
-    signal.removeEventListener('abort', onAbort)
-  }
+  return untilAborted(
+    work(),
+    signal,
+    ({ reason }) => new StoreTimeout(`${what}: given up before the store answered`, { cause: reason }),
+  )
 }

@@ -7,7 +7,7 @@ import { Database, DatabaseDamaged } from '../../base/database.ts'
 import { reasonOf, UsageError } from '../../base/errors.ts'
 import type { FileLock } from '../../base/file-lock.ts'
 import type { Log } from '../../observe/log.ts'
-import { untilAborted } from '../abort.ts'
+import { untilGivenUp } from '../abort.ts'
 import {
   compareVersions,
   type GetOptions,
@@ -236,7 +236,7 @@ export class EmbeddedStore implements KeyValueStore {
 
   async #request<T>(what: string, options: RequestOptions, body: () => Promise<T>): Promise<T> {
     if (this.#closing) throw new StoreUnavailable(`${what}: the store is closed`)
-    return untilAborted(options.signal, what, () => this.#tracked(what, body))
+    return untilGivenUp(options.signal, what, () => this.#tracked(what, body))
   }
 
   // The work outlives the wait for it, and `close` waits for the work.

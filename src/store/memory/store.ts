@@ -1,4 +1,4 @@
-import { untilAborted } from '../abort.ts'
+import { untilGivenUp } from '../abort.ts'
 import {
   compareVersions,
   type GetOptions,
@@ -107,7 +107,7 @@ export class MemoryStore implements KeyValueStore {
 
   // Every answer comes in a later turn of the event loop, as from a store that has to be asked.
   #answer<T>(what: string, options: RequestOptions, body: () => T): Promise<T> {
-    return untilAborted(options.signal, what, async () => {
+    return untilGivenUp(options.signal, what, async () => {
       await new Promise((resolve) => setImmediate(resolve))
       if (this.#closed) throw new StoreUnavailable(`${what}: the store is closed`)
       return body()
