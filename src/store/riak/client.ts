@@ -1,9 +1,10 @@
 import { createRequire, Module } from 'node:module'
+import { encodePutRequest } from './put-request.ts'
 import type { Quorum } from './url.ts'
 
 /**
- * A typed face on basho-riak-client 2.4.0, which has no types: its commands build the requests and read the answers, its
- * protocol buffers decode them. What comes out is checked here, once.
+ * A typed face on basho-riak-client 2.4.0, which has no types: its commands build the requests (but for the put, see
+ * put-request.ts) and read the answers, its protocol buffers decode them. What comes out is checked here, once.
  *
  * The library's connections, nodes and cluster are not used (connection.ts and node.ts are in their place), because
  * they cannot keep what ferryfs promises: bytes that are no answer throw out of a socket's event handler and end the
@@ -78,7 +79,6 @@ interface LibraryCommand {
 interface Library {
   /** A command of the library by its name, made with its options and a callback. */
   command(name: string, options: object | undefined, callback: Callback): LibraryCommand
-  content(fields: { value: Buffer; contentType: string; usermeta: RiakContent['usermeta'] }): unknown
   decode(code: number, body: Buffer): unknown
 }
 
@@ -134,7 +134,6 @@ function load(): Library {
   const startTls: unknown = require('basho-riak-client/lib/core/starttls')
   const protobuf: unknown = require('basho-riak-client/lib/protobuf/riakprotobuf')
   const getProtoFor = member(protobuf, 'getProtoFor')
-  const RiakObject = constructorAt(commands, 'KV', 'RiakObject')
   if (!isCallable(getProtoFor)) throw new Error('basho-riak-client has no getProtoFor; install version 2.4.0')
 
   const constructors: Readonly<Record<string, Constructor>> = {
@@ -157,10 +156,6 @@ function load(): Library {
       if (!isLibraryCommand(command))
         throw new Error(`basho-riak-client: ${name} is no command; install version 2.4.0`)
       return command
-    },
-    content({ value, contentType, usermeta }) {
-      const userMeta = usermeta.map(([key, text]) => ({ key, value: text }))
-      return Object.assign(Object(new RiakObject()), { value, contentType, userMeta })
     },
     decode(code, body) {
       // The library hands `null` to a command for an answer of nothing but its code.
@@ -192,35 +187,65 @@ function withoutWinston(require: NodeJS.Require, run: () => unknown): Record<str
   }
 }
 
+type Answers<T> = Pick<RiakCommand<T>, 'responseCode' | 'read'>
+
 function build<T>(
   name: string,
   options: object | undefined,
   convert: (response: unknown) => T,
-  isDone: (response: unknown) => boolean = () => true,
+  isDone?: (response: unknown) => boolean,
 ): RiakCommand<T> {
-  let answer: { error: unknown; response: unknown } | undefined
-  const command = library().command(name, options, (error, response) => {
-    answer = { error, response }
-  })
-  const message = command.getRiakMessage()
+  const command = new ReadBack(name, options)
+  const message = command.command.getRiakMessage()
   const parts = [member(message, 'header'), member(message, 'protobuf')].filter((part) =>
     Buffer.isBuffer(part),
   )
-  const responseCode = Number(command.getExpectedResponseCode())
-  return {
-    name,
-    parts,
-    responseCode,
-    read(body) {
-      answer = undefined
-      const isUnderstood = command.onSuccess(library().decode(responseCode, body)) === true
-      // The commands of the handshake keep their callback to themselves.
-      if (answer === undefined && isUnderstood) answer = { error: undefined, response: undefined }
-      if (answer === undefined) throw new Error(`${name}: the answer makes no sense`)
-      const { error, response } = answer
-      if (error) throw error
-      return { value: convert(response), done: isDone(response) }
-    },
+  return { name, parts, ...command.answers(convert, isDone) }
+}
+
+/** How answers to a command are read, for one whose request is made otherwise. */
+function answersOf<T>(name: string, options: object, convert: (response: unknown) => T): Answers<T> {
+  return new ReadBack(name, options).answers(convert)
+}
+
+/** A command of the library, and what it makes of an answer. */
+class ReadBack {
+  readonly command: LibraryCommand
+  readonly #name: string
+  #answer: { error: unknown; response: unknown } | undefined
+
+  constructor(name: string, options: object | undefined) {
+    this.#name = name
+    this.command = library().command(name, options, (error, response) => {
+      this.#answer = { error, response }
+    })
+  }
+
+  answers<T>(
+    convert: (response: unknown) => T,
+    isDone: (response: unknown) => boolean = () => true,
+  ): Answers<T> {
+    const responseCode = Number(this.command.getExpectedResponseCode())
+    return {
+      responseCode,
+      read: (body) => {
+        const response = this.#read(library().decode(responseCode, body))
+        return { value: convert(response), done: isDone(response) }
+      },
+    }
+  }
+
+  #read(message: unknown): unknown {
+    this.#answer = undefined
+    const isUnderstood = this.command.onSuccess(message) === true
+    // The commands of the handshake keep their callback to themselves.
+    if (this.#answer === undefined && isUnderstood) return undefined
+    const { error, response } = this.#answer ?? {
+      error: new Error(`${this.#name}: the answer makes no sense`),
+      response: undefined,
+    }
+    if (error) throw error
+    return response
   }
 }
 
@@ -300,30 +325,33 @@ export interface ContentToStore {
 
 /** Writes an object under a causal context; the answer has the heads of all siblings that there are now. */
 export function store(
-  { type, bucket, key }: ObjectName,
+  name: ObjectName,
   content: ContentToStore,
   vclock: Buffer | undefined,
   options: StoreOptions,
 ): RiakCommand<RiakAnswer> {
-  const request = {
-    bucketType: type,
-    bucket,
-    key: Buffer.from(key),
-    value: library().content(content),
+  const parts = encodePutRequest({
+    name,
+    content,
+    vclock,
     w: quorumCode(options.w),
     dw: quorumCode(options.dw),
-    timeout: options.timeoutMs,
-    returnHead: true,
+    timeoutMs: options.timeoutMs,
     ifNoneMatch: options.ifNoneMatch ?? false,
-    ...(vclock !== undefined && { vclock }),
-  }
-  return build('StoreValue', request, (response) => {
-    const answer = toAnswer(response)
-    // The head was asked for: an answer without one is no acknowledgement.
-    if (answer.contents.length === 0)
-      throw new Error('a put is acknowledged without the head that was asked for')
-    return answer
   })
+  storeAnswers ??= answersOf('StoreValue', { bucketType: 'any', bucket: 'any', value: '' }, toStored)
+  return { name: 'StoreValue', parts, ...storeAnswers }
+}
+
+/** Reads the answers to all puts: what they are about is in none of them. */
+let storeAnswers: Answers<RiakAnswer> | undefined
+
+function toStored(response: unknown): RiakAnswer {
+  const answer = toAnswer(response)
+  // The head was asked for: an answer without one is no acknowledgement.
+  if (answer.contents.length === 0)
+    throw new Error('a put is acknowledged without the head that was asked for')
+  return answer
 }
 
 /** Puts a tombstone in the place of everything that the causal context has seen. */

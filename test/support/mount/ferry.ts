@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { callDaemon } from '../../../src/daemon/control-client.ts'
 import type { StatusReport } from '../../../src/daemon/engine.ts'
 import { isRunning, startTicks } from '../../../src/daemon/process.ts'
-import { findRegistration } from '../../../src/daemon/registry.ts'
+import { findRegistration, type Registration } from '../../../src/daemon/registry.ts'
 import { unmountKernel } from '../../../src/fuse/kernel/mount.ts'
 import { mountsOf } from '../../../src/fuse/kernel/mountinfo.ts'
 import { type Ended, eventually, gone } from '../daemon/place.ts'
@@ -121,9 +121,7 @@ export class Ferry {
 
   /** What `status --json` prints, asked for without the start of a process: tests wait by it. */
   async status(): Promise<StatusReport> {
-    const registration = findRegistration(this.#runDir, this.target)
-    if (!registration) throw new Error(`nothing is mounted at ${this.target}`)
-    return callDaemon(registration, { command: 'status' })
+    return callDaemon(this.#registration(), { command: 'status' })
   }
 
   /** Waits for a state of the daemon; the report that has it. */
@@ -150,6 +148,13 @@ export class Ferry {
       'everything in the store',
       ({ files, outbox }) => files.pending === 0 && files.dirty === 0 && outbox.length === 0,
     )
+  }
+
+  /** Moves everything and waits for it; how many files are left. */
+  async migrate(): Promise<{ remaining: number }> {
+    const report = await callDaemon(this.#registration(), { command: 'migrate', wait: true })
+    if (!('remaining' in report)) throw new Error('a migration that was waited for has no report')
+    return report
   }
 
   mode(mode: string): Promise<string> {
@@ -229,6 +234,12 @@ export class Ferry {
   /** A process that a test started itself ends with the test. */
   watch({ pid }: ChildProcess): void {
     if (pid !== undefined) this.#remember(pid)
+  }
+
+  #registration(): Registration {
+    const found = findRegistration(this.#runDir, this.target)
+    if (found) return found
+    throw new Error(`nothing is mounted at ${this.target}`)
   }
 
   #remember(pid: number): void {
