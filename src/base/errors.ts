@@ -11,6 +11,14 @@ export function errnoName(value: number): ErrnoName {
   return 'EIO'
 }
 
+// What a call on a mount answers whose server has gone. Passed on, it would tell an application that ferryfs has gone.
+const SERVER_GONE: ReadonlySet<string> = new Set(['ENOTCONN', 'ECONNABORTED', 'ESHUTDOWN'])
+
+/** The errno that an application is to see where a call on a volume failed with this one. */
+export function volumeErrno(code: ErrnoName): ErrnoName {
+  return SERVER_GONE.has(code) ? 'EIO' : code
+}
+
 /** What a file system call answers when it fails: an errno for the application, words for the operator. */
 export class FsError extends Error {
   readonly code: ErrnoName
@@ -48,7 +56,7 @@ export function toErrno(error: unknown): number {
   if (error instanceof FsError) return error.errno
   if (error instanceof Error && 'code' in error && typeof error.code === 'string') {
     const value = (constants.errno as Record<string, number>)[error.code]
-    if (value !== undefined) return value
+    if (value !== undefined) return constants.errno[volumeErrno(errnoName(value))]
   }
   return constants.errno.EIO
 }

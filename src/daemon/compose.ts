@@ -2,9 +2,9 @@ import { existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Registry } from 'prom-client'
 import { DatabaseDamaged } from '../base/database.ts'
-import { FsError, reasonOf, UsageError } from '../base/errors.ts'
+import { FsError, UsageError } from '../base/errors.ts'
 import { isMode, type Mode, policyOf } from '../base/modes.ts'
-import { Catalog, ROOT_INO } from '../catalog/index.ts'
+import { Catalog } from '../catalog/index.ts'
 import type { MountConfig } from '../config/mount-config.ts'
 import {
   Activity,
@@ -14,7 +14,6 @@ import {
   DirectoryWriter,
   DiskCache,
   LegacyFiles,
-  placeOf,
   type ReadCounters,
   Reader,
   Staging,
@@ -23,7 +22,6 @@ import {
   Writer,
 } from '../content/index.ts'
 import { KernelSession, NativeSession, type Transport } from '../fuse/index.ts'
-import { LegacyTree } from '../legacy/index.ts'
 import { ModeSwitch, Mover, NamespaceLease, Reaper, Rebuild } from '../migration/index.ts'
 import { createMetrics } from '../observe/metrics.ts'
 import { Overlay, type OverlayContext, recover } from '../overlay/index.ts'
@@ -35,10 +33,12 @@ import { ComposedEngine } from './composed-engine.ts'
 import type { Connection, RebuildState, RunningEngine, StartEngine } from './connection.ts'
 import { registerGauges, storeMetrics } from './gauges.ts'
 import { ConnectionHolder } from './holder.ts'
+import { Volume } from './volume.ts'
 
 const CATALOG_FILE = 'catalog.db'
 const LEASE_CHECK_MS = 15_000
 const REAP_EVERY_MS = 2000
+const VOLUME_CHECK_MS = 2000
 
 /** The worker's inside out of catalog, store, content, overlay, migration and transport. */
 export const startEngine: StartEngine = async (config, connection) => {
@@ -94,7 +94,7 @@ async function compose(
   })
   context.carrier.wake()
   built.mover.continueIfBegun()
-  const timers = startTimers(built, lease, epoch)
+  const timers = startTimers(built, { lease, epoch, volume })
   engine.onStop(async () => {
     for (const timer of timers) clearInterval(timer)
     await session.stop()
@@ -156,51 +156,6 @@ async function openResilientStore(
     queue: 100_000,
     log,
   })
-}
-
-/** The legacy volume, while there is one. */
-export class Volume {
-  readonly #path: string
-  readonly #catalog: Catalog
-  #tree: LegacyTree | undefined
-
-  constructor(path: string, catalog: Catalog) {
-    this.#path = path
-    this.#catalog = catalog
-  }
-
-  get tree(): LegacyTree | undefined {
-    return this.#tree
-  }
-
-  /** @throws UsageError if the source is not the directory that the catalog knows */
-  attach(): void {
-    if (this.#tree) return
-    let tree: LegacyTree
-    try {
-      tree = new LegacyTree(this.#path, ROOT_INO, (ino) => {
-        const place = placeOf(this.#catalog, ino)
-        return place && { ...place, legacyIno: this.#catalog.get(ino)?.legacyIno }
-      })
-    } catch (error) {
-      throw new UsageError(`source ${this.#path}: ${reasonOf(error)}`, 2, { cause: error })
-    }
-    const identity = `${tree.rootStat.ino}:${tree.space().type}`
-    const known = this.#catalog.meta('source')
-    if (known !== undefined && known !== identity) {
-      tree.close()
-      throw new UsageError(
-        `source ${this.#path} is not the directory this state directory was made for (another volume, or nothing, is mounted there); mount the right one and try again`,
-      )
-    }
-    if (known === undefined) this.#catalog.transaction(() => this.#catalog.setMeta('source', identity))
-    this.#tree = tree
-  }
-
-  detach(): void {
-    this.#tree?.close()
-    this.#tree = undefined
-  }
 }
 
 interface Foundation {
@@ -279,8 +234,7 @@ export function build(
 
 function startTimers(
   { context, mover, reaper }: Built,
-  lease: NamespaceLease,
-  epoch: number,
+  { lease, epoch, volume }: { lease: NamespaceLease; epoch: number; volume: Volume },
 ): NodeJS.Timeout[] {
   const { catalog, carrier, log } = context
   const checkLease = (): void => {
@@ -295,9 +249,35 @@ function startTimers(
       .sweep(() => Promise.resolve(context.policy().removesLegacy))
       .catch((error: unknown) => log.error({ err: error }, 'removing legacy copies failed'))
   }
-  const timers = [setInterval(checkLease, LEASE_CHECK_MS), setInterval(reap, REAP_EVERY_MS)]
+  const timers = [
+    setInterval(checkLease, LEASE_CHECK_MS),
+    setInterval(reap, REAP_EVERY_MS),
+    setInterval(volumeCheck(context, volume), VOLUME_CHECK_MS),
+  ]
   for (const timer of timers) timer.unref()
   return timers
+}
+
+/** Looks after the legacy volume: says when it fails, and takes it up again when it has been mounted anew. */
+function volumeCheck({ legacyFiles, log }: OverlayContext, volume: Volume): () => void {
+  let failing = false
+  let looking = false
+  return () => {
+    if (looking) return
+    looking = true
+    volume
+      .heal()
+      .then((found) => {
+        if (found === 'failing' && !failing) log.error({}, 'the legacy volume does not answer')
+        if (found !== 'failing' && failing) log.info({}, 'the legacy volume answers again')
+        failing = found === 'failing'
+        if (found === 'replaced') legacyFiles.close()
+      })
+      .catch((error: unknown) => log.error({ err: error }, 'looking after the legacy volume failed'))
+      .finally(() => {
+        looking = false
+      })
+  }
 }
 
 /** The catalog out of the store. */

@@ -5,7 +5,7 @@ import type { MountConfig } from '../config/mount-config.ts'
 import { Restore, shownPath, verify } from '../migration/index.ts'
 import { ModeRefused, type ModeSwitch } from '../migration/mode-switch.ts'
 import type { ResilientStore } from '../store/resilience/store.ts'
-import type { Built, Volume } from './compose.ts'
+import type { Built } from './compose.ts'
 import type { Connection, RunningEngine } from './connection.ts'
 import {
   type Failure,
@@ -17,6 +17,7 @@ import {
   type StatusReport,
   type VerifyReport,
 } from './engine.ts'
+import type { Volume } from './volume.ts'
 
 // A status that lists every failed file of a broken volume would help nobody.
 const FAILURES_LISTED = 10_000

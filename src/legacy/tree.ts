@@ -1,4 +1,5 @@
 import { constants } from 'node:fs'
+import { stat } from 'node:fs/promises'
 import { FsError } from '../base/errors.ts'
 import {
   closeDescriptor,
@@ -102,6 +103,16 @@ export class LegacyTree {
     } catch (error) {
       if (error instanceof FsError && (error.code === 'ENOENT' || error.code === 'ENOTDIR')) return undefined
       throw error
+    }
+  }
+
+  /** Whether the volume says anything at all of its root; asked on a thread, because it may say nothing for long. */
+  async answers(): Promise<boolean> {
+    try {
+      await stat(`/proc/self/fd/${this.#root}`)
+      return true
+    } catch {
+      return false
     }
   }
 

@@ -19,6 +19,9 @@ export interface MoverResult {
 
 const BUSY_TRIES = 20
 const BUSY_WAIT_MS = 500
+// A run that left files is made again: what kept them may have passed. Each walks the whole tree, so ever later.
+const FIRST_AGAIN_MS = 5000
+const LONGEST_AGAIN_MS = 3_600_000
 
 /**
  * Copies everything that was never touched, in the background, with bounded concurrency and rate; where the policy says
@@ -40,6 +43,8 @@ export class Mover {
   #stopped = false
   #meter: ProgressMeter
   #nextAt = 0
+  #again: NodeJS.Timeout | undefined
+  #againMs = FIRST_AGAIN_MS
 
   constructor(context: OverlayContext, overlay: Overlay, reaper: Reaper, concurrency: number) {
     this.#context = context
@@ -82,6 +87,7 @@ export class Mover {
         catalog.setMeta('migration-concurrency', String(options.concurrency))
       if (!this.#paused) catalog.setMeta('migration', 'running')
     })
+    clearTimeout(this.#again)
     this.#rate = options.rate ?? this.#rate
     this.#concurrency = options.concurrency ?? this.#concurrency
     this.#listeners.add(onProgress)
@@ -113,6 +119,7 @@ export class Mover {
   async stop(): Promise<void> {
     this.#stopped = true
     this.#paused = false
+    clearTimeout(this.#again)
     for (const go of this.#resume) go()
     await this.#running?.catch(() => undefined)
   }
@@ -170,9 +177,24 @@ export class Mover {
     }
     const remaining = catalog.unstoredCount() + this.unreadable.size
     this.#state = this.#stopped ? 'idle' : remaining === 0 ? 'done' : 'idle'
-    if (!this.#stopped) this.#remember(remaining === 0 ? 'done' : 'idle')
+    if (!this.#stopped) this.#conclude(remaining)
     this.#meter.tick(true)
     return { files: this.#meter.files, bytes: this.#meter.bytes, remaining }
+  }
+
+  /** What was left is tried again by itself (P4); a successor goes on with it, too. */
+  #conclude(remaining: number): void {
+    if (remaining === 0) {
+      this.#againMs = FIRST_AGAIN_MS
+      this.#remember('done')
+      return
+    }
+    if (this.#context.carrier.fenced) return
+    this.#again = setTimeout(() => {
+      if (this.#context.policy().copies) void this.run({}, () => undefined).catch(() => undefined)
+    }, this.#againMs)
+    this.#again.unref()
+    this.#againMs = Math.min(LONGEST_AGAIN_MS, this.#againMs * 2)
   }
 
   /** Waits for what is owed, as long as that gets less. */

@@ -39,7 +39,7 @@ import {
 } from '../sys/index.ts'
 import { ACL_ACCESS, ACL_DEFAULT, chmodAcl, decodeAcl, modeOfAcl } from './acl.ts'
 import type { OverlayContext } from './context.ts'
-import type { Names } from './names.ts'
+import { type Names, servesWithoutVolume } from './names.ts'
 
 // linux/xattr.h
 const XATTR_CREATE = 1
@@ -75,8 +75,7 @@ export class AttributeOperations {
     try {
       return legacyStat(this.#context, inode)
     } catch (error) {
-      const failing = error instanceof FsError && error.code === 'EIO'
-      if (failing && this.#context.policy().readFrom === 'store' && isStored(inode)) return undefined
+      if (servesWithoutVolume(this.#context, inode, error)) return undefined
       // Known by its number, but its names are gone: on ESTALE the kernel looks the path up again, so that whoever
       // replaced the file past the overlay is not answered with "no such file".
       if (error instanceof FsError && error.code === 'ENOENT') throw new FsError('ESTALE', error.message)

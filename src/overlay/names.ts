@@ -161,7 +161,7 @@ export class Names {
     try {
       stat = requireLegacy(this.#context).find({ parent: directory.ino, name })
     } catch (error) {
-      if (known && this.#servesWithoutVolume(known, error)) return { inode: known, stat: undefined }
+      if (known && servesWithoutVolume(this.#context, known, error)) return { inode: known, stat: undefined }
       throw error
     }
     if (stat) {
@@ -188,14 +188,6 @@ export class Names {
     const stat = legacyStat(this.#context, inode)
     adoptAttributes(inode, stat)
     return { inode, stat }
-  }
-
-  /** With a failing volume a file that is in the store goes on from there, where the policy reads there anyway. */
-  #servesWithoutVolume(inode: Inode, error: unknown): boolean {
-    const fails = error instanceof FsError && error.code === 'EIO'
-    return (
-      fails && this.#context.policy().readFrom === 'store' && (isStored(inode) || isDirectory(inode.mode))
-    )
   }
 
   /** A file met under a new name may have been moved there past the overlay: names that it no longer has are taken from it. */
@@ -244,6 +236,12 @@ export class Names {
     catalog.save(inode)
     return inode
   }
+}
+
+/** With a failing volume a file that is in the store goes on from there, where the policy reads there anyway. */
+export function servesWithoutVolume({ policy }: OverlayContext, inode: Inode, error: unknown): boolean {
+  const fails = error instanceof FsError && error.code === 'EIO'
+  return fails && policy().readFrom === 'store' && (isStored(inode) || isDirectory(inode.mode))
 }
 
 /** An inode with nothing in it yet; the legacy file is the authority. */

@@ -1,5 +1,5 @@
 import koffi from 'koffi'
-import { errnoName, FsError } from '../base/errors.ts'
+import { errnoName, FsError, volumeErrno } from '../base/errors.ts'
 
 // node:fs has no *at calls, no nanosecond times, no xattrs, no fallocate, no renameat2 and no d_ino. koffi calls libc
 // directly (about a microsecond each), so the overlay gives the legacy volume exactly the call that it was given.
@@ -20,11 +20,11 @@ export function declareAsync(signature: string): (...args: unknown[]) => Promise
     )
 }
 
-/** @throws FsError with the current errno if `result` is -1 */
+/** @throws FsError with the current errno if `result` is -1, as an application is to see it */
 export function check(result: number, syscall: string, what?: Buffer): number {
   if (result !== -1) return result
   const code = errnoName(koffi.errno())
-  throw new FsError(code, `${syscall}${what ? ` ${printable(what)}` : ''}: ${code}`)
+  throw new FsError(volumeErrno(code), `${syscall}${what ? ` ${printable(what)}` : ''}: ${code}`)
 }
 
 /** A name for a message: bytes that are not printable UTF-8 as \xNN. */
