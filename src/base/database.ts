@@ -59,6 +59,9 @@ export class Database {
   readonly #begin: StatementSync
   readonly #commit: StatementSync
   readonly #rollback: StatementSync
+  readonly #savepoint: StatementSync
+  readonly #release: StatementSync
+  readonly #rollbackTo: StatementSync
   #depth = 0
   #walDescriptor: number | undefined
   #commits = 0
@@ -74,6 +77,9 @@ export class Database {
     this.#begin = handle.prepare('BEGIN IMMEDIATE')
     this.#commit = handle.prepare('COMMIT')
     this.#rollback = handle.prepare('ROLLBACK')
+    this.#savepoint = handle.prepare('SAVEPOINT attempt')
+    this.#release = handle.prepare('RELEASE attempt')
+    this.#rollbackTo = handle.prepare('ROLLBACK TO attempt')
   }
 
   /** @throws DatabaseDamaged if the file is not a healthy one of this program and format */
@@ -158,6 +164,26 @@ export class Database {
       this.#depth = 0
     }
     this.#committed()
+    return result
+  }
+
+  /**
+   * A part of a transaction (call it in one) that may fail alone: what it changed is taken back, `onError` says how to go on.
+   * @throws what `body` threw, if the whole transaction is lost with it (SQLite rolls back by itself on a full disk)
+   */
+  attempt<T>(body: () => T, onError: (error: unknown) => T): T {
+    this.#savepoint.run()
+    let result: T
+    try {
+      result = body()
+    } catch (error) {
+      // Whoever went on now would write outside of any transaction, and each statement for good.
+      if (!this.#handle.isTransaction) throw error
+      this.#rollbackTo.run()
+      this.#release.run()
+      return onError(error)
+    }
+    this.#release.run()
     return result
   }
 

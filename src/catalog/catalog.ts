@@ -1,5 +1,5 @@
 import type { StatementSync } from 'node:sqlite'
-import { S_IFDIR } from '../base/attributes.ts'
+import { S_IFDIR, S_IFMT } from '../base/attributes.ts'
 import { Database } from '../base/database.ts'
 import { Counter } from './counter.ts'
 import {
@@ -13,6 +13,7 @@ import {
   toSigned,
   toUnsigned,
 } from './inode.ts'
+import { InodeCache } from './inode-cache.ts'
 import { bucketOf, shardOf } from './names.ts'
 import { chunkKey, pageKey } from './object-keys.ts'
 import { Outbox } from './outbox.ts'
@@ -44,16 +45,16 @@ const BEFORE_ALL = -(1n << 63n)
 export class Catalog {
   readonly outbox: Outbox
   readonly #database: Database
-  readonly #inodes = new Map<bigint, Inode>()
-  readonly #shares = new Map<bigint, Readonly<Totals>>()
+  readonly #inodes: InodeCache
   #totals: Totals | undefined
   readonly #versions: Counter
   readonly #generations: Counter
   readonly #inos: Counter
   readonly #sql: Readonly<Record<string, StatementSync>>
 
-  private constructor(database: Database) {
+  private constructor(database: Database, cacheEntries: number) {
     this.#database = database
+    this.#inodes = new InodeCache(cacheEntries)
     const columns = INODE_COLUMNS
     const all = (sql: string): StatementSync => database.prepare(sql, true)
     this.#sql = {
@@ -119,10 +120,14 @@ export class Catalog {
         'SELECT (SELECT count(*) FROM inodes WHERE authority = 1) + (SELECT count(*) FROM dirents WHERE legacy = 0) AS n',
       ),
       unstored: all(
-        `SELECT count(*) AS n FROM inodes WHERE (mode & ${0o170000}) <> ${S_IFDIR} AND orphan = 0 AND nlink > 0 AND (version = 0 OR dirty <> 0)`,
+        `SELECT count(*) AS n FROM inodes WHERE (mode & ${S_IFMT}) <> ${S_IFDIR} AND orphan = 0 AND nlink > 0 AND (version = 0 OR dirty <> 0)`,
       ),
       totals: all(TOTALS),
       legacyAuthority: all('SELECT ino FROM inodes WHERE authority = 0 AND ino > ? ORDER BY ino LIMIT ?'),
+      emptied: all(
+        `SELECT ino FROM inodes WHERE authority = 1 AND legacy_ino IS NOT NULL AND ino <> ${ROOT_INO} AND (mode & ${S_IFMT}) = ${S_IFDIR}
+           AND NOT EXISTS (SELECT 1 FROM dirents WHERE parent = inodes.ino AND legacy IS NOT NULL)`,
+      ),
       drainable: all(
         'SELECT ino FROM inodes WHERE authority = 1 AND legacy_ino IS NOT NULL AND version > 0 AND dirty = 0 AND ino > ? ORDER BY ino LIMIT ?',
       ),
@@ -135,27 +140,44 @@ export class Catalog {
   }
 
   /** @throws DatabaseDamaged */
-  static open(path: string, options: { readonly check: boolean }): Catalog {
+  static open(path: string, options: { readonly check: boolean; readonly cacheEntries?: number }): Catalog {
     const database = Database.open(path, {
       applicationId: APPLICATION_ID,
       format: FORMAT,
       schema: SCHEMA,
       check: options.check,
     })
-    return new Catalog(database)
+    return new Catalog(database, options.cacheEntries ?? INODE_CACHE_ENTRIES)
   }
 
+  /** All of it or nothing, in the file and in memory: if it fails, every inode is again what it was. */
   transaction<T>(body: () => T): T {
     if (this.#database.inTransaction) return body()
+    const totals = this.#totals && { ...this.#totals }
     try {
       return this.#database.transaction(body)
     } catch (error) {
-      // Objects changed in memory by the failed transaction must not be seen again.
-      this.#inodes.clear()
-      this.#shares.clear()
-      this.#totals = undefined
+      this.#rolledBack(totals)
       throw error
     }
+  }
+
+  /**
+   * A part of a transaction whose failure is not the transaction's: it is taken back, and `onError` says how to go on.
+   * An error that may be caught inside a transaction is caught here and nowhere else.
+   */
+  attempt<T>(body: () => T, onError: (error: unknown) => T): T {
+    const totals = this.#totals && { ...this.#totals }
+    return this.#database.attempt(body, (error) => {
+      this.#rolledBack(totals)
+      return onError(error)
+    })
+  }
+
+  #rolledBack(totals: Totals | undefined): void {
+    for (const counter of [this.#versions, this.#generations, this.#inos]) counter.rolledBack()
+    this.#inodes.restore((ino) => this.#read(ino))
+    this.#totals = totals
   }
 
   /** Resolves when everything committed so far is safe against power loss. */
@@ -172,11 +194,14 @@ export class Catalog {
   get(ino: bigint): Inode | undefined {
     const cached = this.#inodes.get(ino)
     if (cached) return cached
-    const row = this.#sql.get?.get(toSigned(ino)) as Row | undefined
-    if (!row) return undefined
-    const inode = inodeFromRow(row)
-    this.#remember(inode)
+    const inode = this.#read(ino)
+    if (inode) this.#remember(inode)
     return inode
+  }
+
+  #read(ino: bigint): Inode | undefined {
+    const row = this.#sql.get?.get(toSigned(ino)) as Row | undefined
+    return row && inodeFromRow(row)
   }
 
   /** The inode of a legacy file by its numbers there. */
@@ -194,21 +219,25 @@ export class Catalog {
     return row ? this.get(toUnsigned(row.ino as bigint)) : undefined
   }
 
+  /**
+   * @throws Error if the object was held across an `await`: whoever goes on after one asks for the inode again. (An object
+   * that is changed without having been asked for would not be restored if the transaction fails.)
+   */
   save(inode: Inode): void {
+    if (!this.#inodes.mayChange(inode)) throw new Error(`inode ${inode.ino} was not asked for in this turn`)
     this.#sql.put?.run(...inodeToColumns(inode))
-    if (!this.#inodes.has(inode.ino)) this.#remember(inode, NO_TOTALS)
+    const share = shareOf(inode)
     if (this.#totals) {
-      addTo(this.#totals, this.#shares.get(inode.ino) ?? NO_TOTALS, -1)
-      addTo(this.#totals, shareOf(inode), 1)
+      addTo(this.#totals, this.#inodes.shareOf(inode.ino) ?? NO_TOTALS, -1)
+      addTo(this.#totals, share, 1)
     }
-    this.#shares.set(inode.ino, shareOf(inode))
+    this.#remember(inode, share)
   }
 
   remove(inode: Inode): void {
     this.#sql.remove?.run(toSigned(inode.ino))
-    if (this.#totals) addTo(this.#totals, this.#shares.get(inode.ino) ?? shareOf(inode), -1)
-    this.#inodes.delete(inode.ino)
-    this.#shares.delete(inode.ino)
+    if (this.#totals) addTo(this.#totals, this.#inodes.shareOf(inode.ino) ?? shareOf(inode), -1)
+    this.#inodes.remove(inode)
   }
 
   /** Inode objects in ascending order of number; safe while the table changes. */
@@ -276,6 +305,11 @@ export class Catalog {
   drainable(after: bigint | undefined, limit: number): bigint[] {
     const from = after === undefined ? BEFORE_ALL : toSigned(after)
     return this.#list('drainable', from, limit).map((row) => toUnsigned(row.ino as bigint))
+  }
+
+  /** Directories known to be on the legacy volume that are not known to have anything left in them there. */
+  emptiedDirectories(): bigint[] {
+    return this.#list('emptied').map((row) => toUnsigned(row.ino as bigint))
   }
 
   // ---- counters
@@ -564,17 +598,9 @@ export class Catalog {
   }
 
   #remember(inode: Inode, share?: Readonly<Totals>): void {
-    if (this.#inodes.size >= INODE_CACHE_ENTRIES && !this.#database.inTransaction) {
-      // Oldest half goes; every object is saved before its transaction ends, so nothing is lost.
-      let drop = INODE_CACHE_ENTRIES / 2
-      for (const ino of this.#inodes.keys()) {
-        if (drop-- === 0) break
-        this.#inodes.delete(ino)
-        this.#shares.delete(ino)
-      }
-    }
-    this.#inodes.set(inode.ino, inode)
-    this.#shares.set(inode.ino, share ?? shareOf(inode))
+    // Every object is saved before its transaction ends.
+    if (!this.#database.inTransaction) this.#inodes.evict()
+    this.#inodes.put(inode, share)
   }
 
   #one(

@@ -28,6 +28,11 @@ export class Counter {
     return this.#next++
   }
 
+  /** A transaction failed: the block it set aside is not written down, so the next number sets one aside again. */
+  rolledBack(): void {
+    this.#limit = this.#next
+  }
+
   raise(least: bigint): void {
     if (this.#next >= least) return
     this.#next = least

@@ -208,6 +208,7 @@ export class Reaper {
       if (ino !== ROOT_INO) this.#removeDirectory(ino)
     }
     visit(ROOT_INO)
+    this.#forgetRemovedDirectories()
   }
 
   #removeDirectory(ino: bigint): void {
@@ -224,9 +225,25 @@ export class Reaper {
       if (error instanceof FsError) return
       throw error
     }
-    legacy.forget(ino)
+    faultPoint('migration.reap.directory-removed')
+    this.#forgetDirectory(inode)
+  }
+
+  /** Directories that are gone from the volume already: a crash or a full disk kept the catalog from saying so. */
+  #forgetRemovedDirectories(): void {
+    const { catalog } = this.#context
+    for (const ino of catalog.emptiedDirectories()) {
+      const inode = catalog.get(ino)
+      if (inode && this.#places(inode).length === 0) this.#forgetDirectory(inode)
+    }
+  }
+
+  #forgetDirectory(inode: Inode): void {
+    const { catalog } = this.#context
+    this.#context.legacy()?.forget(inode.ino)
     catalog.transaction(() => {
-      catalog.setDirent(place.parent, place.name, place.ino, undefined)
+      for (const place of catalog.legacyPlaces(inode.ino))
+        catalog.setDirent(place.parent, place.name, place.ino, undefined)
       inode.legacyIno = undefined
       catalog.save(inode)
     })

@@ -176,11 +176,7 @@ export class Rebuild {
   }
 
   async #file(parent: bigint, entry: RecordedEntry, key: string): Promise<void> {
-    const known = this.#catalog.get(entry.ino)
-    if (known && known.generation === entry.generation && known.key === key) {
-      this.#catalog.transaction(() => this.#link(parent, entry.name, entry.ino))
-      return
-    }
+    if (this.#linkKnown(parent, entry, key)) return
     const object = await this.#store.get('files', key)
     if (!object) throw new StoreUnavailable(`object ${key} is not in the store`)
     this.#seen(object.version.version)
@@ -200,6 +196,8 @@ export class Rebuild {
     ) {
       throw new StoreCorrupt(`object ${key}: its list of chunks does not fit its size`)
     }
+    // Its other names were met meanwhile.
+    if (this.#linkKnown(parent, entry, key)) return
     this.#catalog.transaction(() => {
       const inode = this.#inode(record.ino, record.generation)
       const { ino: _, blksize: __, ...rest } = attributes
@@ -233,6 +231,14 @@ export class Rebuild {
     this.#meter.bytes += attributes.size
   }
 
+  /** Another name of a file that is in the catalog already. */
+  #linkKnown(parent: bigint, entry: RecordedEntry, key: string): boolean {
+    const known = this.#catalog.get(entry.ino)
+    if (!known || known.generation !== entry.generation || known.key !== key) return false
+    this.#catalog.transaction(() => this.#link(parent, entry.name, entry.ino))
+    return true
+  }
+
   async #pages(id: string, pages: readonly Buffer[], chunks: number): Promise<Buffer[]> {
     const hashes: Buffer[] = []
     for (const [index, hash] of pages.entries()) {
@@ -257,6 +263,13 @@ export class Rebuild {
   #inode(ino: bigint, generation: number): Inode {
     if (ino > this.#highestIno && ino > 1n << 48n) this.#highestIno = ino
     if (BigInt(generation) > this.#highestGeneration) this.#highestGeneration = BigInt(generation)
+    // Records that are moments apart may name two files that had one number, one after the other: the last one read stays.
+    const other = this.#catalog.get(ino)
+    if (other) {
+      this.#catalog.dropChunks(ino, 0)
+      this.#catalog.dropPages(ino, 0)
+      this.#catalog.remove(other)
+    }
     const inode = newInode(ino, generation)
     inode.authority = 'catalog'
     return inode

@@ -34,14 +34,16 @@ export async function* walk(
       const met: Resolved[] = []
       catalog.transaction(() => {
         for (const name of names.slice(from, from + BATCH)) {
-          try {
-            const found = overlay.names.find(ino, name)
-            if (!found) continue
-            if (isDirectory(found.inode.mode)) directories.push(found.inode.ino)
-            else met.push(settle(context, found))
-          } catch (error) {
-            onError(Buffer.concat([catalog.pathOf(ino) ?? Buffer.alloc(0), Buffer.from('/'), name]), error)
-          }
+          catalog.attempt(
+            () => {
+              const found = overlay.names.find(ino, name)
+              if (!found) return
+              if (isDirectory(found.inode.mode)) directories.push(found.inode.ino)
+              else met.push(settle(context, found))
+            },
+            (error) =>
+              onError(Buffer.concat([catalog.pathOf(ino) ?? Buffer.alloc(0), Buffer.from('/'), name]), error),
+          )
         }
       })
       if (met.length > 0) yield met

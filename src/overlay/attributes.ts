@@ -251,31 +251,35 @@ export class AttributeOperations {
     if (mode === undefined && !owner && atime === undefined && mtime === undefined && !killSuidGid) {
       if (size === undefined) return
     }
-    this.#alterOwn(inode, () => {
-      const now = nowNs()
-      if (owner) {
-        inode.uid = uid ?? inode.uid
-        inode.gid = gid ?? inode.gid
-        if (!isDirectory(inode.mode)) inode.mode = withoutSetId(inode.mode)
-      }
-      if (killSuidGid && !isDirectory(inode.mode)) inode.mode = withoutSetId(inode.mode)
-      if (mode !== undefined) inode.mode = (inode.mode & ~0o7777) | (mode & 0o7777)
-      const xattrs = decodeXattrs(inode.xattrs)
-      const acl = xattrs.get(ACL_ACCESS)
-      if (mode !== undefined && acl) xattrs.set(ACL_ACCESS, chmodAcl(acl, mode))
-      if (owner || killSuidGid) xattrs.delete(CAPABILITY)
-      inode.xattrs = encodeXattrs(xattrs)
-      if (atime !== undefined) inode.atimeNs = atime === 'now' ? now : atime
-      if (mtime !== undefined) inode.mtimeNs = mtime === 'now' ? now : mtime
-    })
-    if (ctimeNs !== undefined && ctimeNs > inode.ctimeNs) inode.ctimeNs = ctimeNs
+    this.#alterOwn(
+      inode,
+      () => {
+        const now = nowNs()
+        if (owner) {
+          inode.uid = uid ?? inode.uid
+          inode.gid = gid ?? inode.gid
+          if (!isDirectory(inode.mode)) inode.mode = withoutSetId(inode.mode)
+        }
+        if (killSuidGid && !isDirectory(inode.mode)) inode.mode = withoutSetId(inode.mode)
+        if (mode !== undefined) inode.mode = (inode.mode & ~0o7777) | (mode & 0o7777)
+        const xattrs = decodeXattrs(inode.xattrs)
+        const acl = xattrs.get(ACL_ACCESS)
+        if (mode !== undefined && acl) xattrs.set(ACL_ACCESS, chmodAcl(acl, mode))
+        if (owner || killSuidGid) xattrs.delete(CAPABILITY)
+        inode.xattrs = encodeXattrs(xattrs)
+        if (atime !== undefined) inode.atimeNs = atime === 'now' ? now : atime
+        if (mtime !== undefined) inode.mtimeNs = mtime === 'now' ? now : mtime
+      },
+      ctimeNs,
+    )
   }
 
-  #alterOwn(inode: Inode, alter: () => void): void {
+  #alterOwn(inode: Inode, alter: () => void, leastCtimeNs = 0n): void {
     const { catalog, activity } = this.#context
     catalog.transaction(() => {
       alter()
-      inode.ctimeNs = nowNs()
+      const now = nowNs()
+      inode.ctimeNs = leastCtimeNs > now ? leastCtimeNs : now
       activity.changed(inode.ino)
       if (isDirectory(inode.mode)) {
         catalog.touchHeader(inode.ino)

@@ -153,11 +153,8 @@ export class CatalogNamespace {
 
   #requireEmpty(directory: Inode): void {
     const { catalog } = this.#context
-    const legacy = this.#context.legacy()
-    if (legacy && this.#names.hasVolume(directory)) {
-      for (const { name } of legacy.list(directory.ino)) {
-        if (this.#names.find(directory.ino, name)) throw new FsError('ENOTEMPTY')
-      }
+    for (const { name } of this.#names.listVolume(directory) ?? []) {
+      if (this.#names.find(directory.ino, name)) throw new FsError('ENOTEMPTY')
     }
     for (const dirent of [...catalog.dirents(directory.ino)]) {
       if (dirent.ino !== undefined && this.#names.find(directory.ino, dirent.name))

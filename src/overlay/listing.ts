@@ -92,10 +92,9 @@ export class Listings {
   }
 
   #volumeEntries(directory: bigint): Map<string, { name: Buffer; ino: bigint; type: number }> | undefined {
-    const legacy = this.#context.legacy()
-    if (!legacy || !this.#names.hasVolume(this.#names.directory(directory))) return undefined
     try {
-      return new Map(legacy.list(directory).map((entry) => [entry.name.toString('latin1'), entry]))
+      const entries = this.#names.listVolume(this.#names.directory(directory))
+      return entries && new Map(entries.map((entry) => [entry.name.toString('latin1'), entry]))
     } catch (error) {
       const failing = error instanceof FsError && error.code === 'EIO'
       if (failing && this.#context.policy().readFrom === 'store') return undefined
@@ -134,14 +133,14 @@ export class Listings {
       sink.add(listed)
       return
     }
-    let found: Resolved | undefined
-    try {
-      found = this.#names.find(directory, item.name)
-    } catch {
-      // An entry that cannot be looked at does not spoil the listing of the others; its own look-up will say why.
-      sink.add(listed)
-      return
-    }
+    const found = this.#context.catalog.attempt(
+      () => this.#names.find(directory, item.name),
+      () => {
+        // An entry that cannot be looked at does not spoil the listing of the others; its own look-up will say why.
+        sink.add(listed)
+        return undefined
+      },
+    )
     if (!found) return
     const { ino, mode } = found.inode
     sink.add({ ...listed, ino, type: (mode & S_IFMT) >> 12 }, entryOf(found))

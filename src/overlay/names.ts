@@ -2,7 +2,7 @@ import { isDirectory, isRegular, S_IFMT } from '../base/attributes.ts'
 import { FsError } from '../base/errors.ts'
 import { type Dirent, type Inode, isStored, ROOT_INO } from '../catalog/index.ts'
 import { adoptAttributes, discardDirectoryRecord, legacyStat, requireLegacy } from '../content/index.ts'
-import type { Stat } from '../sys/index.ts'
+import type { RawDirent, Stat } from '../sys/index.ts'
 import type { OverlayContext } from './context.ts'
 
 /** Longest name in bytes (linux/limits.h); newer kernels let longer ones through to a FUSE file system. */
@@ -68,6 +68,20 @@ export class Names {
   /** Whether the legacy volume has a directory behind this one. */
   hasVolume(directory: Inode): boolean {
     return this.#context.legacy() !== undefined && directory.legacyIno !== undefined
+  }
+
+  /** What the volume has in the directory; `undefined` if it has no such directory. @throws FsError */
+  listVolume(directory: Inode): RawDirent[] | undefined {
+    if (!this.hasVolume(directory)) return undefined
+    try {
+      return requireLegacy(this.#context).list(directory.ino)
+    } catch (error) {
+      // It went (the reaper removes what is empty; a crash keeps it from saying so): what is left is in the catalog. Thrown,
+      // it would do harm: readdir(3) takes ENOENT for the end of the directory, and a full one looks empty.
+      const gone = error instanceof FsError && (error.code === 'ENOENT' || error.code === 'ENOTDIR')
+      if (gone && directory.authority === 'catalog') return undefined
+      throw error
+    }
   }
 
   /** The inode of a legacy file met under a name; made if it is new. */

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { Client } from '../../support/rig/client.ts'
 import { atPoint } from '../../support/rig/crash.ts'
+import { fillDisk, freeDisk } from '../../support/rig/full-disk.ts'
 import { Rig } from '../../support/rig/rig.ts'
 import { expectSettled } from '../../support/rig/settled.ts'
 
@@ -186,5 +187,25 @@ test('P3: where there is nothing on the volume any more nothing is removed, and 
   rmSync(onDisk('d/f'))
   await rig.reap()
   expect(await client.readPath('d/f')).toBe(LONG)
+  await expectSettled(rig)
+})
+
+test('P1 P2: a directory whose removal the catalog had no room to note lists what was made in it', async () => {
+  const listed = async (): Promise<string[]> => (await client.list(await client.node('d'))).map(String).sort()
+  await client.create('d/other', 'other')
+  await rig.settle()
+  const path = rig.catalogPath
+  atPoint('migration.reap.directory-removed', () => fillDisk(path))
+  await expect(rig.reap()).rejects.toMatchObject({ code: 'ENOSPC' })
+  atPoint('migration.reap.directory-removed', undefined)
+  freeDisk(path)
+  expect(existsSync(onDisk('d'))).toBe(false)
+  expect(await listed()).toEqual(['f', 'other'])
+  await client.create('d/late', 'late')
+  await rig.settle()
+  await rig.reap()
+  for (const name of ['f', 'late', 'other']) await client.unlink(`d/${name}`)
+  await rig.perform((overlay, request) => overlay.rmdir(request, 1n, Buffer.from('d')))
+  client.forgetAll()
   await expectSettled(rig)
 })

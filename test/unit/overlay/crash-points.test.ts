@@ -353,6 +353,26 @@ describe('a crash of the reaper', () => {
       if (next === 'worker') await rig.stop()
     }
   })
+
+  test('P1: at migration.reap.directory-removed the directory lists what was made in it', async () => {
+    for (const next of ['worker', 'mount'] as const) {
+      rig = await Rig.start({ mode: 'drain', fill })
+      const client = new Client(rig)
+      await client.create('dir/new', LONG)
+      await client.overwrite('dir/c', 0, LONG)
+      await rig.settle()
+      rig.dieAt('migration.reap.directory-removed')
+      void rig.reap().catch(() => undefined)
+      await rig.untilDead()
+      await rig.restart(next)
+      client.forgetAll()
+      // ENOENT from READDIR is what readdir(3) takes for the end: the directory would look empty.
+      expect((await client.list(await client.node('dir'))).map(String).sort()).toEqual(['c', 'new'])
+      await rig.migrate()
+      await expectSettled(rig)
+      if (next === 'worker') await rig.stop()
+    }
+  })
 })
 
 test('every fault point in src has its test here', () => {
