@@ -51,6 +51,7 @@ export class Catalog {
   readonly #generations: Counter
   readonly #inos: Counter
   readonly #sql: Readonly<Record<string, StatementSync>>
+  #afterCommit: Array<() => void> = []
 
   private constructor(database: Database, cacheEntries: number) {
     this.#database = database
@@ -154,12 +155,24 @@ export class Catalog {
   transaction<T>(body: () => T): T {
     if (this.#database.inTransaction) return body()
     const totals = this.#totals && { ...this.#totals }
+    let result: T
     try {
-      return this.#database.transaction(body)
+      result = this.#database.transaction(body)
     } catch (error) {
-      this.#rolledBack(totals)
+      this.#rolledBack(totals, 0)
       throw error
     }
+    for (const follow of this.#afterCommit.splice(0)) follow()
+    return result
+  }
+
+  /**
+   * Runs `follow` when the transaction under way is committed, the outermost one; never if that fails. For what cannot be
+   * taken back: a file is removed only once the catalog has let go of it for good.
+   */
+  afterCommit(follow: () => void): void {
+    if (this.#database.inTransaction) this.#afterCommit.push(follow)
+    else follow()
   }
 
   /**
@@ -168,13 +181,15 @@ export class Catalog {
    */
   attempt<T>(body: () => T, onError: (error: unknown) => T): T {
     const totals = this.#totals && { ...this.#totals }
+    const following = this.#afterCommit.length
     return this.#database.attempt(body, (error) => {
-      this.#rolledBack(totals)
+      this.#rolledBack(totals, following)
       return onError(error)
     })
   }
 
-  #rolledBack(totals: Totals | undefined): void {
+  #rolledBack(totals: Totals | undefined, following: number): void {
+    this.#afterCommit.length = following
     for (const counter of [this.#versions, this.#generations, this.#inos]) counter.rolledBack()
     this.#inodes.restore((ino) => this.#read(ino))
     this.#totals = totals

@@ -1,5 +1,6 @@
 import { isDirectory } from '../base/attributes.ts'
 import { FsError, reasonOf } from '../base/errors.ts'
+import { faultPoint } from '../base/faults.ts'
 import { fileId, type Garbage, isStored, parseContentKey, type Work } from '../catalog/index.ts'
 import { StoreError, StoreSuperseded } from '../store/errors.ts'
 import type { ContentContext } from './context.ts'
@@ -244,6 +245,7 @@ export class Carrier {
           if (!(error instanceof StoreSuperseded)) throw error
         }
       }
+      faultPoint('content.garbage.deleted')
       catalog.transaction(() => catalog.outbox.forget(garbage))
     })
   }

@@ -13,6 +13,8 @@ export interface Holder {
   drop(id: string): void
   /** Path under /proc by which a held file can be opened, if it is held. */
   path(id: string): string | undefined
+  /** All that is held. */
+  ids(): string[]
 }
 
 /** Open legacy files. A file that lost its last name is reached through its holder. */
@@ -85,6 +87,14 @@ export class LegacyFiles {
     this.#holder.drop(holdId(ino))
   }
 
+  /** Lets go of what a killed predecessor held and did not come to unlink, or purged and did not come to release. */
+  releaseUnless(needed: (ino: bigint) => boolean): void {
+    for (const id of this.#holder.ids()) {
+      const ino = BigInt(id.slice(HELD.length))
+      if (!needed(ino)) this.release(ino)
+    }
+  }
+
   isHeld(ino: bigint): boolean {
     return this.#holder.path(holdId(ino)) !== undefined
   }
@@ -111,7 +121,8 @@ export class LegacyFiles {
   }
 }
 
-const holdId = (ino: bigint): string => `legacy:${ino}`
+const HELD = 'legacy:'
+const holdId = (ino: bigint): string => `${HELD}${ino}`
 
 /** Reads until the buffer is full or the file ends. */
 export async function readFully(descriptor: number, buffer: Buffer, position: number): Promise<number> {

@@ -10,14 +10,63 @@ export function fingerprintOf(stat: Stat): Fingerprint {
   return { size: stat.size, mtimeNs: stat.mtimeNs, ctimeNs: stat.ctimeNs }
 }
 
+/**
+ * In the place of a fingerprint's ctime while we remove names of the file ourselves, which moves it: cut short, what is
+ * left of the file must not look as if somebody had changed it past the overlay.
+ */
+const MOVING_CTIME = 0n
+
 /** Whether the legacy file is still the one that was copied. */
 export function matches(fingerprint: Fingerprint | undefined, stat: Stat): boolean {
   return (
     fingerprint !== undefined &&
     fingerprint.size === stat.size &&
     fingerprint.mtimeNs === stat.mtimeNs &&
-    fingerprint.ctimeNs === stat.ctimeNs
+    (fingerprint.ctimeNs === stat.ctimeNs || fingerprint.ctimeNs === MOVING_CTIME)
   )
+}
+
+/** From now on until `namesRemoved` the ctime of the legacy file may move. To be flushed before a name is removed. */
+export function expectMovingCtime({ catalog }: ContentContext, ino: bigint): void {
+  catalog.transaction(() => {
+    const inode = catalog.get(ino)
+    if (!inode?.fingerprint) return
+    inode.fingerprint = { ...inode.fingerprint, ctimeNs: MOVING_CTIME }
+    catalog.save(inode)
+  })
+}
+
+/** No name was removed after all: the ctime counts again. */
+export function ctimeStays({ catalog }: ContentContext, ino: bigint, fingerprint: Fingerprint): void {
+  catalog.transaction(() => {
+    const inode = catalog.get(ino)
+    if (inode?.fingerprint?.ctimeNs !== MOVING_CTIME) return
+    inode.fingerprint = fingerprint
+    catalog.save(inode)
+  })
+}
+
+/** We have removed names of the legacy file, or wanted to: notes which are left, and the ctime that it has now. */
+export function namesRemoved(context: ContentContext, ino: bigint): void {
+  const { catalog } = context
+  const legacy = requireLegacy(context)
+  catalog.transaction(() => {
+    const inode = catalog.get(ino)
+    if (!inode) return
+    let left: Stat | undefined
+    for (const place of catalog.legacyPlaces(ino)) {
+      const stat = legacy.find(place)
+      if (stat && stat.ino === inode.legacyIno) left = stat
+      else catalog.setDirent(place.parent, place.name, place.ino, undefined)
+    }
+    if (!left) {
+      inode.legacyIno = undefined
+      inode.fingerprint = undefined
+    } else if (matches(inode.fingerprint, left)) {
+      inode.fingerprint = fingerprintOf(left)
+    }
+    catalog.save(inode)
+  })
 }
 
 /** Where a legacy file is. The root has no place; everything else on the volume has one. */

@@ -134,6 +134,7 @@ export class Uploader {
     const snapshot = this.#snapshot(inode)
     await this.#pastCoarseClock(snapshot.stat)
     const { key, version } = this.#claim(ino)
+    faultPoint('content.upload.claimed')
     const copied = await this.#copy(ino, snapshot, signal)
     if (!copied || !unchanged() || !this.#isSame(ino, snapshot)) return 'busy'
     const object = encodeFileObject(snapshot.record, copied.content)
@@ -391,6 +392,7 @@ export class Uploader {
     if (!inode) return
     const key = keyOf(fileId(inode), index, hash)
     catalog.transaction(() => catalog.outbox.discard('chunks', key, 0, 0, ino))
+    faultPoint('content.upload.chunk-listed')
     const object = { value, version: IMMUTABLE, contentType: 'application/octet-stream', metadata: {} }
     await store.put('chunks', key, object, signal ? { signal } : {})
   }
@@ -527,15 +529,15 @@ export class Uploader {
     if (!isRegular(inode.mode)) return false
     const { catalog } = this.#context
     const whole = inode.baseLimit >= chunkCount(inode.size) && inode.size === inode.fingerprint?.size
-    const untouched = inode.base === 'legacy' && !inode.staged && whole
-    if (inode.base === 'legacy' && !untouched) inode.fingerprint = undefined
+    // Changed through the overlay: the legacy copy is not what is stored any more, and whatever it becomes it has lost.
+    const changed = inode.base === 'legacy' || (inode.dirty & DIRTY_CONTENT) !== 0
+    if (changed && (inode.staged || !whole)) inode.fingerprint = undefined
     inode.base = 'store'
     if (!clean) return false
     inode.baseLimit = chunkCount(inode.size)
     catalog.dropStaged(inode.ino, 0)
     const had = inode.staged
     inode.staged = false
-    inode.truncating = undefined
     return had
   }
 

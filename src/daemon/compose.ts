@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import type { Registry } from 'prom-client'
 import { DatabaseDamaged } from '../base/database.ts'
 import { FsError, UsageError } from '../base/errors.ts'
+import { faultPoint } from '../base/faults.ts'
 import { isMode, type Mode, policyOf } from '../base/modes.ts'
 import { Catalog } from '../catalog/index.ts'
 import type { MountConfig } from '../config/mount-config.ts'
@@ -81,6 +82,7 @@ async function compose(
     context.staging.close()
   })
   recover(context, overlay, !connection.takesOver)
+  faultPoint('daemon.start.recovered')
   registerGauges(metrics, built)
   const engine = new ComposedEngine({ ...built, config, connection, modes, store, metrics, volume })
   if (config.mode !== undefined && config.mode !== first && !connection.takesOver)
@@ -98,6 +100,7 @@ async function compose(
   engine.onStop(async () => {
     for (const timer of timers) clearInterval(timer)
     await session.stop()
+    faultPoint('daemon.stop.drained')
     await built.mover.stop()
     await context.carrier.stop()
     await overlay
@@ -295,9 +298,11 @@ export const rebuildState: RebuildState = async (request, run) => {
     const catalog = openCatalog(request.stateDir, false)
     try {
       const result = await new Rebuild(catalog, store, request.log, run).run(request.concurrency)
+      faultPoint('migration.rebuild.filled')
       catalog.transaction(() => catalog.setMeta('mode', 'store-only'))
       await lease.acquire(catalog, true)
       await catalog.flush()
+      faultPoint('migration.rebuild.leased')
       return result
     } finally {
       await catalog.close()

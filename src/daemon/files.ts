@@ -1,5 +1,6 @@
 import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
+import { faultPoint } from '../base/faults.ts'
 
 /** Replaces a small file as a whole: a reader, also after a power loss, sees the old text or the new, never a part. */
 export function replaceFile(path: string, text: string): void {
@@ -11,6 +12,7 @@ export function replaceFile(path: string, text: string): void {
   } finally {
     closeSync(descriptor)
   }
+  faultPoint('daemon.file.written')
   renameSync(temporary, path)
   const directory = openSync(dirname(path), 'r')
   try {

@@ -38,7 +38,6 @@ export class ConnectionHolder implements Holder {
     return this.#paths.get(id)
   }
 
-  /** Ids that a predecessor left. */
   ids(): string[] {
     return [...this.#paths.keys()]
   }

@@ -1,6 +1,7 @@
 import { close, rmSync } from 'node:fs'
 import { promisify } from 'node:util'
 import { reasonOf, UsageError } from '../base/errors.ts'
+import { faultPoint } from '../base/faults.ts'
 import type { FileLock } from '../base/file-lock.ts'
 import type { MountConfig } from '../config/mount-config.ts'
 import { controlSocket } from '../config/paths.ts'
@@ -88,6 +89,7 @@ export class Supervisor {
     const { config, runDir, driver } = this.#options
     makeRunDirectory(runDir)
     this.#lock = claimStateDir(config.stateDir, config)
+    faultPoint('daemon.supervisor.claimed')
     try {
       register(runDir, {
         target: config.target,
@@ -95,6 +97,7 @@ export class Supervisor {
         stateDir: config.stateDir,
         socket: controlSocket(config.stateDir, runDir),
       })
+      faultPoint('daemon.supervisor.registered')
       this.#connection = driver.open()
       const worker = this.#spawn()
       this.#worker = worker
@@ -307,8 +310,10 @@ export class Supervisor {
     if (!this.#mounted) {
       const { config, driver } = this.#options
       recordIdentity(config.stateDir, config)
+      faultPoint('daemon.supervisor.identified')
       await driver.mount(this.#connection)
       this.#mounted = true
+      faultPoint('daemon.supervisor.mounted')
     }
     return { state: this.#state }
   }
@@ -318,12 +323,14 @@ export class Supervisor {
       throw new Error(`${path} is not a descriptor of the worker`)
     }
     await this.#held.hold(id, path)
+    faultPoint('daemon.supervisor.held')
   }
 
   async #unmount(lazy: boolean): Promise<void> {
     await this.#options.driver.unmount(lazy)
     this.#mounted = false
     this.#detached = true
+    faultPoint('daemon.supervisor.unmounted')
     this.#boundTheEnd()
   }
 

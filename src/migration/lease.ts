@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import { z } from 'zod'
 import { UsageError } from '../base/errors.ts'
+import { faultPoint } from '../base/faults.ts'
 import type { Catalog } from '../catalog/index.ts'
 import { CHUNK_BYTES, RECORD_FORMAT } from '../content/index.ts'
 import type { KeyValueStore } from '../store/contract.ts'
@@ -76,6 +77,7 @@ export class NamespaceLease {
     const epoch = Math.max(lease?.epoch ?? 0, Number(catalog.meta('epoch') ?? 0)) + 1
     catalog.transaction(() => catalog.setMeta('epoch', String(epoch)))
     await catalog.flush()
+    faultPoint('migration.lease.claimed')
     await this.write({
       format: RECORD_FORMAT,
       chunkBytes: CHUNK_BYTES,

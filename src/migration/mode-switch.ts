@@ -1,3 +1,4 @@
+import { faultPoint } from '../base/faults.ts'
 import { type Mode, type Policy, policyOf } from '../base/modes.ts'
 import type { Catalog } from '../catalog/index.ts'
 import { takeOver } from '../content/index.ts'
@@ -59,6 +60,7 @@ export class ModeSwitch {
       detach(true)
     }
     this.#set(mode)
+    faultPoint('migration.mode.set')
     await this.#catalog.flush()
     context.carrier.wake()
   }
@@ -121,6 +123,7 @@ export class ModeSwitch {
         // A file without a name has no record to make; it lives until it is closed.
         if (inode && !inode.orphan && inode.nlink > 0) takeOver(context, ino)
       }
+      faultPoint('migration.mode.leaving')
       if (batch.length < BATCH) return
       await new Promise((resolve) => setImmediate(resolve))
     }

@@ -4,10 +4,12 @@ import { faultPoint } from '../base/faults.ts'
 import { type Inode, LAYOUT_CHUNKED, ROOT_INO } from '../catalog/index.ts'
 import {
   chunkCount,
+  ctimeStays,
   type DirectoryWriter,
-  fingerprintOf,
+  expectMovingCtime,
   giveBack,
   matches,
+  namesRemoved,
   type StoredContent,
 } from '../content/index.ts'
 import type { LegacyPlace } from '../legacy/index.ts'
@@ -45,7 +47,7 @@ export class Reaper {
 
   async #sweep(goOn: () => Promise<boolean>): Promise<void> {
     const { catalog } = this.#context
-    this.#removeDeleted()
+    await this.#removeDeleted()
     for (let after: bigint | undefined; ; ) {
       const batch = catalog.drainable(after, BATCH)
       // Some at once: they share the flush of the catalog.
@@ -73,37 +75,49 @@ export class Reaper {
   }
 
   async #reap(ino: bigint): Promise<void> {
-    const { catalog, legacyFiles } = this.#context
+    const { catalog } = this.#context
     const before = catalog.get(ino)
     if (!before || !this.#isReady(before)) return
-    const { version } = before
+    const { version, fingerprint } = before
     const found = this.#places(before)
     // Names of the file that were not met yet would be left without it.
     const first = found[0]
     if (first && first.stat.nlink > found.length) return
-    if (!(await this.#isStillTheCopy(before, first))) return
+    if (!this.#isStillTheCopy(before, first)) return
     await this.#verify(before)
     faultPoint('migration.reap.verified')
+    // Its names go one after the other, and each that goes moves the ctime that tells whether it is still the copy.
+    const moves = found.length > 1 && fingerprint !== undefined
+    if (moves) expectMovingCtime(this.#context, ino)
     await catalog.flush()
     faultPoint('migration.reap.flushed')
     const inode = catalog.get(ino)
-    if (!inode || inode.version !== version || !this.#isReady(inode)) return
-    const places = this.#places(inode)
-    if (!(await this.#isStillTheCopy(inode, places[0])) || places.length < found.length) return
+    const places = inode ? this.#places(inode) : []
+    const ready = inode?.version === version && this.#isReady(inode)
+    if (
+      !ready ||
+      !this.#isStillTheCopy({ ...inode, fingerprint }, places[0]) ||
+      places.length !== found.length
+    ) {
+      if (moves) ctimeStays(this.#context, ino, fingerprint)
+      return
+    }
+    this.#removeNames(ino, places)
+  }
+
+  /** Within the tick of the last look at them. */
+  #removeNames(ino: bigint, places: ReadonlyArray<{ place: LegacyPlace }>): void {
     const legacy = this.#context.legacy()
     if (!legacy) return
-    for (const { place } of places) unlinkAt(legacy.directory(place.parent), place.name)
-    faultPoint('migration.reap.removed')
-    legacyFiles.forget(ino)
-    catalog.transaction(() => {
-      const now = catalog.get(ino)
-      if (!now) return
-      for (const place of catalog.legacyPlaces(ino))
-        catalog.setDirent(place.parent, place.name, place.ino, undefined)
-      now.legacyIno = undefined
-      now.fingerprint = undefined
-      catalog.save(now)
-    })
+    try {
+      for (const { place } of places) {
+        unlinkAt(legacy.directory(place.parent), place.name)
+        faultPoint('migration.reap.removed')
+      }
+    } finally {
+      this.#context.legacyFiles.forget(ino)
+      namesRemoved(this.#context, ino)
+    }
   }
 
   #isReady(inode: Inode): boolean {
@@ -131,10 +145,7 @@ export class Reaper {
   }
 
   /** The legacy file is what was copied, or what the overlay's users have replaced since. */
-  async #isStillTheCopy(
-    inode: Inode,
-    found: { place: LegacyPlace; stat: Stat } | undefined,
-  ): Promise<boolean> {
+  #isStillTheCopy(inode: Inode, found: { place: LegacyPlace; stat: Stat } | undefined): boolean {
     if (!found) return true
     const { stat, place } = found
     if (isSymlink(stat.mode)) {
@@ -160,21 +171,25 @@ export class Reaper {
   }
 
   /** Legacy files whose deletion through the overlay a crash kept from being carried out. */
-  #removeDeleted(): void {
+  async #removeDeleted(): Promise<void> {
     const { catalog, log } = this.#context
     const legacy = this.#context.legacy()
     if (!legacy || !this.#context.policy().removesLegacy) return
-    for (const whiteout of catalog.whiteouts(10_000)) {
+    const whiteouts = catalog.whiteouts(10_000)
+    await this.#expectFewerNames(whiteouts)
+    for (const whiteout of whiteouts) {
+      const now = catalog.dirent(whiteout.parent, whiteout.name)
+      if (now?.legacy !== 0n || !this.#context.policy().removesLegacy) continue
       try {
         const stat = legacy.find(whiteout)
         if (stat) {
-          const sibling = catalog.byLegacy(legacy.deviceOf(stat), stat.ino)
-          const current = sibling !== undefined && matches(sibling.fingerprint, stat)
           const flags = isDirectory(stat.mode) ? AT_REMOVEDIR : 0
           unlinkAt(legacy.directory(whiteout.parent), whiteout.name, flags)
-          if (sibling && current) this.#refresh(sibling)
         }
-        catalog.transaction(() => catalog.setDirent(whiteout.parent, whiteout.name, whiteout.ino, undefined))
+        faultPoint('migration.reap.whiteout-removed')
+        catalog.transaction(() => catalog.setDirent(whiteout.parent, whiteout.name, now.ino, undefined))
+        const other = stat && this.#otherNames(stat)
+        if (other) namesRemoved(this.#context, other.ino)
       } catch (error) {
         if (!(error instanceof FsError)) throw error
         log.warn({ err: error }, 'a deleted file cannot be removed from the legacy volume yet')
@@ -182,16 +197,27 @@ export class Reaper {
     }
   }
 
-  /** Removing one name of a file moves its ctime; a copy that was current still is. */
-  #refresh(sibling: Inode): void {
-    const { catalog } = this.#context
-    const place = catalog.legacyPlaces(sibling.ino)[0]
-    const stat = place && this.#context.legacy()?.find(place)
-    if (!stat || stat.ino !== sibling.legacyIno) return
-    catalog.transaction(() => {
-      sibling.fingerprint = fingerprintOf(stat)
-      catalog.save(sibling)
-    })
+  /** A file that is about to lose one of its names is the one that was copied afterwards as well. */
+  async #expectFewerNames(whiteouts: readonly LegacyPlace[]): Promise<void> {
+    const moving = new Set<bigint>()
+    for (const whiteout of whiteouts) {
+      try {
+        const stat = this.#context.legacy()?.find(whiteout)
+        const other = stat && this.#otherNames(stat)
+        if (other && matches(other.fingerprint, stat)) moving.add(other.ino)
+      } catch (error) {
+        // Met again, and told, where the name is to be removed.
+        if (!(error instanceof FsError)) throw error
+      }
+    }
+    for (const ino of moving) expectMovingCtime(this.#context, ino)
+    if (moving.size > 0) await this.#context.catalog.flush()
+  }
+
+  /** The file that has this one's other names, if it has any. */
+  #otherNames(stat: Stat): Inode | undefined {
+    if (stat.nlink < 2 || isDirectory(stat.mode)) return undefined
+    return this.#context.catalog.byLegacy(this.#context.legacy()?.deviceOf(stat) ?? 0n, stat.ino)
   }
 
   /** Directories that have nothing left on the volume, deepest first. */

@@ -1,6 +1,7 @@
 import { closeSync, constants, ftruncateSync, mkdirSync, readdirSync, writeSync } from 'node:fs'
 import { isDirectory, isRegular, isSymlink, S_IFMT } from '../base/attributes.ts'
 import { FsError, reasonOf, UsageError } from '../base/errors.ts'
+import { faultPoint } from '../base/faults.ts'
 import { attributesOf, type Inode, isStored, ROOT_INO } from '../catalog/index.ts'
 import {
   CHUNK_BYTES,
@@ -132,6 +133,7 @@ export class Restore {
     if (isRegular(mode)) await this.#content(ino, directory, name)
     else if (isSymlink(mode)) symlinkAt(this.#target(inode), directory, name)
     else mknodAt(directory, name, (mode & S_IFMT) | 0o600, rdev)
+    faultPoint('migration.restore.written')
     this.#dress(ino, directory, name)
     if (nlink > 1) this.#linked.set(ino, path)
     this.#meter.files += 1

@@ -89,6 +89,7 @@ export class AttributeOperations {
       inode = takeOver(this.#context, ino)
     }
     if (changes.size !== undefined) await this.#resize(inode, changes.size, request)
+    faultPoint('overlay.setattr.resized')
     inode = this.#names.inode(ino)
     if (inode.authority === 'catalog') this.#setOwn(inode, changes)
     else this.#setLegacy(inode, changes)
@@ -246,10 +247,11 @@ export class AttributeOperations {
   }
 
   #setOwn(inode: Inode, changes: AttributeChanges): void {
-    const { mode, uid, gid, atime, mtime, ctimeNs, killSuidGid } = changes
+    const { mode, uid, gid, atime, mtime, ctimeNs, killSuidGid, size } = changes
     const owner = uid !== undefined || gid !== undefined
-    // A change of size alone is done: the truncation has set the times, too.
-    if (mode === undefined && !owner && atime === undefined && mtime === undefined && !killSuidGid) return
+    if (mode === undefined && !owner && atime === undefined && mtime === undefined && !killSuidGid) {
+      if (size === undefined) return
+    }
     this.#alterOwn(
       inode,
       () => {
@@ -303,6 +305,7 @@ export class AttributeOperations {
     }
     this.#aroundLegacy(inode, (place, directory) => {
       if (uid !== undefined || gid !== undefined) chownAt(directory, place.name, uid, gid)
+      faultPoint('overlay.attributes.owned')
       if (newMode !== undefined && !isSymlink(inode.mode)) chmodAt(directory, place.name, newMode & 0o7777)
       if (times) utimensAt(directory, place.name, atime ?? UTIME_OMIT, mtime ?? UTIME_OMIT)
     })
@@ -346,6 +349,7 @@ export class AttributeOperations {
     faultPoint('overlay.attributes.dirty')
     change(place, requireLegacy(this.#context).directory(place.parent))
     activity.changed(inode.ino)
+    faultPoint('overlay.attributes.changed')
     if (!current) return
     catalog.transaction(() => {
       inode.fingerprint = fingerprintOf(legacyStat(this.#context, inode))

@@ -74,23 +74,32 @@ export class LegacyNamespace {
       throw error
     }
     faultPoint('overlay.create.effect')
-    return catalog.transaction(() => this.finishCreate(request, parent, name, request.uid, request.gid))
+    return catalog.transaction(() => this.finishCreate(request, parent, name, request))
   }
 
-  /** After the effect, and again at recovery: gives the new file its owner and the catalog its inode. */
-  finishCreate(request: RequestId, parent: bigint, name: Buffer, uid: number, gid: number): Resolved {
+  /**
+   * After the effect, and again at recovery: gives the new file its owner and the catalog its inode. `mode`: as it was
+   * intended, where a predecessor may have changed the owner already.
+   */
+  finishCreate(
+    request: RequestId,
+    parent: bigint,
+    name: Buffer,
+    { uid, gid, mode = 0 }: { readonly uid: number; readonly gid: number; readonly mode?: number },
+  ): Resolved {
     const { catalog } = this.#context
     const legacy = requireLegacy(this.#context)
     const directory = legacy.directory(parent)
     const made = legacy.stat({ parent, name })
     const inherits = (legacyStat(this.#context, this.#names.inode(parent)).mode & S_ISGID) !== 0
     const group = inherits ? made.gid : gid
-    if (made.uid !== uid || made.gid !== group) {
-      chownAt(directory, name, uid, group)
-      // chown(2) clears the set-id bits that the file was just made with.
-      if ((made.mode & 0o6000) !== 0 && (made.mode & S_IFMT) !== S_IFLNK)
-        chmodAt(directory, name, made.mode & 0o7777)
-    }
+    const isOwned = made.uid === uid && made.gid === group
+    if (!isOwned) chownAt(directory, name, uid, group)
+    faultPoint('overlay.create.owned')
+    // chown(2) clears the set-id bits that the file was made with.
+    const setId = (made.mode | mode) & 0o6000
+    if ((!isOwned || (made.mode & setId) !== setId) && setId !== 0 && (made.mode & S_IFMT) !== S_IFLNK)
+      chmodAt(directory, name, (made.mode & 0o7777) | setId)
     const stat = legacy.stat({ parent, name })
     const inode = this.#names.adopt(parent, name, stat)
     this.#follow(parent)

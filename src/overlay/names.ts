@@ -1,5 +1,6 @@
 import { isDirectory, isRegular, S_IFMT } from '../base/attributes.ts'
 import { FsError } from '../base/errors.ts'
+import { faultPoint } from '../base/faults.ts'
 import { type Dirent, type Inode, isStored, ROOT_INO } from '../catalog/index.ts'
 import { adoptAttributes, discardDirectoryRecord, legacyStat, requireLegacy } from '../content/index.ts'
 import type { RawDirent, Stat } from '../sys/index.ts'
@@ -134,14 +135,13 @@ export class Names {
 
   /** The same without a look at its users: at a fresh mount nobody can have any. */
   purge(ino: bigint): void {
-    const { catalog, staging, legacyFiles, epoch } = this.#context
-    const removed = catalog.transaction(() => {
+    const { catalog, epoch } = this.#context
+    catalog.transaction(() => {
       const inode = catalog.get(ino)
-      if (!inode?.orphan) return undefined
+      if (!inode?.orphan) return
       if (isDirectory(inode.mode)) {
         // Names below it are either stale or hide what a read-only volume still has there.
-        if (inode.authority === 'catalog' && inode.legacyIno !== undefined && catalog.hasRows(ino))
-          return undefined
+        if (inode.authority === 'catalog' && inode.legacyIno !== undefined && catalog.hasRows(ino)) return
         for (const below of [...catalog.dirents(ino)]) this.unlinked(below)
         discardDirectoryRecord(this.#context, inode)
       }
@@ -155,12 +155,17 @@ export class Names {
         catalog.setDirent(place.parent, place.name, place.ino === ino ? undefined : place.ino, 0n)
       }
       catalog.remove(inode)
-      return inode
+      catalog.afterCommit(() => this.#purged(inode))
     })
-    if (!removed) return
-    if (removed.staged) staging.remove(removed)
-    if (isRegular(removed.mode)) legacyFiles.release(ino)
-    this.#context.legacy()?.forget(ino)
+  }
+
+  /** What is left of a file outside of the catalog. */
+  #purged(inode: Inode): void {
+    const { staging, legacyFiles } = this.#context
+    faultPoint('overlay.purge.committed')
+    if (inode.staged) staging.remove(inode)
+    if (isRegular(inode.mode)) legacyFiles.release(inode.ino)
+    this.#context.legacy()?.forget(inode.ino)
   }
 
   /** The file was not found where it was: names that are gone are taken from it. */

@@ -214,6 +214,7 @@ export class Overlay implements FileSystem {
         this.#attributes.hasXattr(node, name) === ((flags & XATTR_REPLACE) !== 0)
       ) {
         this.#context.catalog.transaction(() => this.answers.record(request))
+        faultPoint('overlay.xattr.begun')
       }
       this.#attributes.setXattr(node, name, copy, begun ? 0 : flags, options?.killSgid ?? false)
       faultPoint('overlay.xattr.done')
@@ -235,6 +236,7 @@ export class Overlay implements FileSystem {
       const there = this.#attributes.hasXattr(node, name)
       if (!there && this.answers.recorded(request) !== undefined) return
       if (there) this.#context.catalog.transaction(() => this.answers.record(request))
+      faultPoint('overlay.xattr.begun')
       this.#attributes.removeXattr(node, name)
       faultPoint('overlay.xattr.done')
     })
@@ -289,8 +291,10 @@ export class Overlay implements FileSystem {
       )
     }
     this.#attributes.markDirty(inode)
+    faultPoint('overlay.write.dirty')
     return activity.writingVolume(node, async () => {
       const written = await legacyFiles.write(node, data, offset)
+      faultPoint('overlay.write.effect')
       if (options.killSuidGid) this.#attributes.killSetId(node)
       return written
     })
@@ -313,12 +317,15 @@ export class Overlay implements FileSystem {
     if (inode.authority === 'catalog') {
       return this.#withDeadline(request, async (signal) => {
         await writer.allocate(node, mode, offset, length, signal)
+        faultPoint('overlay.fallocate.effect')
         await this.#changedBy(request, node)
       })
     }
     this.#attributes.markDirty(inode)
+    faultPoint('overlay.fallocate.dirty')
     legacyFiles.withWriter(node, (descriptor) => fallocate(descriptor, mode, offset, length))
     activity.changed(node)
+    faultPoint('overlay.fallocate.effect')
     return this.#changedBy(request, node)
   }
 
@@ -350,6 +357,7 @@ export class Overlay implements FileSystem {
       throw new FsError('EOPNOTSUPP')
     }
     this.#attributes.markDirty(to)
+    faultPoint('overlay.copy.dirty')
     const copied = await activity.writingVolume(destination.node, () =>
       legacyFiles.withReader(source.node, async (reader) =>
         legacyFiles.withWriter(destination.node, (writer) =>
@@ -357,6 +365,7 @@ export class Overlay implements FileSystem {
         ),
       ),
     )
+    faultPoint('overlay.copy.effect')
     await this.#changedBy(request, destination.node)
     return copied
   }
@@ -380,6 +389,7 @@ export class Overlay implements FileSystem {
       }
     } else if (inode.staged) {
       await staging.sync(inode)
+      faultPoint('overlay.fsync.synced')
       catalog.transaction(() => catalog.markStagedSynced(node))
     }
     await catalog.flush()

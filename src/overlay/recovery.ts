@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { FsError, reasonOf } from '../base/errors.ts'
+import { faultPoint } from '../base/faults.ts'
 import { ROOT_INO } from '../catalog/index.ts'
 import { adoptAttributes, requireLegacy } from '../content/index.ts'
 import type { OverlayContext } from './context.ts'
@@ -24,8 +25,11 @@ export function recover(context: OverlayContext, overlay: Overlay, fresh: boolea
   for (const ino of catalog.stagedInodes()) writer.recover(ino)
   staging.recover(catalog)
   for (const { id, operation, answer } of catalog.intents()) {
-    if (answer === undefined) conclude(context, overlay, id, operation)
+    if (answer !== undefined) continue
+    conclude(context, overlay, id, operation)
+    faultPoint('overlay.recovery.concluded')
   }
+  context.legacyFiles.releaseUnless((ino) => catalog.get(ino)?.orphan === true)
   if (!fresh) return
   catalog.transaction(() => catalog.clearIntents())
   for (const ino of catalog.orphans()) overlay.names.purge(ino)
@@ -73,7 +77,7 @@ function finish(context: OverlayContext, overlay: Overlay, unique: bigint, inten
   switch (intent.kind) {
     case 'create': {
       if (!legacy.find({ parent, name })) return false
-      catalog.transaction(() => names.finishCreate({ unique }, parent, name, intent.uid, intent.gid))
+      catalog.transaction(() => names.finishCreate({ unique }, parent, name, intent))
       return true
     }
     case 'unlink': {

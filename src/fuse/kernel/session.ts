@@ -1,5 +1,6 @@
 import { constants } from 'node:os'
 import { FsError, isSystemError, toErrno } from '../../base/errors.ts'
+import { faultPoint } from '../../base/faults.ts'
 import type { Log } from '../../observe/log.ts'
 import type { FileSystem, KernelNotifier } from '../operations.ts'
 import { AnswerWriter } from './answer.ts'
@@ -279,11 +280,13 @@ export class KernelSession {
     const operation = FILE_OPERATIONS.get(request.opcode) ?? NODE_OPERATIONS.get(request.opcode)
     if (operation) {
       if (!this.#agreement) throw new ProtocolError('EIO', 'a request came before INIT')
+      faultPoint('fuse.request.received', request.opcode)
       this.#perform(request, operation, operation.decode(body, this.#agreement))
       return
     }
     switch (request.opcode) {
       case Opcode.FORGET:
+        faultPoint('fuse.forget.received')
         this.#fileSystem.forget(request.node, body.uint64())
         break
       case Opcode.BATCH_FORGET: {
@@ -454,8 +457,10 @@ export class KernelSession {
   #send(request: Request, errno: number): boolean {
     const answer = this.#answer
     answer.finish(request.id, errno)
+    faultPoint('fuse.request.answering', request.opcode)
     const result = this.#device.write(answer.head, answer.headLength, answer.payload)
     if (result === -ENODEV) return false
+    faultPoint('fuse.request.answered', request.opcode)
     // ENOENT: the kernel has ended the request by itself.
     if (result < 0 && result !== -ENOENT) {
       this.#log.error(

@@ -5,6 +5,7 @@ import type { StatementSync } from 'node:sqlite'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { Database, DatabaseDamaged } from '../../base/database.ts'
 import { reasonOf, UsageError } from '../../base/errors.ts'
+import { faultPoint } from '../../base/faults.ts'
 import type { FileLock } from '../../base/file-lock.ts'
 import type { Log } from '../../observe/log.ts'
 import { untilGivenUp } from '../abort.ts'
@@ -306,6 +307,7 @@ export class EmbeddedStore implements KeyValueStore {
     try {
       const record = recordOf(space, key, object, file)
       await this.#files.write(file, object.value)
+      faultPoint('store.embedded.value-written')
       await this.#store(record)
     } catch (error) {
       // After a failed sync the row may be there all the same: the next open finds out whether the file has one.
@@ -416,7 +418,9 @@ export class EmbeddedStore implements KeyValueStore {
     if (file === undefined) return
     const work = (async () => {
       try {
+        faultPoint('store.embedded.committed')
         await this.#files.remove(file)
+        faultPoint('store.embedded.discarded')
         await this.#files.prune(file, this.#ids.lowestInUse)
         // Not flushed: at worst the file is removed once more at the next start.
         this.#database.transaction(() => this.#dropGarbage.run(file))

@@ -156,6 +156,11 @@ export class Rig {
     return this.#live.epoch
   }
 
+  /** Ids of the files that the supervisor holds. */
+  get held(): string[] {
+    return Object.keys(this.#held.list())
+  }
+
   get dead(): boolean {
     return this.#live.dead
   }
