@@ -14,11 +14,12 @@ import {
   toUnsigned,
 } from './inode.ts'
 import { InodeCache } from './inode-cache.ts'
+import { LinkMemory } from './links.ts'
 import { bucketOf, shardOf } from './names.ts'
 import { chunkKey, pageKey } from './object-keys.ts'
 import { Outbox } from './outbox.ts'
 import { APPLICATION_ID, FORMAT, SCHEMA } from './schema.ts'
-import { addTo, NO_TOTALS, shareOf, TOTALS, type Totals } from './totals.ts'
+import { addTo, isSameShare, NO_TOTALS, shareOf, TOTALS, type Totals } from './totals.ts'
 
 /** A name in a directory: what the overlay shows there and what the legacy volume has there. */
 export interface Dirent {
@@ -28,6 +29,12 @@ export interface Dirent {
   readonly ino: bigint | undefined
   /** The file that the legacy volume has there; 0 for one that was deleted in the overlay; `undefined` for none. */
   readonly legacy: bigint | undefined
+}
+
+interface Waiting {
+  body(): unknown
+  resolve(value: unknown): void
+  reject(reason: unknown): void
 }
 
 const INODE_CACHE_ENTRIES = 50_000
@@ -46,7 +53,9 @@ export class Catalog {
   readonly outbox: Outbox
   readonly #database: Database
   readonly #inodes: InodeCache
+  readonly #memory = new LinkMemory<Dirent>()
   #totals: Totals | undefined
+  readonly #waiting: Waiting[] = []
   readonly #versions: Counter
   readonly #generations: Counter
   readonly #inos: Counter
@@ -68,6 +77,7 @@ export class Catalog {
            .join(',')}`,
       ),
       remove: all('DELETE FROM inodes WHERE ino = ?'),
+      assignKey: all('UPDATE inodes SET key = ? WHERE ino = ?'),
       byLegacy: all('SELECT ino FROM inodes WHERE legacy_ino = ? AND legacy_ino <> ino AND legacy_dev = ?'),
       byKey: all('SELECT ino FROM inodes WHERE key = ?'),
       dirent: all('SELECT ino, legacy FROM dirents WHERE parent = ? AND name = ?'),
@@ -193,6 +203,35 @@ export class Catalog {
     for (const counter of [this.#versions, this.#generations, this.#inos]) counter.rolledBack()
     this.#inodes.restore((ino) => this.#read(ino))
     this.#totals = totals
+    this.#memory.clear()
+  }
+
+  /**
+   * As `transaction`, but one that all share who ask in the same turn of the event loop: a commit costs more than what
+   * most bodies do. Committed when it resolves; a body runs at the end of the turn, and once more if another one failed.
+   */
+  shared<T>(body: () => T): Promise<T> {
+    if (this.#waiting.length === 0) setImmediate(() => this.#runShared())
+    return new Promise((resolve, reject) => this.#waiting.push({ body, resolve, reject } as Waiting))
+  }
+
+  #runShared(): void {
+    const waiting = this.#waiting.splice(0)
+    try {
+      const results = this.transaction(() => waiting.map(({ body }) => body()))
+      for (const [index, { resolve }] of waiting.entries()) resolve(results[index])
+    } catch (error) {
+      // Nothing of it took place. Each by itself, so that the one that fails is the only one.
+      const again = waiting.length > 1 ? waiting : []
+      if (again.length === 0) waiting[0]?.reject(error)
+      for (const { body, resolve, reject } of again) {
+        try {
+          resolve(this.transaction(body))
+        } catch (own) {
+          reject(own)
+        }
+      }
+    }
   }
 
   /** Resolves when everything committed so far is safe against power loss. */
@@ -247,6 +286,17 @@ export class Catalog {
       addTo(this.#totals, share, 1)
     }
     this.#remember(inode, share)
+  }
+
+  /** Gives the file the key of its object. */
+  assignKey(inode: Inode, key: string): void {
+    inode.key = key
+    this.#sql.assignKey?.run(key, toSigned(inode.ino))
+  }
+
+  /** Writes what was seen of a file whose truth is elsewhere, as far as it counts: in the totals. */
+  recount(inode: Inode): void {
+    if (!isSameShare(this.#inodes.shareOf(inode.ino) ?? NO_TOTALS, shareOf(inode))) this.save(inode)
   }
 
   remove(inode: Inode): void {
@@ -366,6 +416,7 @@ export class Catalog {
    */
   setDirent(parent: bigint, name: Buffer, ino: bigint | undefined, legacy: bigint | undefined): void {
     const before = this.dirent(parent, name)
+    this.#memory.forget(before?.ino, before?.legacy, ino, legacy)
     if (ino === undefined && legacy === undefined) {
       this.#sql.removeDirent?.run(toSigned(parent), name)
     } else {
@@ -432,27 +483,28 @@ export class Catalog {
   }
 
   /** Names under which the overlay shows the file. */
-  linksOf(ino: bigint): Dirent[] {
-    return this.#list('links', toSigned(ino)).map((row) => ({
-      parent: toUnsigned(row.parent as bigint),
-      name: blob(row.name),
-      ino,
-      legacy: row.legacy === null ? undefined : toUnsigned(row.legacy as bigint),
-    }))
+  linksOf(ino: bigint): readonly Dirent[] {
+    return this.#memory.links(ino, () =>
+      this.#list('links', toSigned(ino)).map((row) => ({
+        parent: toUnsigned(row.parent as bigint),
+        name: blob(row.name),
+        ino,
+        legacy: row.legacy === null ? undefined : toUnsigned(row.legacy as bigint),
+      })),
+    )
   }
 
   /** Places on the legacy volume where the file is known to be. `parent` is the directory's inode in the overlay. */
-  legacyPlaces(ino: bigint): Dirent[] {
-    const places = this.linksOf(ino).filter((link) => link.legacy === ino)
-    for (const row of this.#list('moved', toSigned(ino))) {
-      places.push({
+  legacyPlaces(ino: bigint): readonly Dirent[] {
+    return this.#memory.places(ino, () => [
+      ...this.linksOf(ino).filter((link) => link.legacy === ino),
+      ...this.#list('moved', toSigned(ino)).map((row) => ({
         parent: toUnsigned(row.parent as bigint),
         name: blob(row.name),
         ino: row.ino === null ? undefined : toUnsigned(row.ino as bigint),
         legacy: ino,
-      })
-    }
-    return places
+      })),
+    ])
   }
 
   /** Names deleted in the overlay that the legacy volume still has. */

@@ -39,7 +39,7 @@ export class Outbox {
   readonly #garbage: StatementSync
   readonly #forget: StatementSync
   /** Called after work was added, outside of any promise of order; the engine wakes its workers. */
-  onWork: () => void = () => undefined
+  onWork: (kind: WorkKind | 'garbage') => void = () => undefined
 
   constructor(database: Database) {
     this.#clear = () => database.exec('DELETE FROM outbox; DELETE FROM dirty_shards; DELETE FROM garbage')
@@ -70,7 +70,7 @@ export class Outbox {
 
   add(kind: WorkKind, ino: bigint): void {
     this.#add.run(kind, toSigned(ino), Date.now())
-    this.onWork()
+    this.onWork(kind)
   }
 
   /** Forgets all work: after a rebuild, which made the catalog from what the store has. */
@@ -122,7 +122,7 @@ export class Outbox {
   /** Lists an object for deletion up to the given version. */
   discard(space: Garbage['space'], key: string, epoch: number, version: number, ino: bigint): void {
     this.#discard.run(space, key, epoch, version, toSigned(ino), Date.now())
-    this.onWork()
+    this.onWork('garbage')
   }
 
   garbage(limit: number): Garbage[] {

@@ -25,6 +25,8 @@ export const NO_TOTALS: Readonly<Totals> = {
   drained: 0,
 }
 
+const KEYS = Object.keys(NO_TOTALS) as (keyof Totals)[]
+
 /** Whether the store holds the file as the catalog last knew it. */
 export function isStored(inode: Inode): boolean {
   return inode.version > 0 && inode.dirty === 0
@@ -43,6 +45,10 @@ export function shareOf(inode: Inode): Readonly<Totals> {
     failed: inode.failure === undefined ? 0 : 1,
     drained: stored && inode.authority === 'catalog' && inode.legacyIno === undefined ? 1 : 0,
   }
+}
+
+export function isSameShare(one: Readonly<Totals>, other: Readonly<Totals>): boolean {
+  return KEYS.every((key) => one[key] === other[key])
 }
 
 export function addTo(totals: Totals, share: Readonly<Totals>, sign: 1 | -1): void {

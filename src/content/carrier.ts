@@ -12,6 +12,7 @@ const QUIET_MS = 1000
 const PATIENCE_MS = 15_000
 // Directory records are written when nothing else is waiting, or when they have waited for so long.
 const DIRECTORY_PATIENCE_MS = 2000
+const LATER_MS = 100
 const FIRST_PAUSE_MS = 200
 const LONGEST_PAUSE_MS = 10_000
 const FIRST_RETRY_MS = 2000
@@ -38,6 +39,7 @@ export class Carrier {
   #concurrency: number
   #pauseMs = 0
   #timer: NodeJS.Timeout | undefined
+  #later: NodeJS.Timeout | undefined
   #scheduled = false
   #stopped = false
   /** This daemon lost the namespace to another writer: nothing may be written any more. */
@@ -51,7 +53,11 @@ export class Carrier {
     this.#uploader = parts.uploader
     this.#directories = parts.directories
     this.#concurrency = parts.concurrency
-    context.catalog.outbox.onWork = () => this.wake()
+    // What waits for the uploads to end need not be looked for at each of them.
+    context.catalog.outbox.onWork = (kind) => {
+      if (kind === 'upload' || !parts.uploader.isBusy) this.wake()
+      else this.#wakeLater()
+    }
   }
 
   set concurrency(limit: number) {
@@ -81,6 +87,13 @@ export class Carrier {
       this.#scheduled = false
       this.#pump()
     })
+  }
+
+  #wakeLater(): void {
+    this.#later ??= setTimeout(() => {
+      this.#later = undefined
+      this.wake()
+    }, LATER_MS).unref()
   }
 
   /** Resolves when the store is not known to be down. Rejects once fenced or stopped. */
@@ -126,6 +139,7 @@ export class Carrier {
   async stop(): Promise<void> {
     this.#stopped = true
     clearTimeout(this.#timer)
+    clearTimeout(this.#later)
     this.#release(this.#upWaiters)
     await Promise.allSettled(this.#active.values())
   }
@@ -174,8 +188,7 @@ export class Carrier {
         if (batch.length < SCAN_ROWS) break
       }
     }
-    const uploading = [...this.#active.keys()].some((name) => name.startsWith('upload:'))
-    if (directory && (!uploading || outbox.oldestSeconds * 1000 > DIRECTORY_PATIENCE_MS)) {
+    if (directory && (!this.#uploader.isBusy || outbox.oldestSeconds * 1000 > DIRECTORY_PATIENCE_MS)) {
       const { ino } = directory
       return { name: nameOf(directory), ino, run: () => this.#directories.write(ino) }
     }

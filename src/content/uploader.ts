@@ -83,6 +83,7 @@ export class Uploader {
   readonly #locks = new KeyedMutex<bigint>()
   readonly #slots = new Semaphore(CHUNKS_TOTAL)
   readonly #coarse = isOlder(release(), 6, 13)
+  #underWay = 0
 
   constructor(
     context: ContentContext,
@@ -100,11 +101,17 @@ export class Uploader {
     return this.#locks.run(ino, body)
   }
 
+  /** Files are being uploaded, by whomever. */
+  get isBusy(): boolean {
+    return this.#underWay > 0
+  }
+
   /** @throws StoreError, FsError */
   upload(ino: bigint, signal?: AbortSignal): Promise<UploadResult> {
     return this.#locks.run(ino, async () => {
       const node = this.#context.activity.of(ino)
       node.pins += 1
+      this.#underWay += 1
       try {
         for (let round = 0; round < ROUNDS; round += 1) {
           const result = await this.#attempt(ino, node, signal)
@@ -112,6 +119,7 @@ export class Uploader {
         }
         return 'busy'
       } finally {
+        this.#underWay -= 1
         node.pins -= 1
         this.#context.activity.settle(ino)
       }
@@ -133,7 +141,9 @@ export class Uploader {
     const unchanged = (): boolean => node.changes === changes && node.changing === 0
     const snapshot = this.#snapshot(inode)
     await this.#pastCoarseClock(snapshot.stat)
-    const { key, version } = this.#claim(ino)
+    const claimed = await catalog.shared(() => this.#claim(ino))
+    if (!claimed) return 'busy'
+    const { key, version } = claimed
     faultPoint('content.upload.claimed')
     const copied = await this.#copy(ino, snapshot, signal)
     if (!copied || !unchanged() || !this.#isSame(ino, snapshot)) return 'busy'
@@ -155,8 +165,11 @@ export class Uploader {
       signal ? { signal } : {},
     )
     faultPoint('content.upload.object-stored')
-    const clean = unchanged() && this.#isSame(ino, snapshot)
-    this.#record(ino, snapshot, copied, { version, digest: object.digest, clean, work })
+    const isClean = (): boolean => unchanged() && this.#isSame(ino, snapshot)
+    const stored = { version, digest: object.digest, isClean, work }
+    const { clean, left } = await catalog.shared(() => this.#record(ino, snapshot, copied, stored))
+    faultPoint('content.upload.recorded')
+    if (left) this.#staging.remove(left)
     return clean ? 'stored' : 'busy'
   }
 
@@ -174,21 +187,18 @@ export class Uploader {
   }
 
   /** Key and version of the object to be written; both are in the catalog before the store hears of them. */
-  #claim(ino: bigint): { key: string; version: number } {
+  #claim(ino: bigint): { key: string; version: number } | undefined {
     const { catalog } = this.#context
-    return catalog.transaction(() => {
-      const version = catalog.nextVersion()
-      const inode = catalog.get(ino)
-      if (!inode) throw new Error(`inode ${ino} vanished within a tick`)
-      if (inode.key !== undefined) return { key: inode.key, version }
-      const path = catalog.pathOf(ino) ?? Buffer.from(fileId(inode))
-      const plain = fileKey(path)
-      // A file that was renamed away keeps its key; the newcomer gets one of its own.
-      const key = catalog.byKey(plain) ? fileKey(path, fileId(inode)) : plain
-      inode.key = key
-      catalog.save(inode)
-      return { key, version }
-    })
+    const inode = catalog.get(ino)
+    if (!inode) return undefined
+    const version = catalog.nextVersion()
+    if (inode.key !== undefined) return { key: inode.key, version }
+    const path = catalog.pathOf(ino) ?? Buffer.from(fileId(inode))
+    const plain = fileKey(path)
+    // A file that was renamed away keeps its key; the newcomer gets one of its own.
+    const key = catalog.byKey(plain) ? fileKey(path, fileId(inode)) : plain
+    catalog.assignKey(inode, key)
+    return { key, version }
   }
 
   #snapshot(inode: Inode): Snapshot {
@@ -391,7 +401,7 @@ export class Uploader {
     const inode = catalog.get(ino)
     if (!inode) return
     const key = keyOf(fileId(inode), index, hash)
-    catalog.transaction(() => catalog.outbox.discard('chunks', key, 0, 0, ino))
+    await catalog.shared(() => catalog.outbox.discard('chunks', key, 0, 0, ino))
     faultPoint('content.upload.chunk-listed')
     const object = { value, version: IMMUTABLE, contentType: 'application/octet-stream', metadata: {} }
     await store.put('chunks', key, object, signal ? { signal } : {})
@@ -436,7 +446,10 @@ export class Uploader {
     return { content: { kind: 'pages', hashes: list }, layout: LAYOUT_CHUNKED, chunks, pages }
   }
 
-  /** One transaction makes the stored version the file's; what it replaced becomes garbage. */
+  /**
+   * Within one transaction makes the stored version the file's; what it replaced becomes garbage. `left`: the file whose
+   * staging file is not needed any more once that is committed.
+   */
   #record(
     ino: bigint,
     snapshot: Snapshot,
@@ -444,35 +457,34 @@ export class Uploader {
     stored: {
       version: number
       digest: Buffer
-      clean: boolean
+      isClean(): boolean
       work: ReturnType<ContentContext['catalog']['outbox']['find']>
     },
-  ): void {
+  ): { clean: boolean; left: Inode | undefined } {
     const { catalog, epoch } = this.#context
-    const removed = catalog.transaction(() => {
-      const inode = catalog.get(ino)
-      if (!inode) return undefined
-      const first = inode.version === 0
-      const count = copied.layout === LAYOUT_CHUNKED ? chunkCount(snapshot.record.attributes.size) : 0
+    const clean = stored.isClean()
+    const inode = catalog.get(ino)
+    if (!inode) return { clean, left: undefined }
+    const first = inode.version === 0
+    const count = copied.layout === LAYOUT_CHUNKED ? chunkCount(snapshot.record.attributes.size) : 0
+    if (copied.layout === LAYOUT_CHUNKED || inode.layout === LAYOUT_CHUNKED) {
       this.#replaceChunks(inode, copied, count)
-      inode.epoch = epoch
-      inode.version = stored.version
-      inode.layout = copied.layout
-      inode.digest = stored.digest
-      inode.storedSize = snapshot.record.attributes.size
-      inode.failure = undefined
-      if (snapshot.stat) inode.fingerprint = fingerprintOf(snapshot.stat)
-      const staging = inode.authority === 'catalog' && this.#rebase(inode, stored.clean)
-      if (stored.clean) {
-        inode.dirty = 0
-        if (stored.work) catalog.outbox.done(stored.work)
-      }
-      catalog.save(inode)
-      if (first) this.#announce(ino)
-      return staging ? inode : undefined
-    })
-    faultPoint('content.upload.recorded')
-    if (removed) this.#staging.remove(removed)
+    }
+    inode.epoch = epoch
+    inode.version = stored.version
+    inode.layout = copied.layout
+    inode.digest = stored.digest
+    inode.storedSize = snapshot.record.attributes.size
+    inode.failure = undefined
+    if (snapshot.stat) inode.fingerprint = fingerprintOf(snapshot.stat)
+    const staging = inode.authority === 'catalog' && this.#rebase(inode, clean)
+    if (clean) {
+      inode.dirty = 0
+      if (stored.work) catalog.outbox.done(stored.work)
+    }
+    catalog.save(inode)
+    if (first) this.#announce(ino)
+    return { clean, left: staging ? inode : undefined }
   }
 
   #replaceChunks(inode: Inode, copied: Copied, count: number): void {

@@ -63,6 +63,6 @@ function settle(context: OverlayContext, found: Resolved): Resolved {
   ) {
     return { inode: takeOver(context, inode.ino), stat: undefined }
   }
-  catalog.save(inode)
+  catalog.recount(inode)
   return found
 }

@@ -1,0 +1,94 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import fc from 'fast-check'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { Catalog } from '../../../src/catalog/index.ts'
+import { newInode } from '../../../src/overlay/index.ts'
+
+let directory: string
+let catalog: Catalog
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'ferryfs-catalog-'))
+  catalog = Catalog.open(join(directory, 'catalog.db'), { check: true })
+  catalog.transaction(() => catalog.save({ ...newInode(1n, 0), mode: 0o040755 }))
+})
+
+afterEach(async () => {
+  await catalog.close()
+  rmSync(directory, { recursive: true })
+})
+
+test('P2: what shares a transaction is committed when it resolves', async () => {
+  const asked = [1, 2, 3].map((number) =>
+    catalog.shared(() => {
+      catalog.setMeta(`m${number}`, 'there')
+      return number
+    }),
+  )
+  expect(catalog.meta('m1')).toBeUndefined()
+  expect(await Promise.all(asked)).toEqual([1, 2, 3])
+  await catalog.close()
+  catalog = Catalog.open(join(directory, 'catalog.db'), { check: true })
+  expect(['m1', 'm2', 'm3'].map((name) => catalog.meta(name))).toEqual(['there', 'there', 'there'])
+})
+
+test('P2: one that fails takes back nothing of the others, and all of its own', async () => {
+  const results = await Promise.allSettled([
+    catalog.shared(() => catalog.setMeta('first', 'there')),
+    catalog.shared(() => {
+      catalog.setMeta('second', 'there')
+      throw new Error('not this one')
+    }),
+    catalog.shared(() => catalog.setMeta('third', 'there')),
+  ])
+  expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled'])
+  expect(['first', 'second', 'third'].map((name) => catalog.meta(name))).toEqual([
+    'there',
+    undefined,
+    'there',
+  ])
+})
+
+test('P1: where a file is said to be is always what the rows say, also after a change was taken back', () => {
+  const names = ['a', 'b', 'c'].map((name) => Buffer.from(name))
+  const ino = fc.constantFrom(undefined, 10n, 11n)
+  const changes = fc.array(
+    fc.record({
+      changes: fc.array(
+        fc.record({ parent: fc.constantFrom(1n, 2n), name: fc.constantFrom(...names), ino, legacy: ino }),
+        { maxLength: 4 },
+      ),
+      fails: fc.boolean(),
+    }),
+  )
+  fc.assert(
+    fc.property(changes, (rounds) => {
+      for (const round of rounds) {
+        try {
+          catalog.transaction(() => {
+            for (const { parent, name, ino, legacy } of round.changes) {
+              catalog.setDirent(parent, name, ino, legacy)
+              catalog.legacyPlaces(10n)
+              catalog.linksOf(11n)
+            }
+            if (round.fails) throw new Error('taken back')
+          })
+        } catch {}
+        const rows = [1n, 2n].flatMap((parent) => [...catalog.dirents(parent)])
+        const key = ({ parent, name }: { parent: bigint; name: Buffer }): string => `${parent}/${name}`
+        for (const file of [10n, 11n]) {
+          expect(catalog.linksOf(file).map(key)).toEqual(rows.filter((row) => row.ino === file).map(key))
+          expect(catalog.legacyPlaces(file).map(key).sort()).toEqual(
+            rows
+              .filter((row) => row.legacy === file)
+              .map(key)
+              .sort(),
+          )
+        }
+      }
+    }),
+    { numRuns: 60 },
+  )
+})
