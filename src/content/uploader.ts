@@ -190,7 +190,7 @@ export class Uploader {
   #claim(ino: bigint): { key: string; version: number } | undefined {
     const { catalog } = this.#context
     const inode = catalog.get(ino)
-    if (!inode) return undefined
+    if (!inode || inode.orphan) return undefined
     const version = catalog.nextVersion()
     if (inode.key !== undefined) return { key: inode.key, version }
     const path = catalog.pathOf(ino) ?? Buffer.from(fileId(inode))
