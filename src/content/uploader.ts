@@ -143,7 +143,7 @@ export class Uploader {
     await this.#pastCoarseClock(snapshot.stat)
     const claimed = await catalog.shared(() => this.#claim(ino))
     if (!claimed) return 'busy'
-    const { key, version } = claimed
+    const { key, version, fresh } = claimed
     faultPoint('content.upload.claimed')
     const copied = await this.#copy(ino, snapshot, signal)
     if (!copied || !unchanged() || !this.#isSame(ino, snapshot)) return 'busy'
@@ -162,7 +162,7 @@ export class Uploader {
         version: { epoch, version },
         contentType: copied.layout === LAYOUT_INLINE ? contentTypeOf(key) : 'application/json',
       },
-      signal ? { signal } : {},
+      { fresh, ...(signal && { signal }) },
     )
     faultPoint('content.upload.object-stored')
     const isClean = (): boolean => unchanged() && this.#isSame(ino, snapshot)
@@ -187,18 +187,18 @@ export class Uploader {
   }
 
   /** Key and version of the object to be written; both are in the catalog before the store hears of them. */
-  #claim(ino: bigint): { key: string; version: number } | undefined {
+  #claim(ino: bigint): { key: string; version: number; fresh: boolean } | undefined {
     const { catalog } = this.#context
     const inode = catalog.get(ino)
     if (!inode || inode.orphan) return undefined
     const version = catalog.nextVersion()
-    if (inode.key !== undefined) return { key: inode.key, version }
+    if (inode.key !== undefined) return { key: inode.key, version, fresh: false }
     const path = catalog.pathOf(ino) ?? Buffer.from(fileId(inode))
     const plain = fileKey(path)
     // A file that was renamed away keeps its key; the newcomer gets one of its own.
     const key = catalog.byKey(plain) ? fileKey(path, fileId(inode)) : plain
     catalog.assignKey(inode, key)
-    return { key, version }
+    return { key, version, fresh: true }
   }
 
   #snapshot(inode: Inode): Snapshot {
@@ -404,7 +404,8 @@ export class Uploader {
     await catalog.shared(() => catalog.outbox.discard('chunks', key, 0, 0, ino))
     faultPoint('content.upload.chunk-listed')
     const object = { value, version: IMMUTABLE, contentType: 'application/octet-stream', metadata: {} }
-    await store.put('chunks', key, object, signal ? { signal } : {})
+    // One that is there already, from an upload that a crash cut short, has the same bytes.
+    await store.put('chunks', key, object, { fresh: true, ...(signal && { signal }) })
   }
 
   /** The list of all chunks, in the manifest itself or as pages of their own. */

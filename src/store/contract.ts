@@ -31,6 +31,11 @@ export interface RequestOptions {
   readonly signal?: AbortSignal
 }
 
+export interface PutOptions extends RequestOptions {
+  /** The caller has never stored anything under this key: an adapter may save itself a look at what is there. */
+  readonly fresh?: boolean
+}
+
 export interface GetOptions extends RequestOptions {
   /**
    * The version that the catalog knows to be there. An adapter of an eventually consistent store that finds
@@ -65,7 +70,7 @@ export interface KeyValueStore {
    * every older version. Doing it again with the same version is harmless. If a higher version is already there
    * nothing changes and `StoreSuperseded` is thrown.
    */
-  put(space: KeySpace, key: string, object: ObjectToStore, options?: RequestOptions): Promise<void>
+  put(space: KeySpace, key: string, object: ObjectToStore, options?: PutOptions): Promise<void>
 
   /**
    * Removes the object if its version is not higher than `version` (`StoreSuperseded` otherwise); absent is success.

@@ -5,6 +5,7 @@ import type {
   KeyValueStore,
   ObjectToStore,
   ObjectVersion,
+  PutOptions,
   RequestOptions,
   StoreCapabilities,
   StoredObject,
@@ -59,7 +60,7 @@ export class InstrumentedStore implements KeyValueStore {
     return found
   }
 
-  async put(space: KeySpace, key: string, object: ObjectToStore, options?: RequestOptions): Promise<void> {
+  async put(space: KeySpace, key: string, object: ObjectToStore, options?: PutOptions): Promise<void> {
     await this.#measure('put', space, () => this.#store.put(space, key, object, options))
     this.#metrics.bytes.inc({ direction: 'written' }, object.value.length)
   }

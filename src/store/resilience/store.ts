@@ -16,6 +16,7 @@ import type {
   KeyValueStore,
   ObjectToStore,
   ObjectVersion,
+  PutOptions,
   RequestOptions,
   StoreCapabilities,
   StoredObject,
@@ -130,9 +131,9 @@ export class ResilientStore implements KeyValueStore {
     )
   }
 
-  put(space: KeySpace, key: string, object: ObjectToStore, options: RequestOptions = {}): Promise<void> {
+  put(space: KeySpace, key: string, object: ObjectToStore, options: PutOptions = {}): Promise<void> {
     return this.#run(this.#writes, `put ${describeKey(space, key)}`, options, (signal) =>
-      this.#store.put(space, key, object, { signal }),
+      this.#store.put(space, key, object, { ...options, signal }),
     )
   }
 

@@ -2,7 +2,6 @@ import type { KeySpace } from '../contract.ts'
 import * as riak from './client.ts'
 import type { RiakCluster } from './cluster.ts'
 import type { Deadline } from './deadline.ts'
-import { RiakError } from './failures.ts'
 import type { RiakNode } from './node.ts'
 import type { Quorum } from './url.ts'
 
@@ -58,23 +57,6 @@ export class Access {
       (timeoutMs) => riak.store(name, content, vclock, { w, dw, timeoutMs }),
       deadline,
     )
-  }
-
-  /** Stores under a key that is believed to be new; `undefined` if something is there. */
-  async create(
-    { name }: Target,
-    content: riak.ContentToStore,
-    deadline: Deadline,
-  ): Promise<riak.RiakAnswer | undefined> {
-    const { w, dw } = this.quorums
-    const options = { w, dw, ifNoneMatch: true }
-    const make = (timeoutMs: number) => riak.store(name, content, undefined, { ...options, timeoutMs })
-    try {
-      return await this.cluster.write(make, deadline)
-    } catch (error) {
-      if (error instanceof RiakError && error.errmsg === 'match_found') return undefined
-      throw error
-    }
   }
 
   remove({ name }: Target, vclock: Buffer, deadline: Deadline): Promise<void> {

@@ -313,8 +313,6 @@ export interface StoreOptions {
   readonly w: Quorum
   readonly dw: Quorum
   readonly timeoutMs: number
-  /** Only if a read before it finds nothing; `match_found` otherwise. Not atomic: two at once make siblings. */
-  readonly ifNoneMatch?: boolean
 }
 
 export interface ContentToStore {
@@ -337,7 +335,6 @@ export function store(
     w: quorumCode(options.w),
     dw: quorumCode(options.dw),
     timeoutMs: options.timeoutMs,
-    ifNoneMatch: options.ifNoneMatch ?? false,
   })
   storeAnswers ??= answersOf('StoreValue', { bucketType: 'any', bucket: 'any', value: '' }, toStored)
   return { name: 'StoreValue', parts, ...storeAnswers }

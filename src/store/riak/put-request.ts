@@ -14,7 +14,6 @@ export interface PutRequest {
   readonly w: number
   readonly dw: number
   readonly timeoutMs: number
-  readonly ifNoneMatch: boolean
 }
 
 /** RpbPutReq in riak_pb_messages.csv */
@@ -96,7 +95,7 @@ class Output {
 
 /** Frame of the request: what comes before the value, the value itself, what comes after. */
 export function encodePutRequest(request: PutRequest): [before: Buffer, value: Buffer, after: Buffer] {
-  const { name, content, vclock, w, dw, timeoutMs, ifNoneMatch } = request
+  const { name, content, vclock, w, dw, timeoutMs } = request
   const { value, contentType } = content
   const pairs = content.usermeta.map(([key, text]) => {
     const [keyLength, textLength] = [Buffer.byteLength(key), Buffer.byteLength(text)]
@@ -143,7 +142,7 @@ export function encodePutRequest(request: PutRequest): [before: Buffer, value: B
   after.number(PUT.dw, dw)
   after.number(PUT.returnBody, 0)
   after.number(PUT.ifNotModified, 0)
-  after.number(PUT.ifNoneMatch, ifNoneMatch ? 1 : 0)
+  after.number(PUT.ifNoneMatch, 0)
   after.number(PUT.returnHead, 1)
   after.number(PUT.timeout, timeoutMs)
   after.text(PUT.type, name.type, typeLength)

@@ -6,6 +6,7 @@ import type {
   KeyValueStore,
   ObjectToStore,
   ObjectVersion,
+  PutOptions,
   RequestOptions,
   StoreCapabilities,
   StoredObject,
@@ -85,16 +86,11 @@ export class RiakStore implements KeyValueStore {
     )
   }
 
-  async put(
-    space: KeySpace,
-    key: string,
-    object: ObjectToStore,
-    options: RequestOptions = {},
-  ): Promise<void> {
+  async put(space: KeySpace, key: string, object: ObjectToStore, options: PutOptions = {}): Promise<void> {
     checkObject(space, key, object, MAX_VALUE_BYTES)
     const target = this.#target(space, key)
     await this.#operation(`put ${target.label}`, options, (deadline, trace) =>
-      this.#writer.put(target, object, deadline, trace),
+      this.#writer.put(target, object, options.fresh ?? false, deadline, trace),
     )
   }
 

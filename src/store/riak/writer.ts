@@ -1,13 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { KeyedMutex } from '../../base/concurrency.ts'
 import type { Log } from '../../observe/log.ts'
-import {
-  compareVersions,
-  type KeySpace,
-  type ObjectToStore,
-  type ObjectVersion,
-  type StoredObject,
-} from '../contract.ts'
+import { compareVersions, type ObjectToStore, type ObjectVersion, type StoredObject } from '../contract.ts'
 import { StoreSuperseded } from '../errors.ts'
 import type { Access, Target } from './access.ts'
 import type { ContentToStore, RiakAnswer } from './client.ts'
@@ -18,12 +12,6 @@ import { encodeObject, highestVersion, versionText } from './objects.ts'
 
 /** A write whose outcome is unknown is looked for and, where it is missing, repeated; so often in one operation. */
 const MAX_WRITES = 3
-
-/**
- * Where a key that this process has not written yet is likely to be new, so that asking the server to look saves a request
- * on each file that moves. Directories and the namespace's own objects are written again and again, also by a successor.
- */
-const MOSTLY_NEW: ReadonlySet<KeySpace> = new Set(['files', 'chunks'])
 
 /** Before the second and the third write, in milliseconds. */
 const PAUSES_MS = [50, 200]
@@ -45,16 +33,24 @@ export class Writer {
     this.#log = log
   }
 
-  /** @throws StoreSuperseded, RiakError, TransportError */
-  put(target: Target, object: ObjectToStore, deadline: Deadline, trace: Trace): Promise<void> {
+  /**
+   * A `fresh` key is written under no context at all: if something was there after all, the answer shows it as a sibling,
+   * which is then replaced. @throws StoreSuperseded, RiakError, TransportError
+   */
+  put(
+    target: Target,
+    object: ObjectToStore,
+    fresh: boolean,
+    deadline: Deadline,
+    trace: Trace,
+  ): Promise<void> {
     const content = encodeObject(object)
     return this.#exclusive(target, deadline, () =>
       this.#repeat(target, deadline, trace, async (first) => {
-        const isNew = first && MOSTLY_NEW.has(target.space) && this.#contexts.get(target.id) === undefined
-        const created = isNew
-          ? await tracked(trace, () => this.#access.create(target, content, deadline))
-          : undefined
-        const answer = created ?? (await this.#replace(target, object.version, content, deadline, trace))
+        const isNew = first && fresh && this.#contexts.get(target.id) === undefined
+        const answer = isNew
+          ? await tracked(trace, () => this.#access.store(target, content, undefined, deadline))
+          : await this.#replace(target, object.version, content, deadline, trace)
         await this.#stored(target, object.version, content, answer, deadline)
       }),
     )

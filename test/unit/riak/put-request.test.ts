@@ -29,16 +29,15 @@ const requests: fc.Arbitrary<PutRequest> = fc.record({
   w: uint32,
   dw: uint32,
   timeoutMs: fc.integer({ min: 1, max: 600_000 }),
-  ifNoneMatch: fc.boolean(),
 })
 
 /** The message that the library's own command makes of the same. */
-function asTheLibrary({ name, content, vclock, w, dw, timeoutMs, ifNoneMatch }: PutRequest): Buffer {
+function asTheLibrary({ name, content, vclock, w, dw, timeoutMs }: PutRequest): Buffer {
   const userMeta = content.usermeta.map(([key, value]) => ({ key, value }))
   const value = Object.assign(new KV.RiakObject(), { ...content, userMeta })
   const { type: bucketType, bucket } = name
   const key = Buffer.from(name.key)
-  const options = { bucketType, bucket, key, value, w, dw, ifNoneMatch, timeout: timeoutMs, returnHead: true }
+  const options = { bucketType, bucket, key, value, w, dw, timeout: timeoutMs, returnHead: true }
   const command = new KV.StoreValue(vclock ? { ...options, vclock } : options, () => undefined)
   const { header, protobuf } = command.getRiakMessage()
   return Buffer.concat([header, protobuf])
