@@ -46,6 +46,20 @@ export class Access {
     return this.fetch(target, { r: 'quorum', notfoundOk: true, head: true }, deadline)
   }
 
+  /**
+   * As `fetchHead`, with what each replica holds, so that a write of which nobody knows where it arrived is in the context. A
+   * node that does nothing keeps such an answer away: then, with most of the time left, what a quorum shows.
+   */
+  async fetchAllHeads(target: Target, deadline: Deadline): Promise<riak.RiakAnswer> {
+    using part = deadline.part(deadline.remainingMs / 3)
+    try {
+      return await this.fetch(target, { r: 'all', notfoundOk: true, head: true }, part)
+    } catch (error) {
+      if (deadline.signal.aborted) throw error
+      return await this.fetchHead(target, deadline)
+    }
+  }
+
   store(
     { name }: Target,
     content: riak.ContentToStore,

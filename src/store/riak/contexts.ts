@@ -17,28 +17,54 @@ const MAX_CONTEXTS = 10_000
  */
 export class Contexts {
   readonly #contexts = new Map<string, Context>()
+  /** Keys with no context of which a write has failed: it may be there. */
+  readonly #tried = new Set<string>()
 
   get(id: string): Context | undefined {
     return this.#contexts.get(id)
   }
 
-  set(id: string, context: Context): void {
-    this.#contexts.delete(id)
-    this.#contexts.set(id, context)
-    if (this.#contexts.size <= MAX_CONTEXTS) return
-    // Insertion order is the order of writing.
-    for (const oldest of this.#contexts.keys()) {
-      this.#contexts.delete(oldest)
-      break
-    }
+  /** Nothing that this process did can be under the key. */
+  isUntouched(id: string): boolean {
+    return !this.#contexts.has(id) && !this.#tried.has(id)
   }
 
+  /** Something of this process may be under the key that its context does not cover. */
+  isDoubtful(id: string): boolean {
+    return this.#contexts.get(id)?.doubtful ?? this.#tried.has(id)
+  }
+
+  set(id: string, context: Context): void {
+    this.forget(id)
+    this.#contexts.set(id, context)
+    dropOldest(this.#contexts)
+  }
+
+  /** A write has failed: whatever its outcome, the key has to be read before the next. */
   doubt(id: string): void {
     const context = this.#contexts.get(id)
     if (context !== undefined) this.#contexts.set(id, { ...context, doubtful: true })
+    else {
+      this.#tried.add(id)
+      dropOldest(this.#tried)
+    }
   }
 
   forget(id: string): void {
     this.#contexts.delete(id)
+    this.#tried.delete(id)
+  }
+}
+
+/** Insertion order is the order of writing. */
+function dropOldest(ids: {
+  readonly size: number
+  keys(): Iterable<string>
+  delete(id: string): boolean
+}): void {
+  if (ids.size <= MAX_CONTEXTS) return
+  for (const oldest of ids.keys()) {
+    ids.delete(oldest)
+    break
   }
 }

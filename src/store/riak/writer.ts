@@ -47,7 +47,7 @@ export class Writer {
     const content = encodeObject(object)
     return this.#exclusive(target, deadline, () =>
       this.#repeat(target, deadline, trace, async (first) => {
-        const isNew = first && fresh && this.#contexts.get(target.id) === undefined
+        const isNew = first && fresh && this.#contexts.isUntouched(target.id)
         const answer = isNew
           ? await tracked(trace, () => this.#access.store(target, content, undefined, deadline))
           : await this.#replace(target, object.version, content, deadline, trace)
@@ -135,7 +135,9 @@ export class Writer {
     const written = this.#contexts.get(target.id)
     if (written !== undefined && !written.doubtful && !isOlder(version, written.version))
       return written.vclock
-    const { contents, vclock } = await this.#access.fetchHead(target, deadline)
+    const { contents, vclock } = this.#contexts.isDoubtful(target.id)
+      ? await this.#access.fetchAllHeads(target, deadline)
+      : await this.#access.fetchHead(target, deadline)
     const highest = highestVersion(contents)
     assertNotSuperseded(target, highest, version)
     // Replicas that do not know what this process wrote: their context would not cover it.

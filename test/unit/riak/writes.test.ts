@@ -127,6 +127,32 @@ test.each([3000, 'keep', 'immediate'] as const)(
   },
 )
 
+test('P4: a put that fails again and again leaves one value, where the server cannot look either', async () => {
+  // if_none_match: "any failure to read counts as there is none".
+  const { cluster } = await clusterWithStore({ seed: 5 })
+  const { host, port } = cluster.nodes[0] ?? { host: '', port: 0 }
+  const store = await storeOn(cluster, 'timeout=400', `${host}:${port}`)
+  const well = () => expect.poll(() => store.ping().then(() => 'well', String)).toBe('well')
+  const keys = ['k1', 'k2', 'k3', 'k4']
+  for (const number of [2, 3]) cluster.pause(number)
+  for (let attempt = 0; attempt < 3; attempt++) {
+    for (const key of keys) {
+      await well()
+      const failure = await failureOf(store.put('files', key, object('v', 1)))
+      // Where the first node has two of the replicas it succeeds.
+      if (failure !== undefined) expect(failure).toBeInstanceOf(StoreError)
+    }
+  }
+  // A repetition that had not been able to read would be a sibling, one more with each attempt.
+  for (const key of keys) expect(new Set(replicas(cluster, key).map(String))).toEqual(new Set(['v']))
+  for (const number of [2, 3]) await cluster.start(number)
+  for (const key of keys) {
+    await well()
+    await store.put('files', key, object('v', 1))
+    expect(replicas(cluster, key)).toEqual([['v'], ['v'], ['v']])
+  }
+})
+
 test('P1: a delete whose acknowledgement is lost has deleted, also for another process', async () => {
   const { cluster, store } = await clusterWithStore({ deleteMode: 'keep' })
   const other = await storeOn(cluster)
