@@ -16,6 +16,8 @@ export async function* walk(
   onError: (path: Buffer, error: unknown) => void,
 ): AsyncGenerator<Resolved[]> {
   const { catalog } = context
+  // An application may remove a directory before its turn or between two batches: there is nothing left to read.
+  const isThere = (ino: bigint): boolean => catalog.get(ino) !== undefined
   const directories: bigint[] = [ROOT_INO]
   for (let directory = directories.pop(); directory !== undefined; directory = directories.pop()) {
     const ino = directory
@@ -27,7 +29,7 @@ export async function* walk(
         if (context.policy().writeTo === 'store') takeOver(context, ino)
       })
     } catch (error) {
-      onError(catalog.pathOf(ino) ?? Buffer.alloc(0), error)
+      if (isThere(ino)) onError(catalog.pathOf(ino) ?? Buffer.alloc(0), error)
       continue
     }
     for (let from = 0; from < names.length; from += BATCH) {
@@ -41,8 +43,10 @@ export async function* walk(
               if (isDirectory(found.inode.mode)) directories.push(found.inode.ino)
               else met.push(settle(context, found))
             },
-            (error) =>
-              onError(Buffer.concat([catalog.pathOf(ino) ?? Buffer.alloc(0), Buffer.from('/'), name]), error),
+            (error) => {
+              if (!isThere(ino)) return
+              onError(Buffer.concat([catalog.pathOf(ino) ?? Buffer.alloc(0), Buffer.from('/'), name]), error)
+            },
           )
         }
       })
