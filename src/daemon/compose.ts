@@ -22,7 +22,7 @@ import {
   Uploader,
   Writer,
 } from '../content/index.ts'
-import { KernelSession, NativeSession, type Transport } from '../fuse/index.ts'
+import { KernelSession, NativeSession, type SessionOptions, type Transport } from '../fuse/index.ts'
 import { ModeSwitch, Mover, NamespaceLease, Reaper, Rebuild } from '../migration/index.ts'
 import { createMetrics } from '../observe/metrics.ts'
 import { Overlay, type OverlayContext, recover } from '../overlay/index.ts'
@@ -32,7 +32,7 @@ import { InstrumentedStore } from '../store/instrumented.ts'
 import { ResilientStore } from '../store/resilience/store.ts'
 import { ComposedEngine } from './composed-engine.ts'
 import type { Connection, RebuildState, RunningEngine, StartEngine } from './connection.ts'
-import { registerGauges, storeMetrics } from './gauges.ts'
+import { registerGauges, storeMetrics, waitMetric } from './gauges.ts'
 import { ConnectionHolder } from './holder.ts'
 import { Volume } from './volume.ts'
 
@@ -87,7 +87,10 @@ async function compose(
   const engine = new ComposedEngine({ ...built, config, connection, modes, store, metrics, volume })
   if (config.mode !== undefined && config.mode !== first && !connection.takesOver)
     await engine.setMode(config.mode)
-  const session = await openTransport(config, connection, overlay)
+  const session = await openTransport(config, connection, {
+    fileSystem: overlay,
+    onWaited: waitMetric(metrics),
+  })
   session.start()
   const failed = await Promise.race([session.ready.then(() => undefined), session.done])
   if (failed?.reason === 'failed') throw failed.error
@@ -119,14 +122,15 @@ async function compose(
 async function openTransport(
   config: MountConfig,
   connection: Connection,
-  fileSystem: Overlay,
+  { fileSystem, onWaited }: Required<Pick<SessionOptions, 'fileSystem' | 'onWaited'>>,
 ): Promise<Transport> {
   const { log } = connection
   const { fd, state } = await connection.attach()
   if (fd === undefined) {
     return new NativeSession({ target: config.target, source: config.source, fileSystem, log })
   }
-  return new KernelSession({ fd, fileSystem, log, state, onInit: (agreed) => connection.saveState(agreed) })
+  const onInit: SessionOptions['onInit'] = (agreed) => connection.saveState(agreed)
+  return new KernelSession({ fd, fileSystem, log, state, onInit, onWaited })
 }
 
 /** Nothing is in the store yet: a mode that does without the legacy volume is changed to, or refused, like any time. */

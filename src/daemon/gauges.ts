@@ -40,6 +40,18 @@ export function registerGauges(registry: Registry, { context, counters, mover }:
   })
 }
 
+/** Times of the applications' requests for which something had to be waited; whatever is answered at once is not in it. */
+export function waitMetric(registry: Registry): (operation: string, seconds: number) => void {
+  const histogram = new Histogram({
+    name: 'ferryfs_wait_seconds',
+    help: 'How long applications waited for operations that could not be answered at once (kernel transport)',
+    labelNames: ['operation'],
+    buckets: [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100],
+    registers: [registry],
+  })
+  return (operation, seconds) => histogram.observe({ operation }, seconds)
+}
+
 /** Counts and times of the requests that reach the store. */
 export function storeMetrics(registry: Registry): StoreMetrics {
   const registers = [registry]

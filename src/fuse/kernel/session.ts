@@ -60,6 +60,8 @@ export interface SessionOptions {
   readonly state?: unknown
   /** Called before INIT is answered: whoever keeps the state for a successor has it before any other request comes. */
   readonly onInit?: (state: SessionState) => void
+  /** Told of every request for which the file system had to wait, when it is answered: how long its caller waited. */
+  readonly onWaited?: (operation: string, seconds: number) => void
   /** Largest WRITE in bytes, 1 MiB unless given; a session that takes over keeps what was agreed on. */
   readonly maxWrite?: number
   /** Large WRITEs that wait for the file system at the same time, at most. With more, reading pauses. */
@@ -76,6 +78,8 @@ interface Pending {
   readonly params: unknown
   /** Lent to the file system until it answers. */
   readonly buffer: RequestBuffer | undefined
+  /** In milliseconds of the monotonic clock. */
+  readonly since: number
 }
 
 /**
@@ -99,6 +103,7 @@ export class KernelSession {
   readonly #fileSystem: FileSystem
   readonly #log: Log
   readonly #onInit: ((state: SessionState) => void) | undefined
+  readonly #onWaited: ((operation: string, seconds: number) => void) | undefined
   readonly #maxWrite: number
   readonly #pool: BufferPool
   readonly #notifications: KernelNotifications
@@ -121,6 +126,7 @@ export class KernelSession {
     this.#fileSystem = options.fileSystem
     this.#log = options.log
     this.#onInit = options.onInit
+    this.#onWaited = options.onWaited
     if (options.state !== undefined && options.state !== null) this.#agreement = fromState(options.state)
     this.#maxWrite = this.#agreement?.maxWrite ?? boundedMaxWrite(options.maxWrite)
     this.#pool = new BufferPool(this.#maxWrite, options.writeBuffers ?? DEFAULT_WRITE_BUFFERS)
@@ -373,7 +379,7 @@ export class KernelSession {
       buffer = this.#buffer
       this.#buffer = undefined
     }
-    const pending = { request, operation, params, buffer }
+    const pending = { request, operation, params, buffer, since: performance.now() }
     this.#pending.set(request, pending)
     this.#interrupts.add(request)
     result.then(
@@ -383,9 +389,13 @@ export class KernelSession {
   }
 
   /** The file system has answered later. */
-  #settled({ request, operation, params, buffer }: Pending, succeeded: boolean, outcome: unknown): void {
+  #settled(pending: Pending, succeeded: boolean, outcome: unknown): void {
+    const { request, operation, params, buffer, since } = pending
     const wanted = this.#pending.delete(request)
-    if (wanted) this.#interrupts.delete(request)
+    if (wanted) {
+      this.#interrupts.delete(request)
+      this.#onWaited?.(operation.name, (performance.now() - since) / 1000)
+    }
     if (!succeeded) {
       if (wanted) this.#fail(request, operation, outcome)
     } else if (wanted) {

@@ -1,6 +1,7 @@
 import type { Proxy as ToxicProxy } from 'toxiproxy-node-client'
 import { startToxiproxy, type ToxiproxyServer } from '../../integration/riak/toxiproxy.ts'
 import type { Cluster } from '../../support/riak-sim/cluster.ts'
+import { behindProxies } from '../../support/riak-behind-proxies.ts'
 import { riakTarget } from '../../support/riak-target.ts'
 import { removeToxics } from './proxies.ts'
 
@@ -28,17 +29,11 @@ export async function riakStore(program: string, seed: number): Promise<StoreUnd
   let server: ToxiproxyServer | undefined
   try {
     server = await startToxiproxy(program)
-    const proxies: ToxicProxy[] = []
-    for (const [index, host] of target.hosts.split(',').entries()) {
-      proxies.push(await server.proxy(`riak-${index + 1}`, host))
-    }
-    const behind = proxies.map(({ listen }) => listen).join(',')
-    const separator = target.url().includes('?') ? '&' : '?'
-    const url = `${target.url().replace(target.hosts, behind)}${separator}timeout=${RIAK_TIMEOUT_MS}`
+    const { proxies, url } = await behindProxies(target, server)
     const running = server
     return {
       description: `${target.description}, each node behind Toxiproxy`,
-      url: () => url,
+      url: () => url(`timeout=${RIAK_TIMEOUT_MS}`),
       proxies,
       simulator: target.simulator,
       async heal() {

@@ -6,6 +6,7 @@ import type { KeyValueStore, ObjectToStore } from '../../../src/store/contract.t
 import { StoreError } from '../../../src/store/errors.ts'
 import { openRiakStore } from '../../../src/store/riak/index.ts'
 import { toxiproxyTarget } from '../../support/containers/toxiproxy.ts'
+import { behindProxies } from '../../support/riak-behind-proxies.ts'
 import { riakTarget } from '../../support/riak-target.ts'
 
 const toxiproxy = await toxiproxyTarget()
@@ -27,12 +28,8 @@ async function network(parameters: string): Promise<Network> {
   if (toxiproxy === undefined) throw new Error('no Toxiproxy')
   const server = await toxiproxy.start()
   onTestFinished(() => server[Symbol.asyncDispose]())
-  const proxies = await Promise.all(
-    target.hosts.split(',').map((host, index) => server.proxy(`riak-${index}`, host)),
-  )
-  const url = new URL(target.url().replace(target.hosts, 'hosts'))
-  const query = [url.search.slice(1), parameters].filter((part) => part !== '').join('&')
-  const store = await openRiakStore(`riak://${proxies.map(({ listen }) => listen).join(',')}/?${query}`, {
+  const { proxies, url } = await behindProxies(target, server)
+  const store = await openRiakStore(url(parameters), {
     namespace: `t${randomUUID()}`,
     log: pino({ level: 'silent' }),
   })

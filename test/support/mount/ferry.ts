@@ -3,6 +3,7 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync }
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { callDaemon } from '../../../src/daemon/control-client.ts'
+import type { Command, ControlRequest, Results } from '../../../src/daemon/control-protocol.ts'
 import type { StatusReport } from '../../../src/daemon/engine.ts'
 import { isRunning, startTicks } from '../../../src/daemon/process.ts'
 import { findRegistration, type Registration } from '../../../src/daemon/registry.ts'
@@ -120,8 +121,13 @@ export class Ferry {
   }
 
   /** What `status --json` prints, asked for without the start of a process: tests wait by it. */
-  async status(): Promise<StatusReport> {
-    return callDaemon(this.#registration(), { command: 'status' })
+  status(): Promise<StatusReport> {
+    return this.ask({ command: 'status' })
+  }
+
+  /** A command without the start of a process. */
+  async ask<C extends Command>(request: ControlRequest & { readonly command: C }): Promise<Results[C]> {
+    return callDaemon<C>(this.#registration(), request)
   }
 
   /** Waits for a state of the daemon; the report that has it. */
@@ -187,18 +193,18 @@ export class Ferry {
   }
 
   /** Reads a file past the page cache of this mount. */
-  async readAnew(path: string): Promise<Buffer> {
-    const fd = await this.call.open(this.at(path), 0)
+  async readAnew(path: string, call = this.call): Promise<Buffer> {
+    const fd = await call.open(this.at(path), 0)
     try {
-      await this.call.dropCache(fd)
+      await call.dropCache(fd)
       const parts: Buffer[] = []
       for (;;) {
-        const part = await this.call.read(fd, 1 << 20)
+        const part = await call.read(fd, 1 << 20)
         if (part.length === 0) return Buffer.concat(parts)
         parts.push(Buffer.from(part))
       }
     } finally {
-      await this.call.close(fd)
+      await call.close(fd)
     }
   }
 

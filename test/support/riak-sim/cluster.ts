@@ -236,6 +236,15 @@ export class Cluster implements AsyncDisposable {
     return this.state.replicas(bucketKey({ type, name: Buffer.from(bucket) }, Buffer.from(key)))
   }
 
+  /** `bucket/key` of everything in the buckets of a namespace → what each replica holds, as `replicas` has it. */
+  everything(namespace: string): Map<string, Map<string, (Buffer | undefined)[]>> {
+    const targets = this.state.allKeys().map((target) => ({ target, name: target.bucket.name.toString() }))
+    const own = targets.filter(({ name }) => name === namespace || name.startsWith(`${namespace}.`))
+    return new Map(
+      own.map(({ target, name }) => [`${name}/${target.key.toString()}`, this.state.replicas(target)]),
+    )
+  }
+
   /** Flips a bit of the value on every replica. */
   damage(type: string, bucket: string, key: string): void {
     this.state.damage(bucketKey({ type, name: Buffer.from(bucket) }, Buffer.from(key)))

@@ -146,6 +146,12 @@ export class ClusterState {
     return [...found.values()]
   }
 
+  /** Every key that some vnode holds, tombstones among them, for tests. */
+  allKeys(): BucketKey[] {
+    const ids = new Set([...this.#vnodes.values()].flatMap((vnode) => vnode.ids))
+    return [...ids].map(parseId)
+  }
+
   /** Damages all replicas of a key, as no quorum would find out. */
   damage(target: BucketKey): void {
     for (const vnode of this.#vnodes.values()) vnode.damage(target.id)
