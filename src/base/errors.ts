@@ -5,11 +5,15 @@ export type ErrnoName = Extract<keyof typeof constants.errno, string>
 
 /** Symbolic name of an errno value, or `EIO` for a number this libc does not name. */
 export function errnoName(value: number): ErrnoName {
-  for (const [name, number] of Object.entries(constants.errno)) {
-    if (number === value) return name as ErrnoName
-  }
-  return 'EIO'
+  return NAMES.get(value) ?? 'EIO'
 }
+
+// Of two names for one number (EAGAIN, EWOULDBLOCK) the first in the list stays.
+const NAMES: ReadonlyMap<number, ErrnoName> = new Map(
+  Object.entries(constants.errno)
+    .reverse()
+    .map(([name, value]) => [value, name as ErrnoName]),
+)
 
 // What a call on a mount answers whose server has gone. Passed on, it would tell an application that ferryfs has gone.
 const SERVER_GONE: ReadonlySet<string> = new Set(['ENOTCONN', 'ECONNABORTED', 'ESHUTDOWN'])

@@ -204,6 +204,7 @@ export class Catalog {
     this.#inodes.restore((ino) => this.#read(ino))
     this.#totals = totals
     this.#memory.clear()
+    this.outbox.rolledBack()
   }
 
   /**

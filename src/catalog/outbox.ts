@@ -20,6 +20,8 @@ export interface Garbage {
   readonly ino: bigint
 }
 
+const MOST_UNREAD = 10_000
+
 /**
  * Durable list of store work, one row per kind and inode: work that is owed twice is done once. Asking for work that is
  * already listed gives the row a new number, so that a worker that finished the old round does not cross it off.
@@ -40,6 +42,12 @@ export class Outbox {
   readonly #forget: StatementSync
   /** Called after work was added, outside of any promise of order; the engine wakes its workers. */
   onWork: (kind: WorkKind | 'garbage') => void = () => undefined
+
+  /**
+   * Rows and marks that are there and that no worker has read since: to ask for them again changes nothing. A directory is
+   * asked for at each file that moves.
+   */
+  readonly #unread = new Set<string>()
 
   constructor(database: Database) {
     this.#clear = () => database.exec('DELETE FROM outbox; DELETE FROM dirty_shards; DELETE FROM garbage')
@@ -69,21 +77,26 @@ export class Outbox {
   }
 
   add(kind: WorkKind, ino: bigint): void {
-    this.#add.run(kind, toSigned(ino), Date.now())
+    const name = `${kind} ${ino}`
+    if (!this.#unread.has(name)) this.#add.run(kind, toSigned(ino), Date.now())
+    this.#noteUnread(name)
     this.onWork(kind)
   }
 
   /** Forgets all work: after a rebuild, which made the catalog from what the store has. */
   clear(): void {
+    this.#unread.clear()
     this.#clear()
   }
 
   /** Crosses the work off unless it was asked for again since it was read. */
   done(work: Work): void {
+    this.#unread.delete(`${work.kind} ${work.ino}`)
     this.#done.run(work.kind, toSigned(work.ino), work.seq)
   }
 
   find(kind: WorkKind, ino: bigint): Work | undefined {
+    this.#unread.delete(`${kind} ${ino}`)
     const row = this.#has.get(kind, toSigned(ino)) as { seq: bigint } | undefined
     return row ? { seq: row.seq, kind, ino } : undefined
   }
@@ -108,7 +121,9 @@ export class Outbox {
   }
 
   markShard(directory: bigint, shard: number): void {
-    this.#markShard.run(toSigned(directory), shard)
+    const name = `shard ${directory} ${shard}`
+    if (!this.#unread.has(name)) this.#markShard.run(toSigned(directory), shard)
+    this.#noteUnread(name)
   }
 
   dirtyShards(directory: bigint): number[] {
@@ -116,6 +131,7 @@ export class Outbox {
   }
 
   clearShard(directory: bigint, shard: number): void {
+    this.#unread.delete(`shard ${directory} ${shard}`)
     this.#clearShard.run(toSigned(directory), shard)
   }
 
@@ -137,5 +153,15 @@ export class Outbox {
 
   forget(garbage: Garbage): void {
     this.#forget.run(garbage.space, garbage.key, garbage.version)
+  }
+
+  /** A transaction was rolled back: what was added in it is not there. */
+  rolledBack(): void {
+    this.#unread.clear()
+  }
+
+  #noteUnread(name: string): void {
+    if (this.#unread.size >= MOST_UNREAD) this.#unread.clear()
+    this.#unread.add(name)
   }
 }

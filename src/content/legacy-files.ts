@@ -1,6 +1,6 @@
 import { closeSync, constants, openSync, read as readCallback, write as writeCallback } from 'node:fs'
 import { FsError } from '../base/errors.ts'
-import { DescriptorCache, type Stat, statDescriptor } from '../sys/index.ts'
+import { DescriptorCache, readCached, type Stat, statDescriptor } from '../sys/index.ts'
 import type { ContentContext } from './context.ts'
 import { placeOf, requireLegacy } from './takeover.ts'
 
@@ -124,9 +124,17 @@ export class LegacyFiles {
 const HELD = 'legacy:'
 const holdId = (ino: bigint): string => `${HELD}${ino}`
 
+// Copying more than this would keep everybody else waiting for longer than the thread pool does.
+const CACHED_READ_BYTES = 256 * 1024
+
 /** Reads until the buffer is full or the file ends. */
 export async function readFully(descriptor: number, buffer: Buffer, position: number): Promise<number> {
   let done = 0
+  if (buffer.length <= CACHED_READ_BYTES) {
+    const { count, isAll } = readCached(descriptor, buffer, position)
+    if (isAll) return count
+    done = count
+  }
   while (done < buffer.length) {
     const count = await new Promise<number>((resolve, reject) =>
       readCallback(descriptor, buffer, done, buffer.length - done, position + done, (error, bytes) =>

@@ -92,3 +92,35 @@ test('P1: where a file is said to be is always what the rows say, also after a c
     { numRuns: 60 },
   )
 })
+
+test('P4: store work asked for again after a worker read of it is not crossed off with the old round', () => {
+  const { outbox } = catalog
+  catalog.transaction(() => outbox.add('directory', 1n))
+  catalog.transaction(() => outbox.add('directory', 1n))
+  const read = outbox.find('directory', 1n)
+  catalog.transaction(() => outbox.add('directory', 1n))
+  if (read) catalog.transaction(() => outbox.done(read))
+  const again = outbox.find('directory', 1n)
+  expect(again).toBeDefined()
+  if (again) catalog.transaction(() => outbox.done(again))
+  expect(outbox.length).toBe(0)
+})
+
+test('P4: store work whose transaction was rolled back is asked for anew', () => {
+  const { outbox } = catalog
+  const failing = (): void => {
+    outbox.add('directory', 1n)
+    outbox.markShard(1n, 0)
+    throw new Error('taken back')
+  }
+  expect(() => catalog.transaction(failing)).toThrow('taken back')
+  catalog.transaction(() => {
+    outbox.add('directory', 1n)
+    outbox.markShard(1n, 0)
+  })
+  expect(outbox.find('directory', 1n)).toBeDefined()
+  expect(outbox.dirtyShards(1n)).toEqual([0])
+  catalog.transaction(() => outbox.clearShard(1n, 0))
+  catalog.transaction(() => outbox.markShard(1n, 0))
+  expect(outbox.dirtyShards(1n)).toEqual([0])
+})
