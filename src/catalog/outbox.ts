@@ -78,8 +78,9 @@ export class Outbox {
 
   add(kind: WorkKind, ino: bigint): void {
     const name = `${kind} ${ino}`
-    if (!this.#unread.has(name)) this.#add.run(kind, toSigned(ino), Date.now())
-    this.#noteUnread(name)
+    // A file that changed again comes after those that did not; for directories the order means nothing.
+    if (kind === 'upload' || !this.#unread.has(name)) this.#add.run(kind, toSigned(ino), Date.now())
+    if (kind === 'directory') this.#noteUnread(name)
     this.onWork(kind)
   }
 
