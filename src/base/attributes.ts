@@ -27,8 +27,3 @@ export const S_IXGRP = 0o010
 export const isRegular = (mode: number): boolean => (mode & S_IFMT) === S_IFREG
 export const isDirectory = (mode: number): boolean => (mode & S_IFMT) === S_IFDIR
 export const isSymlink = (mode: number): boolean => (mode & S_IFMT) === S_IFLNK
-
-/** Now, in nanoseconds since the epoch. */
-export function nowNs(): bigint {
-  return BigInt(Math.round((performance.timeOrigin + performance.now()) * 1000)) * 1000n
-}

@@ -389,6 +389,11 @@ export class Catalog {
     return Number(this.#generations.next())
   }
 
+  /** Files from before this process have a lower generation, files made or met from now on have not. */
+  get upcomingGeneration(): number {
+    return Number(this.#generations.upcoming)
+  }
+
   /** A number that no file has. */
   nextIno(): bigint {
     for (;;) {

@@ -33,6 +33,11 @@ export class Counter {
     this.#limit = this.#next
   }
 
+  /** Every number handed out by an earlier process is lower, every one from now on is not. Nothing is written. */
+  get upcoming(): bigint {
+    return this.#next
+  }
+
   raise(least: bigint): void {
     if (this.#next >= least) return
     this.#next = least

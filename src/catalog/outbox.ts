@@ -1,4 +1,5 @@
 import type { StatementSync } from 'node:sqlite'
+import { steadyMs } from '../base/clock.ts'
 import type { Database } from '../base/database.ts'
 import type { Row } from './inode.ts'
 import { toSigned, toUnsigned } from './inode.ts'
@@ -27,6 +28,7 @@ const MOST_UNREAD = 10_000
  * already listed gives the row a new number, so that a worker that finished the old round does not cross it off.
  */
 export class Outbox {
+  readonly #openedAt = steadyMs()
   readonly #clear: () => void
   readonly #add: StatementSync
   readonly #done: StatementSync
@@ -79,7 +81,7 @@ export class Outbox {
   add(kind: WorkKind, ino: bigint): void {
     const name = `${kind} ${ino}`
     // A file that changed again comes after those that did not; for directories the order means nothing.
-    if (kind === 'upload' || !this.#unread.has(name)) this.#add.run(kind, toSigned(ino), Date.now())
+    if (kind === 'upload' || !this.#unread.has(name)) this.#add.run(kind, toSigned(ino), steadyMs())
     if (kind === 'directory') this.#noteUnread(name)
     this.onWork(kind)
   }
@@ -118,7 +120,10 @@ export class Outbox {
   /** Age of the oldest work in seconds, 0 if there is none. */
   get oldestSeconds(): number {
     const { since } = this.#oldest.get() as { since: number | null }
-    return since === null ? 0 : Math.max(0, (Date.now() - since) / 1000)
+    if (since === null) return 0
+    const now = steadyMs()
+    // From before this process and before the clock was set back: at least as old as this process.
+    return (now - (since > now ? this.#openedAt : since)) / 1000
   }
 
   markShard(directory: bigint, shard: number): void {
@@ -138,7 +143,7 @@ export class Outbox {
 
   /** Lists an object for deletion up to the given version. */
   discard(space: Garbage['space'], key: string, epoch: number, version: number, ino: bigint): void {
-    this.#discard.run(space, key, epoch, version, toSigned(ino), Date.now())
+    this.#discard.run(space, key, epoch, version, toSigned(ino), steadyMs())
     this.onWork('garbage')
   }
 

@@ -73,6 +73,11 @@ export class Carrier {
     return this.#fenced
   }
 
+  /** The daemon ends: what is not done is no failure, it is left to the next. */
+  get stopped(): boolean {
+    return this.#stopped
+  }
+
   /** The file was read: copy it when there is time. */
   want(ino: bigint): void {
     if (this.#wanted.has(ino) || this.#wanted.size > 100_000) return

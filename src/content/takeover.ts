@@ -62,6 +62,8 @@ export function namesRemoved(context: ContentContext, ino: bigint): void {
     if (!left) {
       inode.legacyIno = undefined
       inode.fingerprint = undefined
+      // Whatever kept the copy here before has passed.
+      if (inode.dirty === 0) inode.failure = undefined
     } else if (matches(inode.fingerprint, left)) {
       inode.fingerprint = fingerprintOf(left)
     }

@@ -1,5 +1,6 @@
 import { release } from 'node:os'
 import { isDirectory, isRegular, isSymlink } from '../base/attributes.ts'
+import { untilNextTick } from '../base/clock.ts'
 import { KeyedMutex, Semaphore } from '../base/concurrency.ts'
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
@@ -51,9 +52,6 @@ const CHUNKS_PER_FILE = 4
 const CHUNKS_TOTAL = 16
 const IMMUTABLE = { epoch: 0, version: 0 }
 
-// Before 6.13 the kernel's clock for ctime ticks every few milliseconds, so two changes in one tick look like one.
-const COARSE_CTIME_NS = 20_000_000n
-
 interface Snapshot {
   readonly record: FileRecord
   readonly stat: Stat | undefined
@@ -82,6 +80,7 @@ export class Uploader {
   readonly #writer: Writer
   readonly #locks = new KeyedMutex<bigint>()
   readonly #slots = new Semaphore(CHUNKS_TOTAL)
+  /** Before 6.13 the kernel's clock for ctime ticks every few milliseconds, so two changes in one tick look like one. */
   readonly #coarse = isOlder(release(), 6, 13)
   #underWay = 0
 
@@ -247,9 +246,8 @@ export class Uploader {
   /** Waits until a change from now on gets a ctime of its own. */
   async #pastCoarseClock(stat: Stat | undefined): Promise<void> {
     if (!this.#coarse || !stat) return
-    const age = BigInt(Date.now()) * 1_000_000n - stat.ctimeNs
-    if (age >= COARSE_CTIME_NS || age < 0n) return
-    await new Promise((resolve) => setTimeout(resolve, Number((COARSE_CTIME_NS - age) / 1_000_000n) + 1))
+    const milliseconds = untilNextTick(stat.ctimeNs, Date.now())
+    if (milliseconds > 0) await new Promise((resolve) => setTimeout(resolve, milliseconds))
   }
 
   async #copy(ino: bigint, snapshot: Snapshot, signal: AbortSignal | undefined): Promise<Copied | undefined> {

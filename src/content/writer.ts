@@ -1,4 +1,5 @@
-import { nowNs, S_ISGID, S_ISUID, S_IXGRP } from '../base/attributes.ts'
+import { S_ISGID, S_ISUID, S_IXGRP } from '../base/attributes.ts'
+import { nowNs } from '../base/clock.ts'
 import { KeyedMutex } from '../base/concurrency.ts'
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'

@@ -23,7 +23,7 @@ import {
   Writer,
 } from '../content/index.ts'
 import { KernelSession, NativeSession, type SessionOptions, type Transport } from '../fuse/index.ts'
-import { ModeSwitch, Mover, NamespaceLease, Reaper, Rebuild } from '../migration/index.ts'
+import { ClaimedStore, ModeSwitch, Mover, NamespaceLease, Reaper, Rebuild } from '../migration/index.ts'
 import { createMetrics } from '../observe/metrics.ts'
 import { Overlay, type OverlayContext, recover } from '../overlay/index.ts'
 import type { KeyValueStore } from '../store/contract.ts'
@@ -70,11 +70,11 @@ async function compose(
   if (modes.policy.needsLegacy) volume.attach()
   opened.push(() => volume.detach())
   const lease = new NamespaceLease(store, config.namespace)
-  const epoch = connection.takesOver
-    ? Number(catalog.meta('epoch') ?? 1)
-    : await lease.acquire(catalog, false)
+  const { epoch, claimed } = connection.takesOver ? lease.taken(catalog) : await lease.take(catalog)
+  if (!claimed) log.warn({ epoch }, 'mounted without the store: nothing is written there before it answers')
+  const written = claimed ? store : new ClaimedStore(store, () => lease.claim(catalog, epoch))
   if (recorded === undefined) catalog.transaction(() => catalog.setMeta('mode', first))
-  const built = build(config, connection, { catalog, store, modes, volume, epoch })
+  const built = build(config, connection, { catalog, store: written, modes, volume, epoch })
   const { context, overlay } = built
   opened.push(() => context.carrier.stop())
   opened.push(() => {

@@ -1,3 +1,4 @@
+export { ClaimedStore } from './claimed-store.ts'
 export { NamespaceLease } from './lease.ts'
 export { ModeSwitch } from './mode-switch.ts'
 export { Mover, type MoverState } from './mover.ts'

@@ -6,9 +6,11 @@ import { faultPoint } from '../base/faults.ts'
 import type { Catalog } from '../catalog/index.ts'
 import { CHUNK_BYTES, RECORD_FORMAT } from '../content/index.ts'
 import type { KeyValueStore } from '../store/contract.ts'
-import { StoreCorrupt, StoreSuperseded } from '../store/errors.ts'
+import { StoreCorrupt, StoreError, StoreSuperseded } from '../store/errors.ts'
 
 const KEY = 'namespace'
+/** Meta of the catalog: an epoch that the store has not been told of. */
+const UNCLAIMED = 'unclaimed-epoch'
 const schema = z.object({
   format: z.int().positive(),
   chunkBytes: z.int().positive(),
@@ -78,31 +80,79 @@ export class NamespaceLease {
     catalog.transaction(() => catalog.setMeta('epoch', String(epoch)))
     await catalog.flush()
     faultPoint('migration.lease.claimed')
-    await this.write({
+    await this.write(this.#record(owner, epoch))
+    return epoch
+  }
+
+  /**
+   * As `acquire`, for a mount that has to come up also when the store does not answer: a state directory that has had the
+   * namespace goes on under the next epoch, and nothing may be written before `claim` has told the store of it.
+   */
+  async take(catalog: Catalog): Promise<{ epoch: number; claimed: boolean }> {
+    const last = Number(catalog.meta('epoch') ?? 0)
+    try {
+      return { epoch: await this.acquire(catalog, false), claimed: true }
+    } catch (error) {
+      if (last === 0 || !(error instanceof StoreError && error.retryable)) throw error
+      // Of the epoch that was tried the store may know.
+      const epoch = Number(catalog.meta('epoch')) + 1
+      catalog.transaction(() => {
+        catalog.setMeta('epoch', String(epoch))
+        catalog.setMeta(UNCLAIMED, String(epoch))
+      })
+      await catalog.flush()
+      return { epoch, claimed: false }
+    }
+  }
+
+  /** The epoch under which a predecessor of this worker served. */
+  taken(catalog: Catalog): { epoch: number; claimed: boolean } {
+    const epoch = catalog.meta('epoch') ?? '1'
+    return { epoch: Number(epoch), claimed: catalog.meta(UNCLAIMED) !== epoch }
+  }
+
+  /** Tells the store of an epoch taken without it. @throws StoreError; StoreSuperseded if somebody else has the namespace */
+  async claim(catalog: Catalog, epoch: number): Promise<void> {
+    const lease = await this.read()
+    const owner = this.ownerOf(catalog)
+    if (lease && (lease.owner !== owner || lease.epoch > epoch)) {
+      throw new StoreSuperseded(
+        `namespace ${this.#namespace} was taken over by ${lease.host} (epoch ${lease.epoch})`,
+      )
+    }
+    await this.#put(this.#record(owner, epoch))
+    catalog.transaction(() => catalog.setMeta(UNCLAIMED, ''))
+  }
+
+  #record(owner: string, epoch: number): Lease {
+    return {
       format: RECORD_FORMAT,
       chunkBytes: CHUNK_BYTES,
       owner,
       host: hostname(),
       epoch,
       since: new Date().toISOString(),
-    })
-    return epoch
+    }
   }
 
   async write(lease: Lease): Promise<void> {
     try {
-      await this.#store.put('meta', KEY, {
-        value: Buffer.from(JSON.stringify(lease)),
-        version: { epoch: lease.epoch, version: 0 },
-        contentType: 'application/json',
-        metadata: {},
-      })
+      await this.#put(lease)
     } catch (error) {
       if (!(error instanceof StoreSuperseded)) throw error
       throw new UsageError(`namespace ${this.#namespace} was taken over by another daemon just now`, 2, {
         cause: error,
       })
     }
+  }
+
+  #put(lease: Lease): Promise<void> {
+    return this.#store.put('meta', KEY, {
+      value: Buffer.from(JSON.stringify(lease)),
+      version: { epoch: lease.epoch, version: 0 },
+      contentType: 'application/json',
+      metadata: {},
+    })
   }
 
   /** @throws StoreSuperseded if somebody else has the namespace */

@@ -92,9 +92,15 @@ export class Mover {
     this.#concurrency = options.concurrency ?? this.#concurrency
     this.#listeners.add(onProgress)
     try {
-      this.#running ??= this.#move().finally(() => {
-        this.#running = undefined
-      })
+      this.#running ??= this.#move()
+        .catch((error: unknown) => {
+          this.#state = 'idle'
+          this.#tryAgain()
+          throw error
+        })
+        .finally(() => {
+          this.#running = undefined
+        })
       return await this.#running
     } finally {
       this.#listeners.delete(onProgress)
@@ -189,7 +195,11 @@ export class Mover {
       this.#remember('done')
       return
     }
-    if (this.#context.carrier.fenced) return
+    this.#tryAgain()
+  }
+
+  #tryAgain(): void {
+    if (this.#stopped || this.#context.carrier.fenced) return
     this.#again = setTimeout(() => {
       if (this.#context.policy().copies) void this.run({}, () => undefined).catch(() => undefined)
     }, this.#againMs)

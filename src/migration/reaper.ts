@@ -67,7 +67,7 @@ export class Reaper {
       await carrier.whenUp()
       await this.#reap(ino)
     } catch (error) {
-      if (carrier.fenced) return
+      if (carrier.fenced || carrier.stopped) return
       if (!(error instanceof StoreError || error instanceof FsError)) throw error
       if (!carrier.noteFailure(error)) carrier.recordFailure(ino, error)
       log.warn({ err: error, ino: ino.toString() }, 'the legacy copy stays')

@@ -1,5 +1,6 @@
 import { fchmodSync, fchownSync, ftruncateSync } from 'node:fs'
-import { type Attributes, isDirectory, isRegular, isSymlink, nowNs, S_ISGID } from '../base/attributes.ts'
+import { type Attributes, isDirectory, isRegular, isSymlink, S_ISGID } from '../base/attributes.ts'
+import { nowNs } from '../base/clock.ts'
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import {

@@ -1,4 +1,5 @@
-import { isDirectory, nowNs, S_IFDIR, S_IFLNK, S_IFMT, S_ISGID } from '../base/attributes.ts'
+import { isDirectory, S_IFDIR, S_IFLNK, S_IFMT, S_ISGID } from '../base/attributes.ts'
+import { nowNs } from '../base/clock.ts'
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import { DIRTY_CONTENT, DIRTY_METADATA, type Dirent, type Inode } from '../catalog/index.ts'

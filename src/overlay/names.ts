@@ -27,8 +27,8 @@ export class Names {
 
   constructor(context: OverlayContext) {
     this.#context = context
-    const { catalog } = context
-    this.#firstGeneration = catalog.transaction(() => catalog.nextGeneration())
+    // Not by writing: a worker that follows one that was killed has to come up on a full disk, too (P6).
+    this.#firstGeneration = context.catalog.upcomingGeneration
   }
 
   /** @throws FsError ENOENT */

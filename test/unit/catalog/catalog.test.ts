@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { Catalog, type Inode } from '../../../src/catalog/index.ts'
 import { addTo, NO_TOTALS, shareOf } from '../../../src/catalog/totals.ts'
 import { newInode } from '../../../src/overlay/index.ts'
@@ -173,4 +173,28 @@ test('the totals kept are the totals counted', () => {
     }),
     { numRuns: 50 },
   )
+})
+
+describe('age of what is owed', () => {
+  afterEach(() => vi.restoreAllMocks())
+
+  test('P6: steps of the clock make it neither older nor younger', () => {
+    catalog.transaction(() => catalog.outbox.add('upload', 5n))
+    const real = Date.now
+    for (const step of [-3_600_000, 86_400_000]) {
+      vi.spyOn(Date, 'now').mockImplementation(() => real() + step)
+      expect(catalog.outbox.oldestSeconds).toBeGreaterThanOrEqual(0)
+      expect(catalog.outbox.oldestSeconds).toBeLessThan(60)
+    }
+  })
+
+  test('P4: work from before the clock was set back grows older all the same', async () => {
+    catalog.transaction(() => catalog.outbox.add('upload', 5n))
+    vi.spyOn(performance, 'timeOrigin', 'get').mockReturnValue(performance.timeOrigin - 3_600_000)
+    await reopen()
+    const before = catalog.outbox.oldestSeconds
+    const elapsed = performance.now() + 20
+    while (performance.now() < elapsed);
+    expect(catalog.outbox.oldestSeconds).toBeGreaterThan(before)
+  })
 })

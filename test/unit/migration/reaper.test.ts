@@ -124,7 +124,18 @@ describe('P3: the legacy copy stays while', () => {
     await rig.reap()
     expect(existsSync(onDisk('d/f'))).toBe(false)
     expect(await client.readPath('d/f')).toBe(LONG)
+    expect(rig.catalog.failures(10)).toEqual([])
     await expectSettled(rig)
+  })
+
+  test('the daemon ends: that is no failure of the file', async () => {
+    rig.world.inject({ fault: 'timeout', on: ['get'] })
+    await rig.reap()
+    const reaping = rig.reap()
+    await rig.context.carrier.stop()
+    await reaping
+    expect(existsSync(onDisk('d/f'))).toBe(true)
+    expect(rig.catalog.failures(10)).toEqual([])
   })
 
   test('it was changed past the overlay, before or while it is verified: it is newer and wins', async () => {
