@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { Semaphore } from '../../src/base/concurrency.ts'
 import type { KeySpace, KeyValueStore, ObjectToStore, ObjectVersion } from '../../src/store/contract.ts'
 import {
   StoreCorrupt,
@@ -231,7 +232,10 @@ function objectTests(current: () => Current): void {
     const { store, own } = current()
     if (!store.capabilities.listing) return context.skip('the store does not list')
     const keys = Array.from({ length: 2100 }, (_, at) => `${own}${at}`)
-    await Promise.all(keys.map((key) => store.put('dirs', key, object('x'))))
+    // As many at once as a daemon would send: each has the time of one operation.
+    const slots = new Semaphore(32)
+    const options = { fresh: true }
+    await Promise.all(keys.map((key) => slots.run(() => store.put('dirs', key, object('x'), options))))
     await Promise.all(keys.slice(0, 50).map((key) => store.delete('dirs', key, version(1))))
     expect(await listed(store, 'dirs', own)).toEqual(keys.slice(50).sort())
     expect(await listed(store, 'files', own)).toEqual([])
