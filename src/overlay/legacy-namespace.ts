@@ -42,9 +42,12 @@ export interface NewFile {
  *
  * Crash points, each with the same outcome for the application: before the intent (nothing happened), between intent and
  * effect (recovery sees that the volume is unchanged and forgets the intent), between effect and transaction (recovery
- * sees the change, completes it and records the answer), after the transaction (the answer is there).
+ * sees the change, completes it and records the answer), after the transaction (the answer is there). A transaction that finds
+ * no room is like a crash before it, but for `create` and `link`, which are taken back.
  */
 export class LegacyNamespace {
+  /** Requests whose effect is on the volume and not in the catalog. */
+  readonly unfinished: bigint[] = []
   readonly #context: OverlayContext
   readonly #names: Names
   readonly #answers: Answers
@@ -74,7 +77,14 @@ export class LegacyNamespace {
       throw error
     }
     faultPoint('overlay.create.effect')
-    return catalog.transaction(() => this.finishCreate(request, parent, name, request))
+    try {
+      return catalog.transaction(() => this.finishCreate(request, parent, name, request))
+    } catch (error) {
+      const flags = (file.mode & S_IFMT) === S_IFDIR ? AT_REMOVEDIR : 0
+      throw this.#takenBack(request, error, () =>
+        unlinkAt(requireLegacy(this.#context).directory(parent), name, flags),
+      )
+    }
   }
 
   /**
@@ -131,7 +141,7 @@ export class LegacyNamespace {
       throw error
     }
     faultPoint('overlay.unlink.effect')
-    this.finishUnlink(request, parent, name, inode, last)
+    this.#follows(request, () => this.finishUnlink(request, parent, name, inode, last))
   }
 
   finishUnlink(request: RequestId, parent: bigint, name: Buffer, inode: Inode, last: boolean): void {
@@ -156,7 +166,7 @@ export class LegacyNamespace {
       throw error
     }
     faultPoint('overlay.rmdir.effect')
-    this.finishUnlink(request, parent, name, inode, true)
+    this.#follows(request, () => this.finishUnlink(request, parent, name, inode, true))
   }
 
   async rename(
@@ -201,7 +211,7 @@ export class LegacyNamespace {
       throw error
     }
     faultPoint('overlay.rename.effect')
-    this.finishRename(request, change)
+    this.#follows(request, () => this.finishRename(request, change))
   }
 
   finishRename(request: RequestId, change: Omit<Extract<LegacyIntent, { kind: 'rename' }>, 'kind'>): void {
@@ -214,7 +224,8 @@ export class LegacyNamespace {
         if (exchange) {
           catalog.setDirent(parent, name, target, target)
         } else {
-          if (replaced?.ino !== undefined) this.#names.unlinked(replaced, change.last)
+          // A look-up may have met the file at its new place already.
+          if (replaced?.ino !== undefined && replaced.ino !== ino) this.#names.unlinked(replaced, change.last)
           catalog.setDirent(parent, name, undefined, undefined)
         }
         catalog.setDirent(newParent, newName, ino, ino)
@@ -247,7 +258,11 @@ export class LegacyNamespace {
       throw error
     }
     faultPoint('overlay.link.effect')
-    return this.finishLink(request, newParent, newName, ino, current)
+    try {
+      return this.finishLink(request, newParent, newName, ino, current)
+    } catch (error) {
+      throw this.#takenBack(request, error, () => unlinkAt(legacy.directory(newParent), newName))
+    }
   }
 
   finishLink(request: RequestId, parent: bigint, name: Buffer, ino: bigint, current: boolean): Resolved {
@@ -315,6 +330,33 @@ export class LegacyNamespace {
     const { catalog } = this.#context
     catalog.transaction(() => catalog.putIntent(request.unique, encodeIntent(intent), undefined))
     faultPoint(`overlay.${intent.kind}.intended`)
+  }
+
+  /**
+   * The catalog follows what took place on the volume and cannot be taken back. If it has no room for that, the intent stays
+   * and is concluded before the next request about names; for the caller the operation is done.
+   */
+  #follows(request: RequestContext, finish: () => void): void {
+    try {
+      finish()
+    } catch (error) {
+      if (!(error instanceof FsError)) throw error
+      this.#context.log.warn({ err: error }, 'the catalog cannot follow the legacy volume yet')
+      this.unfinished.push(request.unique)
+    }
+  }
+
+  /** What was made on the volume is removed again, because the catalog could not follow. Returns the error to throw. */
+  #takenBack(request: RequestContext, error: unknown, remove: () => void): unknown {
+    if (!(error instanceof FsError)) return error
+    try {
+      remove()
+      this.#abandon(request)
+    } catch (second) {
+      if (!(second instanceof FsError)) throw second
+      this.unfinished.push(request.unique)
+    }
+    return error
   }
 
   #abandon(request: RequestContext): void {

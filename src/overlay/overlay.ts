@@ -19,6 +19,7 @@ import { closeDescriptor, copyFileRange, fallocate, readlinkAt, syncFileSystem }
 import { Answers } from './answers.ts'
 import { AttributeOperations } from './attributes.ts'
 import { CatalogNamespace } from './catalog-namespace.ts'
+import { conclude } from './conclude.ts'
 import type { OverlayContext } from './context.ts'
 import { Handles } from './handles.ts'
 import { LegacyNamespace, type NewFile } from './legacy-namespace.ts'
@@ -33,6 +34,8 @@ const CATALOG_TTL_MS = 10_000
 const O_ACCMODE = 3
 // One call of copy_file_range runs in one tick; the kernel asks again for the rest.
 const COPY_BYTES = 8 * 1024 * 1024
+// Between two looks at a file that has to be in the store and keeps changing.
+const BUSY_MS = 10
 const TRUSTED = Buffer.from('trusted.')
 
 // linux/xattr.h
@@ -75,6 +78,7 @@ export class Overlay implements FileSystem {
   // ---- names
 
   lookup(_request: RequestContext, parent: bigint, name: Buffer): Entry {
+    this.#tryToConclude()
     return this.#entry(this.names.resolve(parent, name))
   }
 
@@ -122,6 +126,7 @@ export class Overlay implements FileSystem {
   }
 
   unlink(request: RequestContext, parent: bigint, name: Buffer): Answer<void> {
+    this.#conclude()
     if (this.answers.recorded(request) !== undefined) return
     const { inode } = this.names.resolve(parent, name)
     if (this.#onVolume([parent], [inode])) return this.legacyNamespace.unlink(request, parent, name)
@@ -129,6 +134,7 @@ export class Overlay implements FileSystem {
   }
 
   rmdir(request: RequestContext, parent: bigint, name: Buffer): void {
+    this.#conclude()
     if (this.answers.recorded(request) !== undefined) return
     const { inode } = this.names.resolve(parent, name)
     if (this.#onVolume([parent], [inode])) this.legacyNamespace.rmdir(request, parent, name)
@@ -143,6 +149,7 @@ export class Overlay implements FileSystem {
     newName: Buffer,
     flags: number,
   ): Answer<void> {
+    this.#conclude()
     if (this.answers.recorded(request) !== undefined) return
     const { inode } = this.names.resolve(parent, name)
     const target = this.names.find(newParent, newName)?.inode
@@ -155,6 +162,7 @@ export class Overlay implements FileSystem {
   }
 
   link(request: RequestContext, node: bigint, newParent: bigint, newName: Buffer): Answer<Entry> {
+    this.#conclude()
     const done = this.answers.recorded(request)
     if (typeof done === 'bigint') return this.#entryOf(done)
     const inode = this.names.inode(node)
@@ -404,6 +412,7 @@ export class Overlay implements FileSystem {
   }
 
   readdir(_request: RequestContext, node: bigint, handle: bigint, cookie: bigint, sink: DirectorySink): void {
+    this.#tryToConclude()
     // All files met on the way get their inodes in one commit.
     this.#context.catalog.transaction(() =>
       this.#listings.fill(node, handle, cookie, sink, (found) => this.#entry(found)),
@@ -462,7 +471,27 @@ export class Overlay implements FileSystem {
 
   // ---- parts
 
+  /** Before anything else is done about names the catalog follows what it had no room for. @throws FsError ENOSPC */
+  #conclude(): void {
+    const { unfinished } = this.legacyNamespace
+    for (let unique = unfinished[0]; unique !== undefined; unique = unfinished[0]) {
+      const intent = this.#context.catalog.intent(unique)
+      if (intent && intent.answer === undefined) conclude(this.#context, this, unique, intent.operation)
+      unfinished.shift()
+    }
+  }
+
+  /** Looking at names goes on without room in the catalog, for what needs none. */
+  #tryToConclude(): void {
+    try {
+      this.#conclude()
+    } catch (error) {
+      if (!(error instanceof FsError)) throw error
+    }
+  }
+
   #create(request: RequestContext, parent: bigint, name: Buffer, file: NewFile): Entry {
+    this.#conclude()
     const done = this.answers.recorded(request)
     if (typeof done === 'bigint') return this.#entryOf(done)
     const directory = this.names.directory(parent)
@@ -560,7 +589,9 @@ export class Overlay implements FileSystem {
         const inode = this.#context.catalog.get(node)
         if (!inode || inode.orphan || inode.dirty === 0) return
         signal.throwIfAborted()
-        await this.#context.uploader.upload(node, signal)
+        const result = await this.#context.uploader.upload(node, signal)
+        // Somebody is in the middle of changing it, and never gets to the end of that if this here takes no pause.
+        if (result === 'busy') await new Promise((resolve) => setTimeout(resolve, BUSY_MS))
       }
     })
   }

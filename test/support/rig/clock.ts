@@ -42,11 +42,13 @@ const STEP_MS = 500
  */
 class Clock {
   readonly #timers = new Map<VirtualTimeout, Timer>()
+  readonly #realNow: () => number
   #ahead = 0
+  #stoppedAt: number | undefined
 
   constructor() {
-    const realNow = performance.now.bind(performance)
-    performance.now = () => realNow() + this.#ahead
+    this.#realNow = performance.now.bind(performance)
+    performance.now = () => (this.#stoppedAt ?? this.#realNow()) + this.#ahead
     const set = (run: (...args: unknown[]) => void, delay = 0, ...args: unknown[]): VirtualTimeout => {
       const timeout = new VirtualTimeout(this.#timers)
       this.#timers.set(timeout, { at: this.#ahead + Math.max(1, delay), run: () => run(...args) })
@@ -58,6 +60,23 @@ class Clock {
     }
     const realClear = globalThis.clearTimeout
     Object.assign(globalThis, { setTimeout: set, clearTimeout: clear })
+  }
+
+  /** From now on (or no longer) no real time passes at all: a run is a function of its seed. */
+  stopReal(stopped: boolean): void {
+    this.#stoppedAt = stopped ? this.#realNow() : undefined
+  }
+
+  /** Nothing of what earlier runs left behind comes due in the next one. */
+  forgetTimers(): void {
+    this.#timers.clear()
+  }
+
+  /** Milliseconds until the next timer is due. */
+  get next(): number | undefined {
+    let first: number | undefined
+    for (const { at } of this.#timers.values()) first = Math.min(first ?? at, at)
+    return first === undefined ? undefined : Math.max(0, first - this.#ahead)
   }
 
   /** Lets time pass and runs what is due, in order. */

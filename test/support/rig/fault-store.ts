@@ -114,8 +114,12 @@ export class FaultyWorld {
     return found.rule.fault
   }
 
-  async delay(): Promise<void> {
-    if (this.maxDelay > 0) await turns(this.#random.below(this.maxDelay + 1))
+  /** Whose turn it is, where somebody schedules; asked before a request has its effect and before its answer arrives. */
+  gate: ((what: string) => Promise<void>) | undefined
+
+  async delay(what: string): Promise<void> {
+    if (this.gate) await this.gate(what)
+    else if (this.maxDelay > 0) await turns(this.#random.below(this.maxDelay + 1))
   }
 
   hang(signal: AbortSignal | undefined): Promise<void> {
@@ -184,6 +188,7 @@ export class FaultStore implements KeyValueStore {
     const { expect } = options
     const fault = await this.#ask('get', space, key, options.signal)
     const found = await this.#world.memory.get(space, key, expect ? { expect } : {})
+    if (this.#world.gate) await this.#world.gate(`answer to get ${key}`)
     await this.#answer()
     if (fault === 'corrupt') return found && this.#world.damage(found)
     if (fault !== 'stale' && fault !== 'not-found') return found
@@ -226,6 +231,7 @@ export class FaultStore implements KeyValueStore {
     if (fault === 'late' && space !== 'chunks') this.#world.later(effect)
     if (fault === 'late') throw new StoreTimeout(`${operation} ${key}: no answer`)
     await effect()
+    if (this.#world.gate) await this.#world.gate(`answer to ${operation} ${key}`)
     await this.#answer()
     if (fault === 'lost-ack') throw new StoreTimeout(`${operation} ${key}: the answer was lost`)
   }
@@ -240,7 +246,7 @@ export class FaultStore implements KeyValueStore {
     const { healings } = this.#world
     if (signal?.aborted) throw new StoreUnavailable(`${operation} ${key}: given up`, { cause: signal.reason })
     const fault = this.#world.draw(operation, space, key)
-    await this.#world.delay()
+    await this.#world.delay(`${operation} ${key}`)
     if (this.#dead) await never()
     if (this.#world.healings !== healings) return undefined
     if (fault === 'unavailable') throw new StoreUnavailable(`${operation} ${key}: refused`)

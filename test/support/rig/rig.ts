@@ -182,20 +182,23 @@ export class Rig {
   }
 
   /**
-   * One request and its answer. `repeated`: the number of an unanswered request that is sent again.
+   * One request and its answer. `repeated`: the number of an unanswered request that is sent again. Where somebody else lets
+   * time pass (a schedule), `passesTime` is false.
    * @throws FsError of the operation; Unanswered if the daemon died first
    */
   async perform<T>(
     operation: (overlay: Overlay, request: RequestContext) => Answer<T>,
     caller: Partial<Caller> = {},
     repeated?: bigint,
+    passesTime = true,
   ): Promise<T> {
     const generation = this.#live
     const request = this.request(caller, repeated)
     const lost = generation.died.promise.then(() => Promise.reject(new Unanswered(request.unique)))
     lost.catch(() => undefined)
     try {
-      const answer = await Promise.race([this.#passTime(operation(generation.built.overlay, request)), lost])
+      const sent = operation(generation.built.overlay, request)
+      const answer = await Promise.race([passesTime ? this.#passTime(sent) : sent, lost])
       if (generation.dead) throw new Unanswered(request.unique)
       generation.built.overlay.answered(request.unique)
       return answer
@@ -266,11 +269,15 @@ export class Rig {
 
   /** Changes the mode, letting time pass. @throws ModeRefused */
   async setMode(mode: Mode): Promise<void> {
+    await clock.until(this.beginMode(mode))
+  }
+
+  /** The same where somebody else lets time pass. */
+  beginMode(mode: Mode): Promise<void> {
     const { modes, volume, built } = this.#live
-    const change = modes.change(mode, built.context, built.overlay, (detached) =>
+    return modes.change(mode, built.context, built.overlay, (detached) =>
       detached ? volume.detach() : volume.attach(),
     )
-    await clock.until(change)
   }
 
   /** One run of the mover. */
@@ -476,7 +483,9 @@ export class Rig {
       } catch {
         continue
       }
-      if (path.startsWith(`${this.source}/`)) closeSync(Number(descriptor))
+      if (path.startsWith(`${this.source}/`) || path.startsWith(`${this.stateDir}/staging/`)) {
+        closeSync(Number(descriptor))
+      }
     }
   }
 }
