@@ -87,14 +87,15 @@ export class Staging {
     )
   }
 
-  async write(inode: Inode, data: Buffer, position: number): Promise<number> {
+  /** All of it or an error: a part would look like bytes of the file. @throws FsError ENOSPC if the disk is full */
+  write(inode: Inode, data: Buffer, position: number): Promise<void> {
     return this.#descriptors.use(
       inode.ino,
       () => this.#open(inode),
       async (descriptor) => {
         const written = await writeFully(descriptor, data, position)
         this.#account(inode.ino, descriptor)
-        return written
+        if (written < data.length) throw new FsError('ENOSPC', 'the staging disk is full')
       },
     )
   }

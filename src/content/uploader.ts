@@ -549,6 +549,7 @@ export class Uploader {
     catalog.dropStaged(inode.ino, 0)
     const had = inode.staged
     inode.staged = false
+    inode.truncating = undefined
     return had
   }
 

@@ -1,7 +1,7 @@
 import { S_ISGID, S_ISUID, S_IXGRP } from '../base/attributes.ts'
 import { nowNs } from '../base/clock.ts'
 import { KeyedMutex } from '../base/concurrency.ts'
-import { FsError } from '../base/errors.ts'
+import { FsError, isSystemError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import { DIRTY_CONTENT, type Inode, LAYOUT_CHUNKED } from '../catalog/index.ts'
 import { StoreError } from '../store/errors.ts'
@@ -45,12 +45,11 @@ export class Writer {
   ): Promise<number> {
     return this.#exclusive(ino, async () => {
       const end = offset + data.length
-      await this.#change(ino, offset, end, signal, async (inode) => {
-        const written = await this.#staging.write(inode, data, offset)
-        if (written < data.length) throw new FsError('ENOSPC', 'the staging disk is full')
-      })
-      faultPoint('content.write.staged')
-      this.#commit(ino, offset, end, (inode) => {
+      const apply = async (inode: Inode): Promise<void> => {
+        await this.#staging.write(inode, data, offset)
+        faultPoint('content.write.staged')
+      }
+      await this.#change(ino, { offset, end, apply }, signal, (inode) => {
         inode.size = Math.max(inode.size, end)
         if (killSuidGid) inode.mode = withoutSetId(inode.mode)
       })
@@ -62,7 +61,6 @@ export class Writer {
   truncate(ino: bigint, size: number, signal?: AbortSignal): Promise<void> {
     requireSize(size)
     return this.#exclusive(ino, async () => {
-      const { catalog } = this.#context
       const before = this.#require(ino)
       if (size >= before.size) {
         this.#commit(ino, size, size, (inode) => {
@@ -70,26 +68,45 @@ export class Writer {
         })
         return
       }
-      const boundary = Math.floor(size / CHUNK_BYTES)
-      const inside = size % CHUNK_BYTES
-      if (inside !== 0 && boundary < before.baseLimit) {
-        if (!catalog.isStaged(ino, boundary)) await this.#fill(ino, boundary, signal)
-        // The intent below may reach the medium by itself; what it relies on has to be there first.
+      await this.#shrink(ino, size, signal)
+      try {
+        this.#cut(ino)
+      } catch (error) {
+        // The file is short already. What its staging file has beyond goes before anything else is done to it.
+        if (!(error instanceof FsError || isSystemError(error))) throw error
+        this.#context.log.warn({ err: error, ino: ino.toString() }, 'a staging file is cut later')
+      }
+    })
+  }
+
+  /** The truncation as the catalog knows it: everything but the cut of the staging file, which is intended from then on. */
+  async #shrink(ino: bigint, size: number, signal: AbortSignal | undefined): Promise<void> {
+    const { catalog } = this.#context
+    const limit = Math.ceil(size / CHUNK_BYTES)
+    const boundary = Math.floor(size / CHUNK_BYTES)
+    const isPart = size % CHUNK_BYTES !== 0
+    const onBase = isPart && boundary < this.#require(ino).baseLimit
+    const fresh = onBase && !catalog.isStaged(ino, boundary)
+    try {
+      if (onBase) {
+        if (fresh) await this.#fill(ino, boundary, signal)
+        // The transaction below may reach the medium by itself; what it relies on has to be there first.
         await this.#staging.sync(this.#require(ino))
       }
-      const limit = Math.ceil(size / CHUNK_BYTES)
       catalog.transaction(() => {
         const inode = this.#require(ino)
-        if (!inode.staged) return
-        inode.truncating = size
-        catalog.save(inode)
+        if (isPart && inode.staged && boundary < inode.baseLimit) catalog.stage(ino, boundary)
+        catalog.dropStaged(ino, limit)
+        inode.baseLimit = Math.min(inode.baseLimit, limit)
+        inode.size = size
+        inode.truncating = inode.staged ? size : undefined
+        this.#touch(inode)
       })
-      faultPoint('content.truncate.intended')
-      const inode = this.#require(ino)
-      if (inode.staged) this.#staging.truncate(inode, size)
-      faultPoint('content.truncate.cut')
-      this.#finishTruncation(inode, size, limit, inside !== 0 ? boundary : undefined)
-    })
+    } catch (error) {
+      this.#undo(ino, fresh ? [boundary] : [])
+      throw error
+    }
+    faultPoint('content.truncate.intended')
   }
 
   /** As fallocate(2) with these modes. @throws FsError EOPNOTSUPP for others */
@@ -125,13 +142,18 @@ export class Writer {
       if (catalog.isStaged(ino, 0) || inode.baseLimit === 0 || inode.version !== version) return
       this.#staging.reserve(CHUNK_BYTES)
       this.#ensureStagingFile(ino)
-      await this.#staging.write(inode, bytes.subarray(0, inode.size), 0)
-      await this.#staging.sync(inode)
-      faultPoint('content.preserve.written')
-      catalog.transaction(() => {
-        catalog.stage(ino, 0)
-        catalog.markStagedSynced(ino)
-      })
+      try {
+        await this.#staging.write(inode, bytes.subarray(0, inode.size), 0)
+        await this.#staging.sync(inode)
+        faultPoint('content.preserve.written')
+        catalog.transaction(() => {
+          catalog.stage(ino, 0)
+          catalog.markStagedSynced(ino)
+        })
+      } catch (error) {
+        this.#undo(ino, [0])
+        throw error
+      }
       faultPoint('content.preserve.committed')
       await catalog.flush()
     })
@@ -139,24 +161,20 @@ export class Writer {
 
   /** Ends a truncation that a crash cut short (recovery). */
   recover(ino: bigint): void {
-    const inode = this.#context.catalog.get(ino)
-    if (inode?.truncating === undefined) return
-    const size = inode.truncating
-    const boundary = size % CHUNK_BYTES === 0 ? undefined : Math.floor(size / CHUNK_BYTES)
-    this.#staging.truncate(inode, size)
-    this.#finishTruncation(inode, size, Math.ceil(size / CHUNK_BYTES), boundary)
+    this.#cut(ino)
   }
 
-  #finishTruncation(inode: Inode, size: number, limit: number, boundary: number | undefined): void {
+  /** Makes the staging file as short as the catalog says it has to be. Before it no byte beyond can be written. */
+  #cut(ino: bigint): void {
     const { catalog } = this.#context
+    const inode = catalog.get(ino)
+    if (inode?.truncating === undefined) return
+    if (inode.staged) this.#staging.truncate(inode, inode.truncating)
+    faultPoint('content.truncate.cut')
     catalog.transaction(() => {
-      const staged = boundary !== undefined && inode.staged && boundary < inode.baseLimit
-      if (staged) catalog.stage(inode.ino, boundary)
-      catalog.dropStaged(inode.ino, limit)
-      inode.baseLimit = Math.min(inode.baseLimit, limit)
       inode.truncating = undefined
-      inode.size = size
-      this.#touch(inode)
+      inode.blocks = this.#blocksOf(inode)
+      catalog.save(inode)
     })
   }
 
@@ -166,26 +184,29 @@ export class Writer {
       const wanted = offset + length
       const end = keepSize ? Math.min(wanted, size) : wanted
       if (end > offset) {
-        await this.#change(ino, offset, end, signal, async (inode) => {
+        const apply = async (inode: Inode): Promise<void> => {
           this.#staging.punch(inode, offset, end - offset)
-        })
-        faultPoint('content.allocate.punched')
-        this.#commit(ino, offset, end, (inode) => {
+          faultPoint('content.allocate.punched')
+        }
+        await this.#change(ino, { offset, end, apply }, signal, (inode) => {
           inode.size = Math.max(inode.size, end)
         })
       }
     })
   }
 
-  /** Prepares the chunks of [offset, end) in the staging file, then runs `apply` on it; undone if that fails. */
+  /**
+   * Prepares the chunks of [offset, end) in the staging file, runs `apply` on it and commits with `alter`. If any of that
+   * fails, the staging file holds nothing that the catalog does not list.
+   */
   async #change(
     ino: bigint,
-    offset: number,
-    end: number,
+    change: { readonly offset: number; readonly end: number; apply(inode: Inode): Promise<void> },
     signal: AbortSignal | undefined,
-    apply: (inode: Inode) => Promise<void>,
+    alter: (inode: Inode) => void,
   ): Promise<void> {
     const { catalog } = this.#context
+    const { offset, end } = change
     this.#ensureStagingFile(ino)
     const fresh: number[] = []
     try {
@@ -201,12 +222,20 @@ export class Writer {
         if (index < inode.baseLimit && !replaced) await this.#fill(ino, index, signal)
       }
       if (fresh.length === 0) this.#staging.reserve(0)
-      await apply(this.#require(ino))
+      await change.apply(this.#require(ino))
+      this.#commit(ino, offset, end, alter)
     } catch (error) {
-      const inode = catalog.get(ino)
-      if (inode) for (const index of fresh) this.#staging.punch(inode, index * CHUNK_BYTES, CHUNK_BYTES)
+      this.#undo(ino, fresh)
       throw error
     }
+  }
+
+  /** After a change that failed: nothing beyond the file's size, nor in chunks that are not staged. */
+  #undo(ino: bigint, fresh: readonly number[]): void {
+    const inode = this.#context.catalog.get(ino)
+    if (!inode?.staged) return
+    for (const index of fresh) this.#staging.punch(inode, index * CHUNK_BYTES, CHUNK_BYTES)
+    this.#staging.truncate(inode, inode.size)
   }
 
   /** Copies an unstaged chunk's base bytes into the staging file; the catalog does not list it yet. */
@@ -268,6 +297,7 @@ export class Writer {
 
   #exclusive<T>(ino: bigint, body: () => Promise<T>): Promise<T> {
     return this.#locks.run(ino, async () => {
+      this.#cut(ino)
       this.#counted.set(ino, this.#staging.bytesOf(ino))
       this.#displaced.set(ino, 0)
       try {

@@ -248,11 +248,10 @@ export class AttributeOperations {
   }
 
   #setOwn(inode: Inode, changes: AttributeChanges): void {
-    const { mode, uid, gid, atime, mtime, ctimeNs, killSuidGid, size } = changes
+    const { mode, uid, gid, atime, mtime, ctimeNs, killSuidGid } = changes
     const owner = uid !== undefined || gid !== undefined
-    if (mode === undefined && !owner && atime === undefined && mtime === undefined && !killSuidGid) {
-      if (size === undefined) return
-    }
+    // A change of size alone is done: the truncation has set the times, too.
+    if (mode === undefined && !owner && atime === undefined && mtime === undefined && !killSuidGid) return
     this.#alterOwn(
       inode,
       () => {

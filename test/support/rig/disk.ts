@@ -1,0 +1,124 @@
+import fs, { fdatasyncSync, fsyncSync, readlinkSync, readSync, writeSync } from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
+import { FsError } from '../../../src/base/errors.ts'
+
+type Done = (error: Error | null, count?: number) => void
+type Transfer = (
+  fd: number,
+  buffer: Buffer,
+  offset: number,
+  length: number,
+  position: number,
+  done: Done,
+) => void
+type Sync = (fd: number, done: Done) => void
+
+/** What a disk says to one request. `short`: so many bytes fit, then it is full. */
+type Verdict = 'ok' | { readonly short: number } | { readonly errno: 'ENOSPC' | 'EIO' | 'EROFS' }
+
+/** Decides when a request to a local file is carried out, and how it ends. */
+export interface Disk {
+  /** Calls `perform` when it is this request's turn. */
+  turn(what: string, perform: () => void): void
+  verdict(what: 'read' | 'write' | 'sync', path: string, length: number): Verdict
+}
+
+const disks = new Map<string, Disk>()
+const original = { read: fs.read, write: fs.write, fdatasync: fs.fdatasync, fsync: fs.fsync }
+
+function diskOf(fd: number): { disk: Disk; path: string } | undefined {
+  if (disks.size === 0) return undefined
+  const path = readlinkSync(`/proc/self/fd/${fd}`)
+  for (const [root, disk] of disks) if (path.startsWith(`${root}/`)) return { disk, path }
+  return undefined
+}
+
+const failure = (verdict: Verdict): Error | undefined =>
+  typeof verdict === 'object' && 'errno' in verdict
+    ? new FsError(verdict.errno, 'the disk of the test')
+    : undefined
+
+function attempt(done: Done, body: () => number): void {
+  let count: number
+  try {
+    count = body()
+  } catch (error) {
+    done(error instanceof Error ? error : new Error(String(error)))
+    return
+  }
+  done(null, count)
+}
+
+const transfer =
+  (what: 'read' | 'write', real: Transfer): Transfer =>
+  (fd, buffer, offset, length, position, done) => {
+    const found = diskOf(fd)
+    if (!found) {
+      real(fd, buffer, offset, length, position, done)
+      return
+    }
+    const { disk, path } = found
+    disk.turn(`${what} ${path} ${position}+${length}`, () => {
+      const verdict = disk.verdict(what, path, length)
+      const error = failure(verdict)
+      if (error) {
+        done(error)
+        return
+      }
+      const fits =
+        typeof verdict === 'object' && 'short' in verdict ? Math.min(length, verdict.short) : length
+      attempt(done, () =>
+        what === 'read'
+          ? readSync(fd, buffer, offset, fits, position)
+          : writeSync(fd, buffer, offset, fits, position),
+      )
+    })
+  }
+
+const sync =
+  (real: Sync, now: (fd: number) => void): Sync =>
+  (fd, done) => {
+    const found = diskOf(fd)
+    if (!found) {
+      real(fd, done)
+      return
+    }
+    const { disk, path } = found
+    disk.turn(`sync ${path}`, () => {
+      const error = failure(disk.verdict('sync', path, 0))
+      if (error) {
+        done(error)
+        return
+      }
+      attempt(done, () => {
+        now(fd)
+        return 0
+      })
+    })
+  }
+
+Object.assign(fs, {
+  read: transfer('read', original.read as unknown as Transfer),
+  write: transfer('write', original.write as unknown as Transfer),
+  fdatasync: sync(original.fdatasync as unknown as Sync, fdatasyncSync),
+  fsync: sync(original.fsync as unknown as Sync, fsyncSync),
+})
+syncBuiltinESMExports()
+
+/** Requests to files below the directory go through `disk`; `undefined` ends that. */
+export function useDisk(root: string, disk: Disk | undefined): void {
+  if (disk) disks.set(root, disk)
+  else disks.delete(root)
+}
+
+/** A disk that carries out what it is asked for at once, and is full for writes that `isFull` says so of. */
+export function fullDisk(fits: (path: string, length: number) => number): Disk {
+  return {
+    turn: (_, perform) => setImmediate(perform),
+    verdict: (what, path, length) => {
+      if (what !== 'write') return 'ok'
+      const room = fits(path, length)
+      return room >= length ? 'ok' : room > 0 ? { short: room } : { errno: 'ENOSPC' }
+    },
+  }
+}
