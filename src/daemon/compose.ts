@@ -29,6 +29,7 @@ import { Overlay, type OverlayContext, recover } from '../overlay/index.ts'
 import type { KeyValueStore } from '../store/contract.ts'
 import { openStore } from '../store/index.ts'
 import { InstrumentedStore } from '../store/instrumented.ts'
+import { StoreSuperseded } from '../store/errors.ts'
 import { ResilientStore } from '../store/resilience/store.ts'
 import { ComposedEngine } from './composed-engine.ts'
 import type { Connection, RebuildState, RunningEngine, StartEngine } from './connection.ts'
@@ -246,8 +247,8 @@ function startTimers(
   const { catalog, carrier, log } = context
   const checkLease = (): void => {
     lease.check(catalog, epoch).catch((error: unknown) => {
-      // A store that is down says nothing about who has the namespace.
-      carrier.noteFailure(error)
+      // A store that is down says nothing about who has the namespace; nor is its other work to wait for that.
+      if (error instanceof StoreSuperseded) carrier.noteFailure(error)
     })
   }
   const reap = (): void => {

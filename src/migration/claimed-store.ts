@@ -4,6 +4,7 @@ import type {
   KeyValueStore,
   ObjectToStore,
   ObjectVersion,
+  PutOptions,
   RequestOptions,
   StoreCapabilities,
   StoredObject,
@@ -37,7 +38,7 @@ export class ClaimedStore implements KeyValueStore {
     return this.#store.get(space, key, options)
   }
 
-  async put(space: KeySpace, key: string, object: ObjectToStore, options?: RequestOptions): Promise<void> {
+  async put(space: KeySpace, key: string, object: ObjectToStore, options?: PutOptions): Promise<void> {
     if (!this.#claimed) await this.#take()
     return this.#store.put(space, key, object, options)
   }

@@ -1,14 +1,26 @@
-import { randomUUID } from 'node:crypto'
+import { randomInt, randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import { z } from 'zod'
 import { UsageError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import type { Catalog } from '../catalog/index.ts'
 import { CHUNK_BYTES, RECORD_FORMAT } from '../content/index.ts'
-import type { KeyValueStore } from '../store/contract.ts'
+import type { KeyValueStore, ObjectVersion } from '../store/contract.ts'
 import { StoreCorrupt, StoreError, StoreSuperseded } from '../store/errors.ts'
 
 const KEY = 'namespace'
+
+/**
+ * Epochs are counted in steps of this, with a random number on top: should two ever take the same step, because they asked
+ * replicas that do not know of each other, their epochs differ all the same. So everybody sees the same one of them win, and
+ * every write of the other loses.
+ */
+const STEP = 2 ** 20
+
+function epochAfter(previous: number): number {
+  return (Math.floor(previous / STEP) + 1) * STEP + randomInt(STEP)
+}
+
 /** Meta of the catalog: an epoch that the store has not been told of. */
 const UNCLAIMED = 'unclaimed-epoch'
 const schema = z.object({
@@ -20,6 +32,8 @@ const schema = z.object({
   since: z.string(),
 })
 export type Lease = z.infer<typeof schema>
+
+const versionOf = ({ epoch }: Lease): ObjectVersion => ({ epoch, version: 0 })
 
 /**
  * Who may write a namespace. Every mount raises the epoch, under which all that it writes wins over what older writers
@@ -76,11 +90,18 @@ export class NamespaceLease {
         `namespace ${this.#namespace} in this store belongs to another state directory (on ${lease.host}, since ${lease.since}); choose another --namespace, or rebuild this state directory from the store to take it over`,
       )
     }
-    const epoch = Math.max(lease?.epoch ?? 0, Number(catalog.meta('epoch') ?? 0)) + 1
+    const epoch = epochAfter(Math.max(lease?.epoch ?? 0, Number(catalog.meta('epoch') ?? 0)))
     catalog.transaction(() => catalog.setMeta('epoch', String(epoch)))
     await catalog.flush()
     faultPoint('migration.lease.claimed')
-    await this.write(this.#record(owner, epoch))
+    try {
+      await this.#replace(lease, this.#record(owner, epoch))
+    } catch (error) {
+      if (!(error instanceof StoreSuperseded)) throw error
+      throw new UsageError(`namespace ${this.#namespace} was taken by another daemon just now`, 2, {
+        cause: error,
+      })
+    }
     return epoch
   }
 
@@ -95,7 +116,7 @@ export class NamespaceLease {
     } catch (error) {
       if (last === 0 || !(error instanceof StoreError && error.retryable)) throw error
       // Of the epoch that was tried the store may know.
-      const epoch = Number(catalog.meta('epoch')) + 1
+      const epoch = epochAfter(Number(catalog.meta('epoch')))
       catalog.transaction(() => {
         catalog.setMeta('epoch', String(epoch))
         catalog.setMeta(UNCLAIMED, String(epoch))
@@ -120,7 +141,7 @@ export class NamespaceLease {
         `namespace ${this.#namespace} was taken over by ${lease.host} (epoch ${lease.epoch})`,
       )
     }
-    await this.#put(this.#record(owner, epoch))
+    await this.#replace(lease, this.#record(owner, epoch))
     catalog.transaction(() => catalog.setMeta(UNCLAIMED, ''))
   }
 
@@ -135,24 +156,15 @@ export class NamespaceLease {
     }
   }
 
-  async write(lease: Lease): Promise<void> {
-    try {
-      await this.#put(lease)
-    } catch (error) {
-      if (!(error instanceof StoreSuperseded)) throw error
-      throw new UsageError(`namespace ${this.#namespace} was taken over by another daemon just now`, 2, {
-        cause: error,
-      })
-    }
-  }
-
-  #put(lease: Lease): Promise<void> {
-    return this.#store.put('meta', KEY, {
+  /** @throws StoreSuperseded if it is not `before` any more that is there, or becomes something else at the same time */
+  #replace(before: Lease | undefined, lease: Lease): Promise<void> {
+    const object = {
       value: Buffer.from(JSON.stringify(lease)),
-      version: { epoch: lease.epoch, version: 0 },
+      version: versionOf(lease),
       contentType: 'application/json',
       metadata: {},
-    })
+    }
+    return this.#store.put('meta', KEY, object, { replaces: before ? versionOf(before) : 'nothing' })
   }
 
   /** @throws StoreSuperseded if somebody else has the namespace */

@@ -34,6 +34,11 @@ export interface RequestOptions {
 export interface PutOptions extends RequestOptions {
   /** The caller has never stored anything under this key: an adapter may save itself a look at what is there. */
   readonly fresh?: boolean
+  /**
+   * Only if this is the version under the key, or the key is empty: `StoreSuperseded` otherwise, and where somebody else does
+   * the same at the same time, for one of the two at least.
+   */
+  readonly replaces?: ObjectVersion | 'nothing'
 }
 
 export interface GetOptions extends RequestOptions {
@@ -85,6 +90,19 @@ export interface KeyValueStore {
 
   /** Releases connections and files. Pending requests fail with StoreUnavailable. */
   close(): Promise<void>
+}
+
+/** Whether a put of `own` that `replaces` that may go over what is there; also over itself, when it is repeated. */
+export function mayReplace(
+  found: ObjectVersion | undefined,
+  own: ObjectVersion,
+  replaces: ObjectVersion | 'nothing' | undefined,
+): boolean {
+  if (replaces === undefined) return true
+  if (found === undefined) return replaces === 'nothing'
+  return (
+    compareVersions(found, own) === 0 || (replaces !== 'nothing' && compareVersions(found, replaces) === 0)
+  )
 }
 
 /** -1, 0 or 1 as `a` is older than, the same as or newer than `b`. */

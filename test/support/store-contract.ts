@@ -287,6 +287,23 @@ function versionTests(current: () => Current): void {
     }
   })
 
+  test('P1: a put that replaces one version goes over no other, however many try', async () => {
+    const { store, own } = current()
+    const put = (number: number, replaces: ObjectVersion | 'nothing') =>
+      failureOf(store.put('meta', own, object(`${number}`, version(0, number)), { replaces }))
+    expect(await put(1, version(0, 7))).toBeInstanceOf(StoreSuperseded)
+    expect(await put(2, 'nothing')).toBeUndefined()
+    expect(await put(2, 'nothing')).toBeUndefined()
+    expect(await put(3, 'nothing')).toBeInstanceOf(StoreSuperseded)
+    expect(await put(3, version(0, 1))).toBeInstanceOf(StoreSuperseded)
+    const outcomes = await Promise.all([3, 4, 5].map((number) => put(number, version(0, 2))))
+    for (const outcome of outcomes.filter((one) => one !== undefined))
+      expect(outcome).toBeInstanceOf(StoreSuperseded)
+    expect(outcomes.filter((one) => one === undefined)).toHaveLength(1)
+    const winner = outcomes.indexOf(undefined) + 3
+    expectSame(await store.get('meta', own), object(`${winner}`, version(0, winner)))
+  })
+
   test('P4: repeating a put or a delete is harmless', async () => {
     const { store, own } = current()
     for (const size of [10, 300_000]) {

@@ -14,8 +14,10 @@ import {
   type GetOptions,
   type KeySpace,
   type KeyValueStore,
+  mayReplace,
   type ObjectToStore,
   type ObjectVersion,
+  type PutOptions,
   type RequestOptions,
   type StoreCapabilities,
   type StoredObject,
@@ -173,14 +175,12 @@ export class EmbeddedStore implements KeyValueStore {
     )
   }
 
-  async put(
-    space: KeySpace,
-    key: string,
-    object: ObjectToStore,
-    options: RequestOptions = {},
-  ): Promise<void> {
+  async put(space: KeySpace, key: string, object: ObjectToStore, options: PutOptions = {}): Promise<void> {
     checkObject(space, key, object, MAX_VALUE_BYTES)
-    return this.#request(`put ${describeKey(space, key)}`, options, () => this.#put(space, key, object))
+    const { replaces } = options
+    return this.#request(`put ${describeKey(space, key)}`, options, () =>
+      this.#put(space, key, object, replaces),
+    )
   }
 
   async delete(
@@ -296,11 +296,16 @@ export class EmbeddedStore implements KeyValueStore {
     return value
   }
 
-  async #put(space: KeySpace, key: string, object: ObjectToStore): Promise<void> {
+  async #put(
+    space: KeySpace,
+    key: string,
+    object: ObjectToStore,
+    replaces: PutOptions['replaces'],
+  ): Promise<void> {
     const what = `put ${describeKey(space, key)}`
     this.#checkSound(what)
     if (object.value.length <= INLINE_BYTES) {
-      return this.#store(recordOf(space, key, object, undefined))
+      return this.#store(recordOf(space, key, object, undefined), replaces)
     }
     this.#checkNotSuperseded(space, key, object.version)
     const file = await this.#ids.take()
@@ -308,7 +313,7 @@ export class EmbeddedStore implements KeyValueStore {
       const record = recordOf(space, key, object, file)
       await this.#files.write(file, object.value)
       faultPoint('store.embedded.value-written')
-      await this.#store(record)
+      await this.#store(record, replaces)
     } catch (error) {
       // After a failed sync the row may be there all the same: the next open finds out whether the file has one.
       if (!(error instanceof NotFlushed)) await this.#abandon(file)
@@ -327,11 +332,11 @@ export class EmbeddedStore implements KeyValueStore {
     }
   }
 
-  async #store(record: IndexRecord): Promise<void> {
+  async #store(record: IndexRecord, replaces: PutOptions['replaces']): Promise<void> {
     let replaced: number | undefined
     await this.#commits.run(ROW_BYTES + (record.value?.length ?? 0), () => {
       const { space, key, version } = record
-      replaced = this.#checkNotSuperseded(space, key, version)
+      replaced = this.#checkNotSuperseded(space, key, version, replaces)
       if (replaced !== undefined) this.#addGarbage.run(replaced)
       this.#upsert.run(
         SPACE_NUMBERS[space],
@@ -365,7 +370,12 @@ export class EmbeddedStore implements KeyValueStore {
    * The file of the record that a change to `version` replaces, if it has one. A damaged record is older than any:
    * nobody can read it, and to store the object again is the repair.
    */
-  #checkNotSuperseded(space: KeySpace, key: string, version: ObjectVersion): number | undefined {
+  #checkNotSuperseded(
+    space: KeySpace,
+    key: string,
+    version: ObjectVersion,
+    replaces?: PutOptions['replaces'],
+  ): number | undefined {
     let record: IndexRecord | undefined
     try {
       record = this.#lookUp(space, key)
@@ -377,6 +387,10 @@ export class EmbeddedStore implements KeyValueStore {
       const { epoch, version: newer } = record.version
       throw new StoreSuperseded(`${describeKey(space, key)}: the newer version ${epoch}.${newer} is there`)
     }
+    if (!mayReplace(record?.version, version, replaces))
+      throw new StoreSuperseded(
+        `${describeKey(space, key)}: another version is there than was to be replaced`,
+      )
     return record?.file
   }
 

@@ -4,8 +4,10 @@ import {
   type GetOptions,
   type KeySpace,
   type KeyValueStore,
+  mayReplace,
   type ObjectToStore,
   type ObjectVersion,
+  type PutOptions,
   type RequestOptions,
   type StoreCapabilities,
   type StoredObject,
@@ -56,16 +58,11 @@ export class MemoryStore implements KeyValueStore {
     })
   }
 
-  async put(
-    space: KeySpace,
-    key: string,
-    object: ObjectToStore,
-    options: RequestOptions = {},
-  ): Promise<void> {
+  async put(space: KeySpace, key: string, object: ObjectToStore, options: PutOptions = {}): Promise<void> {
     checkObject(space, key, object, MAX_VALUE_BYTES)
     const copy = copyOf(object)
     await this.#answer(`put ${describeKey(space, key)}`, options, () => {
-      this.#checkNotSuperseded(space, key, object.version)
+      this.#checkNotSuperseded(space, key, object.version, options.replaces)
       this.#spaces[space].set(key, copy)
     })
   }
@@ -98,11 +95,20 @@ export class MemoryStore implements KeyValueStore {
     this.#closed = true
   }
 
-  #checkNotSuperseded(space: KeySpace, key: string, version: ObjectVersion): void {
+  #checkNotSuperseded(
+    space: KeySpace,
+    key: string,
+    version: ObjectVersion,
+    replaces?: PutOptions['replaces'],
+  ): void {
     const found = this.#spaces[space].get(key)
     if (found && compareVersions(found.version, version) > 0) {
       throw new StoreSuperseded(`${describeKey(space, key)}: a newer version is there`)
     }
+    if (!mayReplace(found?.version, version, replaces))
+      throw new StoreSuperseded(
+        `${describeKey(space, key)}: another version is there than was to be replaced`,
+      )
   }
 
   // Every answer comes in a later turn of the event loop, as from a store that has to be asked.

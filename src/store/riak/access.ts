@@ -25,6 +25,17 @@ export interface Step {
   readonly node?: RiakNode
 }
 
+/**
+ * Who owns the namespace (space `meta`) is asked of a majority of the key's own replicas, and told to a majority: of two
+ * sides of a split network at most one has it. A quorum of stand-ins says "not found" of what they never had, and takes
+ * whatever it is given.
+ */
+export function isOwnership({ space }: Target): boolean {
+  return space === 'meta'
+}
+
+const MAJORITY = { w: 'quorum', dw: 'quorum', pw: 'quorum' } as const
+
 /** The single requests on one key, with the quorums of the URL. */
 export class Access {
   readonly cluster: RiakCluster
@@ -35,9 +46,10 @@ export class Access {
     this.quorums = quorums
   }
 
-  fetch({ name }: Target, step: Step, deadline: Deadline): Promise<riak.RiakAnswer> {
+  fetch(target: Target, step: Step, deadline: Deadline): Promise<riak.RiakAnswer> {
     const { r, notfoundOk, head = false, node } = step
-    const make = (timeoutMs: number) => riak.fetch(name, { r, notfoundOk, head, timeoutMs })
+    const pr = isOwnership(target) ? 'quorum' : undefined
+    const make = (timeoutMs: number) => riak.fetch(target.name, { r, pr, notfoundOk, head, timeoutMs })
     return this.cluster.read(make, deadline, node && [node])
   }
 
@@ -61,14 +73,15 @@ export class Access {
   }
 
   store(
-    { name }: Target,
+    target: Target,
     content: riak.ContentToStore,
     vclock: Buffer | undefined,
     deadline: Deadline,
   ): Promise<riak.RiakAnswer> {
-    const { w, dw } = this.quorums
+    const { name } = target
+    const quorums = isOwnership(target) ? MAJORITY : this.quorums
     return this.cluster.write(
-      (timeoutMs) => riak.store(name, content, vclock, { w, dw, timeoutMs }),
+      (timeoutMs) => riak.store(name, content, vclock, { ...quorums, timeoutMs }),
       deadline,
     )
   }

@@ -286,6 +286,8 @@ export function serverInfo(): RiakCommand<ServerInfo> {
 
 export interface FetchOptions {
   readonly r: Quorum
+  /** So many of the answers have to come from owners of the key, not from stand-ins. */
+  readonly pr?: Quorum | undefined
   /** An empty replica counts as an answer. */
   readonly notfoundOk: boolean
   /** Everything but the values. */
@@ -301,6 +303,7 @@ export function fetch({ type, bucket, key }: ObjectName, options: FetchOptions):
     bucket,
     key: Buffer.from(key),
     r: quorumCode(options.r),
+    ...(options.pr !== undefined && { pr: quorumCode(options.pr) }),
     notFoundOk: options.notfoundOk,
     headOnly: options.head,
     returnDeletedVClock: true,
@@ -312,6 +315,8 @@ export function fetch({ type, bucket, key }: ObjectName, options: FetchOptions):
 export interface StoreOptions {
   readonly w: Quorum
   readonly dw: Quorum
+  /** So many owners of the key, not stand-ins, must have received it. */
+  readonly pw?: Quorum | undefined
   readonly timeoutMs: number
 }
 
@@ -334,6 +339,7 @@ export function store(
     vclock,
     w: quorumCode(options.w),
     dw: quorumCode(options.dw),
+    pw: options.pw === undefined ? undefined : quorumCode(options.pw),
     timeoutMs: options.timeoutMs,
   })
   storeAnswers ??= answersOf('StoreValue', { bucketType: 'any', bucket: 'any', value: '' }, toStored)

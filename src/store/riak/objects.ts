@@ -104,4 +104,4 @@ export function highestVersion(contents: readonly RiakContent[]): ObjectVersion 
   return highest
 }
 
-export { versionText }
+export { versionOf, versionText }

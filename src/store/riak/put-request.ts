@@ -13,6 +13,8 @@ export interface PutRequest {
   /** Numbers, or the codes of `one`, `quorum` and `all`. */
   readonly w: number
   readonly dw: number
+  /** Owners of the key, not stand-ins, that must have received it. */
+  readonly pw: number | undefined
   readonly timeoutMs: number
 }
 
@@ -28,6 +30,7 @@ const PUT = {
   w: 5,
   dw: 6,
   returnBody: 7,
+  pw: 8,
   ifNotModified: 9,
   ifNoneMatch: 10,
   returnHead: 11,
@@ -95,7 +98,7 @@ class Output {
 
 /** Frame of the request: what comes before the value, the value itself, what comes after. */
 export function encodePutRequest(request: PutRequest): [before: Buffer, value: Buffer, after: Buffer] {
-  const { name, content, vclock, w, dw, timeoutMs } = request
+  const { name, content, vclock, w, dw, pw, timeoutMs } = request
   const { value, contentType } = content
   const pairs = content.usermeta.map(([key, text]) => {
     const [keyLength, textLength] = [Buffer.byteLength(key), Buffer.byteLength(text)]
@@ -117,7 +120,9 @@ export function encodePutRequest(request: PutRequest): [before: Buffer, value: B
     (vclock === undefined ? 0 : delimitedLength(PUT.vclock, vclock.length))
   // Fields of one varint each; the first eleven have a tag of one byte, that of the type takes two.
   const afterContent =
-    [w, dw, timeoutMs].reduce((sum, number) => sum + 1 + varintLength(number), 0) +
+    [w, dw, pw, timeoutMs]
+      .filter((number) => number !== undefined)
+      .reduce((sum, number) => sum + 1 + varintLength(number), 0) +
     FLAGS * 2 +
     delimitedLength(PUT.type, typeLength)
   const body = beforeContent + delimitedLength(PUT.content, contentLength) + afterContent
@@ -141,6 +146,7 @@ export function encodePutRequest(request: PutRequest): [before: Buffer, value: B
   after.number(PUT.w, w)
   after.number(PUT.dw, dw)
   after.number(PUT.returnBody, 0)
+  if (pw !== undefined) after.number(PUT.pw, pw)
   after.number(PUT.ifNotModified, 0)
   after.number(PUT.ifNoneMatch, 0)
   after.number(PUT.returnHead, 1)

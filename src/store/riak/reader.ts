@@ -1,6 +1,6 @@
 import { compareVersions, type ObjectVersion, type StoredObject } from '../contract.ts'
 import { StoreCorrupt, StoreUnavailable } from '../errors.ts'
-import type { Access, Step, Target } from './access.ts'
+import { type Access, isOwnership, type Step, type Target } from './access.ts'
 import type { RiakAnswer } from './client.ts'
 import type { Deadline } from './deadline.ts'
 import { verdictOn } from './failures.ts'
@@ -36,7 +36,7 @@ export class Reader {
   ): Promise<StoredObject | undefined> {
     let best: Resolved = { kind: 'absent' }
     let failure: unknown
-    for (const step of this.#steps()) {
+    for (const step of this.#steps(target)) {
       let answer: RiakAnswer
       try {
         answer = await this.#access.fetch(target, step, deadline)
@@ -64,9 +64,16 @@ export class Reader {
    * The steps in which an object is looked for. An empty replica does not count as an answer to the first. The last ones
    * ask for all replicas and count the empty ones, because only so does Riak wait for every replica and merge what it
    * finds: with notfound_ok=false the first empty one ends an r=all at once. And they ask every node, since nodes that
-   * do not see each other answer from different replicas.
+   * do not see each other answer from different replicas. Ownership has no such detours: a majority of owners tells the
+   * truth, also that there is none, and nobody else does.
    */
-  #steps(): Step[] {
+  #steps(target: Target): Step[] {
+    if (isOwnership(target)) {
+      return [
+        { r: 'quorum', notfoundOk: true },
+        { r: 'all', notfoundOk: true },
+      ]
+    }
     const { r } = this.#access.quorums
     const quorum: Step[] = r === 'quorum' || r === 'all' ? [] : [{ r: 'quorum', notfoundOk: false }]
     const everywhere = this.#access.cluster.nodes.map((node): Step => ({ r: 'all', notfoundOk: true, node }))

@@ -90,7 +90,7 @@ export class RiakStore implements KeyValueStore {
     checkObject(space, key, object, MAX_VALUE_BYTES)
     const target = this.#target(space, key)
     await this.#operation(`put ${target.label}`, options, (deadline, trace) =>
-      this.#writer.put(target, object, options.fresh ?? false, deadline, trace),
+      this.#writer.put(target, object, options, deadline, trace),
     )
   }
 

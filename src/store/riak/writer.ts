@@ -1,14 +1,21 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { KeyedMutex } from '../../base/concurrency.ts'
 import type { Log } from '../../observe/log.ts'
-import { compareVersions, type ObjectToStore, type ObjectVersion, type StoredObject } from '../contract.ts'
+import {
+  compareVersions,
+  mayReplace,
+  type ObjectToStore,
+  type PutOptions,
+  type ObjectVersion,
+  type StoredObject,
+} from '../contract.ts'
 import { StoreSuperseded } from '../errors.ts'
 import type { Access, Target } from './access.ts'
-import type { ContentToStore, RiakAnswer } from './client.ts'
+import type { ContentToStore, RiakAnswer, RiakContent } from './client.ts'
 import { type Context, Contexts } from './contexts.ts'
 import { type Deadline, orAborted } from './deadline.ts'
 import { verdictOn } from './failures.ts'
-import { encodeObject, highestVersion, versionText } from './objects.ts'
+import { encodeObject, highestVersion, resolve, versionOf, versionText } from './objects.ts'
 
 /** A write whose outcome is unknown is looked for and, where it is missing, repeated; so often in one operation. */
 const MAX_WRITES = 3
@@ -40,13 +47,15 @@ export class Writer {
   put(
     target: Target,
     object: ObjectToStore,
-    fresh: boolean,
+    { fresh = false, replaces }: PutOptions,
     deadline: Deadline,
     trace: Trace,
   ): Promise<void> {
     const content = encodeObject(object)
     return this.#exclusive(target, deadline, () =>
       this.#repeat(target, deadline, trace, async (first) => {
+        if (replaces !== undefined)
+          return this.#swap(target, object.version, { content, replaces }, deadline, trace)
         const isNew = first && fresh && this.#contexts.isUntouched(target.id)
         const answer = isNew
           ? await tracked(trace, () => this.#access.store(target, content, undefined, deadline))
@@ -66,6 +75,46 @@ export class Writer {
   ): Promise<RiakAnswer> {
     const vclock = await this.#contextFor(target, version, deadline)
     return tracked(trace, () => this.#access.store(target, content, vclock, deadline))
+  }
+
+  /**
+   * Stores over one version and no other. Two that do so at once have both found that version, and each puts its own beside
+   * the other's. With majorities at least one of the two meets the other's in its answer; that one withdraws, whichever is the
+   * higher, for the other may have got its answer already. @throws StoreSuperseded
+   */
+  async #swap(
+    target: Target,
+    version: ObjectVersion,
+    { content, replaces }: { content: ContentToStore; replaces: ObjectVersion | 'nothing' },
+    deadline: Deadline,
+    trace: Trace,
+  ): Promise<void> {
+    const { contents, vclock } = await this.#access.fetchAllHeads(target, deadline)
+    const before = highestVersion(contents)
+    assertNotSuperseded(target, before, version)
+    if (!mayReplace(before, version, replaces))
+      throw new StoreSuperseded(`${target.label}: another version is there than was to be replaced`)
+    const answer = await tracked(trace, () => this.#access.store(target, content, vclock, deadline))
+    const rival = highestVersion(answer.contents.filter((one) => !isOf(one, version)))
+    const known = before !== undefined && compareVersions(before, version) === 0 ? undefined : before
+    if (!isOlder(known, rival)) return this.#stored(target, version, content, answer, deadline)
+    await this.#withdraw(target, version, deadline)
+    throw new StoreSuperseded(`${target.label}: somebody else has stored there at the same time`)
+  }
+
+  /** Leaves under the key what is there beside that version. */
+  async #withdraw(target: Target, version: ObjectVersion, deadline: Deadline): Promise<void> {
+    try {
+      const { contents, vclock } = await this.#access.fetch(target, { r: 'all', notfoundOk: true }, deadline)
+      const others = resolve(contents.filter((one) => !isOf(one, version)))
+      if (others.kind === 'object')
+        await this.#access.store(target, encodeObject(others.object), vclock, deadline)
+    } catch (error) {
+      this.#log.warn(
+        { key: target.label, err: error },
+        'a version that was withdrawn could not be taken away',
+      )
+    }
   }
 
   /** @throws StoreSuperseded, RiakError, TransportError */
@@ -207,6 +256,11 @@ export class Writer {
         doubtful: contents.length > 1,
       })
   }
+}
+
+function isOf(content: RiakContent, version: ObjectVersion): boolean {
+  const own = versionOf(content)
+  return own !== undefined && compareVersions(own, version) === 0
 }
 
 /** Whether `a` is older than `b`; what is not there is older than anything. */

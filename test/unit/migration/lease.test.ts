@@ -35,11 +35,12 @@ afterEach(async () => {
 })
 
 test('P4: a mount of a namespace that it has had comes up without the store and claims it before the first write', async () => {
-  expect(await lease.take(catalog)).toEqual({ epoch: 1, claimed: true })
+  const first = await lease.take(catalog)
+  expect(first.claimed).toBe(true)
   store.script = away
   const { epoch, claimed } = await lease.take(catalog)
   expect(claimed).toBe(false)
-  expect(epoch).toBeGreaterThan(1)
+  expect(epoch).toBeGreaterThan(first.epoch)
   const written = new ClaimedStore(store, () => lease.claim(catalog, epoch))
   const asked = store.calls.length
   await expect(written.put('files', 'a', object)).rejects.toThrow('away')

@@ -204,7 +204,7 @@ test('P1: a mount that dies at migration.lease.claimed has written nothing; the 
   rig.dieAt('migration.lease.claimed')
   await expect(rig.restart('mount')).rejects.toThrow('the daemon is dead')
   await rig.restart('mount')
-  expect(rig.epoch).toBe(before + 2)
+  expect(rig.epoch).toBeGreaterThan(before)
   await rig.lease.check(rig.catalog, rig.epoch)
   await client.overwrite('b', 0, 'changed')
   await expectSettled(rig)

@@ -28,16 +28,18 @@ const requests: fc.Arbitrary<PutRequest> = fc.record({
   ),
   w: uint32,
   dw: uint32,
+  pw: fc.option(uint32, { nil: undefined }),
   timeoutMs: fc.integer({ min: 1, max: 600_000 }),
 })
 
 /** The message that the library's own command makes of the same. */
-function asTheLibrary({ name, content, vclock, w, dw, timeoutMs }: PutRequest): Buffer {
+function asTheLibrary({ name, content, vclock, w, dw, pw, timeoutMs }: PutRequest): Buffer {
   const userMeta = content.usermeta.map(([key, value]) => ({ key, value }))
   const value = Object.assign(new KV.RiakObject(), { ...content, userMeta })
   const { type: bucketType, bucket } = name
   const key = Buffer.from(name.key)
-  const options = { bucketType, bucket, key, value, w, dw, timeout: timeoutMs, returnHead: true }
+  const primary = pw === undefined ? {} : { pw }
+  const options = { bucketType, bucket, key, value, w, dw, ...primary, timeout: timeoutMs, returnHead: true }
   const command = new KV.StoreValue(vclock ? { ...options, vclock } : options, () => undefined)
   const { header, protobuf } = command.getRiakMessage()
   return Buffer.concat([header, protobuf])
