@@ -130,6 +130,9 @@ export class Catalog {
       diverged: all(
         'SELECT (SELECT count(*) FROM inodes WHERE authority = 1) + (SELECT count(*) FROM dirents WHERE legacy = 0) AS n',
       ),
+      onVolume: all(
+        'SELECT count(*) AS n FROM inodes WHERE (authority = 0 AND orphan = 0 AND nlink > 0) OR (authority = 1 AND base = 1)',
+      ),
       unstored: all(
         `SELECT count(*) AS n FROM inodes WHERE (mode & ${S_IFMT}) <> ${S_IFDIR} AND orphan = 0 AND nlink > 0 AND (version = 0 OR dirty <> 0)`,
       ),
@@ -354,6 +357,11 @@ export class Catalog {
   /** How many files and names the legacy volume no longer has as the overlay shows them. */
   divergedCount(): number {
     return this.#count('diverged')
+  }
+
+  /** Files whose attributes or bytes are to be had from the legacy volume alone. */
+  onVolumeCount(): number {
+    return this.#count('onVolume')
   }
 
   /** Files known to the catalog that the store does not have as they are now. */

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync } from 'node:fs'
+import { existsSync, mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Registry } from 'prom-client'
 import { DatabaseDamaged } from '../base/database.ts'
@@ -33,13 +33,18 @@ import { StoreSuperseded } from '../store/errors.ts'
 import { ResilientStore } from '../store/resilience/store.ts'
 import { ComposedEngine } from './composed-engine.ts'
 import type { Connection, RebuildState, RunningEngine, StartEngine } from './connection.ts'
+import type { RebuildReport } from './engine.ts'
+import { putInPlace } from './files.ts'
 import { registerGauges, storeMetrics, waitMetric } from './gauges.ts'
 import { ConnectionHolder } from './holder.ts'
 import { Volume } from './volume.ts'
 
 const CATALOG_FILE = 'catalog.db'
+// A catalog gets its name when it is whole: a rebuild that was killed is run again.
+const UNFINISHED_FILE = 'rebuild.db'
 const LEASE_CHECK_MS = 15_000
 const REAP_EVERY_MS = 2000
+const MODE_CHECK_MS = 5000
 const VOLUME_CHECK_MS = 2000
 
 /** The worker's inside out of catalog, store, content, overlay, migration and transport. */
@@ -59,7 +64,7 @@ async function compose(
   opened: Array<() => Promise<void> | void>,
 ): Promise<RunningEngine> {
   const { log } = connection
-  const catalog = openCatalog(config.stateDir, !connection.takesOver)
+  const catalog = openCatalog(join(config.stateDir, CATALOG_FILE), !connection.takesOver)
   opened.push(() => catalog.close())
   const metrics = createMetrics()
   const store = await openResilientStore(config, log, metrics)
@@ -100,7 +105,8 @@ async function compose(
   })
   context.carrier.wake()
   built.mover.continueIfBegun()
-  const timers = startTimers(built, { lease, epoch, volume })
+  engine.continueModeChange()
+  const timers = startTimers(built, { lease, epoch, volume, engine })
   engine.onStop(async () => {
     for (const timer of timers) clearInterval(timer)
     await session.stop()
@@ -139,9 +145,9 @@ function firstMode({ mode, sourceReadonly }: MountConfig): Mode {
   return mode !== undefined && policyOf(mode, sourceReadonly).needsLegacy ? mode : 'mirror'
 }
 
-function openCatalog(stateDir: string, check: boolean): Catalog {
+function openCatalog(path: string, check: boolean): Catalog {
   try {
-    return Catalog.open(join(stateDir, CATALOG_FILE), { check })
+    return Catalog.open(path, { check })
   } catch (error) {
     if (!(error instanceof DatabaseDamaged)) throw error
     throw new UsageError(
@@ -242,7 +248,12 @@ export function build(
 
 function startTimers(
   { context, mover, reaper }: Built,
-  { lease, epoch, volume }: { lease: NamespaceLease; epoch: number; volume: Volume },
+  {
+    lease,
+    epoch,
+    volume,
+    engine,
+  }: { lease: NamespaceLease; epoch: number; volume: Volume; engine: ComposedEngine },
 ): NodeJS.Timeout[] {
   const { catalog, carrier, log } = context
   const checkLease = (): void => {
@@ -261,6 +272,7 @@ function startTimers(
     setInterval(checkLease, LEASE_CHECK_MS),
     setInterval(reap, REAP_EVERY_MS),
     setInterval(volumeCheck(context, volume), VOLUME_CHECK_MS),
+    setInterval(() => engine.continueModeChange(), MODE_CHECK_MS),
   ]
   for (const timer of timers) timer.unref()
   return timers
@@ -291,6 +303,7 @@ function volumeCheck({ legacyFiles, log }: OverlayContext, volume: Volume): () =
 /** The catalog out of the store. */
 export const rebuildState: RebuildState = async (request, run) => {
   const path = join(request.stateDir, CATALOG_FILE)
+  const unfinished = join(request.stateDir, UNFINISHED_FILE)
   if (existsSync(path)) {
     throw new UsageError(`${path} exists: rebuild makes a new state directory and never writes into another`)
   }
@@ -300,18 +313,21 @@ export const rebuildState: RebuildState = async (request, run) => {
     if (!(await lease.read())) {
       throw new FsError('ENOENT', `the store holds no namespace ${request.namespace}`)
     }
-    const catalog = openCatalog(request.stateDir, false)
+    for (const suffix of ['', '-wal', '-shm']) rmSync(`${unfinished}${suffix}`, { force: true })
+    const catalog = openCatalog(unfinished, false)
+    let result: RebuildReport
     try {
-      const result = await new Rebuild(catalog, store, request.log, run).run(request.concurrency)
+      result = await new Rebuild(catalog, store, request.log, run).run(request.concurrency)
       faultPoint('migration.rebuild.filled')
       catalog.transaction(() => catalog.setMeta('mode', 'store-only'))
       await lease.acquire(catalog, true)
       await catalog.flush()
-      faultPoint('migration.rebuild.leased')
-      return result
     } finally {
       await catalog.close()
     }
+    faultPoint('migration.rebuild.leased')
+    putInPlace(unfinished, path)
+    return result
   } finally {
     await store.close()
   }

@@ -36,6 +36,7 @@ export class ComposedEngine implements RunningEngine {
   readonly #parts: Parts
   #stop: () => Promise<void> = () => Promise.resolve()
   #stopping: Promise<void> | undefined
+  #continuing = false
 
   constructor(parts: Parts) {
     this.#parts = parts
@@ -102,6 +103,18 @@ export class ComposedEngine implements RunningEngine {
       if (error instanceof ModeRefused) throw new Refused(error.message)
       throw error
     }
+  }
+
+  /** Goes on with leaving the legacy volume where a predecessor died or the store was not there. */
+  continueModeChange(): void {
+    const { modes, context } = this.#parts
+    if (!modes.leaving || this.#continuing) return
+    this.#continuing = true
+    this.setMode(modes.mode)
+      .catch((error: unknown) => context.log.warn({ err: error }, 'the legacy volume is still needed'))
+      .finally(() => {
+        this.#continuing = false
+      })
   }
 
   async migrate(options: MigrateOptions, run: LongRunning): Promise<MigrateReport> {

@@ -12,6 +12,11 @@ export function replaceFile(path: string, text: string): void {
   } finally {
     closeSync(descriptor)
   }
+  putInPlace(temporary, path)
+}
+
+/** Gives a file that is whole and on the medium its name, for good. */
+export function putInPlace(temporary: string, path: string): void {
   faultPoint('daemon.file.written')
   renameSync(temporary, path)
   const directory = openSync(dirname(path), 'r')

@@ -1,3 +1,4 @@
+import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import { type Mode, type Policy, policyOf } from '../base/modes.ts'
 import type { Catalog } from '../catalog/index.ts'
@@ -7,22 +8,35 @@ import { walk } from './walker.ts'
 
 const BATCH = 100
 
-/** Why a mode cannot be had now; nothing was changed. */
+/**
+ * On the way out: changes go to the store, nothing is removed, and the volume serves what the catalog has not taken over
+ * or the store does not have.
+ */
+const LEAVING: Policy = { ...policyOf('drain', true), needsLegacy: true }
+
+/** Why a mode cannot be had now. */
 export class ModeRefused extends Error {}
 
-/** The mode in force. It changes under running applications; what it means for a file is asked at each operation. */
+/**
+ * The mode in force. It changes under running applications; what it means for a file is asked at each operation.
+ *
+ * Crash points of a change: one transaction decides it. Before it the old mode is in force and nothing is different; after
+ * it the new one is. What a mode without the volume asks for besides, that the catalog has the authority on every file, is
+ * done behind the decision: by whoever serves then, however often one dies on the way.
+ */
 export class ModeSwitch {
   readonly #catalog: Catalog
   readonly #sourceReadonly: boolean
   #mode: Mode
-  /** In force while the way to `store-only` is made: changes go to the store already, nothing is removed. */
-  #between: Policy | undefined
+  /** While the volume is being left. */
+  #leaving: boolean
   #switching: Promise<void> = Promise.resolve()
 
   constructor(catalog: Catalog, mode: Mode, sourceReadonly: boolean) {
     this.#catalog = catalog
     this.#mode = mode
     this.#sourceReadonly = sourceReadonly
+    this.#leaving = !policyOf(mode, sourceReadonly).needsLegacy && catalog.onVolumeCount() > 0
   }
 
   get mode(): Mode {
@@ -30,7 +44,12 @@ export class ModeSwitch {
   }
 
   get policy(): Policy {
-    return this.#between ?? policyOf(this.#mode, this.#sourceReadonly)
+    return this.#leaving ? LEAVING : policyOf(this.#mode, this.#sourceReadonly)
+  }
+
+  /** The mode does without the volume, and there are files that still need it: to be asked for again. */
+  get leaving(): boolean {
+    return this.#leaving
   }
 
   /** One change after the other. @throws ModeRefused */
@@ -51,24 +70,24 @@ export class ModeSwitch {
     overlay: Overlay,
     detach: (detached: boolean) => void,
   ): Promise<void> {
-    if (mode === this.#mode) return
     const wanted = policyOf(mode, this.#sourceReadonly)
-    if (wanted.writeTo === 'legacy') this.#requireComplete(mode)
-    if (wanted.needsLegacy && !this.policy.needsLegacy) detach(false)
-    if (!wanted.needsLegacy) {
-      await this.#leaveLegacy(context, overlay)
-      detach(true)
+    if (mode !== this.#mode) {
+      if (wanted.writeTo === 'legacy') this.#requireComplete(mode)
+      if (wanted.needsLegacy && !this.policy.needsLegacy) detach(false)
+      if (!wanted.needsLegacy) await this.#requireStored(context, overlay)
+      // In the tick of the last look at what it asks for.
+      this.#decide(mode, !wanted.needsLegacy)
+      await this.#catalog.flush()
+      context.carrier.wake()
     }
-    this.#set(mode)
-    faultPoint('migration.mode.set')
-    await this.#catalog.flush()
-    context.carrier.wake()
+    if (this.#leaving) await this.#leave(context, detach)
   }
 
-  #set(mode: Mode): void {
+  #decide(mode: Mode, leaving: boolean): void {
     this.#catalog.transaction(() => this.#catalog.setMeta('mode', mode))
+    faultPoint('migration.mode.set')
     this.#mode = mode
-    this.#between = undefined
+    this.#leaving = leaving
   }
 
   /** P5: in a mode that writes to the legacy volume, the volume has all there is. */
@@ -80,25 +99,6 @@ export class ModeSwitch {
     )
   }
 
-  /** Everything in the store, and the catalog the authority on all of it. */
-  async #leaveLegacy(context: OverlayContext, overlay: Overlay): Promise<void> {
-    await this.#requireStored(context, overlay)
-    this.#between = { ...policyOf('drain', true), needsLegacy: true }
-    try {
-      await this.#takeOverAll(context)
-      const settled = await context.carrier.idle(context.settings.opTimeoutMs)
-      const count = this.#catalog.unstoredCount()
-      if (count > 0 || !settled) {
-        throw new ModeRefused(
-          `mode store-only is refused: ${Math.max(count, 1)} files or directory records are not in the store yet; run 'ferryfs migrate --wait' and try again`,
-        )
-      }
-    } catch (error) {
-      this.#between = undefined
-      throw error
-    }
-  }
-
   async #requireStored(context: OverlayContext, overlay: Overlay): Promise<void> {
     let unreadable = 0
     for await (const _ of walk(context, overlay, () => {
@@ -106,11 +106,29 @@ export class ModeSwitch {
     })) {
       // The walk itself is the purpose: every legacy file is in the catalog afterwards.
     }
-    const count = this.#catalog.unstoredCount() + unreadable
-    if (count === 0) return
+    const unstored = (): number => this.#catalog.unstoredCount() + unreadable
+    const settled = unstored() === 0 && (await context.carrier.idle(context.settings.opTimeoutMs))
+    const count = unstored()
+    if (settled && count === 0) return
+    const what = count === 0 ? 'directory records are' : count === 1 ? '1 file is' : `${count} files are`
     throw new ModeRefused(
-      `mode store-only is refused: ${count} ${count === 1 ? 'file is' : 'files are'} not in the store yet; run 'ferryfs migrate --wait', see 'ferryfs status' for files that failed`,
+      `mode store-only is refused: ${what} not in the store yet; run 'ferryfs migrate --wait', see 'ferryfs status' for files that failed`,
     )
+  }
+
+  /** Makes the catalog the authority on everything, then lets go of the volume. */
+  async #leave(context: OverlayContext, detach: (detached: boolean) => void): Promise<void> {
+    await this.#takeOverAll(context)
+    // A file that was changed past the overlay goes to the store once more.
+    if (this.#catalog.onVolumeCount() > 0) await context.carrier.idle(context.settings.opTimeoutMs)
+    const count = this.#catalog.onVolumeCount()
+    if (count > 0) {
+      throw new ModeRefused(
+        `mode ${this.#mode} is in force, but ${count} ${count === 1 ? 'file is' : 'files are'} still read from the legacy volume: do not detach it yet; ferryfs goes on by itself, ask for the mode again to see how far it is`,
+      )
+    }
+    this.#leaving = false
+    detach(true)
   }
 
   async #takeOverAll(context: OverlayContext): Promise<void> {
@@ -121,11 +139,20 @@ export class ModeSwitch {
         await context.activity.landed(ino)
         const inode = this.#catalog.get(ino)
         // A file without a name has no record to make; it lives until it is closed.
-        if (inode && !inode.orphan && inode.nlink > 0) takeOver(context, ino)
+        if (inode && !inode.orphan && inode.nlink > 0) this.#takeOver(context, ino)
       }
       faultPoint('migration.mode.leaving')
       if (batch.length < BATCH) return
       await new Promise((resolve) => setImmediate(resolve))
+    }
+  }
+  #takeOver(context: OverlayContext, ino: bigint): void {
+    try {
+      takeOver(context, ino)
+    } catch (error) {
+      if (!(error instanceof FsError && error.code === 'ENOENT')) throw error
+      // Removed past the overlay: its name goes.
+      context.carrier.onVanished(ino)
     }
   }
 }

@@ -1,5 +1,15 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { callDaemon } from '../../../src/daemon/control-client.ts'
@@ -21,6 +31,8 @@ const COMMAND_MS = 120_000
 interface Options {
   /** Its parent; the system's temporary directory unless a test wants another file system. */
   readonly parent?: string
+  /** The daemon can be made to die at a fault point. */
+  readonly faults?: boolean
 }
 
 /** A source, a target and a state directory of one test, the command line to them, and processes that work in them. */
@@ -30,12 +42,15 @@ export class Ferry {
   readonly target: string
   readonly stateDir: string
   readonly #runDir: string
+  readonly #faults: boolean
+  readonly #faultFile: string
   readonly #agents: Agent[] = []
   readonly #started: { readonly pid: number; readonly ticks: number }[] = []
   /** Makes system calls in a process of its own, so that a file system that hangs does not take the test with it. */
   readonly call: Remote
 
-  constructor({ parent = tmpdir() }: Options = {}) {
+  constructor({ parent = tmpdir(), faults = false }: Options = {}) {
+    this.#faults = faults
     this.root = realpathSync(mkdtempSync(join(parent, 'ferryfs-mount-')))
     // Other users work in the mount too.
     chmodSync(this.root, 0o755)
@@ -43,6 +58,7 @@ export class Ferry {
     this.target = join(this.root, 'target')
     this.stateDir = join(this.root, 'state')
     this.#runDir = join(this.root, 'run')
+    this.#faultFile = join(this.root, 'fault')
     for (const directory of [this.source, this.target]) mkdirSync(directory)
     this.call = this.as(null).call
   }
@@ -56,7 +72,24 @@ export class Ferry {
 
   get environment(): NodeJS.ProcessEnv {
     const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('FERRYFS_'))
-    return { ...Object.fromEntries(inherited), FERRYFS_RUN_DIR: this.#runDir }
+    const own = { ...Object.fromEntries(inherited), FERRYFS_RUN_DIR: this.#runDir }
+    return this.#faults ? { ...own, FERRYFS_FAULT: `@${this.#faultFile}` } : own
+  }
+
+  /** Has the daemon die where it passes this fault point next; one after the other where there are several. */
+  arm(...points: string[]): void {
+    const whole = `${this.#faultFile}.new`
+    writeFileSync(whole, points.join('\n'))
+    renameSync(whole, this.#faultFile)
+  }
+
+  /** Whether all that was armed has fired. */
+  get fired(): boolean {
+    return !existsSync(this.#faultFile)
+  }
+
+  disarm(): void {
+    rmSync(this.#faultFile, { force: true })
   }
 
   get log(): string {
@@ -171,6 +204,13 @@ export class Ferry {
   async killWorker(): Promise<void> {
     const { pid, workerStarts } = await this.status()
     process.kill(pid, 'SIGKILL')
+    await this.until('the next worker', (report) => report.workerStarts > workerStarts)
+  }
+
+  /** Puts a new worker in place, as an upgrade does; the supervisor counts no deaths before it. */
+  async handOver(): Promise<void> {
+    const { supervisorPid, workerStarts } = await this.status()
+    process.kill(supervisorPid, 'SIGHUP')
     await this.until('the next worker', (report) => report.workerStarts > workerStarts)
   }
 

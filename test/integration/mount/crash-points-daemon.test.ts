@@ -1,0 +1,96 @@
+import { existsSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { gone } from '../../support/daemon/place.ts'
+import { describeMounted } from '../../support/fuse/mounted.ts'
+import { Ferry } from '../../support/mount/ferry.ts'
+import { O_RDWR } from '../../support/posix/constants.ts'
+
+describeMounted('a daemon that dies at its start, at its end, or under a command', () => {
+  let ferry: Ferry
+
+  beforeEach(() => {
+    ferry = new Ferry({ faults: true })
+    writeFileSync(ferry.under('file'), 'content')
+  })
+
+  afterEach(async () => {
+    await ferry.clear()
+  })
+
+  const shown = async (): Promise<string> => (await ferry.call.readFile(ferry.at('file'))).toString()
+
+  test.each([
+    'daemon.supervisor.claimed',
+    'daemon.supervisor.registered',
+    'daemon.file.written',
+    'daemon.supervisor.identified',
+    'daemon.supervisor.mounted',
+    'migration.lease.claimed',
+    'daemon.start.recovered',
+  ])('P4: a mount that dies at %s fails, and the next one mounts', async (point) => {
+    ferry.arm(point)
+    expect((await ferry.tryMount()).status).toBe(1)
+    expect(ferry.fired).toBe(true)
+    await ferry.mount()
+    expect(await shown()).toBe('content')
+    await ferry.unmount()
+    await ferry.mount()
+    expect(await shown()).toBe('content')
+  })
+
+  test('P2: at daemon.supervisor.held the whole daemon dies: the file was not unlinked', async () => {
+    await ferry.mount()
+    const { pid, supervisorPid } = await ferry.status()
+    await ferry.call.open(ferry.at('file'), O_RDWR)
+    ferry.arm('daemon.supervisor.held')
+    await expect(ferry.call.unlink(ferry.at('file'))).rejects.toThrow(/ENOTCONN|ECONNABORTED/)
+    await gone(supervisorPid)
+    await gone(pid)
+    await ferry.mount()
+    expect(await shown()).toBe('content')
+  })
+
+  test('P2: at daemon.supervisor.unmounted nothing is mounted, and nothing is lost', async () => {
+    await ferry.mount('--mode', 'drain')
+    await ferry.call.writeFile(ferry.at('new'), 'new')
+    const { pid, supervisorPid } = await ferry.status()
+    ferry.arm('daemon.supervisor.unmounted')
+    await ferry.ferryfs('unmount', ferry.target)
+    await gone(supervisorPid)
+    await gone(pid)
+    expect(await ferry.call.names(ferry.target)).toEqual([])
+    await ferry.mount()
+    expect((await ferry.call.readFile(ferry.at('new'))).toString()).toBe('new')
+  })
+
+  test('P5: at migration.restore.written the command fails, applications go on, and another restore is whole', async () => {
+    await ferry.mount()
+    ferry.arm('migration.restore.written')
+    const { status, stderr } = await ferry.ferryfs('restore', ferry.target, join(ferry.root, 'first'))
+    expect(ferry.fired).toBe(true)
+    expect(status).not.toBe(0)
+    expect(stderr).not.toBe('')
+    expect(await shown()).toBe('content')
+    await ferry.done('restore', ferry.target, join(ferry.root, 'second'))
+    expect((await ferry.call.readFile(join(ferry.root, 'second/file'))).toString()).toBe('content')
+  })
+
+  test('P5: a rebuild that dies at migration.rebuild.filled and at migration.rebuild.leased is run again', async () => {
+    const store = `embedded:${join(ferry.root, 'store')}`
+    await ferry.mount('--mode', 'drain', '--store', store, '--namespace', 'tree')
+    await ferry.done('migrate', ferry.target, '--wait')
+    await ferry.unmount()
+    rmSync(ferry.stateDir, { recursive: true })
+    const line = ['rebuild', '--store', store, '--namespace', 'tree', '--state-dir', ferry.stateDir]
+    for (const point of ['migration.rebuild.filled', 'migration.rebuild.leased']) {
+      ferry.arm(point)
+      expect((await ferry.ferryfs(...line)).status).toBeNull()
+      // What is half a catalog has not got its name.
+      expect(existsSync(join(ferry.stateDir, 'catalog.db'))).toBe(false)
+    }
+    await ferry.done(...line)
+    await ferry.mount('--store', store, '--namespace', 'tree')
+    expect(await shown()).toBe('content')
+  })
+})

@@ -1,0 +1,58 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { globSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { pino } from 'pino'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { EmbeddedStore } from '../../../src/store/embedded/store.ts'
+
+const MODULE = fileURLToPath(new URL('../../../src/store/embedded/store.ts', import.meta.url))
+const LARGE = 100_000
+
+let base: string
+
+beforeEach(async () => {
+  base = await mkdtemp(join(tmpdir(), 'ferryfs-embedded-'))
+})
+
+afterEach(async () => {
+  await rm(base, { recursive: true })
+})
+
+/** A process that stores a large object twice and dies at the point, in the second round. */
+async function dieAt(point: string, directory: string): Promise<void> {
+  const script = `
+    const { EmbeddedStore } = await import(${JSON.stringify(MODULE)})
+    const store = await EmbeddedStore.open(${JSON.stringify(directory)}, { url: 'embedded:', log: console })
+    for (const version of [1, 2])
+      await store.put('files', 'key', {
+        value: Buffer.alloc(${LARGE}, String(version)), version: { epoch: 1, version },
+        contentType: 'text/plain', metadata: {},
+      })
+    setInterval(() => store, 1 << 30)`
+  const child = spawn(
+    process.execPath,
+    ['--disable-warning=ExperimentalWarning', '--input-type=module', '-e', script],
+    { stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, FERRYFS_FAULT: point } },
+  )
+  const [, signal] = await once(child, 'exit')
+  expect(signal).toBe('SIGKILL')
+}
+
+test.each([
+  ['store.embedded.value-written:2', '1'],
+  ['store.embedded.committed', '2'],
+  ['store.embedded.discarded', '2'],
+])('P2: at %s the object is one or the other, whole, and no file is left over', async (point, expected) => {
+  const directory = join(base, 'store')
+  await dieAt(point, directory)
+  const store = await EmbeddedStore.open(directory, { url: 'embedded:', log: pino({ level: 'silent' }) })
+  const object = await store.get('files', 'key')
+  expect(object?.value.equals(Buffer.alloc(LARGE, expected))).toBe(true)
+  await store.close()
+  const files = globSync('**/*', { cwd: join(directory, 'objects'), withFileTypes: true })
+  expect(files.filter((entry) => entry.isFile())).toHaveLength(1)
+})
