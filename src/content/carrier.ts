@@ -4,6 +4,7 @@ import { faultPoint } from '../base/faults.ts'
 import { fileId, type Garbage, isStored, parseContentKey, type Work } from '../catalog/index.ts'
 import { StoreError, StoreSuperseded } from '../store/errors.ts'
 import type { ContentContext } from './context.ts'
+import { parseShardKey } from './directory-record.ts'
 import type { DirectoryWriter } from './directory-writer.ts'
 import type { Uploader } from './uploader.ts'
 
@@ -250,12 +251,16 @@ export class Carrier {
   }
 
   async #collect(garbage: Garbage): Promise<void> {
-    const { catalog, store } = this.#context
+    const { catalog, store, epoch } = this.#context
     // Not while the file or the record that the object belonged to is being written: a write would come after it.
     const writer = garbage.space === 'dirs' ? this.#directories : this.#uploader
     await writer.exclusively(garbage.ino, async () => {
       if (!this.#isReferenced(garbage)) {
-        const version = { epoch: garbage.epoch, version: garbage.version }
+        // A shard that was listed before it was written is newer than the list says.
+        const version =
+          garbage.space === 'dirs'
+            ? { epoch, version: catalog.transaction(() => catalog.nextVersion()) }
+            : { epoch: garbage.epoch, version: garbage.version }
         try {
           await store.delete(garbage.space, garbage.key, version)
         } catch (error) {
@@ -268,8 +273,9 @@ export class Carrier {
     })
   }
 
-  /** A chunk listed as garbage by an upload that was cut short may be in use by the one that followed it. */
+  /** What was listed as garbage by a writing that was cut short may be in use by the one that followed it. */
   #isReferenced(garbage: Garbage): boolean {
+    if (garbage.space === 'dirs') return this.#isOfRecord(garbage)
     if (garbage.space !== 'chunks') return false
     const named = parseContentKey(garbage.key)
     const { catalog } = this.#context
@@ -278,6 +284,13 @@ export class Carrier {
     const hash =
       named.kind === 'page' ? catalog.page(garbage.ino, named.index) : catalog.chunk(garbage.ino, named.index)
     return hash?.toString('hex') === named.hash
+  }
+
+  #isOfRecord({ ino, key }: Garbage): boolean {
+    const inode = this.#context.catalog.get(ino)
+    const place = parseShardKey(key)
+    if (!inode || place?.id !== fileId(inode)) return false
+    return place.generation === inode.dirGeneration && place.shard < inode.dirShards
   }
 
   #failed(task: Task, error: unknown): void {

@@ -70,6 +70,14 @@ export function shardKey(directoryId: string, recordGeneration: number, shard: n
   return `${directoryId}/${recordGeneration}.${shard}`
 }
 
+/** What `shardKey` made a key of; `undefined` for another key. */
+export function parseShardKey(
+  key: string,
+): { readonly id: string; readonly generation: number; readonly shard: number } | undefined {
+  const [, id = '', generation, shard] = /^([^/]+)\/(\d+)\.(\d+)$/.exec(key) ?? []
+  return id === '' ? undefined : { id, generation: Number(generation), shard: Number(shard) }
+}
+
 interface RecordObject {
   readonly value: Buffer
   readonly metadata: Record<string, string>

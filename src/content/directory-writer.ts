@@ -2,7 +2,7 @@ import { isDirectory } from '../base/attributes.ts'
 import { KeyedMutex } from '../base/concurrency.ts'
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
-import { fileId, type Inode } from '../catalog/index.ts'
+import { fileId, type Garbage, type Inode } from '../catalog/index.ts'
 import type { ContentContext } from './context.ts'
 import {
   DIRECTORY_CONTENT_TYPE,
@@ -68,6 +68,7 @@ export class DirectoryWriter {
     const generation = resharded ? before.generation + 1 : before.generation
     const all = resharded || before.shards === 0
     const dirty = all ? Array.from({ length: shards }, (_, shard) => shard) : catalog.outbox.dirtyShards(ino)
+    const fresh = all && shards > 1 ? this.#expect(inode, generation, shards) : []
     // Nothing is written once the directory is gone: its removal has listed what was written before as garbage.
     const lives = (): boolean => catalog.get(ino)?.generation === inode.generation
     for (const shard of dirty) if (lives()) await this.#writeShard(inode, generation, shard, shards, signal)
@@ -84,6 +85,7 @@ export class DirectoryWriter {
       now.dirGeneration = generation
       now.dirShards = shards
       catalog.save(now)
+      for (const shard of fresh) catalog.outbox.forget(shard)
       if (resharded) this.#discardShards(now, before)
       // Asked for again meanwhile: what was marked since cannot be told from what was written, so all of it stays.
       if (catalog.outbox.find('directory', ino)?.seq !== work.seq) {
@@ -93,6 +95,23 @@ export class DirectoryWriter {
       for (const shard of catalog.outbox.dirtyShards(ino)) catalog.outbox.clearShard(ino, shard)
       catalog.outbox.done(work)
     })
+  }
+
+  /**
+   * Lists shards as garbage before they are written: cut short, and with a name less at the next try, they may never be
+   * named by a header. One shard alone is found again by its key.
+   */
+  #expect(inode: Inode, generation: number, shards: number): Garbage[] {
+    const { catalog, epoch } = this.#context
+    const { ino } = inode
+    return catalog.transaction(() =>
+      Array.from({ length: shards }, (_, shard) => {
+        const key = shardKey(fileId(inode), generation, shard)
+        const version = catalog.nextVersion()
+        catalog.outbox.discard('dirs', key, epoch, version, ino)
+        return { space: 'dirs', key, epoch, version, ino }
+      }),
+    )
   }
 
   async #writeShard(

@@ -210,6 +210,25 @@ test('P1: a mount that dies at migration.lease.claimed has written nothing; the 
   await expectSettled(rig)
 })
 
+test.each(BOTH)(
+  'P4: shards of a split that dies at content.directory.shards-stored go, though no split follows under the next %s',
+  async (next) => {
+    const client = await start('drain')
+    const directory = await client.mkdir('many')
+    const make = (name: string) =>
+      rig.perform((overlay, request) => overlay.mknod(request, directory, Buffer.from(name), 0o100644, 0))
+    for (let n = 0; n < 1000; n += 1) await make(`file-${n}`)
+    await rig.settle()
+    await make('one too many')
+    rig.dieAt('content.directory.shards-stored')
+    await rig.untilDead()
+    await rig.restart(next)
+    await client.unlink('many/one too many')
+    client.forgetAll()
+    await expectSettled(rig)
+  },
+)
+
 describe.each(BOTH)('a crash of the reaper, then the next %s', (next) => {
   const twoNames = (source: string): void => {
     writeFileSync(join(source, 'one'), LONG)
