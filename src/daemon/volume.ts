@@ -19,9 +19,19 @@ export class Volume {
     return this.#tree
   }
 
-  /** @throws UsageError if the source is not the directory that the catalog knows */
-  attach(): void {
-    this.#tree ??= this.#open()
+  /**
+   * `mayFail`: a volume that does not answer, or is not there, is taken up when it does (`heal`).
+   * @throws UsageError if the source is not the directory that the catalog knows
+   */
+  attach({ mayFail = false } = {}): void {
+    if (this.#tree) return
+    try {
+      this.#tree = this.#open()
+    } catch (error) {
+      if (!mayFail || this.#catalog.meta('source') === undefined) throw error
+      // Of nothing: what is at the path is not, or not yet, the volume.
+      this.#tree = this.#treeAt('', { mayFail: true })
+    }
   }
 
   /**
@@ -53,13 +63,18 @@ export class Volume {
     this.#tree = undefined
   }
 
+  #treeAt(path: string, options?: { mayFail: boolean }): LegacyTree {
+    const place = (ino: bigint) => {
+      const found = placeOf(this.#catalog, ino)
+      return found && { ...found, legacyIno: this.#catalog.get(ino)?.legacyIno }
+    }
+    return new LegacyTree(path, ROOT_INO, place, options)
+  }
+
   #open(): LegacyTree {
     let tree: LegacyTree
     try {
-      tree = new LegacyTree(this.#path, ROOT_INO, (ino) => {
-        const place = placeOf(this.#catalog, ino)
-        return place && { ...place, legacyIno: this.#catalog.get(ino)?.legacyIno }
-      })
+      tree = this.#treeAt(this.#path)
     } catch (error) {
       throw new UsageError(`source ${this.#path}: ${reasonOf(error)}`, 2, { cause: error })
     }

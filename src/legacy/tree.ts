@@ -36,20 +36,40 @@ const DIRECTORY_DESCRIPTORS = 1024
  */
 export class LegacyTree {
   readonly path: string
-  readonly rootStat: Stat
-  readonly #root: number
+  readonly #stat: Stat | undefined
+  readonly #descriptor: number | undefined
   readonly #rootIno: bigint
   readonly #placeOf: PlaceOf
   readonly #directories = new Map<bigint, number>()
   #retired: number[] = []
 
-  /** @throws FsError if the path is not a directory that can be opened */
-  constructor(path: string, rootIno: bigint, placeOf: PlaceOf) {
+  /**
+   * `mayFail`: stands for a volume that does not answer, and says so to everybody who asks.
+   * @throws FsError if the path is not a directory that can be opened
+   */
+  constructor(path: string, rootIno: bigint, placeOf: PlaceOf, { mayFail = false } = {}) {
     this.path = path
     this.#rootIno = rootIno
     this.#placeOf = placeOf
-    this.#root = openAt(AT_FDCWD, Buffer.from(path), O_PATH | constants.O_DIRECTORY)
-    this.rootStat = statDescriptor(this.#root)
+    try {
+      this.#descriptor = openAt(AT_FDCWD, Buffer.from(path), O_PATH | constants.O_DIRECTORY)
+      this.#stat = statDescriptor(this.#descriptor)
+    } catch (error) {
+      if (this.#descriptor !== undefined) closeDescriptor(this.#descriptor)
+      if (!mayFail) throw error
+      this.#descriptor = undefined
+    }
+  }
+
+  /** @throws FsError EIO where the volume has not answered yet */
+  get rootStat(): Stat {
+    if (!this.#stat) throw new FsError('EIO', 'the legacy volume does not answer')
+    return this.#stat
+  }
+
+  get #root(): number {
+    if (this.#descriptor === undefined) throw new FsError('EIO', 'the legacy volume does not answer')
+    return this.#descriptor
   }
 
   /** Device as it is written in the catalog: 0 for the volume's own, which may get another number at a reboot. */
@@ -152,7 +172,7 @@ export class LegacyTree {
   close(): void {
     for (const ino of [...this.#directories.keys()]) this.forget(ino)
     this.#closeRetired()
-    closeDescriptor(this.#root)
+    if (this.#descriptor !== undefined) closeDescriptor(this.#descriptor)
   }
 
   #closeRetired(): void {

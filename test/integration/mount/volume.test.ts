@@ -86,4 +86,22 @@ describeMounted('a legacy volume that fails', () => {
       ({ files }) => files.failed === 0 && files.stored === 2,
     )
   })
+
+  test('P7: a worker that follows one that was killed while the volume is gone serves what the store has, and then all', async () => {
+    await ferry.mount('--mode', 'prefer-store')
+    await ferry.done('migrate', ferry.target, '--wait')
+    await ferry.settled()
+    await volume.remove()
+    await ferry.killWorker()
+    expect((await ferry.readAnew('large')).equals(LARGE)).toBe(true)
+    await expect(ferry.run('touch', ferry.at('new'))).rejects.toThrow('Input/output error')
+    await volume.start()
+    await ferry.eventually('the volume taken up', async () =>
+      ferry.run('touch', ferry.at('new')).then(
+        () => true,
+        () => false,
+      ),
+    )
+    expect(readFileSync(behind('new'), 'utf8')).toBe('')
+  })
 })
