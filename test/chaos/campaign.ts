@@ -5,7 +5,7 @@ import type { Fault } from './faults/fault.ts'
 import { takeAwayLater } from './interrupts.ts'
 import { chosenFaults, type Plan, plan, plans } from './matrix.ts'
 import type { Options } from './options.ts'
-import { Collector } from './report/collector.ts'
+import { Collector, shownMode } from './report/collector.ts'
 import { type Run, runPlan } from './runner.ts'
 import type { Program } from './world/daemon.ts'
 import { embeddedStore, riakStore, type StoreUnderTest } from './world/store.ts'
@@ -82,9 +82,11 @@ async function workThrough(
     const started = performance.now()
     const held = await runPlan(run, next, store, lane, path)
     const seconds = ((performance.now() - started) / 1000).toFixed(1)
-    run.log(`${held ? 'ok  ' : 'FAIL'} ${next.mode.padEnd(12)} ${next.faults.join(', ')} (${seconds} s)`)
+    run.log(`${held ? 'ok  ' : 'FAIL'} ${labelOf(next).padEnd(12)} ${next.faults.join(', ')} (${seconds} s)`)
   }
 }
+
+const labelOf = ({ mode, settings: { variant } }: Plan): string => shownMode(mode, variant)
 
 /** Which case comes next, over all lanes. */
 class Queue {
@@ -101,8 +103,14 @@ class Queue {
     const [mode = MODES[0]] = options.modes
     this.#plans =
       options.path === undefined
-        ? plans(options.seed, options.modes, faults)
-        : [{ ...plan(mode, faults, options.seed), pass: 0 }].values()
+        ? plans({
+            seed: options.seed,
+            modes: options.modes,
+            faults,
+            pairs: options.faults === undefined,
+            variant: options.variant,
+          })
+        : [{ ...plan(mode, faults, options.seed, options.variant ?? 'plain'), pass: 0 }].values()
   }
 
   next(): Plan | undefined {

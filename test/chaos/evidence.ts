@@ -8,12 +8,12 @@ const FILES = ['catalog.db', 'catalog.db-wal', 'daemon.log']
 /** Puts beside the report what a case that broke a promise leaves: catalog, log, and what the legacy volume has. */
 export function keepEvidence(world: World, directory: string): void {
   mkdirSync(directory, { recursive: true })
-  const { stateDir, source } = world.daemon.places
+  const { stateDir } = world.daemon.places
   for (const name of FILES) {
     const file = join(stateDir, name)
     if (existsSync(file)) copyFileSync(file, join(directory, name))
   }
-  const legacy = walkTree(Buffer.from(source), { content: false })
+  const legacy = walkTree(Buffer.from(world.legacy), { content: false })
   const lines = legacy.map(({ path, type, size, links, ino }) => `${type} ${ino} ${links} ${size} ${path}`)
   writeFileSync(join(directory, 'legacy.txt'), `${lines.join('\n')}\n`)
 }

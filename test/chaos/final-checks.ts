@@ -2,7 +2,6 @@ import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Walked } from './actions.ts'
 import { walkTree } from './clients/walk.ts'
-import { policyFor } from './faults/fault.ts'
 import { differences } from './model/compare.ts'
 import { Contradiction } from './model/subtree.ts'
 import type { Session } from './session.ts'
@@ -13,15 +12,16 @@ const WHOLE_FILE = 8 << 20
 
 /** Everything that has to hold once all faults are over, from the mount, the volume, the store and the catalog. */
 export async function finalChecks(session: Session): Promise<void> {
-  const { world, mode } = session
+  const { world, policy } = session
   const { daemon } = world
   await session.releaseAll()
   await observeThroughMount(session, 'P1: through the mount')
   if (session.copies) await storeIsComplete(session)
-  if (policyFor(mode).writeTo === 'legacy') {
+  if (policy.writeTo === 'legacy') {
     compareDirectory(session, world.legacy, 'P5: on the legacy volume')
   }
   await daemon.unmount()
+  session.seal?.check()
   if (session.copies) await rebuilt(session)
 }
 

@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util'
 import { isMode, MODES, type Mode } from '../../src/base/modes.ts'
+import { VARIANTS, type Variant } from './world/world.ts'
 
 export interface Options {
   readonly minutes: number
@@ -9,6 +10,8 @@ export interface Options {
   readonly modes: readonly Mode[]
   /** Only these faults. */
   readonly faults: readonly string[] | undefined
+  /** Of every mount; undefined where they take turns. */
+  readonly variant: Variant | undefined
   readonly store: 'riak' | 'embedded'
   readonly report: string
   /** Mounts under test at once. */
@@ -28,7 +31,8 @@ const HELP = `npm run test:chaos -- [options]
   --seed N        of everything that is drawn (default: drawn, and printed)
   --path P        replay one case of --seed, with the --mode and --fault it was reported with
   --mode M[,M]    only these modes
-  --fault F[,F]   only these faults, in this order
+  --fault F[,F]   only these faults, in this order; F+F is two at once
+  --variant V     plain, ack-store (--ack store) or source-readonly (--source-readonly); default: they take turns
   --store S       riak (FERRYFS_RIAK, else the simulator) or embedded
   --report DIR    default reports/chaos
   --lanes N       mounts under test at once (default 2)
@@ -46,6 +50,10 @@ export function readOptions(args: readonly string[]): Options {
   if (values.path !== undefined && (values.seed === undefined || values.fault === undefined)) {
     throw new Usage('--path replays a case: give --seed, --mode and --fault as they were reported, too')
   }
+  const { variant } = values
+  if (variant !== undefined && !isVariant(variant)) {
+    throw new Usage(`--variant ${variant}: one of ${VARIANTS.join(', ')}`)
+  }
   return {
     minutes: number('minutes', values.minutes, 5, [0, 10_000]),
     seed: number('seed', values.seed, Math.trunc(Math.random() * 2 ** 31), [0, 2 ** 31]),
@@ -55,6 +63,7 @@ export function readOptions(args: readonly string[]): Options {
       return mode
     }),
     faults: list(values.fault),
+    variant,
     store,
     report: values.report ?? 'reports/chaos',
     lanes: number('lanes', values.lanes, 2, [1, 16]),
@@ -75,6 +84,7 @@ function parsed(args: readonly string[]) {
         path: text,
         mode: text,
         fault: text,
+        variant: text,
         store: text,
         report: text,
         lanes: text,
@@ -87,6 +97,10 @@ function parsed(args: readonly string[]) {
   } catch (error) {
     throw new Usage(`${error instanceof Error ? error.message : String(error)}\n${HELP}`)
   }
+}
+
+function isVariant(text: string): text is Variant {
+  return (VARIANTS as readonly string[]).includes(text)
 }
 
 function list(value: string | undefined): string[] | undefined {

@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { describeAction } from './actions.ts'
 import { keepEvidence } from './evidence.ts'
 import type { Plan } from './matrix.ts'
-import type { Collector, Violation } from './report/collector.ts'
+import { type Collector, shownMode, type Violation } from './report/collector.ts'
 import { type Script, scripts } from './script.ts'
 import { Session } from './session.ts'
 import { Violation as Broken } from './violation.ts'
@@ -39,7 +39,8 @@ export async function runPlan(
     try {
       await runScript(run, plan, script, store, lane, counted)
     } catch (error) {
-      if (firstFailure === undefined) log(`  ${plan.mode}: ${messageOf(error)}`)
+      if (firstFailure === undefined)
+        log(`  ${shownMode(plan.mode, plan.settings.variant)}: ${messageOf(error)}`)
       firstFailure ??= performance.now()
       throw error
     }
@@ -51,10 +52,11 @@ export async function runPlan(
   const script = details.counterexample?.[0]
   const violation: Violation = {
     mode: plan.mode,
+    variant: plan.settings.variant,
     faults: plan.faults,
     message: messageOf(details.errorInstance),
     replay:
-      `npm run test:chaos -- --store ${run.storeName} --mode ${plan.mode} --fault ${plan.faults.join(',')} ` +
+      `npm run test:chaos -- --store ${run.storeName} --mode ${plan.mode} --variant ${plan.settings.variant} --fault ${plan.faults.join(',')} ` +
       `--seed ${plan.seed} --path ${details.counterexamplePath ?? '0'}`,
     script: script ? describeScript(script) : [],
     log: details.errorInstance instanceof Broken ? details.errorInstance.log : '',
@@ -78,7 +80,7 @@ async function runScript(
     await new Session(world, plan.mode, script, collector, lane).run()
   } catch (error) {
     if (counted && run.evidence !== undefined) {
-      keepEvidence(world, join(run.evidence, `case-${run.collector.sessions}`))
+      keepEvidence(world, join(run.evidence, `case-${plan.seed}`))
     }
     throw error
   } finally {

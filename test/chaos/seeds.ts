@@ -15,13 +15,13 @@ export function seedVolume(
 ): { readonly subtrees: Subtree[]; readonly untouched: Map<string, Buffer> } {
   mkdirSync(join(legacy, 'shared'), { mode: 0o755 })
   const untouched = new Map<string, Buffer>()
-  for (const [index, { fault }] of phases.entries()) {
+  for (const [index, { fault = '' }] of phases.entries()) {
     for (let file = 0; file < 4; file += 1) {
       // Small enough to lie in the store as they are: what is missing from the volume is looked for there.
       untouched.set(`seed/${index}/k${file}`, pattern(index * 100 + file, 700 + file * 1900))
     }
     untouched.set(`seed/${index}/large`, pattern(index * 100 + 50, 40_000))
-    if (fault === 'changed-past') {
+    if (fault.split('+').includes('changed-past')) {
       for (const nth of [0, 1]) untouched.set(`seed/past/${index}-${nth}`, pattern(index * 10 + nth, 5000))
     }
     if (fault === 'kill-at-points') {

@@ -1,16 +1,20 @@
-import type { Mode } from '../../src/base/modes.ts'
+import { type Mode, type Policy, policyOf } from '../../src/base/modes.ts'
+import { readdirSync } from 'node:fs'
 import type { Action, Reply } from './actions.ts'
 import { Client, Hang } from './clients/client.ts'
+import { Delays } from './delays.ts'
 import { LegacyWatch } from './deletions.ts'
-import { type Conductor, type Fault, policyFor } from './faults/fault.ts'
+import { isCombined } from './faults/combined.ts'
+import { type Conductor, excusesClose, type Fault } from './faults/fault.ts'
 import { faultNamed } from './faults/index.ts'
 import { finalChecks } from './final-checks.ts'
 import { differences } from './model/compare.ts'
 import { SharedArea } from './model/shared.ts'
 import { Contradiction, type Subtree } from './model/subtree.ts'
-import type { CellResult, Collector } from './report/collector.ts'
+import { type CellResult, type Collector, shownMode } from './report/collector.ts'
 import { type Phase, type Script, SLOTS, type Turn } from './script.ts'
 import { seedVolume } from './seeds.ts'
+import { SourceSeal } from './source-seal.ts'
 import { Violation } from './violation.ts'
 import { Late } from './world/daemon.ts'
 import type { World } from './world/world.ts'
@@ -43,7 +47,7 @@ export class Session {
   readonly #collector: Collector
   readonly #lane: number
   readonly #watch: LegacyWatch
-  readonly #policy
+  readonly policy: Policy
   #fault: Fault | undefined
   #cell: CellResult
   #phase = 0
@@ -54,15 +58,18 @@ export class Session {
   #detachments = 0
   #gate: Promise<void> = Promise.resolve()
   readonly #inFlight = new Set<Promise<unknown>>()
+  readonly #delays: Delays
+  /** What the legacy volume was, where nobody may touch it. */
+  readonly seal: SourceSeal | undefined
 
   constructor(world: World, mode: Mode, script: Script, collector: Collector, lane: number) {
     this.world = world
     this.mode = mode
-    this.#policy = policyFor(mode)
+    this.policy = policyOf(mode, world.settings.variant === 'source-readonly')
     this.#script = script
     this.#collector = collector
     this.#lane = lane
-    this.#cell = collector.cell(mode, 'none')
+    this.#cell = collector.cell(mode, 'none', world.settings.variant)
     const seeds = seedVolume(world.legacy, script.phases)
     this.untouched = seeds.untouched
     this.members = seeds.subtrees.map((subtree, index) => ({
@@ -71,6 +78,8 @@ export class Session {
     }))
     this.reader = new Client('reader', world.target)
     this.#watch = new LegacyWatch(world, this.untouched)
+    this.#delays = new Delays(Number.parseInt(world.settings.opTimeout, 10) * 1000)
+    this.seal = world.settings.variant === 'source-readonly' ? new SourceSeal(world.legacy) : undefined
   }
 
   /** @throws Violation; any other error is one of the harness or of its surroundings */
@@ -95,14 +104,19 @@ export class Session {
     }
   }
 
+  get #sends(): boolean {
+    return this.copies || this.policy.writeTo === 'store'
+  }
+
   get copies(): boolean {
-    return this.#policy.copies
+    return this.policy.copies
   }
 
   /** An action of a client, compared with the model of its subtree. */
   async act(member: Member, action: Action): Promise<void> {
     const filled = this.#filled(member, action)
-    const { reply, detached } = await this.call(member.client, filled)
+    const { reply: heard, detached } = await this.call(member.client, filled)
+    const reply = this.#isOnlyUnacknowledged(filled, heard) ? { ...heard, errno: undefined } : heard
     if (filled.do === 'record') {
       if (reply.errno !== undefined && !detached) this.#mustBeExcused(member, filled, reply)
       this.shared.recorded(filled.line, reply.errno === undefined)
@@ -144,6 +158,7 @@ export class Session {
       const reply = await answer
       const excused = reply.errno !== undefined && this.#excuses(action, reply.errno)
       const ms = performance.now() - started
+      this.#delays.took(ms)
       this.#collector.operation(this.#cell, {
         action,
         ms,
@@ -165,11 +180,14 @@ export class Session {
 
   async #mount(): Promise<void> {
     const { daemon } = this.world
-    if (this.#policy.needsLegacy) {
+    await this.world.open()
+    if (this.policy.needsLegacy) {
       await daemon.mount(this.mode)
       // The mover works while the first faults come, unless a fault needs files that nobody has moved.
-      const untouched = this.#script.phases.some(({ fault }) => fault !== undefined && UNMOVED.has(fault))
-      if (this.#policy.copies && !untouched) void daemon.run('migrate', daemon.places.target)
+      const untouched = this.#script.phases.some(({ fault }) =>
+        fault?.split('+').some((one) => UNMOVED.has(one)),
+      )
+      if (this.policy.copies && !untouched) void daemon.run('migrate', daemon.places.target)
       return
     }
     await daemon.mount('mirror')
@@ -181,11 +199,12 @@ export class Session {
 
   async #runPhase(phase: Phase): Promise<void> {
     const fault = phase.fault === undefined ? undefined : faultNamed(phase.fault)
-    const idle = fault?.unavailable?.(this.world) ?? fault?.idleIn?.(this.#policy)
-    this.#cell = this.#collector.cell(this.mode, fault?.name ?? 'none')
+    const idle = fault?.unavailable?.(this.world) ?? fault?.idleIn?.(this.policy)
+    this.#cell = this.#collector.cell(this.mode, fault?.name ?? 'none', this.world.settings.variant)
     this.#cell.runs += 1
     if (idle !== undefined) this.#cell.remarks.add(idle)
     const active = idle === undefined ? fault : undefined
+    this.#delays.before()
     await this.#work(phase.before)
     const span = this.#collector.begin(this.#lane, this.mode, fault?.name ?? 'none')
     this.#fault = active
@@ -194,12 +213,15 @@ export class Session {
       await active.begin(this.#conductor())
     }
     this.#watch.check()
+    this.#delays.during()
     await Promise.all([
       this.#work(phase.during),
       this.#readSeeds(this.#phase),
       this.#strike(active, phase.during),
       this.#excursion(phase, active),
     ])
+    this.#cell.delayedMs += this.#delays.end()
+    if (active && this.#hidesTheStore(active)) this.#delays.check()
     await active?.end?.(this.#conductor())
     span.toMs = this.#collector.elapsedMs
     this.#watch.check()
@@ -241,11 +263,19 @@ export class Session {
     }
   }
 
+  /** A store that is away and nothing else wrong, in a mode in which nobody need wait for it. */
+  #hidesTheStore({ name }: Fault): boolean {
+    const away = name === 'outage' || name === 'black-hole'
+    return away && this.world.settings.variant === 'plain' && this.policy.writeTo === 'legacy' && this.copies
+  }
+
   /** Another mode and back, where the way back is open. */
   async #excursion({ excursion }: Phase, fault: Fault | undefined): Promise<void> {
-    if (excursion === undefined || excursion === this.mode || fault?.group !== 'network') return
-    const { daemon } = this.world
-    if (policyFor(excursion).writeTo !== this.#policy.writeTo) return
+    if (excursion === undefined || excursion === this.mode) return
+    if (!fault?.groups.includes('network') || isCombined(fault)) return
+    const { daemon, settings } = this.world
+    if (settings.variant === 'source-readonly') return
+    if (policyOf(excursion, false).writeTo !== this.policy.writeTo) return
     if (!(await daemon.mode(excursion))) return
     const back = async (): Promise<boolean> => daemon.mode(this.mode)
     if (await back()) return
@@ -259,7 +289,7 @@ export class Session {
   async #recovered(): Promise<void> {
     const { daemon } = this.world
     await daemon.until('P4: the store answers and nothing is owed to it', RECOVERY_MS, (report) => {
-      return report.store.healthy && (!this.copies || report.outbox.length === 0)
+      return report.store.healthy && (!this.#sends || report.outbox.length === 0)
     })
     if (!this.#returns) return
     this.#returns = false
@@ -286,6 +316,7 @@ export class Session {
     return {
       world: this.world,
       mode: this.mode,
+      policy: this.policy,
       phase: this.#phase,
       remounting: (body) => this.#remounting(body),
       perform: (action) => this.act(first, action),
@@ -298,12 +329,23 @@ export class Session {
         if (reply.errno !== undefined) throw new Error(`${path}: ${reply.errno}`)
         return Buffer.from(reply.data ?? '', 'base64')
       },
+      ask: async (action) => (await this.call(this.reader, action)).reply,
+      moved: () => this.#moved(),
       notInjected: (why) => {
         this.#cell.injected -= 1
         this.#cell.remarks.add(why)
       },
       note: (key) => this.#cell.notes.add(key),
     }
+  }
+
+  async #moved(): Promise<void> {
+    const { daemon, legacy } = this.world
+    await daemon.migrate()
+    await daemon.until('P4: everything in the store', RECOVERY_MS, ({ files, outbox }) => {
+      const left = this.policy.removesLegacy ? readdirSync(legacy).length : 0
+      return files.pending === 0 && files.dirty === 0 && outbox.length === 0 && left === 0
+    })
   }
 
   async #remounting(body: () => Promise<void>): Promise<void> {
@@ -345,7 +387,20 @@ export class Session {
   }
 
   #excuses(action: Action, errno: string): boolean {
-    return this.#fault?.excuses?.(this.#policy, action, errno) ?? false
+    const fault = this.#fault
+    if (!fault) return false
+    if (fault.excuses?.(this.policy, action, errno)) return true
+    const waits = this.world.settings.variant === 'ack-store' && fault.groups.includes('network')
+    return waits && this.#sends && excusesClose(action, errno)
+  }
+
+  /** With --ack store: all of it was done and is safe here, and a store that is away has not said so. */
+  #isOnlyUnacknowledged(action: Action, { errno, step }: Reply): boolean {
+    const { variant } = this.world.settings
+    const groups = this.#fault?.groups ?? []
+    if (variant !== 'ack-store' || !groups.includes('network') || action.do === 'publish') return false
+    if (groups.includes('disks') || groups.includes('volume')) return false
+    return (step === 'close' || step === 'fsync') && errno !== undefined && this.#excuses(action, errno)
   }
 
   #mustBeExcused(member: Member, action: Action, reply: Reply): void {
@@ -368,17 +423,18 @@ export class Session {
   /** An errno where none may be breaks P7 while processes die and P6 otherwise; a wrong answer always P1. */
   #promiseOf({ errno }: Reply): string {
     if (errno === undefined) return 'P1'
-    return this.#fault?.group === 'processes' ? 'P7' : 'P6'
+    return this.#fault?.groups.includes('processes') ? 'P7' : 'P6'
   }
 
   #judged(error: unknown): unknown {
-    const where = `mode ${this.mode}, phase ${this.#phase + 1} (${this.#script.phases[this.#phase]?.fault ?? 'no fault'})`
+    const where = `mode ${shownMode(this.mode, this.world.settings.variant)}, phase ${this.#phase + 1} (${this.#script.phases[this.#phase]?.fault ?? 'no fault'})`
     if (error instanceof Violation || error instanceof Contradiction || error instanceof Late) {
       this.#cell.violations += 1
       const violation = new Violation(`${error.message} [${where}]`)
       violation.log = this.world.daemon.lastLog()
       return violation
     }
+    if (error instanceof Error) error.message += ` [${where}]`
     return error
   }
 }

@@ -13,7 +13,7 @@ const SEEN_MS = 20_000
 /** No byte more for changes that are on their way to the store, nor for the catalog. */
 const stateFull: Fault = {
   name: 'staging-full',
-  group: 'disks',
+  groups: ['disks'],
   begin: async ({ world }) => world.stateDisk?.fill(),
   end: async ({ world }) => world.stateDisk?.empty(),
   // The catalog learns of a legacy file when it is first looked up, so even a look may find no room.
@@ -22,7 +22,7 @@ const stateFull: Fault = {
 
 const volumeFull: Fault = {
   name: 'legacy-full',
-  group: 'disks',
+  groups: ['disks'],
   idleIn: ({ needsLegacy }) => (needsLegacy ? undefined : NO_VOLUME),
   begin: async ({ world }) => world.volume?.fill(),
   end: async ({ world }) => world.volume?.empty(),
@@ -31,7 +31,7 @@ const volumeFull: Fault = {
 
 const volumeReadOnly: Fault = {
   name: 'legacy-read-only',
-  group: 'disks',
+  groups: ['disks'],
   idleIn: ({ needsLegacy }) => (needsLegacy ? undefined : NO_VOLUME),
   async begin({ world, notInjected }) {
     // Files that the worker keeps open for writing would hold the volume; a new worker has none yet.
@@ -61,7 +61,7 @@ const volumeReadOnly: Fault = {
 /** Somebody writes to the volume itself: the newer file wins, and nobody sees a mixture. */
 const changedPast: Fault = {
   name: 'changed-past',
-  group: 'disks',
+  groups: ['disks'],
   idleIn: ({ needsLegacy }) => (needsLegacy ? undefined : NO_VOLUME),
   strikes: 2,
   async strike({ world, phase, changedPast: changed, readPast, notInjected }, nth) {
@@ -69,7 +69,8 @@ const changedPast: Fault = {
     const file = join(world.legacy, path)
     if (!existsSync(file)) return notInjected(`${path} has left the volume already`)
     const before = readFileSync(file)
-    await readPast(path)
+    // With another fault beside this one it may be refused.
+    if (!(await readPast(path).catch(() => undefined))) return notInjected(`${path} could not be read before`)
     if (!existsSync(file)) return notInjected(`${path} has left the volume already`)
     const content = pattern(phase * 10 + nth + 7000, nth === 0 ? before.length : before.length + 500)
     writeFileSync(file, content)

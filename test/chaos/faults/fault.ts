@@ -1,11 +1,12 @@
-import { type Mode, type Policy, policyOf } from '../../../src/base/modes.ts'
-import type { Action } from '../actions.ts'
+import type { Mode, Policy } from '../../../src/base/modes.ts'
+import type { Action, Reply } from '../actions.ts'
 import type { World } from '../world/world.ts'
 
 /** What a fault may have the session do. */
 export interface Conductor {
   readonly world: World
   readonly mode: Mode
+  readonly policy: Policy
   /** Which phase of the session it is. */
   readonly phase: number
   /**
@@ -19,21 +20,25 @@ export interface Conductor {
   changedPast(path: string, content: Buffer): void
   /** Reads such a file through the mount, past the page cache. @throws Error with the errno */
   readPast(path: string): Promise<Buffer>
+  /** A call of a process that works in the whole mount, whatever it answers. */
+  ask(action: Action): Promise<Reply>
+  /** Everything is in the store; in a mode that removes legacy files none is left. */
+  moved(): Promise<void>
   /** The fault could not be made to happen. */
   notInjected(why: string): void
   /** Something worth a word in the report. */
   note(key: string): void
 }
 
-type Group = 'network' | 'processes' | 'disks'
+export type Group = 'network' | 'processes' | 'disks' | 'volume' | 'clock'
 
 /** Something that goes wrong, on purpose. */
 export interface Fault {
   readonly name: string
-  /** Faults of a group share a session's settings. */
-  readonly group: Group
+  /** Faults of a group share a session's settings; several where faults are combined. */
+  readonly groups: readonly Group[]
   /** Why it cannot be had here; undefined if it can. */
-  readonly unavailable?: (world: Pick<World, 'store'>) => string | undefined
+  readonly unavailable?: (world: Pick<World, 'store' | 'clock'>) => string | undefined
   /** Modes in which it means nothing. */
   readonly idleIn?: (policy: Policy) => string | undefined
   readonly begin?: (conductor: Conductor) => Promise<void>
@@ -78,11 +83,12 @@ export function excusesStore(policy: Policy, action: Action, errno: string): boo
   return policy.writeTo === 'store' && CONTENT.has(action.do) && (errno === 'EIO' || errno === 'ETIMEDOUT')
 }
 
-export function isChange(action: Action): boolean {
-  return CHANGING.has(action.do)
+/** With --ack store a close waits for the store, in every mode, and says so if it does not come. */
+export function excusesClose(action: Action, errno: string): boolean {
+  const closes = CONTENT.has(action.do) || action.do === 'hold' || action.do === 'release'
+  return closes && (errno === 'EIO' || errno === 'ETIMEDOUT')
 }
 
-/** The policy that a session in this mode is judged by. */
-export function policyFor(mode: Mode): Policy {
-  return policyOf(mode, false)
+export function isChange(action: Action): boolean {
+  return CHANGING.has(action.do)
 }

@@ -1,22 +1,28 @@
+import { CLOCK_FAULTS } from './clock.ts'
+import { combined } from './combined.ts'
 import { DISK_FAULTS } from './disks.ts'
 import type { Fault } from './fault.ts'
 import { NETWORK_FAULTS } from './network.ts'
 import { PROCESS_FAULTS } from './processes.ts'
+import { VOLUME_FAULTS } from './volume.ts'
 
-export const FAULTS: readonly Fault[] = [...NETWORK_FAULTS, ...PROCESS_FAULTS, ...DISK_FAULTS]
-
-/** What the report has to say was left out, and why. */
-export const NOT_COVERED: readonly { readonly fault: string; readonly why: string }[] = [
-  {
-    fault: 'legacy-eio',
-    why: 'needs a block device that fails on demand (device mapper)',
-  },
-  {
-    fault: 'clock-step',
-    why: 'the wall clock belongs to the whole machine; a step would hit everything else that runs there',
-  },
+export const FAULTS: readonly Fault[] = [
+  ...NETWORK_FAULTS,
+  ...PROCESS_FAULTS,
+  ...DISK_FAULTS,
+  ...VOLUME_FAULTS,
+  ...CLOCK_FAULTS,
 ]
 
+const byName = new Map(FAULTS.map((fault) => [fault.name, fault]))
+
+/** A fault by its name, or several at once by theirs with `+` between them. */
 export function faultNamed(name: string): Fault | undefined {
-  return FAULTS.find((fault) => fault.name === name)
+  const known = byName.get(name)
+  if (known) return known
+  const parts = name.split('+').map((part) => byName.get(part))
+  if (parts.length < 2 || !parts.every((part) => part !== undefined)) return undefined
+  const made = combined(parts)
+  byName.set(name, made)
+  return made
 }

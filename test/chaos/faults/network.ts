@@ -7,8 +7,8 @@ import { type Conductor, excusesStore, type Fault } from './fault.ts'
 const NO_NETWORK = 'the embedded store has no network'
 const NO_SIMULATOR = 'needs the simulated cluster: replicas of a real one are not ours to damage'
 
-const withNetwork: Pick<Fault, 'group' | 'unavailable' | 'excuses'> = {
-  group: 'network',
+const withNetwork: Pick<Fault, 'groups' | 'unavailable' | 'excuses'> = {
+  groups: ['network'],
   unavailable: ({ store }) => (store.proxies.length === 0 ? NO_NETWORK : undefined),
   excuses: excusesStore,
 }
@@ -30,7 +30,7 @@ async function setAllOpen(proxies: readonly ToxicProxy[], enabled: boolean): Pro
 /** Harm to replicas and answers inside the simulated cluster. */
 function replica(name: string, faults: (cluster: Cluster) => readonly ReplicaFault[]): Fault {
   return {
-    group: 'network',
+    groups: ['network'],
     name,
     excuses: excusesStore,
     unavailable: ({ store }) =>
@@ -88,7 +88,7 @@ const lostAcknowledgement: Fault = {
 }
 
 export const NETWORK_FAULTS: readonly Fault[] = [
-  { group: 'network', name: 'none' },
+  { groups: ['network'], name: 'none' },
   toxic('latency', [{ type: 'latency', attributes: { latency: 60 } }]),
   toxic('jitter', [{ type: 'latency', attributes: { latency: 40, jitter: 40 } }]),
   toxic('bandwidth', [{ type: 'bandwidth', attributes: { rate: 800 } }]),

@@ -10,14 +10,14 @@ const FIRE_MS = 60_000
 
 const killWorker: Fault = {
   name: 'kill-worker',
-  group: 'processes',
+  groups: ['processes'],
   strikes: 3,
   strike: ({ world }) => world.daemon.killWorker(),
 }
 
 const handOver: Fault = {
   name: 'hand-over',
-  group: 'processes',
+  groups: ['processes'],
   strikes: 1,
   strike: ({ world }) => world.daemon.handOver(),
 }
@@ -51,7 +51,7 @@ function recipe(round: number): Action[] {
 /** One point after the other: armed, passed by what a client does, and the kill waited for. */
 const killAtPoints: Fault = {
   name: 'kill-at-points',
-  group: 'processes',
+  groups: ['processes'],
   strikes: 1,
   async strike(conductor) {
     let kills = 0
@@ -96,7 +96,7 @@ async function mayStillReap({ world, mode }: Conductor, point: string, round: nu
 
 const killBoth: Fault = {
   name: 'kill-both',
-  group: 'processes',
+  groups: ['processes'],
   strikes: 1,
   strike: (conductor) =>
     conductor.remounting(async () => {
@@ -107,7 +107,7 @@ const killBoth: Fault = {
 
 const terminate: Fault = {
   name: 'terminate',
-  group: 'processes',
+  groups: ['processes'],
   strikes: 1,
   strike: (conductor) =>
     conductor.remounting(async () => {
@@ -119,7 +119,7 @@ const terminate: Fault = {
 /** Another daemon that claims the namespace has to be turned away, and the one that has it must not notice. */
 const secondDaemon: Fault = {
   name: 'second-daemon',
-  group: 'processes',
+  groups: ['processes'],
   strikes: 1,
   async strike({ world }) {
     const intruder = world.intruder()

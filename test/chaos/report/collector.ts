@@ -1,9 +1,11 @@
 import type { Mode } from '../../../src/base/modes.ts'
 import type { Action } from '../actions.ts'
+import type { Variant } from '../world/world.ts'
 
 /** One square of the matrix: a fault in a mode. */
 export interface CellResult {
   readonly mode: Mode
+  readonly variant: Variant
   readonly fault: string
   runs: number
   operations: number
@@ -16,6 +18,8 @@ export interface CellResult {
   violations: number
   slowestMs: number
   slowestAction: string
+  /** What calls took longer, all together, than the slowest before the fault. */
+  delayedMs: number
   /** Why the fault did not come about, where it did not. */
   readonly remarks: Set<string>
   /** What the fault reached, e.g. points at which a worker was killed. */
@@ -24,6 +28,7 @@ export interface CellResult {
 
 export interface Violation {
   readonly mode: Mode
+  readonly variant: Variant
   readonly faults: readonly string[]
   readonly message: string
   /** How to run it again. */
@@ -60,6 +65,11 @@ export interface Operation {
   readonly readBytes: number | undefined
 }
 
+/** A mode with what is special about the mount. */
+export function shownMode(mode: Mode, variant: Variant): string {
+  return variant === 'plain' ? mode : `${mode} ${variant}`
+}
+
 export const SLICE_MS = 500
 
 /** Everything that the report is made of. */
@@ -81,12 +91,13 @@ export class Collector {
     return new Collector()
   }
 
-  cell(mode: Mode, fault: string): CellResult {
-    const key = `${mode} ${fault}`
+  cell(mode: Mode, fault: string, variant: Variant): CellResult {
+    const key = `${mode} ${fault} ${variant}`
     const known = this.cells.get(key)
     if (known) return known
     const made: CellResult = {
       mode,
+      variant,
       fault,
       runs: 0,
       operations: 0,
@@ -97,6 +108,7 @@ export class Collector {
       violations: 0,
       slowestMs: 0,
       slowestAction: '',
+      delayedMs: 0,
       remarks: new Set(),
       notes: new Set(),
     }

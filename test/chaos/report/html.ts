@@ -1,4 +1,4 @@
-import { type Collector, SLICE_MS } from './collector.ts'
+import { type Collector, SLICE_MS, shownMode } from './collector.ts'
 import { escaped } from './escape.ts'
 import { timeline } from './timeline.ts'
 import type { Report } from './write.ts'
@@ -22,7 +22,8 @@ ${report.operations} operations, ${report.readsChecked} reads checked byte for b
 ${violations(report)}
 <h2>Matrix</h2>
 <div class="wide">${matrix(report)}</div>
-<p>Each square: operations, reads checked, times that the fault acted, failures that it excuses, slowest operation.</p>
+<p>Each square: operations, reads checked, times that the fault acted, failures that it excuses, slowest operation,
+and what operations took longer in all than the slowest before the fault. Two faults at once are joined by +.</p>
 <h2>Not covered</h2>
 <ul>${report.uncovered.map(({ mode, fault, why }) => `<li>${escaped(fault)} in ${escaped(mode)}: ${escaped(why)}</li>`).join('\n')}</ul>
 </html>
@@ -41,19 +42,23 @@ function violations({ violations: found }: Report): string {
 }
 
 function matrix({ cells }: Report): string {
-  const modes = [...new Set(cells.map(({ mode }) => mode))]
-  const faults = [...new Set(cells.map(({ fault }) => fault))]
-  const head = modes.map((mode) => `<th>${escaped(mode)}</th>`).join('')
+  const labels = [...new Set(cells.map(({ mode, variant }) => shownMode(mode, variant)))]
+  const faults = [...new Set(cells.map(({ fault }) => fault))].sort(
+    (one, other) => Number(one.includes('+')) - Number(other.includes('+')),
+  )
+  const head = labels.map((label) => `<th>${escaped(label)}</th>`).join('')
   const rows = faults.map((fault) => {
-    const squares = modes.map((mode) => {
-      const cell = cells.find((one) => one.mode === mode && one.fault === fault)
+    const squares = labels.map((label) => {
+      const cell = cells.find((one) => shownMode(one.mode, one.variant) === label && one.fault === fault)
       if (!cell) return '<td class="none">–</td>'
-      const { operations, reads, injected, excused, slowestMs, slowestAction, remarks, notes } = cell
+      const { operations, reads, injected, excused, slowestMs, slowestAction, delayedMs, remarks, notes } =
+        cell
       const slowest = `${(slowestMs / 1000).toFixed(1)} s ${slowestAction}`
+      const delayed = delayedMs < 500 ? '' : `<br>delayed ${(delayedMs / 1000).toFixed(1)} s in all`
       const points = notes.length === 0 ? '' : `<br>${notes.length} points reached`
       const title = escaped([...remarks, ...notes].join('\n'))
       const kind = cell.violations > 0 ? 'broken' : injected === 0 && remarks.length > 0 ? 'none' : 'held'
-      return `<td class="${kind}" title="${title}">${operations} ops, ${reads} reads<br>${injected} faults, ${excused} excused<br>${escaped(slowest)}${points}</td>`
+      return `<td class="${kind}" title="${title}">${operations} ops, ${reads} reads<br>${injected} faults, ${excused} excused<br>${escaped(slowest)}${delayed}${points}</td>`
     })
     return `<tr><th>${escaped(fault)}</th>${squares.join('')}</tr>`
   })

@@ -1,9 +1,8 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Outcome } from '../campaign.ts'
-import { NOT_COVERED } from '../faults/index.ts'
 import { FAULT_POINTS } from '../faults/points.ts'
-import type { CellResult } from './collector.ts'
+import { type CellResult, shownMode } from './collector.ts'
 import { htmlReport } from './html.ts'
 
 /** What the three forms of the report say. */
@@ -48,8 +47,11 @@ function reportOf({ collector, options, store, modes, faults }: Outcome): Report
   )
   const without = cells
     .filter(({ injected, remarks }) => injected === 0 && remarks.length > 0)
-    .map(({ mode, fault, remarks }) => ({ mode, fault, why: remarks.join('; ') }))
-  const never = NOT_COVERED.map(({ fault, why }) => ({ mode: 'all', fault, why }))
+    .map(({ mode, variant, fault, remarks }) => ({
+      mode: shownMode(mode, variant),
+      fault,
+      why: remarks.join('; '),
+    }))
   return {
     startedAt: collector.startedAt.toISOString(),
     seconds: Math.round(collector.elapsedMs / 1000),
@@ -60,31 +62,23 @@ function reportOf({ collector, options, store, modes, faults }: Outcome): Report
     operations: cells.reduce((sum, { operations }) => sum + operations, 0),
     readsChecked: cells.reduce((sum, { reads }) => sum + reads, 0),
     cells,
-    uncovered: [...missing, ...without, ...never],
+    uncovered: [...missing, ...without],
     violations: collector.violations,
   }
 }
 
 function textReport(report: Report): string[] {
-  const rows = report.cells.map((cell) => [
-    cell.mode,
-    cell.fault,
-    String(cell.operations),
-    String(cell.reads),
-    String(cell.injected),
-    String(cell.excused),
-    String(cell.violations),
-    `${(cell.slowestMs / 1000).toFixed(1)} s ${cell.slowestAction}`,
-  ])
-  const head = ['mode', 'fault', 'operations', 'reads', 'faults', 'excused', 'violations', 'slowest']
+  const isPair = ({ fault }: ReportedCell): boolean => fault.includes('+')
+  const pairs = report.cells.filter(isPair)
   return [
     '',
-    ...columns([head, ...rows]),
+    ...columns([HEAD, ...report.cells.filter((cell) => !isPair(cell)).map(rowOf)]),
+    ...(pairs.length === 0 ? [] : ['', 'two faults at once:', ...columns([HEAD, ...pairs.map(rowOf)])]),
     '',
-    ...report.cells.flatMap(({ mode, fault, notes }) =>
+    ...report.cells.flatMap(({ mode, variant, fault, notes }) =>
       notes.length === 0
         ? []
-        : [`${mode}, ${fault}: ${notes.length} of ${FAULT_POINTS.length} points reached`],
+        : [`${shownMode(mode, variant)}, ${fault}: ${notes.length} of ${FAULT_POINTS.length} points reached`],
     ),
     ...report.uncovered.map(({ mode, fault, why }) => `not covered: ${fault} in ${mode}: ${why}`),
     ...report.violations.flatMap(({ message, replay, script, log }) => [
@@ -98,6 +92,22 @@ function textReport(report: Report): string[] {
     `${report.passed ? 'PASSED' : 'FAILED'}: ${report.sessions} cases, ${report.operations} operations, ` +
       `${report.readsChecked} reads checked, ${report.violations.length} violations in ${report.seconds} s; seed ${report.seed}`,
     report.store,
+  ]
+}
+
+const HEAD = ['mode', 'fault', 'operations', 'reads', 'faults', 'excused', 'violations', 'delayed', 'slowest']
+
+function rowOf(cell: ReportedCell): string[] {
+  return [
+    shownMode(cell.mode, cell.variant),
+    cell.fault,
+    String(cell.operations),
+    String(cell.reads),
+    String(cell.injected),
+    String(cell.excused),
+    String(cell.violations),
+    cell.delayedMs < 500 ? '' : `${(cell.delayedMs / 1000).toFixed(1)} s in all`,
+    `${(cell.slowestMs / 1000).toFixed(1)} s ${cell.slowestAction}`,
   ]
 }
 

@@ -1,7 +1,9 @@
 import { mkdirSync, mkdtempSync, realpathSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { WeakVolume } from '../../support/volume/weak-volume.ts'
 import { takeAwayLater } from '../interrupts.ts'
+import { Clock } from './clock.ts'
 import { Daemon, type Program } from './daemon.ts'
 import { Disk } from './disks.ts'
 import type { StoreUnderTest } from './store.ts'
@@ -11,6 +13,21 @@ export interface Settings {
   readonly opTimeout: string
   /** The legacy volume and the state directory on small file systems of their own. */
   readonly smallDisks: boolean
+  /** The legacy volume behind a server that fails on command. */
+  readonly weakVolume: boolean
+  /** A wall clock of the daemon's own. */
+  readonly ownClock: boolean
+  readonly variant: Variant
+}
+
+/** How a daemon is mounted beside its mode. */
+export const VARIANTS = ['plain', 'ack-store', 'source-readonly'] as const
+export type Variant = (typeof VARIANTS)[number]
+
+const VARIANT_OPTIONS: Readonly<Record<Variant, readonly string[]>> = {
+  plain: [],
+  'ack-store': ['--ack', 'store'],
+  'source-readonly': ['--source-readonly'],
 }
 
 const VOLUME_SIZE = '96m'
@@ -20,6 +37,8 @@ let number = 0
 /** The surroundings of one mount: directories, file systems, namespace and daemon. */
 export class World {
   readonly root: string
+  /** The legacy directory itself, also where the daemon sees it through a volume that fails. */
+  readonly legacy: string
   readonly store: StoreUnderTest
   readonly namespace: string
   readonly daemon: Daemon
@@ -27,6 +46,10 @@ export class World {
   /** Only with `smallDisks`. */
   readonly volume: Disk | undefined
   readonly stateDisk: Disk | undefined
+  /** Only with `weakVolume`. */
+  readonly weakVolume: WeakVolume | undefined
+  /** Only with `ownClock`, and where there is a way to have one. */
+  readonly clock: Clock | undefined
   readonly #program: Program
   readonly #ground: Disk
   readonly #others: Daemon[] = []
@@ -48,11 +71,20 @@ export class World {
     this.#ground.setReadOnly(true)
     mkdirSync(join(this.root, 'volume', 'legacy'), { recursive: true })
     mkdirSync(join(this.root, 'disk'), { recursive: true })
-    this.daemon = this.#daemon(join(this.root, 'volume', 'legacy'), join(this.root, 'disk', 'state'))
+    this.legacy = join(this.root, 'volume', 'legacy')
+    this.clock = settings.ownClock ? Clock.at(join(this.root, 'clock')) : undefined
+    this.weakVolume = settings.weakVolume ? new WeakVolume(this.legacy, join(this.root, 'source')) : undefined
+    this.daemon = this.#daemon(this.#source, join(this.root, 'disk', 'state'))
   }
 
-  get legacy(): string {
-    return this.daemon.places.source
+  /** What has to be there before a daemon can be mounted. */
+  async open(): Promise<void> {
+    await this.weakVolume?.start()
+  }
+
+  /** Where the daemon finds the legacy volume. */
+  get #source(): string {
+    return this.weakVolume?.target ?? this.legacy
   }
 
   get target(): string {
@@ -66,7 +98,7 @@ export class World {
 
   /** A daemon for the same target on another state directory, after `rebuild`. */
   successor(stateDir: string): Daemon {
-    const daemon = this.#daemon(this.legacy, stateDir)
+    const daemon = this.#daemon(this.#source, stateDir)
     this.#others.push(daemon)
     return daemon
   }
@@ -83,6 +115,7 @@ export class World {
   #daemon(source: string, stateDir: string, target = join(this.root, 'ground', 'target')): Daemon {
     const environment = {
       ...this.#program.environment,
+      ...this.clock?.environment,
       FERRYFS_FAULT: `@${this.faultFile}`,
       // No copy may hide what the store answers; small files are chunked, too.
       FERRYFS_MEMORY_CACHE_LIMIT: '0',
@@ -94,7 +127,8 @@ export class World {
     }
     const places = { source, target, stateDir, runDir: join(this.root, 'run') }
     const storage = ['--store', this.store.url(this.root), '--namespace', this.namespace]
-    return new Daemon({ cli: this.#program.cli, environment }, places, storage)
+    const options = [...storage, ...VARIANT_OPTIONS[this.settings.variant]]
+    return new Daemon({ cli: this.#program.cli, environment }, places, options)
   }
 
   storage(): [store: string, namespace: string] {
@@ -103,6 +137,8 @@ export class World {
 
   async clear(): Promise<void> {
     this.#forget()
+    // First: whoever waits for the volume gets its answer.
+    await this.weakVolume?.remove()
     for (const daemon of [this.daemon, ...this.#others]) await daemon.clear()
     for (const disk of [this.volume, this.stateDisk, this.#ground]) disk?.remove()
     rmSync(this.root, { recursive: true, force: true })
