@@ -21,6 +21,8 @@ export interface Step {
   /** An empty replica counts as an answer. */
   readonly notfoundOk: boolean
   readonly head?: boolean
+  /** So many owners of the key, not stand-ins, have to be among those that answer. */
+  readonly pr?: Quorum
   /** Ask this node and no other. */
   readonly node?: RiakNode
 }
@@ -48,9 +50,14 @@ export class Access {
 
   fetch(target: Target, step: Step, deadline: Deadline): Promise<riak.RiakAnswer> {
     const { r, notfoundOk, head = false, node } = step
-    const pr = isOwnership(target) ? 'quorum' : undefined
+    const pr = step.pr ?? (isOwnership(target) ? 'quorum' : undefined)
     const make = (timeoutMs: number) => riak.fetch(target.name, { r, pr, notfoundOk, head, timeoutMs })
     return this.cluster.read(make, deadline, node && [node])
+  }
+
+  /** What all owners of the key hold. @throws RiakError `pr_val_unsatisfied` while one of them is away */
+  fetchOwners(target: Target, deadline: Deadline): Promise<riak.RiakAnswer> {
+    return this.fetch(target, { r: 'all', pr: 'all', notfoundOk: true, head: true }, deadline)
   }
 
   /** What is under the key, tombstones included: versions and the causal context. */

@@ -17,8 +17,8 @@ const MAX_CONTEXTS = 10_000
  */
 export class Contexts {
   readonly #contexts = new Map<string, Context>()
-  /** Keys with no context of which a write has failed: it may be there. */
-  readonly #tried = new Set<string>()
+  /** Keys of which the outcome of some write has been unknown, until they are deleted. */
+  readonly #unsure = new Set<string>()
 
   get(id: string): Context | undefined {
     return this.#contexts.get(id)
@@ -26,33 +26,41 @@ export class Contexts {
 
   /** Nothing that this process did can be under the key. */
   isUntouched(id: string): boolean {
-    return !this.#contexts.has(id) && !this.#tried.has(id)
+    return !this.#contexts.has(id) && !this.#unsure.has(id)
   }
 
   /** Something of this process may be under the key that its context does not cover. */
   isDoubtful(id: string): boolean {
-    return this.#contexts.get(id)?.doubtful ?? this.#tried.has(id)
+    return this.#contexts.get(id)?.doubtful ?? this.#unsure.has(id)
+  }
+
+  /** A write of this process may be somewhere of which no later answer has told. */
+  isUnsure(id: string): boolean {
+    return this.#unsure.has(id)
   }
 
   set(id: string, context: Context): void {
-    this.forget(id)
+    this.#contexts.delete(id)
     this.#contexts.set(id, context)
     dropOldest(this.#contexts)
   }
 
-  /** A write has failed: whatever its outcome, the key has to be read before the next. */
+  /** The outcome of a write is unknown, or there are siblings: the key has to be read before the next. */
   doubt(id: string): void {
     const context = this.#contexts.get(id)
     if (context !== undefined) this.#contexts.set(id, { ...context, doubtful: true })
-    else {
-      this.#tried.add(id)
-      dropOldest(this.#tried)
-    }
+    this.#unsure.add(id)
+    dropOldest(this.#unsure)
   }
 
   forget(id: string): void {
     this.#contexts.delete(id)
-    this.#tried.delete(id)
+  }
+
+  /** The key is deleted: what is unsure about it is up to the deletion now. */
+  deleted(id: string): void {
+    this.#contexts.delete(id)
+    this.#unsure.delete(id)
   }
 }
 

@@ -32,8 +32,13 @@ const MAX_VALUE_BYTES = 4 * 1024 * 1024
 /** Heads read at once to tell live keys from deleted ones. */
 const HEADS_AT_ONCE = 16
 
+/** How often deletes that did not reach everybody are looked at, and for how long nothing must come back of one. */
+const LOOK_AGAIN = { everyMs: 30_000, settleMs: 600_000 }
+
 export interface RiakStoreOptions {
   readonly namespace: string
+  /** For tests. */
+  readonly lookAgain?: typeof LOOK_AGAIN
   readonly log: Pick<Log, 'info' | 'warn'>
 }
 
@@ -53,9 +58,11 @@ export class RiakStore implements KeyValueStore {
   readonly #writer: Writer
   readonly #closing = new AbortController()
   readonly #pending = new Set<Promise<unknown>>()
+  readonly #lookAgain: NodeJS.Timeout
   #ready: Promise<void> | undefined
+  #isLooking = false
 
-  constructor(options: RiakOptions, { namespace, log }: RiakStoreOptions) {
+  constructor(options: RiakOptions, { namespace, lookAgain = LOOK_AGAIN, log }: RiakStoreOptions) {
     this.url = options.url
     this.#options = options
     this.#namespace = namespace
@@ -63,6 +70,8 @@ export class RiakStore implements KeyValueStore {
     this.#access = new Access(this.#cluster, options)
     this.#writer = new Writer(this.#access, log)
     this.#reader = new Reader(this.#access, (...siblings) => this.#writer.heal(...siblings))
+    const { everyMs, settleMs } = lookAgain
+    this.#lookAgain = setInterval(() => void this.#lookAgainAtDeletes(settleMs), everyMs).unref()
   }
 
   /**
@@ -139,6 +148,7 @@ export class RiakStore implements KeyValueStore {
   }
 
   async close(): Promise<void> {
+    clearInterval(this.#lookAgain)
     this.#closing.abort(new TransportError('the store is closed', { nodeIsIll: false }))
     this.#cluster.close()
     while (this.#pending.size > 0) await Promise.allSettled(this.#pending)
@@ -154,6 +164,17 @@ export class RiakStore implements KeyValueStore {
     using deadline = new Deadline(timeoutMs, [this.#closing.signal])
     const wanted = { type, namespace: this.#namespace, quorums: { r, w, dw } }
     await checkBuckets(this.#cluster, wanted, deadline)
+  }
+
+  async #lookAgainAtDeletes(settleMs: number): Promise<void> {
+    if (this.#isLooking || this.#closing.signal.aborted) return
+    this.#isLooking = true
+    const newDeadline = (): Deadline => new Deadline(this.#options.timeoutMs, [this.#closing.signal])
+    try {
+      await this.#settle('look at deletes', this.#writer.lookAgain(settleMs, newDeadline))
+    } finally {
+      this.#isLooking = false
+    }
   }
 
   /** Runs one operation of a caller within its time. @throws StoreError */

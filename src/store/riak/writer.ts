@@ -15,6 +15,7 @@ import type { ContentToStore, RiakAnswer, RiakContent } from './client.ts'
 import { type Context, Contexts } from './contexts.ts'
 import { type Deadline, orAborted } from './deadline.ts'
 import { verdictOn } from './failures.ts'
+import { type UnsureDelete, UnsureDeletes } from './unsure-deletes.ts'
 import { encodeObject, highestVersion, resolve, versionOf, versionText } from './objects.ts'
 
 /** A write whose outcome is unknown is looked for and, where it is missing, repeated; so often in one operation. */
@@ -33,6 +34,7 @@ export class Writer {
   readonly #access: Access
   readonly #log: Pick<Log, 'warn'>
   readonly #contexts = new Contexts()
+  readonly #unsure = new UnsureDeletes()
   readonly #mutex = new KeyedMutex<string>()
 
   constructor(access: Access, log: Pick<Log, 'warn'>) {
@@ -52,8 +54,9 @@ export class Writer {
     trace: Trace,
   ): Promise<void> {
     const content = encodeObject(object)
-    return this.#exclusive(target, deadline, () =>
-      this.#repeat(target, deadline, trace, async (first) => {
+    return this.#exclusive(target, deadline, () => {
+      this.#unsure.forget(target)
+      return this.#repeat(target, deadline, trace, async (first) => {
         if (replaces !== undefined)
           return this.#swap(target, object.version, { content, replaces }, deadline, trace)
         const isNew = first && fresh && this.#contexts.isUntouched(target.id)
@@ -61,8 +64,8 @@ export class Writer {
           ? await tracked(trace, () => this.#access.store(target, content, undefined, deadline))
           : await this.#replace(target, object.version, content, deadline, trace)
         await this.#stored(target, object.version, content, answer, deadline)
-      }),
-    )
+      })
+    })
   }
 
   /** Stores over what is there, under its context. @throws StoreSuperseded */
@@ -122,14 +125,65 @@ export class Writer {
     return this.#exclusive(target, deadline, async () => {
       // Until a tombstone under its context is acknowledged, what was written last is not held down.
       let written = this.#contexts.get(target.id)
+      let isSure = !this.#contexts.isUnsure(target.id)
       await this.#repeat(target, deadline, trace, async () => {
-        for (const context of await this.#contextsToDelete(target, version, written, deadline)) {
+        const seen = await this.#lookToDelete(target, deadline)
+        isSure &&= seen.byOwners
+        for (const context of contextsToDelete(target, version, seen.answer, written)) {
           await tracked(trace, () => this.#access.remove(target, context, deadline))
           if (written?.vclock.equals(context)) written = undefined
         }
       })
-      this.#contexts.forget(target.id)
+      this.#contexts.deleted(target.id)
+      if (isSure) this.#unsure.forget(target)
+      else this.#unsure.add(target, version)
     })
+  }
+
+  /** Heads of all who own the key; while one of them is away or does nothing, of all replicas, or of those that answer. */
+  async #lookToDelete(
+    target: Target,
+    deadline: Deadline,
+  ): Promise<{ readonly answer: RiakAnswer; readonly byOwners: boolean }> {
+    using part = deadline.part(deadline.remainingMs / 3)
+    try {
+      return { answer: await this.#access.fetchOwners(target, part), byOwners: true }
+    } catch (error) {
+      if (deadline.signal.aborted) throw error
+      return { answer: await this.#access.fetchAllHeads(target, deadline), byOwners: false }
+    }
+  }
+
+  /**
+   * Looks after deletes that did not reach everybody who may hold the object, until all owners of the key have been seen
+   * without it for `settleMs`. What a stand-in kept comes to its owner some time after that is back, and may be a write that
+   * the tombstone does not know of.
+   */
+  async lookAgain(settleMs: number, newDeadline: () => Deadline): Promise<void> {
+    for (const one of this.#unsure.all()) {
+      using deadline = newDeadline()
+      try {
+        await this.#exclusive(one.target, deadline, () => this.#lookAgainAt(one, settleMs, deadline))
+      } catch {
+        one.quietSince = undefined
+      }
+    }
+  }
+
+  async #lookAgainAt(one: UnsureDelete, settleMs: number, deadline: Deadline): Promise<void> {
+    if (!this.#unsure.has(one)) return
+    const { target, version } = one
+    const { contents, vclock } = await this.#access.fetchOwners(target, deadline)
+    const isBack = contents.some(({ tombstone }) => !tombstone)
+    // Somebody has stored there since.
+    if (isOlder(version, highestVersion(contents))) this.#unsure.forget(target)
+    else if (isBack && vclock !== undefined) {
+      one.quietSince = undefined
+      await this.#access.remove(target, vclock, deadline)
+    } else {
+      one.quietSince ??= performance.now()
+      if (performance.now() - one.quietSince >= settleMs) this.#unsure.forget(target)
+    }
   }
 
   /** Writes the winner over all siblings. Best effort: who reads next resolves them as well. */
@@ -170,7 +224,7 @@ export class Writer {
         await attempt(count === 1)
         return
       } catch (error) {
-        this.#contexts.doubt(target.id)
+        if (trace.outcomeUnknown) this.#contexts.doubt(target.id)
         const verdict = verdictOn(error)
         const isWorthIt = verdict !== undefined && verdict.as !== 'rejected' && trace.outcomeUnknown
         if (!isWorthIt || count >= MAX_WRITES || deadline.signal.aborted) throw error
@@ -191,35 +245,6 @@ export class Writer {
     assertNotSuperseded(target, highest, version)
     // Replicas that do not know what this process wrote: their context would not cover it.
     return written !== undefined && isOlder(highest, written.version) ? written.vclock : vclock
-  }
-
-  /**
-   * The contexts that tombstones have to have, none where there is nothing to delete. A tombstone that has not seen a write
-   * does not hold it down, and tombstones have no versions: so all replicas are asked. Where they show nothing newer than
-   * what this process wrote last under another context, neither context need cover the other, and each gets its tombstone.
-   */
-  async #contextsToDelete(
-    target: Target,
-    version: ObjectVersion,
-    written: Context | undefined,
-    deadline: Deadline,
-  ): Promise<Buffer[]> {
-    assertNotSuperseded(target, written?.version, version)
-    const everywhere = { r: 'all', notfoundOk: true, head: true } as const
-    const { contents, vclock } = await this.#access
-      .fetch(target, everywhere, deadline)
-      .catch((error: unknown) => {
-        if (deadline.signal.aborted) throw error
-        return this.#access.fetchHead(target, deadline)
-      })
-    const highest = highestVersion(contents)
-    assertNotSuperseded(target, highest, version)
-    if (vclock !== undefined && contents.some(({ tombstone }) => !tombstone)) {
-      const isOther =
-        written !== undefined && !written.vclock.equals(vclock) && !isOlder(written.version, highest)
-      return isOther ? [vclock, written.vclock] : [vclock]
-    }
-    return written === undefined ? [] : [written.vclock]
   }
 
   /** A put is acknowledged; its answer tells what else is under the key. @throws StoreSuperseded */
@@ -256,6 +281,28 @@ export class Writer {
         doubtful: contents.length > 1,
       })
   }
+}
+
+/**
+ * The contexts that tombstones have to have, none where there is nothing to delete. A tombstone that has not seen a write does
+ * not hold it down, and tombstones have no versions. Where nothing newer is seen than what this process wrote last under
+ * another context, neither context need cover the other, and each gets its tombstone. @throws StoreSuperseded
+ */
+function contextsToDelete(
+  target: Target,
+  version: ObjectVersion,
+  { contents, vclock }: RiakAnswer,
+  written: Context | undefined,
+): Buffer[] {
+  assertNotSuperseded(target, written?.version, version)
+  const highest = highestVersion(contents)
+  assertNotSuperseded(target, highest, version)
+  if (vclock !== undefined && contents.some(({ tombstone }) => !tombstone)) {
+    const isOther =
+      written !== undefined && !written.vclock.equals(vclock) && !isOlder(written.version, highest)
+    return isOther ? [vclock, written.vclock] : [vclock]
+  }
+  return written === undefined ? [] : [written.vclock]
 }
 
 function isOf(content: RiakContent, version: ObjectVersion): boolean {

@@ -312,6 +312,7 @@ const KINDS: readonly Fault['kind'][] = [
   'noise',
   'foreign',
   'error',
+  'twice',
   'lose-write',
   'corrupt',
 ]

@@ -120,6 +120,7 @@ export class Connection {
     if (fault?.kind === 'error') return fails(fault.error ?? 'timeout')
     let reply: Reply | undefined
     try {
+      if (fault?.kind === 'twice') serve(this.#host, name, message)
       reply = serve(this.#host, name, message)
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error)

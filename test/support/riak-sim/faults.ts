@@ -8,6 +8,8 @@ import type { Random } from './random.ts'
  * the answer and then reset or fall silent, `garbage` sends a frame of the right kind and length with noise in it, `noise`
  * nothing else, `foreign` a message of another kind.
  *
+ * `twice` carries the request out two times, as after a delivery in duplicate, and answers once.
+ *
  * `error` answers with `error` and does nothing. `lose-write` has a vnode acknowledge a write that it then does not
  * hold (a stale replica). `corrupt` flips a bit of the value that a vnode reads.
  */
@@ -22,6 +24,7 @@ export interface Fault {
     | 'noise'
     | 'foreign'
     | 'error'
+    | 'twice'
     | 'lose-write'
     | 'corrupt'
   /** Only on the node of this name; on all without it. */
