@@ -159,9 +159,10 @@ export class Writer {
     })
   }
 
-  /** Ends a truncation that a crash cut short (recovery). */
+  /** Ends what a crash cut short (recovery). */
   recover(ino: bigint): void {
     this.#cut(ino)
+    this.#leaveEmpty(ino)
   }
 
   /** Makes the staging file as short as the catalog says it has to be. Before it no byte beyond can be written. */
@@ -236,6 +237,24 @@ export class Writer {
     if (!inode?.staged) return
     for (const index of fresh) this.#staging.punch(inode, index * CHUNK_BYTES, CHUNK_BYTES)
     this.#staging.truncate(inode, inode.size)
+    try {
+      this.#leaveEmpty(ino)
+    } catch (error) {
+      // No room in the catalog: it goes at the next start.
+      if (!(error instanceof FsError)) throw error
+    }
+  }
+
+  /** A staging file with nothing in it, made for a change that did not take place, goes: the reaper would wait for it for ever. */
+  #leaveEmpty(ino: bigint): void {
+    const { catalog } = this.#context
+    const inode = catalog.get(ino)
+    if (!inode?.staged || inode.truncating !== undefined || catalog.stagedChunks(ino).length > 0) return
+    catalog.transaction(() => {
+      inode.staged = false
+      catalog.save(inode)
+    })
+    this.#staging.remove(inode)
   }
 
   /** Copies an unstaged chunk's base bytes into the staging file; the catalog does not list it yet. */

@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { Client } from '../../support/rig/client.ts'
@@ -55,6 +55,20 @@ describe('P1: where the staging disk is full, a write fails and the file is what
     useDisk(rig.root, undefined)
     await client.write(node, 10, 'new')
     expect((await client.read(node)).toString()).toBe(`${LONG.slice(0, 10)}new${LONG.slice(13)}`)
+    await expectSettled(rig)
+  })
+
+  test('and of a file that the store does not give: nothing is left of it, so the legacy copy goes', async () => {
+    const node = await client.node('d/f')
+    await rig.perform((overlay, request) => overlay.setattr(request, node, { mode: 0o600 }))
+    await rig.settle()
+    rig.world.inject({ fault: 'rejected', on: ['get'] })
+    rmSync(join(rig.source, 'd/f'))
+    await expect(client.write(node, 10, 'new')).rejects.toMatchObject({ code: 'EIO' })
+    rig.world.heal()
+    expect(rig.catalog.get(node)).toMatchObject({ staged: false, dirty: 0 })
+    await rig.reap()
+    expect(rig.catalog.get(node)?.legacyIno).toBeUndefined()
     await expectSettled(rig)
   })
 
