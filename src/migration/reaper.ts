@@ -11,6 +11,7 @@ import {
   matches,
   namesRemoved,
   type StoredContent,
+  takeOver,
 } from '../content/index.ts'
 import type { LegacyPlace } from '../legacy/index.ts'
 import type { OverlayContext } from '../overlay/index.ts'
@@ -89,6 +90,8 @@ export class Reaper {
     // Its names go one after the other, and each that goes moves the ctime that tells whether it is still the copy.
     const moves = found.length > 1 && fingerprint !== undefined
     if (moves) expectMovingCtime(this.#context, ino)
+    // What goes from a directory moves its times on the volume; applications are to see those that it had.
+    for (const { place } of found) takeOver(this.#context, place.parent)
     await catalog.flush()
     faultPoint('migration.reap.flushed')
     const inode = catalog.get(ino)

@@ -220,3 +220,19 @@ test('P1 P2: a directory whose removal the catalog had no room to note lists wha
   client.forgetAll()
   await expectSettled(rig)
 })
+
+test('P7: a directory keeps its times while legacy copies are removed from it', async () => {
+  mkdirSync(onDisk('e'))
+  writeFileSync(onDisk('e/g'), LONG)
+  const times = async () => {
+    const { mtimeNs, ctimeNs } = (await client.lookup('e'))?.attributes ?? {}
+    return { mtimeNs, ctimeNs }
+  }
+  const before = await times()
+  const file = await client.node('e/g')
+  await rig.perform((overlay, request) => overlay.setattr(request, file, { mode: 0o600 }))
+  await rig.settle()
+  await rig.reap()
+  expect(existsSync(onDisk('e/g'))).toBe(false)
+  expect(await times()).toEqual(before)
+})
