@@ -109,10 +109,11 @@ export class Catalog {
       dropPages: all('DELETE FROM pages WHERE ino = ? AND idx >= ?'),
       isStaged: all('SELECT 1 AS n FROM staged WHERE ino = ? AND idx = ?'),
       stage: all('INSERT OR IGNORE INTO staged (ino, idx) VALUES (?,?)'),
+      unsyncedOf: all('SELECT idx FROM staged WHERE ino = ? AND synced = 0 ORDER BY idx'),
       stagedOf: all('SELECT idx FROM staged WHERE ino = ? ORDER BY idx'),
       dropStaged: all('DELETE FROM staged WHERE ino = ? AND idx >= ?'),
       dropStagedOne: all('DELETE FROM staged WHERE ino = ? AND idx = ?'),
-      syncStaged: all('UPDATE staged SET synced = 1 WHERE ino = ? AND synced = 0'),
+      syncStaged: all('UPDATE staged SET synced = 1 WHERE ino = ? AND idx = ?'),
       dropUnsynced: all(
         'DELETE FROM staged WHERE synced = 0 AND idx < (SELECT base_limit FROM inodes WHERE inodes.ino = staged.ino)',
       ),
@@ -609,9 +610,14 @@ export class Catalog {
     this.#sql.dropStagedOne?.run(toSigned(ino), index)
   }
 
-  /** The staging file's bytes are on the medium. */
-  markStagedSynced(ino: bigint): void {
-    this.#sql.syncStaged?.run(toSigned(ino))
+  /** Staged chunks that a power loss would take back. */
+  unsyncedChunks(ino: bigint): number[] {
+    return this.#list('unsyncedOf', toSigned(ino)).map((row) => Number(row.idx))
+  }
+
+  /** These chunks' bytes in the staging file are on the medium. */
+  markStagedSynced(ino: bigint, chunks: readonly number[]): void {
+    for (const index of chunks) this.#sql.syncStaged?.run(toSigned(ino), index)
   }
 
   /** After a power loss: chunks that never were on the medium and have a base fall back to it. */

@@ -38,7 +38,8 @@ const ENXIO = 6
 export class Staging {
   readonly #settings: ContentSettings
   readonly #descriptors = new DescriptorCache(CAPACITY)
-  readonly #bytes = new Map<bigint, number>()
+  /** What each staging file occupies; a new object for each file that is made. */
+  readonly #files = new Map<bigint, { bytes: number }>()
   #total = 0
 
   constructor(settings: ContentSettings) {
@@ -52,7 +53,7 @@ export class Staging {
 
   /** Bytes that one file's staging file occupies. */
   bytesOf(ino: bigint): number {
-    return this.#bytes.get(ino) ?? 0
+    return this.#files.get(ino)?.bytes ?? 0
   }
 
   get limit(): number {
@@ -139,23 +140,26 @@ export class Staging {
     )
   }
 
-  /** Bytes on the medium when this resolves. */
-  sync(inode: Inode): Promise<void> {
+  /** Bytes on the medium when this resolves; false if the staging file has been given up meanwhile. */
+  sync(inode: Inode): Promise<boolean> {
     return this.#descriptors.use(
       inode.ino,
       () => this.#open(inode),
-      (descriptor) =>
-        new Promise<void>((resolve, reject) =>
+      async (descriptor) => {
+        const file = this.#files.get(inode.ino)
+        await new Promise<void>((resolve, reject) =>
           fdatasync(descriptor, (error) => (error ? reject(error) : resolve())),
-        ),
+        )
+        return file === this.#files.get(inode.ino)
+      },
     )
   }
 
   /** The file's bytes are elsewhere now, and the catalog says so. */
   remove(inode: Inode): void {
     this.#descriptors.drop(inode.ino)
-    this.#total -= this.#bytes.get(inode.ino) ?? 0
-    this.#bytes.delete(inode.ino)
+    this.#total -= this.bytesOf(inode.ino)
+    this.#files.delete(inode.ino)
     rmSync(this.#path(inode), { force: true })
   }
 
@@ -188,8 +192,10 @@ export class Staging {
 
   #account(ino: bigint, descriptor: number): void {
     const now = statDescriptor(descriptor).blocks * 512
-    this.#total += now - (this.#bytes.get(ino) ?? 0)
-    this.#bytes.set(ino, now)
+    const file = this.#files.get(ino) ?? { bytes: 0 }
+    this.#total += now - file.bytes
+    file.bytes = now
+    this.#files.set(ino, file)
   }
 
   #open(inode: Inode): number {

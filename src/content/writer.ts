@@ -148,7 +148,7 @@ export class Writer {
         faultPoint('content.preserve.written')
         catalog.transaction(() => {
           catalog.stage(ino, 0)
-          catalog.markStagedSynced(ino)
+          catalog.markStagedSynced(ino, [0])
         })
       } catch (error) {
         this.#undo(ino, [0])
@@ -157,6 +157,21 @@ export class Writer {
       faultPoint('content.preserve.committed')
       await catalog.flush()
     })
+  }
+
+  /**
+   * What is staged when this is called, on the medium; the catalog has to be flushed after it. What is staged meanwhile is
+   * not claimed to be there: after a power loss it would be taken for bytes that it may not be.
+   */
+  async sync(ino: bigint): Promise<void> {
+    const { catalog } = this.#context
+    const inode = catalog.get(ino)
+    if (!inode?.staged) return
+    const staged = catalog.unsyncedChunks(ino)
+    const isThere = await this.#staging.sync(inode)
+    faultPoint('content.fsync.synced')
+    // A staging file that was given up had gone to the store.
+    if (isThere) catalog.transaction(() => catalog.markStagedSynced(ino, staged))
   }
 
   /** Ends what a crash cut short (recovery). */

@@ -389,16 +389,14 @@ export class Overlay implements FileSystem {
   }
 
   async fsync(request: RequestContext, node: bigint, _handle: bigint, dataOnly: boolean): Promise<void> {
-    const { catalog, staging, legacyFiles } = this.#context
+    const { catalog, writer, legacyFiles } = this.#context
     const inode = this.names.inode(node)
     if (inode.authority === 'legacy') {
       if (isRegular(inode.mode)) {
         await legacyFiles.withReader(node, (descriptor) => syncDescriptor(descriptor, dataOnly))
       }
-    } else if (inode.staged) {
-      await staging.sync(inode)
-      faultPoint('overlay.fsync.synced')
-      catalog.transaction(() => catalog.markStagedSynced(node))
+    } else {
+      await writer.sync(node)
     }
     await catalog.flush()
     await this.#acknowledge(request, node)
@@ -439,7 +437,7 @@ export class Overlay implements FileSystem {
   }
 
   async syncfs(): Promise<void> {
-    const { catalog, staging } = this.#context
+    const { catalog, writer } = this.#context
     const legacy = this.#context.legacy()
     if (legacy && this.#context.policy().writeTo === 'legacy') {
       const descriptor = legacy.openDirectory(1n)
@@ -449,12 +447,7 @@ export class Overlay implements FileSystem {
         closeDescriptor(descriptor)
       }
     }
-    for (const ino of catalog.stagedInodes()) {
-      const inode = catalog.get(ino)
-      if (!inode?.staged) continue
-      await staging.sync(inode)
-      catalog.transaction(() => catalog.markStagedSynced(ino))
-    }
+    for (const ino of catalog.stagedInodes()) await writer.sync(ino)
     await catalog.flush()
   }
 

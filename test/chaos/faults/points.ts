@@ -35,7 +35,7 @@ export const FAULT_POINTS: readonly string[] = [
   'overlay.fallocate.effect',
   'overlay.copy.dirty',
   'overlay.copy.effect',
-  'overlay.fsync.synced',
+  'content.fsync.synced',
   'content.write.begun',
   'content.write.filled',
   'content.write.staged',

@@ -64,7 +64,7 @@ const DRAIN: readonly Passed[] = [
   ['content.truncate.cut', 'truncate', true],
   ['content.allocate.punched', 'fallocate that punches a hole', true],
   ['overlay.fallocate.effect', 'fallocate', true],
-  ['overlay.fsync.synced', 'fsync', true],
+  ['content.fsync.synced', 'fsync', true],
 ]
 
 describe.skipIf(!survives || whyNoMount() !== undefined).each([

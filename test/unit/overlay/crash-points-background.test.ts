@@ -343,3 +343,21 @@ describe('what was changed through the overlay in drain', () => {
     await expectSettled(rig)
   })
 })
+
+test('P1: an fsync does not vouch for what was staged while it ran', async () => {
+  const client = await start('drain')
+  const node = await client.node('b')
+  const { staging } = rig.context
+  const sync = staging.sync.bind(staging)
+  await client.write(node, 0, 'first')
+  Object.assign(staging, {
+    sync: async (...args: Parameters<typeof sync>) => {
+      const isThere = await sync(...args)
+      await client.write(node, 3 << 20, 'staged after the medium had everything')
+      return isThere
+    },
+  })
+  await rig.perform((overlay, request) => overlay.fsync(request, node, 0n, false))
+  expect(rig.catalog.stagedChunks(node)).toEqual([0, 3])
+  expect(rig.catalog.unsyncedChunks(node)).toEqual([3])
+})

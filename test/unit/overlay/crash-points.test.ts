@@ -303,7 +303,7 @@ const SCENARIOS: readonly Scenario[] = [
   inCatalog('content.allocate.punched', false, punch),
   inCatalog('overlay.fallocate.effect', true, allocate),
   inCatalog('overlay.fallocate.effect', true, punch),
-  inCatalog('overlay.fsync.synced', true, fsync),
+  inCatalog('content.fsync.synced', true, fsync),
   inCatalog('content.write.filled', false, truncate),
   // Once it is intended a truncation is carried out, by whoever comes next.
   inCatalog('content.truncate.intended', true, truncate),

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { steps, type Choice } from '../../support/rig/commands.ts'
+import { type Choice, steps } from '../../support/rig/commands.ts'
 import { Rig, type RigOptions } from '../../support/rig/rig.ts'
 import { expectSettled } from '../../support/rig/settled.ts'
 import { System } from '../../support/rig/system.ts'
