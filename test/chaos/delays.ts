@@ -1,5 +1,5 @@
-import { CLIENTS } from './script.ts'
 import { Contradiction } from './model/subtree.ts'
+import { CLIENTS } from './script.ts'
 
 // The clients, and the process that reads what nobody changes.
 const CALLERS = CLIENTS + 1

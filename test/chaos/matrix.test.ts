@@ -66,6 +66,20 @@ test('P1: later passes come to every pair of faults that may come together', () 
   expect(missed.length).toBeLessThan(names.length / 10)
 })
 
+test('P7: one pass kills at every point of the volume and at every point of the catalog', () => {
+  const halves = new Map<string, number>()
+  for (const one of plans({ ...everything, seed: 12 })) {
+    if (one.pass > 0) break
+    if (one.faults.includes('kill-at-points')) halves.set(one.mode, one.settings.half)
+  }
+  for (const kind of [
+    ['observe', 'mirror', 'prefer-store'],
+    ['drain', 'store-only'],
+  ]) {
+    expect(new Set(kind.map((mode) => halves.get(mode)))).toEqual(new Set([0, 1]))
+  }
+})
+
 test('P6: what a session needs follows from all of its faults', () => {
   const { settings } = plan('drain', chosenFaults(['outage+staging-full', 'clock-step']), 1, 'ack-store')
   expect(settings).toEqual({
@@ -73,6 +87,7 @@ test('P6: what a session needs follows from all of its faults', () => {
     smallDisks: true,
     weakVolume: false,
     ownClock: true,
+    half: 1,
     variant: 'ack-store',
   })
 })

@@ -141,6 +141,8 @@ export function plan(mode: Mode, faults: readonly Fault[], seed: number, variant
       smallDisks: has('disks'),
       weakVolume: has('volume'),
       ownClock: has('clock'),
+      // Seeds of neighbouring modes differ by an odd number, so those of one kind have both halves between them.
+      half: seed % 2,
       variant,
     },
   }

@@ -1,5 +1,5 @@
-import { type Mode, type Policy, policyOf } from '../../src/base/modes.ts'
 import { readdirSync } from 'node:fs'
+import { type Mode, type Policy, policyOf } from '../../src/base/modes.ts'
 import type { Action, Reply } from './actions.ts'
 import { Client, Hang } from './clients/client.ts'
 import { Delays } from './delays.ts'

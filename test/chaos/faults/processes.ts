@@ -48,14 +48,16 @@ function recipe(round: number): Action[] {
   ]
 }
 
-/** One point after the other: armed, passed by what a client does, and the kill waited for. */
+/** One point after the other, half of them (each takes a second or two, and there are dozens): armed, passed by what a client does, and the kill waited for. */
 const killAtPoints: Fault = {
   name: 'kill-at-points',
   groups: ['processes'],
   strikes: 1,
   async strike(conductor) {
     let kills = 0
+    const { half } = conductor.world.settings
     for (const [round, point] of FAULT_POINTS.entries()) {
+      if (round % 2 !== half) continue
       if (!(await killAt(conductor, point, round))) continue
       conductor.note(point)
       kills += 1

@@ -1,7 +1,7 @@
 import type { Proxy as ToxicProxy } from 'toxiproxy-node-client'
 import { startToxiproxy, type ToxiproxyServer } from '../../integration/riak/toxiproxy.ts'
-import type { Cluster } from '../../support/riak-sim/cluster.ts'
 import { behindProxies } from '../../support/riak-behind-proxies.ts'
+import type { Cluster } from '../../support/riak-sim/cluster.ts'
 import { riakTarget } from '../../support/riak-target.ts'
 import { removeToxics } from './proxies.ts'
 

@@ -17,6 +17,8 @@ export interface Settings {
   readonly weakVolume: boolean
   /** A wall clock of the daemon's own. */
   readonly ownClock: boolean
+  /** Which half of the fault points a session that kills at points takes: those of even or of odd number. */
+  readonly half: number
   readonly variant: Variant
 }
 
