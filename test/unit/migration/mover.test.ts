@@ -1,0 +1,37 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, expect, test } from 'vitest'
+import { clock } from '../../support/rig/clock.ts'
+import { atPoint } from '../../support/rig/crash.ts'
+import { fillDisk, freeDisk } from '../../support/rig/full-disk.ts'
+import { Rig } from '../../support/rig/rig.ts'
+import { expectSettled } from '../../support/rig/settled.ts'
+
+let rig: Rig
+
+afterEach(async () => {
+  freeDisk(rig.catalogPath)
+  await rig.stop()
+})
+
+test('P4: a run that failed half way is over, so that legacy copies go meanwhile, and is made again by itself', async () => {
+  rig = await Rig.start({
+    mode: 'drain',
+    fill: (source) => {
+      // More than are looked at in one transaction.
+      for (let file = 0; file < 100; file += 1) writeFileSync(join(source, `f${file}`), 'content')
+    },
+  })
+  const { mover } = rig.built
+  let before: string | undefined
+  atPoint('content.upload.claimed', () => {
+    before = mover.state
+    fillDisk(rig.catalogPath)
+  })
+  await expect(rig.migrate()).rejects.toMatchObject({ code: 'ENOSPC' })
+  expect([before, mover.state]).toEqual(['running', 'idle'])
+  atPoint('content.upload.claimed', undefined)
+  freeDisk(rig.catalogPath)
+  await clock.untilTrue(() => mover.state === 'done')
+  await expectSettled(rig)
+})
