@@ -130,7 +130,12 @@ export class LegacyNamespace {
   }
 
   async unlink(request: RequestContext, parent: bigint, name: Buffer): Promise<void> {
-    const { inode, stat } = await this.#settled(parent, name)
+    let found = this.#names.resolve(parent, name)
+    while (this.#isToBeHeld(found, false)) {
+      await this.#hold(found)
+      found = this.#names.resolve(parent, name)
+    }
+    const { inode, stat } = found
     if (stat && isDirectory(stat.mode)) throw new FsError('EISDIR')
     const last = (stat?.nlink ?? inode.nlink) <= 1
     this.#intend(request, { kind: 'unlink', parent, name, ino: inode.ino, last })
@@ -179,13 +184,15 @@ export class LegacyNamespace {
   ): Promise<void> {
     if ((flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE)) !== 0) throw new FsError('EINVAL')
     const source = this.#names.resolve(parent, name)
-    const target =
-      (flags & RENAME_EXCHANGE) === 0 && this.#names.find(newParent, newName)
-        ? await this.#settled(newParent, newName, true)
-        : this.#names.find(newParent, newName)
-    if ((flags & RENAME_NOREPLACE) !== 0 && target) throw new FsError('EEXIST')
-    if ((flags & RENAME_EXCHANGE) !== 0 && !target) throw new FsError('ENOENT')
     const exchange = (flags & RENAME_EXCHANGE) !== 0
+    let target = this.#names.find(newParent, newName)
+    while (target && !exchange && this.#isToBeHeld(target, true)) {
+      await this.#hold(target)
+      // Gone meanwhile: then there is nothing to replace.
+      target = this.#names.find(newParent, newName)
+    }
+    if ((flags & RENAME_NOREPLACE) !== 0 && target) throw new FsError('EEXIST')
+    if (exchange && !target) throw new FsError('ENOENT')
     const current = this.#names.resolve(parent, name)
     if (current.inode.ino !== source.inode.ino) throw new FsError('EAGAIN', 'the file was replaced meanwhile')
     const change = {
@@ -308,22 +315,21 @@ export class LegacyNamespace {
   }
 
   /**
-   * A file about to lose its name, held first if it is its last one and somebody may have it open: its content has to
-   * outlive the name and this process. `replaced`: whoever has found the name and not yet opened the file counts too,
-   * because the name is there at any time; a file that is removed may be gone by then.
+   * A file about to lose its last name while somebody may have it open is held first: its content has to outlive the name and
+   * this process. `replaced`: whoever has found the name and not yet opened the file counts too, because the name is there at
+   * any time; a file that is removed may be gone by then. To be asked again after the wait, in the tick of the change.
    */
-  async #settled(parent: bigint, name: Buffer, replaced = false): Promise<Resolved> {
-    for (;;) {
-      const found = this.#names.resolve(parent, name)
-      const { inode, stat } = found
-      const users = this.#context.activity.peek(inode.ino)
-      const used = (users?.opens ?? 0) > 0 || (replaced && (users?.lookups ?? 0n) > 0n)
-      const mayBeOpen = used || this.#context.takesOver
-      if (!stat || !isRegular(stat.mode) || stat.nlink > 1 || !mayBeOpen) return found
-      if (this.#context.legacyFiles.isHeld(inode.ino)) return found
-      await this.#context.legacyFiles.hold(inode.ino)
-      faultPoint('overlay.unlink.held')
-    }
+  #isToBeHeld({ inode, stat }: Resolved, replaced: boolean): boolean {
+    const users = this.#context.activity.peek(inode.ino)
+    const used = (users?.opens ?? 0) > 0 || (replaced && (users?.lookups ?? 0n) > 0n)
+    const mayBeOpen = used || this.#context.takesOver
+    if (!stat || !isRegular(stat.mode) || stat.nlink > 1 || !mayBeOpen) return false
+    return !this.#context.legacyFiles.isHeld(inode.ino)
+  }
+
+  async #hold({ inode }: Resolved): Promise<void> {
+    await this.#context.legacyFiles.hold(inode.ino)
+    faultPoint('overlay.unlink.held')
   }
 
   #intend(request: RequestContext, intent: LegacyIntent): void {

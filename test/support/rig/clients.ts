@@ -324,6 +324,8 @@ export class Clients {
         }
         return
       case 'trap':
+        // Of a daemon that is dead already nobody would hear that it has died.
+        if (rig.dead) return
         rig.dieAt(act.point, act.nth)
         void rig.death.then(() => this.#recover('worker'))
         return
@@ -399,6 +401,7 @@ export class Clients {
           unique = error.unique
           // The request that the daemon died of is sent again before any other: what it did is there already.
           await Promise.resolve()
+          if (this.rig.dead && !this.#recovering) throw new Error('nobody starts the daemon again')
           await this.#recovering
           if (this.#mounts === mounts) continue
           if (lost) this.#lost.push(lost)

@@ -1,4 +1,4 @@
-import fs, { fdatasyncSync, fsyncSync, readlinkSync, readSync, writeSync } from 'node:fs'
+import fs, { fdatasyncSync, fsyncSync, openSync, readlinkSync, readSync, writeSync } from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 import { FsError } from '../../../src/base/errors.ts'
 
@@ -12,6 +12,7 @@ type Transfer = (
   done: Done,
 ) => void
 type Sync = (fd: number, done: Done) => void
+type Open = (path: string, flags: string, done: Done) => void
 
 /** What a disk says to one request. `short`: so many bytes fit, then it is full. */
 type Verdict = 'ok' | { readonly short: number } | { readonly errno: 'ENOSPC' | 'EIO' | 'EROFS' }
@@ -24,11 +25,13 @@ export interface Disk {
 }
 
 const disks = new Map<string, Disk>()
-const original = { read: fs.read, write: fs.write, fdatasync: fs.fdatasync, fsync: fs.fsync }
+const original = { open: fs.open, read: fs.read, write: fs.write, fdatasync: fs.fdatasync, fsync: fs.fsync }
 
-function diskOf(fd: number): { disk: Disk; path: string } | undefined {
+const DESCRIPTORS = '/proc/self/fd/'
+
+function diskOf(fd: number | string): { disk: Disk; path: string } | undefined {
   if (disks.size === 0) return undefined
-  const path = readlinkSync(`/proc/self/fd/${fd}`)
+  const path = readlinkSync(`${DESCRIPTORS}${fd}`)
   for (const [root, disk] of disks) if (path.startsWith(`${root}/`)) return { disk, path }
   return undefined
 }
@@ -97,7 +100,20 @@ const sync =
     })
   }
 
+// A file that another process is asked to hold. The descriptor named is closed only when that has been answered.
+const reopen =
+  (real: Open): Open =>
+  (path, flags, done) => {
+    const found = path.startsWith(DESCRIPTORS) ? diskOf(path.slice(DESCRIPTORS.length)) : undefined
+    if (!found) {
+      real(path, flags, done)
+      return
+    }
+    found.disk.turn(`open ${found.path}`, () => attempt(done, () => openSync(path, flags)))
+  }
+
 Object.assign(fs, {
+  open: reopen(original.open as unknown as Open),
   read: transfer('read', original.read as unknown as Transfer),
   write: transfer('write', original.write as unknown as Transfer),
   fdatasync: sync(original.fdatasync as unknown as Sync, fdatasyncSync),

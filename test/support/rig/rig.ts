@@ -1,3 +1,5 @@
+// First: what the product makes of the calls of node:fs when it is loaded goes to the disk of the test, too.
+import './disk.ts'
 import { closeSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

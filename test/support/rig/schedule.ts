@@ -16,7 +16,6 @@ const WEIGHTS = [1, 1, 1, 6, 0.15]
 // Time that passes while steps are pending, in virtual milliseconds: never enough for a request's own deadline.
 const EARLY_MS = 400
 const EARLY_BUDGET_MS = 12_000
-const IDLE_TURNS = 10_000
 const STUCK_STEPS = 20_000
 
 const realImmediate = globalThis.setImmediate
@@ -39,7 +38,6 @@ export class Schedule {
   #pending: Step[] = []
   readonly #whenQuiet: Array<() => void> = []
   #early = EARLY_BUDGET_MS
-  #idle = 0
   /** Number of the step being done. */
   now = 0
   /** What was done, step by step. */
@@ -137,9 +135,6 @@ export class Schedule {
       for (const go of waiting) go()
       if (waiting.length > 0) return
       const wait = clock.next
-      // What is under way in the process itself (a thread, a descriptor) takes its own time.
-      this.#idle += 1
-      if (wait === undefined && this.#idle < IDLE_TURNS) return
       if (wait === undefined) throw new Error('P6: something waits for what nothing will bring')
       this.#pass(wait)
       return

@@ -1,0 +1,35 @@
+import { rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, expect, test } from 'vitest'
+import { Client } from '../../support/rig/client.ts'
+import { useDisk } from '../../support/rig/disk.ts'
+import { Rig } from '../../support/rig/rig.ts'
+
+const B = (name: string): Buffer => Buffer.from(name)
+let rig: Rig
+
+afterEach(async () => {
+  useDisk(rig.root, undefined)
+  await rig.stop()
+})
+
+test('P1: a rename over a file that goes from the volume while it is put into safe keeping finds nothing to replace', async () => {
+  rig = await Rig.start({
+    mode: 'mirror',
+    fill: (source) => {
+      for (const name of ['new', 'old']) writeFileSync(join(source, name), name)
+    },
+  })
+  const client = new Client(rig)
+  await client.node('old')
+  await client.node('new')
+  const waiting: Array<() => void> = []
+  useDisk(rig.root, { turn: (_, perform) => waiting.push(perform), verdict: () => 'ok' })
+  const renamed = rig.perform((overlay, request) => overlay.rename(request, 1n, B('new'), 1n, B('old'), 0))
+  expect(waiting).toHaveLength(1)
+  rmSync(join(rig.source, 'old'))
+  for (const perform of waiting) perform()
+  await renamed
+  useDisk(rig.root, undefined)
+  expect(await client.readPath('old')).toBe('new')
+})
