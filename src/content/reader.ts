@@ -164,14 +164,19 @@ export class Reader {
     for (let index = Math.floor(offset / CHUNK_BYTES); index * CHUNK_BYTES < end; index += 1) {
       const { start, end: stop } = partOf(index, offset, end)
       try {
-        parts.push(await this.#piece(ino, index, start, stop, signal))
+        const piece = await this.#piece(ino, index, start, stop, signal)
+        parts.push(piece)
+        if (piece.length < stop - start) break
       } catch (error) {
         if (error instanceof StoreError)
           throw new FsError('EIO', 'the store did not give the content', { cause: error })
         throw error
       }
     }
-    return parts.length === 1 && parts[0] ? parts[0] : Buffer.concat(parts)
+    const bytes = parts.length === 1 && parts[0] ? parts[0] : Buffer.concat(parts)
+    // Cut short meanwhile: what was read beyond its new end was never in the file.
+    const { size: left } = this.#require(ino)
+    return bytes.subarray(0, Math.max(0, left - offset))
   }
 
   /** Bytes [start, end) of one chunk, zeros where nothing is. Starts over if the chunk moved while it was fetched. */
