@@ -131,11 +131,12 @@ export class CatalogNamespace {
     const other = to && takeOver(this.#context, to.ino)
     const oldDirectory = this.#living(parent)
     const newDirectory = this.#living(newParent)
-    const oldPlace = this.#direntOf(parent, name)
     const newPlace = catalog.dirent(newParent, newName)
     if (other && !exchange && newPlace) this.#remove(newPlace, other)
+    // What the volume has there, as of now: of a file that was replaced and is gone for good either place may have the copy.
+    const left = this.#direntOf(parent, name).legacy
     const hidden = catalog.dirent(newParent, newName)?.legacy
-    catalog.setDirent(parent, name, exchange ? other?.ino : undefined, oldPlace.legacy)
+    catalog.setDirent(parent, name, exchange ? other?.ino : undefined, left)
     catalog.setDirent(newParent, newName, moved.ino, hidden)
     this.#changed(moved)
     if (exchange && other) this.#changed(other)

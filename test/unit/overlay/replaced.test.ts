@@ -1,9 +1,10 @@
-import { rmSync, writeFileSync } from 'node:fs'
+import { readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, expect, test } from 'vitest'
 import { Client } from '../../support/rig/client.ts'
 import { useDisk } from '../../support/rig/disk.ts'
 import { Rig } from '../../support/rig/rig.ts'
+import { RENAME_EXCHANGE } from '../../../src/sys/index.ts'
 
 const B = (name: string): Buffer => Buffer.from(name)
 let rig: Rig
@@ -32,4 +33,22 @@ test('P1: a rename over a file that goes from the volume while it is put into sa
   await renamed
   useDisk(rig.root, undefined)
   expect(await client.readPath('old')).toBe('new')
+})
+
+test('P3: a file that is replaced from the very place where the volume has it leaves nothing there', async () => {
+  rig = await Rig.start({
+    mode: 'drain',
+    fill: (source) => {
+      for (const name of ['a', 'b']) writeFileSync(join(source, name), name)
+    },
+  })
+  const rename = (from: string, to: string, flags: number): Promise<void> =>
+    rig.perform((overlay, request) => overlay.rename(request, 1n, B(from), 1n, B(to), flags))
+  await rename('a', 'b', RENAME_EXCHANGE)
+  await rename('a', 'b', 0)
+  expect(await new Client(rig).readPath('b')).toBe('b')
+  await rig.migrate()
+  await rig.settle()
+  await rig.reap()
+  expect(readdirSync(rig.source)).toEqual([])
 })
