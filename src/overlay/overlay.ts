@@ -63,7 +63,10 @@ export class Overlay implements FileSystem {
     this.#attributes = new AttributeOperations(context, this.names)
     this.#listings = new Listings(context, this.names)
     this.#handles = new Handles(context)
-    context.carrier.onVanished = (ino) => this.names.lookAgain(ino)
+    context.carrier.onVanished = (ino) => {
+      this.#conclude()
+      this.names.lookAgain(ino)
+    }
   }
 
   answered(unique: bigint): void {
@@ -464,7 +467,10 @@ export class Overlay implements FileSystem {
 
   // ---- parts
 
-  /** Before anything else is done about names the catalog follows what it had no room for. @throws FsError ENOSPC */
+  /**
+   * Before anything else is done about names, by whomever, the catalog follows what it had no room for: a file that was renamed
+   * would pass for one that was removed past the overlay. @throws FsError ENOSPC
+   */
   #conclude(): void {
     const { unfinished } = this.legacyNamespace
     for (let unique = unfinished[0]; unique !== undefined; unique = unfinished[0]) {

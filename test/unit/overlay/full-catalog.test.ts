@@ -71,6 +71,18 @@ describe('P2 P6: where the catalog has no room to follow the volume', () => {
     await expectSettled(rig)
   })
 
+  test('what was moved there is not taken for removed by an upload that comes next', async () => {
+    const client = await start()
+    const node = await client.node('a')
+    await client.overwrite('a', 0, 'ALPHA')
+    await fullAt('overlay.rename.effect', () => client.rename('a', 'moved'))
+    await rig.settle()
+    expect(await client.node('moved')).toBe(node)
+    client.forgetAll()
+    expect(await client.readPath('moved')).toBe('ALPHA')
+    await expectSettled(rig)
+  })
+
   test('an intent that was left does not undo later changes at the next start', async () => {
     const client = await start()
     await fullAt('overlay.rename.effect', () => client.rename('a', 'moved'))
