@@ -47,6 +47,7 @@ const XATTR_CREATE = 1
 const XATTR_REPLACE = 2
 const XATTR_SIZE_MAX = 65536
 const CAPABILITY = 'security.capability'
+const ACLS: ReadonlySet<string> = new Set([ACL_ACCESS, ACL_DEFAULT])
 
 /** Attributes and extended attributes, read and changed on the side that has the authority. */
 export class AttributeOperations {
@@ -181,7 +182,10 @@ export class AttributeOperations {
       this.#aroundLegacy(inode, (place, directory) => removeXattr(directory, place.name, name))
       return
     }
-    this.#changeXattrs(inode, name, (xattrs, key) => {
+    const key = name.toString('latin1')
+    // Removing the ACL that a file does not have succeeds and changes nothing (posix_acl.c sets it to none).
+    if (ACLS.has(key) && !decodeXattrs(inode.xattrs).has(key)) return
+    this.#changeXattrs(inode, name, (xattrs) => {
       if (!xattrs.delete(key)) throw new FsError('ENODATA')
     })
   }

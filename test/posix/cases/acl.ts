@@ -37,6 +37,21 @@ export const accessControlLists: readonly PosixCase[] = [
     },
   },
   {
+    name: 'removing the list that a file does not have succeeds and changes nothing',
+    needs: ['acl'],
+    async run(c) {
+      const path = `${c.dir}/file`
+      await c.me.writeFile(path, 'x')
+      await c.me.chmod(path, 0o640)
+      const { ctimeNs } = await c.me.stat(path)
+      await c.me.removexattr(path, ACCESS)
+      await c.me.removexattr(path, DEFAULT)
+      const after = await c.me.stat(path)
+      expect(after.mode & PERMISSIONS).toBe(0o640)
+      expect(after.ctimeNs).toBe(ctimeNs)
+    },
+  },
+  {
     name: 'a named group too, and a denied user is not helped by the others',
     needs: ['root', 'acl'],
     async run(c) {
