@@ -129,13 +129,9 @@ export class LegacyNamespace {
     catalog.outbox.add('upload', inode.ino)
   }
 
-  async unlink(request: RequestContext, parent: bigint, name: Buffer): Promise<void> {
-    let found = this.#names.resolve(parent, name)
-    while (this.#isToBeHeld(found, false)) {
-      await this.#hold(found)
-      found = this.#names.resolve(parent, name)
-    }
-    const { inode, stat } = found
+  /** What is to be held by `hold` is. */
+  unlink(request: RequestContext, parent: bigint, name: Buffer): void {
+    const { inode, stat } = this.#names.resolve(parent, name)
     if (stat && isDirectory(stat.mode)) throw new FsError('EISDIR')
     const last = (stat?.nlink ?? inode.nlink) <= 1
     this.#intend(request, { kind: 'unlink', parent, name, ino: inode.ino, last })
@@ -174,27 +170,21 @@ export class LegacyNamespace {
     this.#follows(request, () => this.finishUnlink(request, parent, name, inode, true))
   }
 
-  async rename(
+  /** What is to be held by `hold` is. */
+  rename(
     request: RequestContext,
     parent: bigint,
     name: Buffer,
     newParent: bigint,
     newName: Buffer,
     flags: number,
-  ): Promise<void> {
+  ): void {
     if ((flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE)) !== 0) throw new FsError('EINVAL')
-    const source = this.#names.resolve(parent, name)
+    const current = this.#names.resolve(parent, name)
     const exchange = (flags & RENAME_EXCHANGE) !== 0
-    let target = this.#names.find(newParent, newName)
-    while (target && !exchange && this.#isToBeHeld(target, true)) {
-      await this.#hold(target)
-      // Gone meanwhile: then there is nothing to replace.
-      target = this.#names.find(newParent, newName)
-    }
+    const target = this.#names.find(newParent, newName)
     if ((flags & RENAME_NOREPLACE) !== 0 && target) throw new FsError('EEXIST')
     if (exchange && !target) throw new FsError('ENOENT')
-    const current = this.#names.resolve(parent, name)
-    if (current.inode.ino !== source.inode.ino) throw new FsError('EAGAIN', 'the file was replaced meanwhile')
     const change = {
       parent,
       name,
@@ -317,19 +307,17 @@ export class LegacyNamespace {
   /**
    * A file about to lose its last name while somebody may have it open is held first: its content has to outlive the name and
    * this process. `replaced`: whoever has found the name and not yet opened the file counts too, because the name is there at
-   * any time; a file that is removed may be gone by then. To be asked again after the wait, in the tick of the change.
+   * any time; a file that is removed may be gone by then. `undefined` where there is nothing to wait for; after a wait to be
+   * asked again, in the tick of the change.
    */
-  #isToBeHeld({ inode, stat }: Resolved, replaced: boolean): boolean {
-    const users = this.#context.activity.peek(inode.ino)
+  hold(parent: bigint, name: Buffer, replaced: boolean): Promise<void> | undefined {
+    const { legacyFiles, activity, takesOver } = this.#context
+    const { inode, stat } = this.#names.resolve(parent, name)
+    const users = activity.peek(inode.ino)
     const used = (users?.opens ?? 0) > 0 || (replaced && (users?.lookups ?? 0n) > 0n)
-    const mayBeOpen = used || this.#context.takesOver
-    if (!stat || !isRegular(stat.mode) || stat.nlink > 1 || !mayBeOpen) return false
-    return !this.#context.legacyFiles.isHeld(inode.ino)
-  }
-
-  async #hold({ inode }: Resolved): Promise<void> {
-    await this.#context.legacyFiles.hold(inode.ino)
-    faultPoint('overlay.unlink.held')
+    if (!stat || !isRegular(stat.mode) || stat.nlink > 1 || !(used || takesOver)) return undefined
+    if (legacyFiles.isHeld(inode.ino)) return undefined
+    return legacyFiles.hold(inode.ino).then(() => faultPoint('overlay.unlink.held'))
   }
 
   #intend(request: RequestContext, intent: LegacyIntent): void {

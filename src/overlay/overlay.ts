@@ -15,7 +15,14 @@ import type {
   RequestContext,
   StatFs,
 } from '../fuse/operations.ts'
-import { closeDescriptor, copyFileRange, fallocate, readlinkAt, syncFileSystem } from '../sys/index.ts'
+import {
+  closeDescriptor,
+  copyFileRange,
+  fallocate,
+  RENAME_EXCHANGE,
+  readlinkAt,
+  syncFileSystem,
+} from '../sys/index.ts'
 import { Answers } from './answers.ts'
 import { AttributeOperations } from './attributes.ts'
 import { CatalogNamespace } from './catalog-namespace.ts'
@@ -132,7 +139,12 @@ export class Overlay implements FileSystem {
     this.#conclude()
     if (this.answers.recorded(request) !== undefined) return
     const { inode } = this.names.resolve(parent, name)
-    if (this.#onVolume([parent], [inode])) return this.legacyNamespace.unlink(request, parent, name)
+    if (this.#onVolume([parent], [inode])) {
+      const held = this.legacyNamespace.hold(parent, name, false)
+      // After a wait all is decided anew: meanwhile the mode may have changed, and the catalog have taken over.
+      if (held) return held.then(() => this.unlink(request, parent, name))
+      return this.legacyNamespace.unlink(request, parent, name)
+    }
     return this.#afterWrites([inode.ino], () => this.#catalogNamespace.unlink(request, parent, name))
   }
 
@@ -157,6 +169,9 @@ export class Overlay implements FileSystem {
     const { inode } = this.names.resolve(parent, name)
     const target = this.names.find(newParent, newName)?.inode
     if (this.#onVolume([parent, newParent], target ? [inode, target] : [inode])) {
+      const replaces = target !== undefined && (flags & RENAME_EXCHANGE) === 0
+      const held = replaces ? this.legacyNamespace.hold(newParent, newName, true) : undefined
+      if (held) return held.then(() => this.rename(request, parent, name, newParent, newName, flags))
       return this.legacyNamespace.rename(request, parent, name, newParent, newName, flags)
     }
     return this.#afterWrites(target ? [inode.ino, target.ino] : [inode.ino], () =>

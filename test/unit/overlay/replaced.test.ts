@@ -52,3 +52,21 @@ test('P3: a file that is replaced from the very place where the volume has it le
   await rig.reap()
   expect(readdirSync(rig.source)).toEqual([])
 })
+
+test('P1: an unlink that waits while the mode changes is done where the file is by then', async () => {
+  rig = await Rig.start({ mode: 'mirror', fill: (source) => writeFileSync(join(source, 'f'), 'f') })
+  const client = new Client(rig)
+  await rig.migrate()
+  await rig.settle()
+  const node = await client.node('f')
+  await rig.perform((overlay, request) => overlay.open(request, node, 0))
+  const waiting: Array<() => void> = []
+  useDisk(rig.root, { turn: (_, perform) => waiting.push(perform), verdict: () => 'ok' })
+  const unlinked = rig.perform((overlay, request) => overlay.unlink(request, 1n, B('f')))
+  expect(waiting).toHaveLength(1)
+  useDisk(rig.root, undefined)
+  await rig.setMode('store-only')
+  for (const perform of waiting) perform()
+  await unlinked
+  expect(await client.exists('f')).toBe(false)
+})
