@@ -393,16 +393,15 @@ export class Clients {
         end: this.schedule.now,
       })
       try {
-        await this.#recovering
+        await this.#served(unique)
         if (this.#mounts !== mounts) throw new Gone()
         return outcome({ answer: await this.rig.perform(operation, {}, unique, false) })
       } catch (error) {
         if (error instanceof Unanswered) {
           unique = error.unique
-          // The request that the daemon died of is sent again before any other: what it did is there already.
           await Promise.resolve()
           if (this.rig.dead && !this.#recovering) throw new Error('nobody starts the daemon again')
-          await this.#recovering
+          await this.#served(unique)
           if (this.#mounts === mounts) continue
           if (lost) this.#lost.push(lost)
           throw new Gone()
@@ -413,6 +412,18 @@ export class Clients {
           return outcome({ errno: error.code, why: error.message })
         throw error
       }
+    }
+  }
+
+  /**
+   * Resolves when a daemon is there again. A change of names that took place is answered before anything else is asked: the
+   * kernel holds its directories and files until then. All others come one after the other, in an order that the seed decides.
+   */
+  async #served(unique: bigint | undefined): Promise<void> {
+    while (this.#recovering) {
+      await this.#recovering
+      if (unique !== undefined && this.rig.catalog.intent(unique)) return
+      await this.schedule.turn('client', 'is served again')
     }
   }
 
