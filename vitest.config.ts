@@ -3,6 +3,7 @@ import { defineConfig } from 'vitest/config'
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
+    setupFiles: ['test/support/seed.ts'],
     pool: 'forks',
     // A real mount, a daemon start and a kill each take their time on two cores; a test that
     // hangs is ended by this bound, never by the machine's patience.

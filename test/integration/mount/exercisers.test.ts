@@ -5,10 +5,11 @@ import { Ferry } from '../../support/mount/ferry.ts'
 import { fsxExerciser } from '../../support/posix/fsx.ts'
 import type { ExerciserHooks } from '../../support/posix/scripts.ts'
 import { treeExerciser } from '../../support/posix/tree.ts'
+import { CI_SEED } from '../../support/seed.ts'
 
 // FERRYFS_POSIX_SEED=n runs a seed that failed somewhere else.
 const given = process.env.FERRYFS_POSIX_SEED
-const seed = given === undefined ? Date.now() % 1_000_000 : Number(given)
+const seed = given === undefined ? (CI_SEED ?? Date.now() % 1_000_000) : Number(given)
 console.log(`exercisers on mounts: FERRYFS_POSIX_SEED=${seed}`)
 
 const OPERATIONS = 160
