@@ -174,6 +174,14 @@ export class Writer {
     if (isThere) catalog.transaction(() => catalog.markStagedSynced(ino, staged))
   }
 
+  /**
+   * Takes away a staging file with nothing in it that a change left which found no room in the catalog to say so.
+   * @throws FsError ENOSPC if there is still none
+   */
+  tidy(ino: bigint): Promise<void> {
+    return this.#locks.run(ino, async () => this.recover(ino))
+  }
+
   /** Ends what a crash cut short (recovery). */
   recover(ino: bigint): void {
     this.#cut(ino)
@@ -255,7 +263,7 @@ export class Writer {
     try {
       this.#leaveEmpty(ino)
     } catch (error) {
-      // No room in the catalog: it goes at the next start.
+      // No room in the catalog: the reaper has it tidied, or the next start.
       if (!(error instanceof FsError)) throw error
     }
   }

@@ -76,7 +76,9 @@ export class Reaper {
   }
 
   async #reap(ino: bigint): Promise<void> {
-    const { catalog } = this.#context
+    const { catalog, writer } = this.#context
+    const seen = catalog.get(ino)
+    if (seen?.staged && seen.dirty === 0) await writer.tidy(ino)
     const before = catalog.get(ino)
     if (!before || !this.#isReady(before)) return
     const { version, fingerprint } = before

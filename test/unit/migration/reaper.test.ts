@@ -236,3 +236,23 @@ test('P7: a directory keeps its times while legacy copies are removed from it', 
   expect(existsSync(onDisk('e/g'))).toBe(false)
   expect(await times()).toEqual(before)
 })
+
+test('P3: an empty staging file that a full catalog could not take away does not keep the legacy copy for ever', async () => {
+  // A write whose transaction finds no room, and none is there to take its staging file back either.
+  for (let writes = 0; ; writes += 1) {
+    fillDisk(rig.catalogPath, writes)
+    const failed = await client.write(node, 0, 'other').then(
+      () => false,
+      () => true,
+    )
+    freeDisk(rig.catalogPath)
+    if (!failed) break
+    if (rig.catalog.get(node)?.staged) {
+      await rig.reap()
+      expect(existsSync(onDisk('d/f'))).toBe(false)
+      await expectSettled(rig)
+      return
+    }
+  }
+  throw new Error('no write left an empty staging file')
+})
