@@ -32,6 +32,8 @@ export const counts = { runs: 0, bursts: 0, requests: 0, steps: 0 }
  */
 export async function interleave(options: RigOptions, bursts: Act[][][], seed: number): Promise<string[]> {
   clock.forgetTimers()
+  // Before the rig: a timer that it sets would be due after what is left of a wait that real time had shortened.
+  clock.stopReal(true)
   const rig = await Rig.start({ ...options, seed, fill })
   const schedule = new Schedule(new Random(seed), () => rig)
   const clients = new Clients(rig, schedule)
@@ -59,6 +61,7 @@ export async function interleave(options: RigOptions, bursts: Act[][][], seed: n
     clients.stop()
     await schedule.detach(rig)
     await rig.stop()
+    clock.stopReal(false)
   }
 }
 

@@ -64,13 +64,11 @@ export class Schedule {
     if (active) throw new Error('one schedule at a time')
     const random = Math.random
     active = this
-    clock.stopReal(true)
     Math.random = () => this.#random.next()
     try {
       return await this.until(body())
     } finally {
       Math.random = random
-      clock.stopReal(false)
       active = undefined
     }
   }
