@@ -19,8 +19,17 @@ export function combined(parts: readonly Fault[]): Fault {
     async strike(conductor, nth) {
       for (const part of parts) if (nth < strikesOf(part)) await part.strike?.(conductor, nth)
     },
-    excuses: (policy, action, errno) => parts.some((part) => part.excuses?.(policy, action, errno) ?? false),
+    excuses: (policy, action, errno) =>
+      parts.some((part) => part.excuses?.(policy, action, errno) ?? false) ||
+      // With both sides away nothing is left to answer with.
+      (errno === 'EIO' &&
+        parts.some((part) => isOf(part, 'network')) &&
+        parts.some((part) => isOf(part, 'volume'))),
   }
+}
+
+function isOf({ groups }: Fault, group: Group): boolean {
+  return groups.includes(group)
 }
 
 function strikesOf({ strike, strikes = 1 }: Fault): number {

@@ -30,3 +30,17 @@ test('P6: a close that waits for the store lets a write to the same file come to
     await rig.stop()
   }
 })
+
+test('P6: in observe, which copies nothing, a close does not wait for the store', async () => {
+  const rig = await Rig.start({ mode: 'observe', ack: 'store' })
+  try {
+    const client = new Client(rig)
+    const node = await client.create('f', 'first')
+    rig.world.inject({ fault: 'unavailable', on: ['put', 'ping'] })
+    await client.write(node, 0, 'other')
+    await rig.perform((overlay, request) => overlay.flush(request, node))
+    expect((await client.read(node)).toString()).toBe('other')
+  } finally {
+    await rig.stop()
+  }
+})

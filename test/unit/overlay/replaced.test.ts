@@ -1,10 +1,10 @@
 import { readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, expect, test } from 'vitest'
+import { RENAME_EXCHANGE } from '../../../src/sys/index.ts'
 import { Client } from '../../support/rig/client.ts'
 import { useDisk } from '../../support/rig/disk.ts'
 import { Rig } from '../../support/rig/rig.ts'
-import { RENAME_EXCHANGE } from '../../../src/sys/index.ts'
 
 const B = (name: string): Buffer => Buffer.from(name)
 let rig: Rig
