@@ -70,14 +70,15 @@ export class DirectoryWriter {
     const dirty = all ? Array.from({ length: shards }, (_, shard) => shard) : catalog.outbox.dirtyShards(ino)
     const fresh = all && shards > 1 ? this.#expect(inode, generation, shards) : []
     // Nothing is written once the directory is gone: its removal has listed what was written before as garbage.
-    const lives = (): boolean => catalog.get(ino)?.generation === inode.generation
+    const isRemoved = (now: Inode | undefined): boolean => now?.generation !== inode.generation || now.orphan
+    const lives = (): boolean => !isRemoved(catalog.get(ino))
     for (const shard of dirty) if (lives()) await this.#writeShard(inode, generation, shard, shards, signal)
     faultPoint('content.directory.shards-stored')
     if (lives()) await this.#writeHeader(inode, generation, shards, signal)
     faultPoint('content.directory.header-stored')
     catalog.transaction(() => {
       const now = catalog.get(ino)
-      if (now?.generation !== inode.generation) {
+      if (!now || isRemoved(now)) {
         // Removed while its record was written: what arrived after the removal's clean-up is garbage.
         discardDirectoryRecord(this.#context, { ...inode, dirGeneration: generation, dirShards: shards })
         return

@@ -141,7 +141,10 @@ export class Names {
       if (!inode?.orphan) return
       if (isDirectory(inode.mode)) {
         // Names below it are either stale or hide what a read-only volume still has there.
-        if (inode.authority === 'catalog' && inode.legacyIno !== undefined && catalog.hasRows(ino)) return
+        if (inode.authority === 'catalog' && inode.legacyIno !== undefined && catalog.hasRows(ino)) {
+          this.#leaveToVolume(inode)
+          return
+        }
         for (const below of [...catalog.dirents(ino)]) this.unlinked(below)
         discardDirectoryRecord(this.#context, inode)
       }
@@ -157,6 +160,15 @@ export class Names {
       catalog.remove(inode)
       catalog.afterCommit(() => this.#purged(inode))
     })
+  }
+
+  /** A removed directory that only hides what the volume has in it: the store need not know of it any more. */
+  #leaveToVolume(inode: Inode): void {
+    if (inode.dirGeneration === 0) return
+    discardDirectoryRecord(this.#context, inode)
+    inode.dirGeneration = 0
+    inode.dirShards = 0
+    this.#context.catalog.save(inode)
   }
 
   /** What is left of a file outside of the catalog. */

@@ -7,6 +7,8 @@ import type { Fault } from './fault-store.ts'
 // Few files, so that the clients meet.
 const file = fc.constantFrom('d/a', 'd/b', 'd/c', 'e/a', 'e/b')
 const directory = fc.constantFrom('d', 'e')
+// Where directories may go: what was in one is then in another, and files above are gone until it comes back.
+const directories = fc.constantFrom('d', 'e', 'f', 'd/x')
 const name = fc.constantFrom('d/a', 'd/b', 'd/c', 'e/a', 'e/b', 'e/c', 'd/x')
 const at = fc.constantFrom(0, 1, 60, 100, 4095, 4096, 5000, 8192, 10_000)
 const size = fc.constantFrom(1, 30, 64, 300, 4096, 5000)
@@ -43,6 +45,18 @@ const client: Array<fc.WeightedArbitrary<Act>> = [
     4,
     fc.record({ act: fc.constant('rename' as const), file, to: name, flags: fc.constantFrom(0, 0, 0, 1, 2) }),
   ),
+  weighted(
+    2,
+    fc.record({
+      act: fc.constant('rename' as const),
+      file: directories,
+      to: directories,
+      flags: fc.constantFrom(0, 0, 2),
+    }),
+  ),
+  weighted(1, fc.record({ act: fc.constant('mkdir' as const), file: directories })),
+  weighted(2, fc.record({ act: fc.constant('symlink' as const), file: name })),
+  weighted(2, fc.record({ act: fc.constant('readlink' as const), file: name })),
   weighted(2, fc.record({ act: fc.constant('link' as const), file, to: name })),
   weighted(1, fc.record({ act: fc.constant('fsync' as const), file })),
   weighted(1, fc.record({ act: fc.constant('chmod' as const), file, mode: fc.constantFrom(0o600, 0o644) })),
@@ -105,6 +119,14 @@ const disks: Array<fc.WeightedArbitrary<Act>> = [
       act: fc.constant('full' as const),
       disk: fc.constantFrom('catalog' as const, 'catalog' as const, 'staging' as const, 'volume' as const),
       after: fc.nat(12),
+    }),
+  ),
+  weighted(
+    2,
+    fc.record({
+      act: fc.constant('refuse-names' as const),
+      errno: fc.constantFrom('EROFS' as const, 'ENOSPC' as const, 'EIO' as const),
+      after: fc.nat(3),
     }),
   ),
   weighted(1, fc.record({ act: fc.constant('heal' as const) })),

@@ -12,10 +12,12 @@ import type { Fault } from './fault-store.ts'
 import { fillDisk, freeDisk } from './full-disk.ts'
 import { History } from './history.ts'
 import { isDir, type ModelNode, ModelTree, type Place } from './model.ts'
+import { NameLock } from './name-lock.ts'
 import type { Rig } from './rig.ts'
 import type { Schedule } from './schedule.ts'
+import { allowNames, type NamingErrno, refuseNames } from './volume-calls.ts'
 
-const { S_IFDIR, S_IFREG } = constants
+const { S_IFDIR, S_IFREG, S_IFLNK } = constants
 const ROOT = 1n
 
 /** One thing that a client or the world around does; files are named by directory and name. */
@@ -31,7 +33,9 @@ export type Act =
       readonly at: number
       readonly size: number
     }
-  | { readonly act: 'create' | 'mkdir' | 'unlink' | 'rmdir' | 'fsync' | 'look'; readonly file: string }
+  | { readonly act: 'create' | 'mkdir' | 'symlink'; readonly file: string }
+  | { readonly act: 'unlink' | 'rmdir'; readonly file: string }
+  | { readonly act: 'readlink' | 'fsync' | 'look'; readonly file: string }
   | { readonly act: 'rename'; readonly file: string; readonly to: string; readonly flags: number }
   | { readonly act: 'link'; readonly file: string; readonly to: string }
   | { readonly act: 'chmod'; readonly file: string; readonly mode: number }
@@ -44,8 +48,15 @@ export type Act =
   | { readonly act: 'fault'; readonly fault: Fault; readonly times: number }
   | { readonly act: 'past'; readonly file: string; readonly at: number; readonly size: number }
   | { readonly act: 'full'; readonly disk: 'catalog' | 'staging' | 'volume'; readonly after: number }
+  | { readonly act: 'refuse-names'; readonly errno: NamingErrno; readonly after: number }
   | { readonly act: 'crash'; readonly as: 'worker' | 'mount' }
   | { readonly act: 'trap'; readonly point: string; readonly nth: number }
+
+interface Renaming {
+  readonly from: { readonly place: Place; readonly ino: bigint }
+  readonly target: { readonly place: Place; readonly ino: bigint }
+  readonly flags: number
+}
 
 type Outcome<T> =
   | { readonly answer: T; readonly start: number; readonly end: number }
@@ -53,6 +64,13 @@ type Outcome<T> =
 
 /** The connection ended with the mount: nobody will ever know what became of the request. */
 class Gone extends Error {}
+
+/** Type and mode of what is made. */
+const MADE = {
+  create: [S_IFREG, 0o644],
+  mkdir: [S_IFDIR, 0o755],
+  symlink: [S_IFLNK, 0o777],
+} as const
 
 const raw = (name: string): Buffer => Buffer.from(name, 'latin1')
 
@@ -74,6 +92,7 @@ export class Clients {
   #full = new Set<string>()
   #room = 0
   #marks = 0
+  #targets = 0
   #recovering: Promise<void> | undefined
   #mounts = 0
   /** Changes of names that nobody knows the outcome of, as the model would make them. */
@@ -81,6 +100,7 @@ export class Clients {
   /** Versions of directories: names ever seen during a listing. */
   readonly #watching = new Set<{ directory: ModelNode; always: Set<string>; ever: Set<string> }>()
   #background = new Set<Promise<void>>()
+  readonly #names = new NameLock()
 
   constructor(rig: Rig, schedule: Schedule) {
     this.rig = rig
@@ -133,6 +153,7 @@ export class Clients {
   heal(): void {
     this.rig.world.heal()
     this.#full.clear()
+    allowNames()
     freeDisk(this.rig.catalogPath)
   }
 
@@ -268,16 +289,19 @@ export class Clients {
       case 'look':
         await this.#lookup(act.file)
         return
+      case 'readlink':
+        return this.#readlink(act.file)
       case 'create':
       case 'mkdir':
-        return this.#create(act.file, act.act)
+      case 'symlink':
+        return this.#names.shared(() => this.#create(act.file, act.act))
       case 'unlink':
       case 'rmdir':
-        return this.#remove(act.file, act.act)
+        return this.#names.shared(() => this.#remove(act.file, act.act))
       case 'rename':
         return this.#rename(act.file, act.to, act.flags)
       case 'link':
-        return this.#link(act.file, act.to)
+        return this.#names.shared(() => this.#link(act.file, act.to))
       case 'list':
         return this.#list(act.file, act.room)
       default:
@@ -317,11 +341,18 @@ export class Clients {
         return
       case 'full':
         this.faulty = true
+        // A file made on the volume whose catalog is full is taken away again, and that has to be possible.
+        if (act.disk === 'catalog') allowNames()
         if (act.disk === 'catalog') fillDisk(rig.catalogPath, act.after, act.after % 2 === 1)
         else {
           this.#full.add(act.disk)
           this.#room = act.after * 700
         }
+        return
+      case 'refuse-names':
+        this.faulty = true
+        freeDisk(rig.catalogPath)
+        refuseNames(act.errno, act.after)
         return
       case 'trap':
         // Of a daemon that is dead already nobody would hear that it has died.
@@ -556,18 +587,25 @@ export class Clients {
     throw new Error(`${what}: ${result.errno} (${result.why}) instead of ${expected ?? 'success'}`)
   }
 
-  async #create(path: string, kind: 'create' | 'mkdir'): Promise<void> {
+  async #readlink(path: string): Promise<void> {
+    const node = await this.#lookup(path)
+    if (!node || node.type !== S_IFLNK || node.ino === undefined) return
+    const { ino } = node
+    const result = await this.#ask((overlay, request) => overlay.readlink(request, ino))
+    if (this.#accept('readlink', result, node, []) && !result.answer.equals(node.content))
+      throw new Error(`P1: ${path} leads to ${result.answer}, not to ${node.content}`)
+  }
+
+  async #create(path: string, kind: 'create' | 'mkdir' | 'symlink'): Promise<void> {
     const at = await this.#parentOf(path)
     if (!at) return
     const { place, ino: parent } = at
+    const target = Buffer.from(`to/${++this.#targets}`)
     let made: ModelNode | undefined
     const change = (): string | undefined => {
       if (!this.#isThere(place.directory)) return 'ENOENT'
-      const node = this.tree.make(
-        place,
-        kind === 'create' ? S_IFREG : S_IFDIR,
-        kind === 'create' ? 0o644 : 0o755,
-      )
+      const [type, mode] = MADE[kind]
+      const node = this.tree.make(place, type, mode, kind === 'symlink' ? target : undefined)
       if (typeof node === 'string') return node
       made = node
       if (kind === 'create') this.histories.set(node, new History(Buffer.alloc(0)))
@@ -577,6 +615,8 @@ export class Clients {
       async (overlay, request) => {
         if (kind === 'mkdir')
           return { entry: overlay.mkdir(request, parent, raw(place.name), 0o755), open: undefined }
+        if (kind === 'symlink')
+          return { entry: overlay.symlink(request, parent, raw(place.name), target), open: undefined }
         return overlay.create(request, parent, raw(place.name), 0o644, constants.O_RDWR)
       },
       () => void change(),
@@ -606,13 +646,22 @@ export class Clients {
     const from = await this.#parentOf(path)
     const target = await this.#parentOf(to)
     if (!from || !target) return
+    const nodes = (): Array<ModelNode | undefined> =>
+      [from, target].map(({ place }) => place.directory.children.get(place.name))
+    // The kernel lets nobody change names in a directory that moves, nor two of them move at once.
+    if (nodes().some(isDir))
+      return this.#names.alone(() => this.#renameNow(path, to, { from, target, flags }))
+    await this.#names.shared(async () => {
+      if (!nodes().some(isDir)) await this.#renameNow(path, to, { from, target, flags })
+    })
+  }
+
+  async #renameNow(path: string, to: string, { from, target, flags }: Renaming): Promise<void> {
     const source = from.place.directory.children.get(from.place.name)
     const replaced = target.place.directory.children.get(target.place.name)
     // The kernel refuses these itself.
     if (source && isDir(source) && this.tree.isWithin(target.place.directory, source)) return
     if (replaced && isDir(replaced) && this.tree.isWithin(from.place.directory, replaced)) return
-    // It holds both directories: nobody else moves what is in them. Directories stay out of it here.
-    if (isDir(source) || isDir(replaced)) return
     const change = (): string | undefined => {
       if (!this.#isThere(from.place.directory) || !this.#isThere(target.place.directory)) return 'ENOENT'
       return this.tree.rename(from.place, target.place, flags)

@@ -13,6 +13,13 @@ vi.mock(import('../../../src/content/context.ts'), async (original) => ({
   chunkCount: (size: number) => Math.ceil(size / CHUNK),
 }))
 
+// A volume may refuse to change names.
+vi.mock(import('../../../src/sys/library.ts'), async (original) => {
+  const { refusable } = await import('../../support/rig/volume-calls.ts')
+  const real = await original()
+  return { ...real, declare: (signature: string) => refusable(signature, real.declare(signature)) }
+})
+
 // Every read takes the way through the thread pool, so that something can come in between.
 vi.mock(import('../../../src/sys/cached-read.ts'), () => ({ readCached: () => ({ count: 0, isAll: false }) }))
 

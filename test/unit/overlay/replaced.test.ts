@@ -1,7 +1,8 @@
-import { readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, expect, test } from 'vitest'
 import { RENAME_EXCHANGE } from '../../../src/sys/index.ts'
+import { accountFor } from '../../support/rig/accounts.ts'
 import { Client } from '../../support/rig/client.ts'
 import { useDisk } from '../../support/rig/disk.ts'
 import { Rig } from '../../support/rig/rig.ts'
@@ -69,4 +70,23 @@ test('P1: an unlink that waits while the mode changes is done where the file is 
   for (const perform of waiting) perform()
   await unlinked
   expect(await client.exists('f')).toBe(false)
+})
+
+test('P4: a directory that is removed over a read-only volume, which keeps what was in it, leaves no record in the store', async () => {
+  rig = await Rig.start({
+    mode: 'drain',
+    sourceReadonly: true,
+    fill: (source) => {
+      mkdirSync(join(source, 'd'))
+      writeFileSync(join(source, 'd/f'), 'f')
+    },
+  })
+  await rig.migrate()
+  await rig.settle()
+  const node = await new Client(rig).node('d')
+  await rig.perform((overlay, request) => overlay.unlink(request, node, B('f')))
+  await rig.perform((overlay, request) => overlay.rmdir(request, 1n, B('d')))
+  rig.overlay.forget(node, 1n << 32n)
+  await rig.settle()
+  expect((await accountFor(rig.catalog, rig.world.memory)).unowned).toEqual([])
 })
