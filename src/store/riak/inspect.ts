@@ -19,6 +19,7 @@ export interface Finding {
 
 /** Bucket types came with release 2.0, and with them dotted version vectors. */
 const OLDEST_RELEASE = 2
+const NEEDED = 'Riak KV 2.0 or later'
 
 /** Below three replicas on three nodes a quorum does not outlive the loss of one. */
 const FEWEST_REPLICAS = 3
@@ -59,8 +60,12 @@ async function inspectNode(node: RiakNode, { timeoutMs }: RiakOptions): Promise<
   try {
     const { node: name, version } = await node.run(riak.serverInfo(), deadline.signal)
     const what = `${node.name} answers: ${name}, release ${version}`
-    if (Number.parseInt(version, 10) >= OLDEST_RELEASE) return finding(true, what)
-    return finding(false, what, ['ferryfs needs Riak KV 2.0 or later'])
+    // A build from a repository may put a name before the number.
+    const release = /\d+/.exec(version)?.[0]
+    if (release === undefined) return finding(true, what, [`Make sure that this is ${NEEDED}`])
+    return Number(release) >= OLDEST_RELEASE
+      ? finding(true, what)
+      : finding(false, what, [`ferryfs needs ${NEEDED}`])
   } catch (error) {
     const advice = [
       'Is Riak running there, and does listener.protobuf.internal in riak.conf name this address and port?',

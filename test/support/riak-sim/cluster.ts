@@ -29,6 +29,8 @@ export interface ClusterOptions {
   /** Serve HTTP too: on these ports, or with `[]` on any free ones. */
   readonly httpPorts?: readonly number[]
   readonly security?: Security
+  /** What the nodes say their release is; that of the recordings without it. */
+  readonly serverVersion?: string
 }
 
 export interface SimNode {
@@ -55,7 +57,7 @@ class Node implements ConnectionHost, HttpHost, SimNode {
   readonly state: ClusterState
   readonly coordinator: Coordinator
   readonly security: Security | undefined
-  readonly serverVersion = '3.2.3'
+  readonly serverVersion: string
   readonly requests = new Map<string, number>()
   readonly #cluster: Cluster
   readonly #connections = new Map<Socket, Connection>()
@@ -72,6 +74,7 @@ class Node implements ConnectionHost, HttpHost, SimNode {
     this.port = options.ports?.[index] ?? 0
     this.httpPort = options.httpPorts === undefined ? undefined : (options.httpPorts[index] ?? 0)
     this.security = options.security
+    this.serverVersion = options.serverVersion ?? '3.2.3'
     this.coordinator = new Coordinator(cluster.state, name)
   }
 

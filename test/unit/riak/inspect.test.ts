@@ -41,6 +41,18 @@ test('doctor: a node that is down is named, the others are still looked at', asy
   expect(findings[1]?.advice?.[0]).toContain('listener.protobuf.internal')
 })
 
+test.each([
+  { release: '1.4.12', ok: false, advice: ['ferryfs needs Riak KV 2.0 or later'] },
+  { release: '2.0.0', ok: true, advice: undefined },
+  { release: 'riak_kv-3.2.5-4-g1a2b3c', ok: true, advice: undefined },
+  { release: 'unknown', ok: true, advice: ['Make sure that this is Riak KV 2.0 or later'] },
+])('doctor: release $release', async ({ release, ok, advice }) => {
+  const cluster = await clusterOf({ nodes: 1, serverVersion: release })
+  const [node] = await inspect(cluster, 'type=ferryfs')
+  expect(node).toMatchObject({ ok, what: expect.stringContaining(`release ${release}`) })
+  expect(node?.advice).toEqual(advice)
+})
+
 test('doctor: no node at all', async () => {
   const cluster = await clusterOf({ nodes: 1 })
   await cluster.kill(1)
