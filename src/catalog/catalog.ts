@@ -168,16 +168,23 @@ export class Catalog {
   /** All of it or nothing, in the file and in memory: if it fails, every inode is again what it was. */
   transaction<T>(body: () => T): T {
     if (this.#database.inTransaction) return body()
+    const result = this.#commit(body)
+    this.#follow()
+    return result
+  }
+
+  #commit<T>(body: () => T): T {
     const totals = this.#totals && { ...this.#totals }
-    let result: T
     try {
-      result = this.#database.transaction(body)
+      return this.#database.transaction(body)
     } catch (error) {
       this.#rolledBack(totals, 0)
       throw error
     }
+  }
+
+  #follow(): void {
     for (const follow of this.#afterCommit.splice(0)) follow()
-    return result
   }
 
   /**
@@ -222,20 +229,29 @@ export class Catalog {
 
   #runShared(): void {
     const waiting = this.#waiting.splice(0)
+    let results: unknown[]
     try {
-      const results = this.transaction(() => waiting.map(({ body }) => body()))
-      for (const [index, { resolve }] of waiting.entries()) resolve(results[index])
+      results = this.#commit(() => waiting.map(({ body }) => body()))
     } catch (error) {
       // Nothing of it took place. Each by itself, so that the one that fails is the only one.
-      const again = waiting.length > 1 ? waiting : []
-      if (again.length === 0) waiting[0]?.reject(error)
-      for (const { body, resolve, reject } of again) {
-        try {
-          resolve(this.transaction(body))
-        } catch (own) {
-          reject(own)
-        }
-      }
+      if (waiting.length > 1) for (const one of waiting) this.#runAlone(one)
+      else waiting[0]?.reject(error)
+      return
+    }
+    try {
+      this.#follow()
+      for (const [index, { resolve }] of waiting.entries()) resolve(results[index])
+    } catch (error) {
+      // Committed, so not to be run again.
+      for (const { reject } of waiting) reject(error)
+    }
+  }
+
+  #runAlone({ body, resolve, reject }: Waiting): void {
+    try {
+      resolve(this.transaction(body))
+    } catch (error) {
+      reject(error)
     }
   }
 

@@ -166,9 +166,7 @@ export class Uploader {
     faultPoint('content.upload.object-stored')
     const isClean = (): boolean => unchanged() && this.#isSame(ino, snapshot)
     const stored = { version, digest: object.digest, isClean, work }
-    const { clean, left } = await catalog.shared(() => this.#record(ino, snapshot, copied, stored))
-    faultPoint('content.upload.recorded')
-    if (left) this.#staging.remove(left)
+    const clean = await catalog.shared(() => this.#record(ino, snapshot, copied, stored))
     return clean ? 'stored' : 'busy'
   }
 
@@ -446,8 +444,8 @@ export class Uploader {
   }
 
   /**
-   * Within one transaction makes the stored version the file's; what it replaced becomes garbage. `left`: the file whose
-   * staging file is not needed any more once that is committed.
+   * Within one transaction makes the stored version the file's; what it replaced becomes garbage. Once that is committed,
+   * and in the same turn, a staging file that is not needed any more goes. True if the file did not change meanwhile.
    */
   #record(
     ino: bigint,
@@ -459,11 +457,11 @@ export class Uploader {
       isClean(): boolean
       work: ReturnType<ContentContext['catalog']['outbox']['find']>
     },
-  ): { clean: boolean; left: Inode | undefined } {
+  ): boolean {
     const { catalog, epoch } = this.#context
     const clean = stored.isClean()
     const inode = catalog.get(ino)
-    if (!inode) return { clean, left: undefined }
+    if (!inode) return clean
     const first = inode.version === 0
     const count = copied.layout === LAYOUT_CHUNKED ? chunkCount(snapshot.record.attributes.size) : 0
     if (copied.layout === LAYOUT_CHUNKED || inode.layout === LAYOUT_CHUNKED) {
@@ -483,7 +481,11 @@ export class Uploader {
     }
     catalog.save(inode)
     if (first) this.#announce(ino)
-    return { clean, left: staging ? inode : undefined }
+    catalog.afterCommit(() => {
+      faultPoint('content.upload.recorded')
+      if (staging) this.#staging.remove(inode)
+    })
+    return clean
   }
 
   #replaceChunks(inode: Inode, copied: Copied, count: number): void {
