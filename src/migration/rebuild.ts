@@ -30,6 +30,9 @@ import { StoreCorrupt, StoreUnavailable } from '../store/errors.ts'
 import { printable } from '../sys/index.ts'
 import { ProgressMeter, type RunProgress } from './progress.ts'
 
+// There is no catalog to say which version is there, and an older record would leave out what came later.
+const NEWEST = { everywhere: true }
+
 interface Directory {
   readonly ino: bigint
   readonly id: string
@@ -106,7 +109,7 @@ export class Rebuild {
 
   async #header(id: string): Promise<DirectoryHeader> {
     const key = headerKey(id)
-    const object = await this.#store.get('dirs', key)
+    const object = await this.#store.get('dirs', key, NEWEST)
     if (!object) throw new StoreUnavailable(`directory record ${key} is not in the store`)
     this.#seen(object.version.version)
     return decodeHeader(key, object)
@@ -118,7 +121,7 @@ export class Rebuild {
       const inode = this.#catalog.get(directory.ino)
       for (let shard = 0; shard < (inode?.dirShards ?? 0); shard += 1) {
         const key = shardKey(directory.id, inode?.dirGeneration ?? 1, shard)
-        const object = await this.#store.get('dirs', key)
+        const object = await this.#store.get('dirs', key, NEWEST)
         if (!object) throw new StoreUnavailable(`directory record ${key} is not in the store`)
         this.#seen(object.version.version)
         entries = entries.concat(decodeShard(key, object))
@@ -177,7 +180,7 @@ export class Rebuild {
 
   async #file(parent: bigint, entry: RecordedEntry, key: string): Promise<void> {
     if (this.#linkKnown(parent, entry, key)) return
-    const object = await this.#store.get('files', key)
+    const object = await this.#store.get('files', key, NEWEST)
     if (!object) throw new StoreUnavailable(`object ${key} is not in the store`)
     this.#seen(object.version.version)
     const record = decodeFileObject(key, object)

@@ -28,6 +28,8 @@ export interface FoundDifference {
 }
 
 const AT_ONCE = 8
+// The catalog says that it is there, not which version: what a quorum does not find is looked for everywhere.
+const ANY_VERSION = { expect: { epoch: 0, version: 0 } }
 
 /**
  * Reads every stored object back and compares it with its checksum, with the catalog and, where there is one that should
@@ -147,9 +149,7 @@ export async function compareObject(context: OverlayContext, inode: Inode): Prom
   if (inode.layout !== LAYOUT_CHUNKED || record.content.kind !== 'pages') return
   for (const [index, hash] of record.content.hashes.entries()) {
     if (isHole(hash)) continue
-    const page = await context.store.get('chunks', pageKey(fileId(inode), index, hash), {
-      expect: { epoch: 0, version: 0 },
-    })
+    const page = await context.store.get('chunks', pageKey(fileId(inode), index, hash), ANY_VERSION)
     if (!page) throw new StoreUnavailable(`page ${index} of object ${key} is not found`)
     if (!sha256(page.value).equals(hash))
       throw new StoreCorrupt(`page ${index} of object ${key} has other bytes`)
@@ -177,12 +177,12 @@ async function verifyDirectory(context: OverlayContext, ino: bigint): Promise<Fi
   const { dirGeneration, dirShards } = inode
   const id = fileId(inode)
   try {
-    const header = await store.get('dirs', headerKey(id))
+    const header = await store.get('dirs', headerKey(id), ANY_VERSION)
     if (!header) throw new StoreUnavailable(`directory record ${id} is not found`)
     decodeHeader(id, header)
     for (let shard = 0; shard < dirShards; shard += 1) {
       const key = shardKey(id, dirGeneration, shard)
-      const object = await store.get('dirs', key)
+      const object = await store.get('dirs', key, ANY_VERSION)
       if (!object) throw new StoreUnavailable(`directory record ${key} is not found`)
       decodeShard(key, object)
     }

@@ -48,6 +48,11 @@ export interface GetOptions extends RequestOptions {
    * not found is not absence, an old value is not the current one.
    */
   readonly expect?: ObjectVersion
+  /**
+   * No catalog knows what is there: every owner of the key is asked, the newest version that one of them holds is the
+   * answer, and `StoreUnavailable` while one of them cannot be asked. Instead of `expect`.
+   */
+  readonly everywhere?: boolean
 }
 
 export interface StoreCapabilities {

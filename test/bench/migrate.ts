@@ -22,22 +22,43 @@ const MiB = 1024 * KiB
 // proc_pid_stat(5): clock ticks a second, the same on every Linux.
 const TICKS_PER_SECOND = 100
 
-/** What is moved: files of one size. */
-const TREES = [
-  { name: '3,000 files of 4 KiB', files: 3000, bytes: 4 * KiB },
-  { name: '800 files of 128 KiB', files: 800, bytes: 128 * KiB },
-  { name: '128 files of 1 MiB', files: 128, bytes: MiB },
-  { name: '4 files of 48 MiB', files: 4, bytes: 48 * MiB },
+interface Files {
+  readonly files: number
+  readonly bytes: number
+}
+
+interface Tree {
+  readonly name: string
+  readonly parts: readonly Files[]
+}
+
+/** What is moved: files of one size, and a tree as it is on a volume, most of the files small and most of the bytes in large ones. */
+const TREES: readonly Tree[] = [
+  { name: '3,000 files of 4 KiB', parts: [{ files: 3000, bytes: 4 * KiB }] },
+  { name: '800 files of 128 KiB', parts: [{ files: 800, bytes: 128 * KiB }] },
+  { name: '128 files of 1 MiB', parts: [{ files: 128, bytes: MiB }] },
+  { name: '4 files of 48 MiB', parts: [{ files: 4, bytes: 48 * MiB }] },
+  {
+    name: 'a mixed tree, 600 files of 4 KiB, 300 of 64 KiB, 80 of 1 MiB, 2 of 32 MiB',
+    parts: [
+      { files: 600, bytes: 4 * KiB },
+      { files: 300, bytes: 64 * KiB },
+      { files: 80, bytes: MiB },
+      { files: 2, bytes: 32 * MiB },
+    ],
+  },
 ]
 
 const resultSchema = z.object({ seconds: z.number(), processor: z.number() })
 type Result = z.infer<typeof resultSchema>
 
-function fill(directory: string, files: number, bytes: number): void {
-  for (let index = 0; index < files; index += 1) {
-    const parent = join(directory, `d${Math.floor(index / 200)}`)
-    mkdirSync(parent, { recursive: true })
-    writeFileSync(join(parent, `f${index}`), randomBytes(bytes))
+function fill(directory: string, { parts }: Tree): void {
+  for (const { files, bytes } of parts) {
+    for (let index = 0; index < files; index += 1) {
+      const parent = join(directory, `d${bytes}-${Math.floor(index / 200)}`)
+      mkdirSync(parent, { recursive: true })
+      writeFileSync(join(parent, `f${index}`), randomBytes(bytes))
+    }
   }
 }
 
@@ -83,10 +104,10 @@ function processorOf(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND
 }
 
-async function migrate(hosts: string, tree: { files: number; bytes: number }, name: string): Promise<Result> {
+async function migrate(hosts: string, tree: Tree, name: string): Promise<Result> {
   const ferry = new Ferry()
   try {
-    fill(ferry.source, tree.files, tree.bytes)
+    fill(ferry.source, tree)
     await ferry.mount(
       ...['--store', `riak://${hosts}/?type=${BUCKET_TYPE}`, '--namespace', name],
       ...['--concurrency', String(CONCURRENCY)],
@@ -114,15 +135,15 @@ const cluster = given === undefined ? await simulator() : { hosts: given, child:
 const name = `bench-${process.pid}`
 const bare = new BareClient(cluster.hosts, `${name}-bare`)
 try {
-  for (const tree of TREES) {
-    const mebibytes = (tree.files * tree.bytes) / MiB
+  for (const [nth, tree] of TREES.entries()) {
+    const mebibytes = tree.parts.reduce((sum, { files, bytes }) => sum + files * bytes, 0) / MiB
     const rounds: { theirs: Result; ours: Result }[] = []
     for (let round = 0; round < ROUNDS; round += 1) {
       const directory = mkdtempSync(join(tmpdir(), 'ferryfs-bench-'))
       try {
-        fill(directory, tree.files, tree.bytes)
+        fill(directory, tree)
         const theirs = await bare.store(directory)
-        const ours = await migrate(cluster.hosts, tree, `${name}-${tree.files}-${round}`)
+        const ours = await migrate(cluster.hosts, tree, `${name}-${nth}-${round}`)
         rounds.push({ theirs, ours })
       } finally {
         rmSync(directory, { recursive: true, force: true })

@@ -11,6 +11,7 @@ import { finalChecks } from './final-checks.ts'
 import { differences } from './model/compare.ts'
 import { SharedArea } from './model/shared.ts'
 import { Contradiction, type Subtree } from './model/subtree.ts'
+import { Pace } from './pace.ts'
 import { type CellResult, type Collector, shownMode } from './report/collector.ts'
 import { type Phase, type Script, SLOTS, type Turn } from './script.ts'
 import { seedVolume } from './seeds.ts'
@@ -52,8 +53,7 @@ export class Session {
   #cell: CellResult
   #phase = 0
   #records = 0
-  #done = 0
-  #progress = Promise.withResolvers<void>()
+  readonly #pace = new Pace()
   /** Counts the times that the mount was taken away; odd while it is. */
   #detachments = 0
   #gate: Promise<void> = Promise.resolve()
@@ -172,9 +172,7 @@ export class Session {
       throw new Violation(`P6: client ${client.name}: ${action.do}: ${error.message}`)
     } finally {
       this.#inFlight.delete(answer)
-      this.#done += 1
-      this.#progress.resolve()
-      this.#progress = Promise.withResolvers()
+      this.#pace.stepDone()
     }
   }
 
@@ -214,9 +212,10 @@ export class Session {
     }
     this.#watch.check()
     this.#delays.during()
+    this.#pace.begins()
+    const work = Promise.all([this.#work(phase.during), this.#readSeeds(this.#phase)])
     await Promise.all([
-      this.#work(phase.during),
-      this.#readSeeds(this.#phase),
+      work.finally(() => this.#pace.ends()),
       this.#strike(active, phase.during),
       this.#excursion(phase, active),
     ])
@@ -254,10 +253,9 @@ export class Session {
   async #strike(fault: Fault | undefined, turns: readonly Turn[]): Promise<void> {
     const strikes = fault?.strike ? (fault.strikes ?? 1) : 0
     const total = turns.reduce((sum, turn) => sum + turn.length, 0)
-    const from = this.#done
+    const from = this.#pace.done
     for (let nth = 0; nth < strikes; nth += 1) {
-      const due = from + Math.floor(((nth + 1) * total) / (strikes + 1))
-      while (this.#done < due) await this.#progress.promise
+      await this.#pace.reached(from + Math.floor(((nth + 1) * total) / (strikes + 1)))
       this.#cell.injected += 1
       await fault?.strike?.(this.#conductor(), nth)
     }

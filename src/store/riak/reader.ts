@@ -1,4 +1,4 @@
-import { compareVersions, type ObjectVersion, type StoredObject } from '../contract.ts'
+import { compareVersions, type GetOptions, type ObjectVersion, type StoredObject } from '../contract.ts'
 import { StoreCorrupt, StoreUnavailable } from '../errors.ts'
 import { type Access, isOwnership, type Step, type Target } from './access.ts'
 import type { RiakAnswer } from './client.ts'
@@ -31,12 +31,12 @@ export class Reader {
    */
   async get(
     target: Target,
-    expect: ObjectVersion | undefined,
+    { expect, everywhere = false }: Pick<GetOptions, 'expect' | 'everywhere'>,
     deadline: Deadline,
   ): Promise<StoredObject | undefined> {
     let best: Resolved = { kind: 'absent' }
     let failure: unknown
-    for (const step of this.#steps(target)) {
+    for (const step of everywhere ? this.#ofAllOwners() : this.#steps(target)) {
       let answer: RiakAnswer
       try {
         answer = await this.#access.fetch(target, step, deadline)
@@ -78,6 +78,16 @@ export class Reader {
     const quorum: Step[] = r === 'quorum' || r === 'all' ? [] : [{ r: 'quorum', notfoundOk: false }]
     const everywhere = this.#access.cluster.nodes.map((node): Step => ({ r: 'all', notfoundOk: true, node }))
     return [{ r, notfoundOk: false }, ...quorum, { r: 'all', notfoundOk: true }, ...everywhere]
+  }
+
+  /**
+   * What all owners of the key say, none of them left out: a majority in which stand-ins count may have nothing of what was
+   * acknowledged, or an older version, and without an expectation nobody would notice. From every node only if what one of
+   * them picks among equals is damaged.
+   */
+  #ofAllOwners(): Step[] {
+    const step: Step = { r: 'all', pr: 'all', notfoundOk: true }
+    return [step, ...this.#access.cluster.nodes.map((node): Step => ({ ...step, node }))]
   }
 }
 

@@ -91,7 +91,7 @@ export class RiakStore implements KeyValueStore {
     checkKey(space, key)
     const target = this.#target(space, key)
     return this.#operation(`get ${target.label}`, options, (deadline) =>
-      this.#reader.get(target, options.expect, deadline),
+      this.#reader.get(target, options, deadline),
     )
   }
 

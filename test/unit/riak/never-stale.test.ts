@@ -68,6 +68,37 @@ test('P1: acknowledged writes that are gone from sight are unavailable, and come
   }
 })
 
+test('P4: without a catalog nothing is taken for absent or current that not all owners were asked for', async () => {
+  const { cluster, store } = await clusterWithStore({ seed: 3 })
+  await Promise.all(KEYS.map((key) => store.put('files', key, object('old', 1))))
+  await cluster.kill(3)
+  await Promise.all(KEYS.map((key) => store.put('files', key, object('new', 2))))
+  await cluster.start(3)
+  await cluster.kill(2)
+  const survivors = await storeOn(cluster, 'timeout=5000', `${hostOf(cluster, 1)},${hostOf(cluster, 3)}`)
+  for (const key of KEYS) {
+    const found = await survivors.get('files', key, { everywhere: true }).catch((error: unknown) => error)
+    if (found instanceof Error) expect(found).toBeInstanceOf(StoreUnavailable)
+    else expect(found).toEqual(object('new', 2))
+  }
+  await cluster.start(2)
+  const gone = 'never stored'
+  expect(await survivors.get('files', gone, { everywhere: true })).toBeUndefined()
+  for (const key of KEYS)
+    expect(await survivors.get('files', key, { everywhere: true })).toEqual(object('new', 2))
+})
+
+test('P4: two of three replicas that lost what they acknowledged do not hide it from who has no catalog', async () => {
+  const { cluster, store } = await clusterWithStore({ seed: 5 })
+  for (const key of KEYS.slice(0, 40)) {
+    await store.put('dirs', key, object('old', 1))
+    const end = cluster.inject({ kind: 'lose-write', key, times: 2 })
+    await store.put('dirs', key, object('new', 2))
+    end()
+    expect((await store.get('dirs', key, { everywhere: true }))?.value.toString()).toBe('new')
+  }
+})
+
 test('P1: stale replicas that answer first do not show', async () => {
   const { cluster, store } = await clusterWithStore({ seed: 5 })
   for (const r of ['one', 'quorum', 'all']) {
