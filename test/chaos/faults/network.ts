@@ -4,6 +4,7 @@ import type { Fault as ReplicaFault } from '../../support/riak-sim/faults.ts'
 import { addToxics, removeToxics, setOpen, type ToxicOf } from '../world/proxies.ts'
 import { type Conductor, excusesStore, type Fault } from './fault.ts'
 
+const REPLICAS = 3
 const NO_NETWORK = 'the embedded store has no network'
 const NO_SIMULATOR = 'needs the simulated cluster: replicas of a real one are not ours to damage'
 
@@ -103,10 +104,13 @@ export const NETWORK_FAULTS: readonly Fault[] = [
   },
   flapping,
   lostAcknowledgement,
-  replica('stale-replica', (cluster) => [
-    // On one node of three: with the same write lost on two the store itself would have lost it.
-    { kind: 'lose-write', node: nodeName(cluster, 1), probability: 0.5 },
-  ]),
+  replica('stale-replica', (cluster) => {
+    const node = nodeName(cluster, 1)
+    // On one replica of three: with the same write lost on two the store itself would have lost it. Some keys have two
+    // replicas on one node.
+    const partitions = cluster.state.scattered(node, REPLICAS)
+    return [{ kind: 'lose-write', node, partitions, probability: 0.5 }]
+  }),
   replica('corrupted-value', (cluster) => [
     { kind: 'corrupt', node: nodeName(cluster, 0), probability: 0.4 },
   ]),

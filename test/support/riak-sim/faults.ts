@@ -31,6 +31,8 @@ export interface Fault {
   readonly node?: string
   /** Only for these requests, e.g. `RpbPutReq`; for all without it. Not for `lose-write` and `corrupt`. */
   readonly requests?: readonly string[]
+  /** Only on vnodes of these partitions (`lose-write`, `corrupt`); on all without it. */
+  readonly partitions?: readonly number[]
   /** Only for keys that contain this text (`lose-write`, `corrupt`). */
   readonly key?: string
   /** In how many of all cases; 1 without it. */
@@ -83,11 +85,19 @@ export class Faults {
   }
 
   /** Whether a vnode's write or read of this key goes wrong in this way. */
-  hitsVnode(kind: 'lose-write' | 'corrupt', node: string, id: string): boolean {
-    return (
-      this.#draw(({ fault }) => fault.kind === kind && here(fault, node) && id.includes(fault.key ?? '')) !==
-      undefined
+  hitsVnode(
+    kind: 'lose-write' | 'corrupt',
+    { node, partition }: { readonly node: string; readonly partition: number },
+    id: string,
+  ): boolean {
+    const hit = this.#draw(
+      ({ fault }) =>
+        fault.kind === kind &&
+        here(fault, node) &&
+        (fault.partitions?.includes(partition) ?? true) &&
+        id.includes(fault.key ?? ''),
     )
+    return hit !== undefined
   }
 
   #draw(matches: (entry: Active) => boolean): Fault | undefined {

@@ -43,6 +43,18 @@ export class ClusterState {
     this.#states = new Map(options.nodes.map((node) => [node, 'up']))
   }
 
+  /** Partitions that the node owns, as far as no two of them are among the `n` that hold one key. */
+  scattered(node: string, n: number): number[] {
+    const { owners } = this.#ring
+    return owners.flatMap((owner, partition) => {
+      const others = Array.from(
+        { length: n - 1 },
+        (_, index) => owners[(partition + 1 + index) % owners.length],
+      )
+      return owner === node && !others.includes(node) ? [partition] : []
+    })
+  }
+
   stateOf(node: string): NodeState {
     return this.#states.get(node) ?? 'down'
   }
@@ -84,9 +96,9 @@ export class ClusterState {
     const vnode = new Vnode(partition, node, {
       clock: this.clock,
       deleteMode: this.#deleteMode,
-      losesWrite: (node, id) => this.faults.hitsVnode('lose-write', node, id),
-      readValue: (node, id, value) => {
-        if (value.length === 0 || !this.faults.hitsVnode('corrupt', node, id)) return value
+      losesWrite: (id) => this.faults.hitsVnode('lose-write', { node, partition }, id),
+      readValue: (id, value) => {
+        if (value.length === 0 || !this.faults.hitsVnode('corrupt', { node, partition }, id)) return value
         const harmed = Buffer.from(value)
         const at = this.random.below(harmed.length)
         harmed.writeUInt8(harmed.readUInt8(at) ^ (1 << this.random.below(8)), at)

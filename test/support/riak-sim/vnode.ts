@@ -27,9 +27,9 @@ export interface VnodeSettings {
   readonly clock: Clock
   readonly deleteMode: DeleteMode
   /** A write is acknowledged and then not there: the replica that missed it. */
-  losesWrite(node: string, id: string): boolean
+  losesWrite(id: string): boolean
   /** What a read hands out instead of the bytes stored. */
-  readValue(node: string, id: string, value: Buffer): Buffer
+  readValue(id: string, value: Buffer): Buffer
 }
 
 /**
@@ -58,7 +58,7 @@ export class Vnode {
     const object = this.#objects.get(id)
     if (object === undefined) return undefined
     const contents = object.contents.map((content) => {
-      const value = this.#settings.readValue(this.node, id, content.value)
+      const value = this.#settings.readValue(id, content.value)
       return value === content.value ? content : { ...content, value }
     })
     return { ...object, contents }
@@ -134,7 +134,7 @@ export class Vnode {
       return { fail: `{too_many_siblings,${object.contents.length}}` }
     const size = storedSize(object)
     if (size > MAX_OBJECT_SIZE) return { fail: `{too_large,${size}}` }
-    if (!this.#settings.losesWrite(this.node, id)) this.#objects.set(id, object)
+    if (!this.#settings.losesWrite(id)) this.#objects.set(id, object)
     return { object }
   }
 
