@@ -150,7 +150,7 @@ export class Schedule {
   }
 
   #pass(milliseconds: number): void {
-    this.#note(`${milliseconds} ms pass`)
+    this.#note(`${milliseconds.toFixed(3)} ms pass`)
     clock.advance(milliseconds)
   }
 
