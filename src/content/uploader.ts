@@ -134,7 +134,8 @@ export class Uploader {
       return 'gone'
     }
     if (node.changing > 0 || node.volumeWrites > 0) return 'busy'
-    if (this.#context.policy().writeTo === 'store' && inode.authority === 'legacy')
+    // Only where the legacy copy is to go: on a volume that stays, a change past the overlay has to be seen.
+    if (this.#context.policy().removesLegacy && inode.authority === 'legacy')
       inode = takeOver(this.#context, ino)
     const changes = node.changes
     const unchanged = (): boolean => node.changes === changes && node.changing === 0

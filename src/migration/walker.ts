@@ -26,7 +26,7 @@ export async function* walk(
       names = overlay.listNames(ino)
       catalog.transaction(() => {
         if (context.policy().copies) catalog.recordDirectory(ino)
-        if (context.policy().writeTo === 'store') takeOver(context, ino)
+        if (context.policy().removesLegacy) takeOver(context, ino)
       })
     } catch (error) {
       if (isThere(ino)) onError(catalog.pathOf(ino) ?? Buffer.alloc(0), error)
