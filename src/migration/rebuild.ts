@@ -26,12 +26,15 @@ import {
 import type { Log } from '../observe/log.ts'
 import { newInode } from '../overlay/index.ts'
 import type { KeyValueStore } from '../store/contract.ts'
-import { StoreCorrupt, StoreUnavailable } from '../store/errors.ts'
+import { StoreCorrupt, StoreError, StoreUnavailable } from '../store/errors.ts'
 import { printable } from '../sys/index.ts'
 import { ProgressMeter, type RunProgress } from './progress.ts'
 
 // There is no catalog to say which version is there, and an older record would leave out what came later.
 const NEWEST = { everywhere: true }
+
+/** Everybody who would have it was asked: it is lost. */
+class Missing extends StoreUnavailable {}
 
 interface Directory {
   readonly ino: bigint
@@ -49,8 +52,8 @@ export interface RebuildResult {
 }
 
 /**
- * Makes a catalog out of the store alone, from the root directory's record down. What cannot be read is listed; the rest
- * is taken. All of it is under the catalog's authority with the store as its base.
+ * Makes a catalog out of the store alone, from the root directory's record down. What is lost or damaged is listed; the
+ * rest is taken. All of it is under the catalog's authority with the store as its base.
  */
 export class Rebuild {
   readonly #catalog: Catalog
@@ -77,7 +80,7 @@ export class Rebuild {
     this.#signal = run.signal
   }
 
-  /** @throws StoreError if not even the root's record can be read */
+  /** @throws StoreError if the root's record is not there, or the store cannot say now what it has */
   async run(concurrency: number): Promise<RebuildResult> {
     const queue: Directory[] = []
     const rootId = `${ROOT_INO.toString(16)}-0`
@@ -110,7 +113,7 @@ export class Rebuild {
   async #header(id: string): Promise<DirectoryHeader> {
     const key = headerKey(id)
     const object = await this.#store.get('dirs', key, NEWEST)
-    if (!object) throw new StoreUnavailable(`directory record ${key} is not in the store`)
+    if (!object) throw new Missing(`directory record ${key} is not in the store`)
     this.#seen(object.version.version)
     return decodeHeader(key, object)
   }
@@ -122,7 +125,7 @@ export class Rebuild {
       for (let shard = 0; shard < (inode?.dirShards ?? 0); shard += 1) {
         const key = shardKey(directory.id, inode?.dirGeneration ?? 1, shard)
         const object = await this.#store.get('dirs', key, NEWEST)
-        if (!object) throw new StoreUnavailable(`directory record ${key} is not in the store`)
+        if (!object) throw new Missing(`directory record ${key} is not in the store`)
         this.#seen(object.version.version)
         entries = entries.concat(decodeShard(key, object))
       }
@@ -131,9 +134,10 @@ export class Rebuild {
     }
     for (let from = 0; from < entries.length; from += concurrency) {
       this.#signal.throwIfAborted()
-      await Promise.all(
+      const ended = await Promise.allSettled(
         entries.slice(from, from + concurrency).map((entry) => this.#entry(directory, entry, queue)),
       )
+      for (const one of ended) if (one.status === 'rejected') throw one.reason
       this.#meter.tick()
     }
   }
@@ -181,7 +185,7 @@ export class Rebuild {
   async #file(parent: bigint, entry: RecordedEntry, key: string): Promise<void> {
     if (this.#linkKnown(parent, entry, key)) return
     const object = await this.#store.get('files', key, NEWEST)
-    if (!object) throw new StoreUnavailable(`object ${key} is not in the store`)
+    if (!object) throw new Missing(`object ${key} is not in the store`)
     this.#seen(object.version.version)
     const record = decodeFileObject(key, object)
     if (record.ino !== entry.ino) throw new StoreCorrupt(`object ${key} belongs to inode ${record.ino}`)
@@ -252,8 +256,8 @@ export class Rebuild {
         continue
       }
       const key = pageKey(id, index, hash)
-      const object = await this.#store.get('chunks', key, { expect: { epoch: 0, version: 0 } })
-      if (!object) throw new StoreUnavailable(`object ${key} is not in the store`)
+      const object = await this.#store.get('chunks', key, NEWEST)
+      if (!object) throw new Missing(`object ${key} is not in the store`)
       if (!sha256(object.value).equals(hash))
         throw new StoreCorrupt(`object ${key} has other bytes than its name says`)
       const page = splitPage(key, object.value)
@@ -297,7 +301,14 @@ export class Rebuild {
     if (BigInt(version) > this.#highestVersion) this.#highestVersion = BigInt(version)
   }
 
+  /** @throws StoreUnavailable where another try may find it: what is made without it would look complete */
   #fail(path: Buffer, error: unknown): void {
+    if (error instanceof StoreError && error.retryable && !(error instanceof Missing)) {
+      throw new StoreUnavailable(
+        `/${printable(path)}: ${reasonOf(error)}; nothing was made: rebuild again when all of the store answers`,
+        { cause: error },
+      )
+    }
     this.#log.warn({ err: error, path: printable(path) }, 'not rebuilt')
     this.#failures.push({ path: printable(path), reason: reasonOf(error) })
   }
