@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest'
 import { MODES, policyOf } from '../../src/base/modes.ts'
 import type { Action } from './actions.ts'
-import { pairs } from './faults/combined.ts'
+import { combined, pairs } from './faults/combined.ts'
+import type { Conductor, Group } from './faults/fault.ts'
 import { FAULTS, faultNamed } from './faults/index.ts'
 import { chosenFaults, plan, plans } from './matrix.ts'
 import { readOptions, Usage } from './options.ts'
@@ -122,4 +123,21 @@ test('P6: options name faults, pairs and variants, and say what there is', () =>
   expect(variant).toBe('source-readonly')
   expect(() => chosenFaults(['outage+nonsense'])).toThrow(Usage)
   expect(() => readOptions(['--variant', 'nonsense'])).toThrow('plain, ack-store, source-readonly')
+})
+
+// With a store that was away already the legacy volume was never emptied, and the run hung.
+test('of two faults at once the volume fails first and is well last', async () => {
+  const happened: string[] = []
+  const one = (name: string, group: Group) => ({
+    name,
+    groups: [group],
+    begin: async () => void happened.push(`${name} begins`),
+    end: async () => void happened.push(`${name} ends`),
+  })
+  const both = combined([one('outage', 'network'), one('legacy-eio', 'volume')])
+  const conductor = {} as Conductor
+  await both.begin?.(conductor)
+  await both.end?.(conductor)
+  expect(both.name).toBe('outage+legacy-eio')
+  expect(happened).toEqual(['legacy-eio begins', 'outage begins', 'outage ends', 'legacy-eio ends'])
 })

@@ -1,11 +1,15 @@
 import type { Fault, Group } from './fault.ts'
 
-/** Several faults in force together; what one of them excuses is excused. */
-export function combined(parts: readonly Fault[]): Fault {
+/**
+ * Several faults in force together; what one of them excuses is excused. A volume's begin first and end last: where everything
+ * has to be in the store before, or gets there after, the store has to be well.
+ */
+export function combined(faults: readonly Fault[]): Fault {
+  const parts = [...faults].sort((a, b) => Number(isOf(b, 'volume')) - Number(isOf(a, 'volume')))
   const first = <T>(values: readonly (T | undefined)[]): T | undefined =>
     values.find((value) => value !== undefined)
   return {
-    name: parts.map(({ name }) => name).join('+'),
+    name: faults.map(({ name }) => name).join('+'),
     groups: [...new Set(parts.flatMap(({ groups }) => groups))],
     unavailable: (world) => first(parts.map((part) => part.unavailable?.(world))),
     idleIn: (policy) => first(parts.map((part) => part.idleIn?.(policy))),

@@ -51,6 +51,21 @@ export async function until<T>(
   }
 }
 
+/** What a daemon was asked for and has no limit of its own. @throws Late */
+async function inTime<T>(what: string, answer: Promise<T>): Promise<T> {
+  const over = new AbortController()
+  const late = new Promise<never>((_, reject) => {
+    const error = new Late(`waited ${COMMAND_MS / 1000} s in vain for ${what}`)
+    const timer = setTimeout(() => reject(error), COMMAND_MS)
+    over.signal.addEventListener('abort', () => clearTimeout(timer))
+  })
+  try {
+    return await Promise.race([answer, late])
+  } finally {
+    over.abort()
+  }
+}
+
 /** The real daemon of one mount, driven as an operator would: by its command line, its control socket and signals. */
 export class Daemon {
   readonly places: Places
@@ -136,7 +151,7 @@ export class Daemon {
   /** False where the daemon turned it down. */
   async mode(mode: Mode): Promise<boolean> {
     try {
-      await callDaemon(this.#registration(), { command: 'mode', mode })
+      await inTime(`mode ${mode}`, callDaemon(this.#registration(), { command: 'mode', mode }))
       return true
     } catch (error) {
       if (error instanceof DaemonError && error.exitStatus === 3) return false
@@ -146,13 +161,16 @@ export class Daemon {
 
   /** Moves everything and waits for it; the number of files that are left. */
   async migrate(): Promise<number> {
-    const report = await callDaemon(this.#registration(), { command: 'migrate', wait: true })
+    const report = await inTime(
+      'the end of a migration',
+      callDaemon(this.#registration(), { command: 'migrate', wait: true }),
+    )
     if (!('remaining' in report)) throw new Error('a migration that was waited for has no report')
     return report.remaining
   }
 
   verify(): Promise<VerifyReport> {
-    return callDaemon(this.#registration(), { command: 'verify' })
+    return inTime('the end of verify', callDaemon(this.#registration(), { command: 'verify' }))
   }
 
   /** `kill -9` of the worker; resolves when its successor answers. */
