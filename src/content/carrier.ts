@@ -202,13 +202,19 @@ export class Carrier {
       const name = `garbage:${garbage.space}:${garbage.key}`
       if (this.#isReady(name)) return { name, ino: garbage.ino, run: () => this.#collect(garbage) }
     }
-    if (policy.copies) {
-      for (const ino of this.#wanted) {
-        this.#wanted.delete(ino)
-        const inode = this.#context.catalog.get(ino)
-        if (!inode || isDirectory(inode.mode)) continue
-        if (this.#isReady(`upload:${ino}`)) return this.#upload(ino)
-      }
+    return policy.copies ? this.#nextWanted() : undefined
+  }
+
+  /** A file to be copied because it was read. Those whose turn has not come yet stay, behind the others. */
+  #nextWanted(): Task | undefined {
+    for (let left = Math.min(this.#wanted.size, SCAN_ROWS); left > 0; left -= 1) {
+      const [ino] = this.#wanted
+      if (ino === undefined) break
+      this.#wanted.delete(ino)
+      const inode = this.#context.catalog.get(ino)
+      if (!inode || isDirectory(inode.mode)) continue
+      if (this.#isReady(`upload:${ino}`)) return this.#upload(ino)
+      this.#wanted.add(ino)
     }
     return undefined
   }
@@ -220,7 +226,9 @@ export class Carrier {
       ino,
       run: async () => {
         const result = await this.#uploader.upload(ino)
-        if (result === 'busy') this.#postpone(name, QUIET_MS / 4, QUIET_MS * 2)
+        if (result !== 'busy') return
+        this.#postpone(name, QUIET_MS / 4, QUIET_MS * 2)
+        this.#wantAgain(ino)
       },
     }
   }
@@ -293,9 +301,17 @@ export class Carrier {
     return place.generation === inode.dirGeneration && place.shard < inode.dirShards
   }
 
+  /** A copy that nobody but a reader asked for is in no list but ours. */
+  #wantAgain(ino: bigint): void {
+    const { catalog } = this.#context
+    const inode = catalog.get(ino)
+    if (inode && !inode.orphan && inode.version === 0 && inode.dirty === 0) this.want(ino)
+  }
+
   #failed(task: Task, error: unknown): void {
-    if (this.noteFailure(error)) return
     const { catalog, log } = this.#context
+    if (task.name.startsWith('upload:')) this.#wantAgain(task.ino)
+    if (this.noteFailure(error)) return
     this.#postpone(task.name, FIRST_RETRY_MS, LONGEST_RETRY_MS)
     const inode = catalog.get(task.ino)
     if (task.name.startsWith('upload:') && inode && !isStored(inode)) this.recordFailure(task.ino, error)
