@@ -79,8 +79,13 @@ export class Carrier {
     return this.#stopped
   }
 
-  /** The file was read: copy it when there is time. */
+  /**
+   * The file was read: copy it when there is time, unless the store has had it or the outbox has it. Of such a copy there is no
+   * list but ours, so it is asked for again when it fails.
+   */
   want(ino: bigint): void {
+    const inode = this.#context.catalog.get(ino)
+    if (!inode || inode.orphan || inode.version > 0 || inode.dirty !== 0) return
     if (this.#wanted.has(ino) || this.#wanted.size > 100_000) return
     this.#wanted.add(ino)
     this.wake()
@@ -228,7 +233,7 @@ export class Carrier {
         const result = await this.#uploader.upload(ino)
         if (result !== 'busy') return
         this.#postpone(name, QUIET_MS / 4, QUIET_MS * 2)
-        this.#wantAgain(ino)
+        this.want(ino)
       },
     }
   }
@@ -301,16 +306,9 @@ export class Carrier {
     return place.generation === inode.dirGeneration && place.shard < inode.dirShards
   }
 
-  /** A copy that nobody but a reader asked for is in no list but ours. */
-  #wantAgain(ino: bigint): void {
-    const { catalog } = this.#context
-    const inode = catalog.get(ino)
-    if (inode && !inode.orphan && inode.version === 0 && inode.dirty === 0) this.want(ino)
-  }
-
   #failed(task: Task, error: unknown): void {
     const { catalog, log } = this.#context
-    if (task.name.startsWith('upload:')) this.#wantAgain(task.ino)
+    if (task.name.startsWith('upload:')) this.want(task.ino)
     if (this.noteFailure(error)) return
     this.#postpone(task.name, FIRST_RETRY_MS, LONGEST_RETRY_MS)
     const inode = catalog.get(task.ino)

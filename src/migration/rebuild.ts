@@ -25,13 +25,10 @@ import {
 } from '../content/index.ts'
 import type { Log } from '../observe/log.ts'
 import { newInode } from '../overlay/index.ts'
-import type { KeyValueStore } from '../store/contract.ts'
+import type { KeySpace, KeyValueStore, StoredObject } from '../store/contract.ts'
 import { StoreCorrupt, StoreError, StoreUnavailable } from '../store/errors.ts'
 import { printable } from '../sys/index.ts'
 import { ProgressMeter, type RunProgress } from './progress.ts'
-
-// There is no catalog to say which version is there, and an older record would leave out what came later.
-const NEWEST = { everywhere: true }
 
 /** Everybody who would have it was asked: it is lost. */
 class Missing extends StoreUnavailable {}
@@ -110,10 +107,16 @@ export class Rebuild {
     }
   }
 
+  /** There is no catalog to say which version is there, and an older record would leave out what came later. */
+  async #newest(space: KeySpace, key: string): Promise<StoredObject> {
+    const object = await this.#store.get(space, key, { everywhere: true })
+    if (object) return object
+    throw new Missing(`${space === 'dirs' ? 'directory record' : 'object'} ${key} is not in the store`)
+  }
+
   async #header(id: string): Promise<DirectoryHeader> {
     const key = headerKey(id)
-    const object = await this.#store.get('dirs', key, NEWEST)
-    if (!object) throw new Missing(`directory record ${key} is not in the store`)
+    const object = await this.#newest('dirs', key)
     this.#seen(object.version.version)
     return decodeHeader(key, object)
   }
@@ -124,8 +127,7 @@ export class Rebuild {
       const inode = this.#catalog.get(directory.ino)
       for (let shard = 0; shard < (inode?.dirShards ?? 0); shard += 1) {
         const key = shardKey(directory.id, inode?.dirGeneration ?? 1, shard)
-        const object = await this.#store.get('dirs', key, NEWEST)
-        if (!object) throw new Missing(`directory record ${key} is not in the store`)
+        const object = await this.#newest('dirs', key)
         this.#seen(object.version.version)
         entries = entries.concat(decodeShard(key, object))
       }
@@ -184,8 +186,7 @@ export class Rebuild {
 
   async #file(parent: bigint, entry: RecordedEntry, key: string): Promise<void> {
     if (this.#linkKnown(parent, entry, key)) return
-    const object = await this.#store.get('files', key, NEWEST)
-    if (!object) throw new Missing(`object ${key} is not in the store`)
+    const object = await this.#newest('files', key)
     this.#seen(object.version.version)
     const record = decodeFileObject(key, object)
     if (record.ino !== entry.ino) throw new StoreCorrupt(`object ${key} belongs to inode ${record.ino}`)
@@ -256,8 +257,7 @@ export class Rebuild {
         continue
       }
       const key = pageKey(id, index, hash)
-      const object = await this.#store.get('chunks', key, NEWEST)
-      if (!object) throw new Missing(`object ${key} is not in the store`)
+      const object = await this.#newest('chunks', key)
       if (!sha256(object.value).equals(hash))
         throw new StoreCorrupt(`object ${key} has other bytes than its name says`)
       const page = splitPage(key, object.value)

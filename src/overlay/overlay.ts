@@ -590,9 +590,7 @@ export class Overlay implements FileSystem {
   }
 
   #copyOnRead(node: bigint): void {
-    if (!this.#context.policy().copies) return
-    const inode = this.#context.catalog.get(node)
-    if (inode && inode.version === 0 && inode.dirty === 0 && !inode.orphan) this.#context.carrier.want(node)
+    if (this.#context.policy().copies) this.#context.carrier.want(node)
   }
 
   /** With `--ack store` the caller waits until the store has the file; nothing is lost if it has to give up. */

@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { untilAborted } from '../../../src/base/concurrency.ts'
 import type { Mode } from '../../../src/base/modes.ts'
 import { callDaemon, DaemonError } from '../../../src/daemon/control-client.ts'
 import type { StatusReport, VerifyReport } from '../../../src/daemon/engine.ts'
@@ -52,18 +53,9 @@ export async function until<T>(
 }
 
 /** What a daemon was asked for and has no limit of its own. @throws Late */
-async function inTime<T>(what: string, answer: Promise<T>): Promise<T> {
-  const over = new AbortController()
-  const late = new Promise<never>((_, reject) => {
-    const error = new Late(`waited ${COMMAND_MS / 1000} s in vain for ${what}`)
-    const timer = setTimeout(() => reject(error), COMMAND_MS)
-    over.signal.addEventListener('abort', () => clearTimeout(timer))
-  })
-  try {
-    return await Promise.race([answer, late])
-  } finally {
-    over.abort()
-  }
+function inTime<T>(what: string, answer: Promise<T>): Promise<T> {
+  const late = (): Late => new Late(`waited ${COMMAND_MS / 1000} s in vain for ${what}`)
+  return untilAborted(answer, AbortSignal.timeout(COMMAND_MS), late)
 }
 
 /** The real daemon of one mount, driven as an operator would: by its command line, its control socket and signals. */
