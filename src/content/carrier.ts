@@ -6,6 +6,7 @@ import { StoreError, StoreSuperseded } from '../store/errors.ts'
 import type { ContentContext } from './context.ts'
 import { parseShardKey } from './directory-record.ts'
 import type { DirectoryWriter } from './directory-writer.ts'
+import { oweIfChangedPast } from './takeover.ts'
 import type { Uploader } from './uploader.ts'
 
 // A file that is open for writing is left alone until it was quiet for so long, but not for ever.
@@ -80,12 +81,16 @@ export class Carrier {
   }
 
   /**
-   * The file was read: copy it when there is time, unless the store has had it or the outbox has it. Of such a copy there is no
-   * list but ours, so it is asked for again when it fails.
+   * The file was read: copy it when there is time, unless the store has it as it is or the outbox has it. Of a first copy there
+   * is no list but ours, so it is asked for again when it fails.
    */
   want(ino: bigint): void {
     const inode = this.#context.catalog.get(ino)
-    if (!inode || inode.orphan || inode.version > 0 || inode.dirty !== 0) return
+    if (!inode || inode.orphan || inode.dirty !== 0) return
+    if (inode.version > 0) {
+      oweIfChangedPast(this.#context, ino)
+      return
+    }
     if (this.#wanted.has(ino) || this.#wanted.size > 100_000) return
     this.#wanted.add(ino)
     this.wake()

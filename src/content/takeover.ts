@@ -26,6 +26,34 @@ export function matches(fingerprint: Fingerprint | undefined, stat: Stat): boole
   )
 }
 
+/**
+ * A stored file whose legacy file is not the one that was copied: somebody changed it past the overlay. The legacy file is newer
+ * and wins, so from now on its copy is owed to the store like that of any other change. True if so.
+ */
+export function oweIfChangedPast(context: ContentContext, ino: bigint): boolean {
+  const { catalog, log } = context
+  const inode = catalog.get(ino)
+  if (!inode || inode.authority !== 'legacy' || inode.orphan || !isRegular(inode.mode) || !isStored(inode))
+    return false
+  try {
+    if (matches(inode.fingerprint, legacyStat(context, inode))) return false
+    catalog.transaction(() => {
+      inode.dirty |= DIRTY_CONTENT
+      catalog.save(inode)
+      catalog.outbox.add('upload', inode.ino)
+    })
+  } catch (error) {
+    // Gone, a volume that does not answer, a catalog without room: no reason to fail whoever only reads. The next one asks again.
+    if (error instanceof FsError) return false
+    throw error
+  }
+  log.info(
+    { ino: inode.ino.toString() },
+    'a file was changed past the overlay: it is newer and is copied again',
+  )
+  return true
+}
+
 /** From now on until `namesRemoved` the ctime of the legacy file may move. To be flushed before a name is removed. */
 export function expectMovingCtime({ catalog }: ContentContext, ino: bigint): void {
   catalog.transaction(() => {

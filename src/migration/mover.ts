@@ -2,7 +2,7 @@ import { isRegular } from '../base/attributes.ts'
 import { Semaphore } from '../base/concurrency.ts'
 import { reasonOf } from '../base/errors.ts'
 import { isStored } from '../catalog/index.ts'
-import { matches } from '../content/index.ts'
+import { matches, oweIfChangedPast } from '../content/index.ts'
 import type { Overlay, OverlayContext, Resolved } from '../overlay/index.ts'
 import { printable } from '../sys/index.ts'
 import { ProgressMeter, type RunProgress } from './progress.ts'
@@ -153,6 +153,8 @@ export class Mover {
           this.#count(met.inode.size)
           continue
         }
+        // Until it is in the store as it is now, it does not count as stored.
+        oweIfChangedPast(this.#context, met.inode.ino)
         await slots.acquire()
         const task = this.#store(met.inode.ino, met.inode.size).finally(() => {
           slots.release()

@@ -1,7 +1,9 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
+import { FsError } from '../../../src/base/errors.ts'
 import { Client } from '../../support/rig/client.ts'
+import { fillDisk, freeDisk } from '../../support/rig/full-disk.ts'
 import { Rig } from '../../support/rig/rig.ts'
 
 let rig: Rig
@@ -31,4 +33,50 @@ describe.each(['mirror', 'prefer-store', 'drain'] as const)('%s over a read-only
       expect(await client.readPath('f')).toBe('changed past the overlay')
     },
   )
+})
+
+// The store kept the old version, though counted as stored, until somebody asked for a migration.
+describe.each(['mirror', 'prefer-store'] as const)('in %s, of a file that is in the store', (mode) => {
+  async function changed(): Promise<Client> {
+    rig = await Rig.start({ mode, fill: (source) => writeFileSync(join(source, 'f'), 'before') })
+    await rig.migrate()
+    await rig.settle()
+    writeFileSync(join(rig.source, 'f'), 'changed past the overlay')
+    return new Client(rig)
+  }
+
+  test('P4: a change past the overlay reaches the store because it was read', async () => {
+    const client = await changed()
+    expect(await client.readPath('f')).toBe('changed past the overlay')
+    expect(rig.catalog.unstoredCount()).toBe(1)
+    await rig.settle()
+    expect((await rig.verify()).differences).toEqual([])
+    expect(rig.catalog.unstoredCount()).toBe(0)
+  })
+
+  test('P4: and is owed from then on, whoever is killed', async () => {
+    const client = await changed()
+    rig.world.inject({ fault: 'unavailable' })
+    await client.readPath('f')
+    await rig.restart('mount')
+    await rig.settle()
+    expect((await rig.verify()).differences).toEqual([])
+  })
+
+  test('P4: a migration that cannot copy it does not end as done', async () => {
+    await changed()
+    vi.spyOn(rig.context.uploader, 'upload').mockRejectedValue(new FsError('EIO', 'read f'))
+    expect(await rig.migrate()).toMatchObject({ remaining: 1 })
+  })
+
+  test('P2: with no room in the catalog it is read all the same, and copied another time', async () => {
+    const client = await changed()
+    const node = await client.node('f')
+    fillDisk(rig.catalogPath)
+    expect((await client.read(node)).toString()).toBe('changed past the overlay')
+    freeDisk(rig.catalogPath)
+    await client.read(node)
+    await rig.settle()
+    expect((await rig.verify()).differences).toEqual([])
+  })
 })
