@@ -332,11 +332,11 @@ export class Carrier {
         inode.failure = reasonOf(error)
         catalog.save(inode)
       })
-    } catch (full) {
-      // The work is still owed and will be tried again. A worker that dies of it could not even be replaced: its successor
-      // finds no room either, and every caller waits (P6).
-      if (!(full instanceof FsError && full.code === 'ENOSPC')) throw full
-      log.error({ err: full, ino: ino.toString() }, 'a failure cannot be recorded')
+    } catch (cause) {
+      // No room, or a volume that does not answer. The work is still owed and will be tried again. A worker that dies of it could
+      // not even be replaced: its successor finds the same, and every caller waits (P6).
+      if (!(cause instanceof FsError)) throw cause
+      log.error({ err: cause, ino: ino.toString() }, 'a failure cannot be recorded')
     }
   }
 

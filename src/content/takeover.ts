@@ -33,7 +33,7 @@ export function matches(fingerprint: Fingerprint | undefined, stat: Stat): boole
 export function oweIfChangedPast(context: ContentContext, ino: bigint): boolean {
   const { catalog, log } = context
   const inode = catalog.get(ino)
-  if (!inode || inode.authority !== 'legacy' || inode.orphan || !isRegular(inode.mode) || !isStored(inode))
+  if (inode?.authority !== 'legacy' || inode.orphan || !isRegular(inode.mode) || !isStored(inode))
     return false
   try {
     if (matches(inode.fingerprint, legacyStat(context, inode))) return false

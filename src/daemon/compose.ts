@@ -73,9 +73,8 @@ async function compose(
   const first = recorded !== undefined && isMode(recorded) ? recorded : firstMode(config)
   const modes = new ModeSwitch(catalog, first, config.sourceReadonly)
   const volume = new Volume(config.source, catalog)
-  // A worker that follows another serves what does not need the volume, unless it has to ask it how an operation ended.
-  const mayFail = connection.takesOver && catalog.intents().every(({ answer }) => answer !== undefined)
-  if (modes.policy.needsLegacy) volume.attach({ mayFail })
+  // A worker that follows another serves what does not need the volume.
+  if (modes.policy.needsLegacy) volume.attach({ mayFail: connection.takesOver })
   opened.push(() => volume.detach())
   const lease = new NamespaceLease(store, config.namespace)
   const { epoch, claimed } = connection.takesOver ? lease.taken(catalog) : await lease.take(catalog)

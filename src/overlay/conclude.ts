@@ -5,16 +5,22 @@ import type { OverlayContext } from './context.ts'
 import { decodeIntent, type LegacyIntent } from './intents.ts'
 import type { LegacyNamespace } from './legacy-namespace.ts'
 
-interface Parts {
+/** What follows an operation on the volume, and where its answer is recorded. */
+export interface ConcludingParts {
   readonly legacyNamespace: LegacyNamespace
   readonly answers: Answers
 }
 
 /**
  * Finds out on the volume whether an operation that has no recorded answer took place, and completes it if so.
- * @throws FsError ENOSPC if the catalog has no room for it
+ * @throws FsError ENOSPC if the catalog has no room for it, EIO if the volume does not say: its outcome stays open
  */
-export function conclude(context: OverlayContext, overlay: Parts, unique: bigint, operation: string): void {
+export function conclude(
+  context: OverlayContext,
+  overlay: ConcludingParts,
+  unique: bigint,
+  operation: string,
+): void {
   const { catalog, log } = context
   let intent: LegacyIntent | undefined
   try {
@@ -24,8 +30,7 @@ export function conclude(context: OverlayContext, overlay: Parts, unique: bigint
       return
     }
   } catch (error) {
-    // With no room in the catalog it is concluded another time.
-    if (!(error instanceof FsError) || error.code === 'ENOSPC') throw error
+    if (!(error instanceof FsError) || (intent && staysOpen(context, error))) throw error
     log.warn(
       { err: error, operation: intent?.kind },
       `an operation cut short by a crash stays undone: ${reasonOf(error)}`,
@@ -34,8 +39,18 @@ export function conclude(context: OverlayContext, overlay: Parts, unique: bigint
   catalog.transaction(() => catalog.dropIntent(unique))
 }
 
+/** Room may come back, and so may a volume, unless nothing is expected of it any more. */
+function staysOpen(context: OverlayContext, { code }: FsError): boolean {
+  return code === 'ENOSPC' || (code === 'EIO' && context.legacy() !== undefined)
+}
+
 /** True if the operation's effect is there. */
-function finish(context: OverlayContext, overlay: Parts, unique: bigint, intent: LegacyIntent): boolean {
+function finish(
+  context: OverlayContext,
+  overlay: ConcludingParts,
+  unique: bigint,
+  intent: LegacyIntent,
+): boolean {
   const { catalog } = context
   const legacy = requireLegacy(context)
   const names = overlay.legacyNamespace

@@ -46,8 +46,8 @@ export interface NewFile {
  * no room is like a crash before it, but for `create` and `link`, which are taken back.
  */
 export class LegacyNamespace {
-  /** Requests whose effect is on the volume and not in the catalog. */
-  readonly unfinished: bigint[] = []
+  /** Requests whose effect is, or may be, on the volume and not in the catalog. */
+  readonly unfinished = new Set<bigint>()
   readonly #context: OverlayContext
   readonly #names: Names
   readonly #answers: Answers
@@ -336,7 +336,7 @@ export class LegacyNamespace {
     } catch (error) {
       if (!(error instanceof FsError)) throw error
       this.#context.log.warn({ err: error }, 'the catalog cannot follow the legacy volume yet')
-      this.unfinished.push(request.unique)
+      this.unfinished.add(request.unique)
     }
   }
 
@@ -348,7 +348,7 @@ export class LegacyNamespace {
       this.#abandon(request)
     } catch (second) {
       if (!(second instanceof FsError)) throw second
-      this.unfinished.push(request.unique)
+      this.unfinished.add(request.unique)
     }
     return error
   }

@@ -26,12 +26,12 @@ import {
 import { Answers } from './answers.ts'
 import { AttributeOperations } from './attributes.ts'
 import { CatalogNamespace } from './catalog-namespace.ts'
-import { conclude } from './conclude.ts'
 import type { OverlayContext } from './context.ts'
 import { Handles } from './handles.ts'
 import { LegacyNamespace, type NewFile } from './legacy-namespace.ts'
 import { Listings } from './listing.ts'
 import { NAME_MAX, Names, type Resolved } from './names.ts'
+import { eitherName, everyName, namesIn, oneName, Unfinished } from './unfinished.ts'
 
 // A change made past the overlay on the legacy volume is seen within this time.
 const LEGACY_TTL_MS = 1000
@@ -52,9 +52,10 @@ const XATTR_REPLACE = 2
 export class Overlay implements FileSystem {
   readonly names: Names
   readonly answers: Answers
-  readonly legacyNamespace: LegacyNamespace
+  readonly unfinished: Unfinished
   readonly #context: OverlayContext
   readonly #attributes: AttributeOperations
+  readonly #legacyNamespace: LegacyNamespace
   readonly #catalogNamespace: CatalogNamespace
   readonly #listings: Listings
   readonly #handles: Handles
@@ -65,13 +66,15 @@ export class Overlay implements FileSystem {
     // A file that lost its last name while it was copied goes when the copy ends.
     context.activity.onUnused = (ino) => this.names.purgeIfUnused(ino)
     this.answers = new Answers(context.catalog)
-    this.legacyNamespace = new LegacyNamespace(context, this.names, this.answers)
+    const legacyNamespace = new LegacyNamespace(context, this.names, this.answers)
+    this.#legacyNamespace = legacyNamespace
+    this.unfinished = new Unfinished(context, { legacyNamespace, answers: this.answers })
     this.#catalogNamespace = new CatalogNamespace(context, this.names, this.answers)
     this.#attributes = new AttributeOperations(context, this.names)
     this.#listings = new Listings(context, this.names)
     this.#handles = new Handles(context)
     context.carrier.onVanished = (ino) => {
-      this.#conclude()
+      this.unfinished.conclude(everyName)
       this.names.lookAgain(ino)
     }
   }
@@ -82,13 +85,14 @@ export class Overlay implements FileSystem {
 
   /** Shown names of a directory. */
   listNames(directory: bigint): Buffer[] {
+    this.unfinished.tryToConclude(namesIn(directory))
     return this.#listings.names(directory).map(({ name }) => name)
   }
 
   // ---- names
 
   lookup(_request: RequestContext, parent: bigint, name: Buffer): Entry {
-    this.#tryToConclude()
+    this.unfinished.tryToConclude(oneName(parent, name))
     return this.#entry(this.names.resolve(parent, name))
   }
 
@@ -136,23 +140,23 @@ export class Overlay implements FileSystem {
   }
 
   unlink(request: RequestContext, parent: bigint, name: Buffer): Answer<void> {
-    this.#conclude()
+    this.unfinished.conclude(oneName(parent, name))
     if (this.answers.recorded(request) !== undefined) return
     const { inode } = this.names.resolve(parent, name)
     if (this.#onVolume([parent], [inode])) {
-      const held = this.legacyNamespace.hold(parent, name, false)
+      const held = this.#legacyNamespace.hold(parent, name, false)
       // After a wait all is decided anew: meanwhile the mode may have changed, and the catalog have taken over.
       if (held) return held.then(() => this.unlink(request, parent, name))
-      return this.legacyNamespace.unlink(request, parent, name)
+      return this.#legacyNamespace.unlink(request, parent, name)
     }
     return this.#afterWrites([inode.ino], () => this.#catalogNamespace.unlink(request, parent, name))
   }
 
   rmdir(request: RequestContext, parent: bigint, name: Buffer): void {
-    this.#conclude()
+    this.unfinished.conclude(oneName(parent, name))
     if (this.answers.recorded(request) !== undefined) return
     const { inode } = this.names.resolve(parent, name)
-    if (this.#onVolume([parent], [inode])) this.legacyNamespace.rmdir(request, parent, name)
+    if (this.#onVolume([parent], [inode])) this.#legacyNamespace.rmdir(request, parent, name)
     else this.#catalogNamespace.rmdir(request, parent, name)
   }
 
@@ -164,15 +168,15 @@ export class Overlay implements FileSystem {
     newName: Buffer,
     flags: number,
   ): Answer<void> {
-    this.#conclude()
+    this.unfinished.conclude(eitherName(oneName(parent, name), oneName(newParent, newName)))
     if (this.answers.recorded(request) !== undefined) return
     const { inode } = this.names.resolve(parent, name)
     const target = this.names.find(newParent, newName)?.inode
     if (this.#onVolume([parent, newParent], target ? [inode, target] : [inode])) {
       const replaces = target !== undefined && (flags & RENAME_EXCHANGE) === 0
-      const held = replaces ? this.legacyNamespace.hold(newParent, newName, true) : undefined
+      const held = replaces ? this.#legacyNamespace.hold(newParent, newName, true) : undefined
       if (held) return held.then(() => this.rename(request, parent, name, newParent, newName, flags))
-      return this.legacyNamespace.rename(request, parent, name, newParent, newName, flags)
+      return this.#legacyNamespace.rename(request, parent, name, newParent, newName, flags)
     }
     return this.#afterWrites(target ? [inode.ino, target.ino] : [inode.ino], () =>
       this.#catalogNamespace.rename(request, parent, name, newParent, newName, flags),
@@ -180,12 +184,12 @@ export class Overlay implements FileSystem {
   }
 
   link(request: RequestContext, node: bigint, newParent: bigint, newName: Buffer): Answer<Entry> {
-    this.#conclude()
+    this.unfinished.conclude(oneName(newParent, newName))
     const done = this.answers.recorded(request)
     if (typeof done === 'bigint') return this.#entryOf(done)
     const inode = this.names.inode(node)
     if (this.#onVolume([newParent], [inode])) {
-      return this.#entry(this.legacyNamespace.link(request, node, newParent, newName))
+      return this.#entry(this.#legacyNamespace.link(request, node, newParent, newName))
     }
     return this.#afterWrites([node], () =>
       this.#entry(this.#catalogNamespace.link(request, node, newParent, newName)),
@@ -428,7 +432,7 @@ export class Overlay implements FileSystem {
   }
 
   readdir(_request: RequestContext, node: bigint, handle: bigint, cookie: bigint, sink: DirectorySink): void {
-    this.#tryToConclude()
+    this.unfinished.tryToConclude(namesIn(node))
     // All files met on the way get their inodes in one commit.
     this.#context.catalog.transaction(() =>
       this.#listings.fill(node, handle, cookie, sink, (found) => this.#entry(found)),
@@ -482,35 +486,13 @@ export class Overlay implements FileSystem {
 
   // ---- parts
 
-  /**
-   * Before anything else is done about names, by whomever, the catalog follows what it had no room for: a file that was renamed
-   * would pass for one that was removed past the overlay. @throws FsError ENOSPC
-   */
-  #conclude(): void {
-    const { unfinished } = this.legacyNamespace
-    for (let unique = unfinished[0]; unique !== undefined; unique = unfinished[0]) {
-      const intent = this.#context.catalog.intent(unique)
-      if (intent && intent.answer === undefined) conclude(this.#context, this, unique, intent.operation)
-      unfinished.shift()
-    }
-  }
-
-  /** Looking at names goes on without room in the catalog, for what needs none. */
-  #tryToConclude(): void {
-    try {
-      this.#conclude()
-    } catch (error) {
-      if (!(error instanceof FsError)) throw error
-    }
-  }
-
   #create(request: RequestContext, parent: bigint, name: Buffer, file: NewFile): Entry {
-    this.#conclude()
+    this.unfinished.conclude(oneName(parent, name))
     const done = this.answers.recorded(request)
     if (typeof done === 'bigint') return this.#entryOf(done)
     const directory = this.names.directory(parent)
     if (directory.orphan) throw new FsError('ENOENT')
-    const on = this.#onVolume([parent], []) ? this.legacyNamespace : this.#catalogNamespace
+    const on = this.#onVolume([parent], []) ? this.#legacyNamespace : this.#catalogNamespace
     return this.#entry(on.create(request, parent, name, file))
   }
 

@@ -2,7 +2,6 @@ import { readFileSync } from 'node:fs'
 import { faultPoint } from '../base/faults.ts'
 import { ROOT_INO } from '../catalog/index.ts'
 import { adoptAttributes, requireLegacy } from '../content/index.ts'
-import { conclude } from './conclude.ts'
 import type { OverlayContext } from './context.ts'
 import { newInode } from './names.ts'
 import type { Overlay } from './overlay.ts'
@@ -23,12 +22,9 @@ export function recover(context: OverlayContext, overlay: Overlay, fresh: boolea
   }
   for (const ino of catalog.stagedInodes()) writer.recover(ino)
   staging.recover(catalog)
-  for (const { id, operation, answer } of catalog.intents()) {
-    if (answer !== undefined) continue
-    conclude(context, overlay, id, operation)
-    faultPoint('overlay.recovery.concluded')
-  }
-  context.legacyFiles.releaseUnless((ino) => catalog.get(ino)?.orphan === true)
+  overlay.unfinished.recover(fresh, () => faultPoint('overlay.recovery.concluded'))
+  const open = overlay.unfinished.inodes
+  context.legacyFiles.releaseUnless((ino) => open.has(ino) || catalog.get(ino)?.orphan === true)
   if (!fresh) return
   catalog.transaction(() => catalog.clearIntents())
   for (const ino of catalog.orphans()) overlay.names.purge(ino)

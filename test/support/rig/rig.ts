@@ -269,6 +269,11 @@ export class Rig {
     await this.#open(as === 'worker')
   }
 
+  /** What the daemon does every two seconds: looks whether the volume answers, and takes it up if it does again. */
+  async healVolume(): Promise<void> {
+    await this.#live.volume.heal()
+  }
+
   /** Changes the mode, letting time pass. @throws ModeRefused */
   async setMode(mode: Mode): Promise<void> {
     await clock.until(this.beginMode(mode))
@@ -373,7 +378,7 @@ export class Rig {
     const first = recorded !== undefined && isMode(recorded) ? recorded : firstMode(options.mode)
     const modes = new ModeSwitch(catalog, first, options.sourceReadonly ?? false)
     const volume = new Volume(this.source, catalog)
-    if (modes.policy.needsLegacy) volume.attach()
+    if (modes.policy.needsLegacy) volume.attach({ mayFail: takesOver })
     const lease = new NamespaceLease(store, 'rig')
     const epoch = takesOver ? Number(catalog.meta('epoch') ?? 1) : await lease.acquire(catalog, false)
     if (recorded === undefined) catalog.transaction(() => catalog.setMeta('mode', first))
