@@ -186,7 +186,7 @@ export class Writer {
     }
   }
 
-  /** Writes the winner over all siblings. Best effort: who reads next resolves them as well. */
+  /** Writes the winner over all siblings, damaged copies among them. Best effort: who reads next resolves them as well. */
   async heal(target: Target, winner: StoredObject, vclock: Buffer, deadline: Deadline): Promise<void> {
     // A writer that is at work on the key folds the siblings itself.
     if (this.#mutex.isLocked(target.id)) return
@@ -196,6 +196,7 @@ export class Writer {
         this.#remember(target, winner.version, answer)
       })
     } catch (error) {
+      this.#contexts.doubt(target.id)
       this.#log.warn({ key: target.label, err: error }, 'siblings could not be replaced by their winner')
     }
   }

@@ -248,9 +248,9 @@ export class Cluster implements AsyncDisposable {
     )
   }
 
-  /** Flips a bit of the value on every replica. */
-  damage(type: string, bucket: string, key: string): void {
-    this.state.damage(bucketKey({ type, name: Buffer.from(bucket) }, Buffer.from(key)))
+  /** Flips a bit of the value on every replica, or on so many. */
+  damage(type: string, bucket: string, key: string, copies?: number): void {
+    this.state.damage(bucketKey({ type, name: Buffer.from(bucket) }, Buffer.from(key)), copies)
   }
 
   /** Requests of a kind that all nodes together have had. */

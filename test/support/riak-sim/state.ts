@@ -164,9 +164,10 @@ export class ClusterState {
     return [...ids].map(parseId)
   }
 
-  /** Damages all replicas of a key, as no quorum would find out. */
-  damage(target: BucketKey): void {
-    for (const vnode of this.#vnodes.values()) vnode.damage(target.id)
+  /** Damages so many replicas of a key; all of them, as no quorum would find out, if not told. */
+  damage(target: BucketKey, copies = Number.POSITIVE_INFINITY): void {
+    const holders = [...this.#vnodes.values()].filter((vnode) => vnode.get(target.id) !== undefined)
+    for (const vnode of holders.slice(0, copies)) vnode.damage(target.id)
   }
 
   /** What each replica of a key holds, for tests: `node/partition` → values, a tombstone as `undefined`. */

@@ -161,6 +161,21 @@ test('P1: a value damaged on one replica is read from another, on all of them it
   expect(String(failure)).toContain('does not fit its checksum')
 })
 
+// With the nodes of the others gone a damaged replica would be all that there is. Riak shows it beside them as a sibling.
+test.each([1, 2])(
+  'P4: %i damaged replicas are replaced by the whole ones when they are met',
+  async (copies) => {
+    const { cluster, store } = await clusterWithStore()
+    for (const key of KEYS.slice(0, 20)) {
+      await store.put('files', key, object('precious', 1))
+      cluster.damage(TYPE, NAMESPACE, key, copies)
+      for (let reads = 0; reads < 20; reads++)
+        expect((await store.get('files', key, { expect: at(1) }))?.value.toString()).toBe('precious')
+      expect(replicas(cluster, key)).toEqual([['precious'], ['precious'], ['precious']])
+    }
+  },
+)
+
 test('P1: what something else wrote into the bucket is StoreCorrupt, not content', async () => {
   const { cluster, store } = await clusterWithStore()
   await using client = await RawClient.connect(cluster.nodes[0]?.port ?? 0)
