@@ -590,6 +590,10 @@ export class Catalog {
     return row ? blob(row.hash) : undefined
   }
 
+  pages(ino: bigint): Array<{ index: number; hash: Buffer }> {
+    return this.#list('pagesFrom', toSigned(ino), 0).map(hashRow)
+  }
+
   setPage(ino: bigint, index: number, hash: Buffer): void {
     this.#sql.setPage?.run(toSigned(ino), index, hash)
   }

@@ -6,6 +6,8 @@ export const ROOT_INO = 1n
 /** Dirty bits: what of a file the store does not have yet. */
 export const DIRTY_CONTENT = 1
 export const DIRTY_METADATA = 2
+/** The store has lost or damaged some of what it acknowledged: all of it is to be written again. */
+export const DIRTY_LOST = 4
 
 /** How content lies in the store. */
 export const LAYOUT_INLINE = 1

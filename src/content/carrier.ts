@@ -314,7 +314,11 @@ export class Carrier {
   #failed(task: Task, error: unknown): void {
     const { catalog, log } = this.#context
     if (task.name.startsWith('upload:')) this.want(task.ino)
-    if (this.noteFailure(error)) return
+    if (this.noteFailure(error)) {
+      // The store may answer, but not for this: at the head of the list again and again it would be in the way of all others.
+      this.#postpone(task.name, FIRST_PAUSE_MS, LONGEST_PAUSE_MS)
+      return
+    }
     this.#postpone(task.name, FIRST_RETRY_MS, LONGEST_RETRY_MS)
     const inode = catalog.get(task.ino)
     if (task.name.startsWith('upload:') && inode && !isStored(inode)) this.recordFailure(task.ino, error)

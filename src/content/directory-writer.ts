@@ -122,21 +122,7 @@ export class DirectoryWriter {
     shards: number,
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    const { catalog } = this.#context
-    const entries: RecordedEntry[] = []
-    for (const dirent of catalog.shardEntries(inode.ino, shard, shards)) {
-      const child = dirent.ino === undefined ? undefined : catalog.get(dirent.ino)
-      if (!child) continue
-      const directory = isDirectory(child.mode)
-      // A file that is not in the store yet comes into the record when it is.
-      if (directory ? child.dirGeneration === 0 : child.version === 0) continue
-      entries.push({
-        name: dirent.name,
-        ino: child.ino,
-        generation: child.generation,
-        key: directory ? undefined : child.key,
-      })
-    }
+    const entries = entriesToRecord(this.#context.catalog, inode.ino, shard, shards)
     await this.#put(shardKey(fileId(inode), generation, shard), encodeShard(entries), signal)
   }
 
@@ -200,6 +186,30 @@ export class DirectoryWriter {
       catalog.outbox.discard('dirs', key, epoch, catalog.nextVersion(), inode.ino)
     }
   }
+}
+
+/** What one shard of a directory's record has to say, in the order of the catalog. */
+export function entriesToRecord(
+  catalog: ContentContext['catalog'],
+  ino: bigint,
+  shard: number,
+  shards: number,
+): RecordedEntry[] {
+  const entries: RecordedEntry[] = []
+  for (const dirent of catalog.shardEntries(ino, shard, shards)) {
+    const child = dirent.ino === undefined ? undefined : catalog.get(dirent.ino)
+    if (!child) continue
+    const directory = isDirectory(child.mode)
+    // A file that is not in the store yet comes into the record when it is.
+    if (directory ? child.dirGeneration === 0 : child.version === 0) continue
+    entries.push({
+      name: dirent.name,
+      ino: child.ino,
+      generation: child.generation,
+      key: directory ? undefined : child.key,
+    })
+  }
+  return entries
 }
 
 /** Removes a directory's record from the store, in the transaction that removes the directory. */

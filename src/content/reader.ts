@@ -1,9 +1,10 @@
 import { FsError } from '../base/errors.ts'
 import { type Inode, isStored } from '../catalog/index.ts'
-import { StoreError } from '../store/errors.ts'
+import { StoreCorrupt, StoreError } from '../store/errors.ts'
 import { SEEK_DATA, SEEK_HOLE, seek } from '../sys/index.ts'
 import { CHUNK_BYTES, type ContentContext, chunkCount, type ReadCounters } from './context.ts'
 import type { LegacyFiles } from './legacy-files.ts'
+import { renew } from './renewal.ts'
 import type { Staging } from './staging.ts'
 import { partOf, type StoredContent } from './stored.ts'
 import { giveBack, legacyStat, matches } from './takeover.ts'
@@ -140,6 +141,7 @@ export class Reader {
         { err: error, ino: inode.ino.toString() },
         'read from the legacy file instead of the store',
       )
+      if (error instanceof StoreCorrupt) renew(this.#context, inode.ino)
       return undefined
     }
     return parts.length === 1 && parts[0] ? parts[0] : Buffer.concat(parts)
@@ -231,6 +233,7 @@ export class Reader {
       try {
         const bytes = await this.#legacyChunk(now, index)
         this.#context.log.warn({ err: error, ino: now.ino.toString() }, 'read from the remaining legacy copy')
+        if (error instanceof StoreCorrupt) renew(this.#context, now.ino)
         return bytes
       } catch {
         throw error

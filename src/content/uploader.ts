@@ -8,6 +8,7 @@ import {
   attributesOf,
   chunkKey,
   DIRTY_CONTENT,
+  DIRTY_LOST,
   fileId,
   type Inode,
   LAYOUT_CHUNKED,
@@ -211,7 +212,7 @@ export class Uploader {
         },
         stat: undefined,
         target: inode.target,
-        sameContent: inode.base === 'store' && !inode.staged && (inode.dirty & DIRTY_CONTENT) === 0,
+        sameContent: inode.base === 'store' && !inode.staged && (inode.dirty & CHANGED) === 0,
       }
     }
     const stat = legacyStat(this.#context, inode)
@@ -227,8 +228,7 @@ export class Uploader {
       },
       stat,
       target: isSymlink(stat.mode) ? readlinkAt(legacy.directory(place.parent), place.name) : undefined,
-      sameContent:
-        inode.version > 0 && (inode.dirty & DIRTY_CONTENT) === 0 && matches(inode.fingerprint, stat),
+      sameContent: inode.version > 0 && (inode.dirty & CHANGED) === 0 && matches(inode.fingerprint, stat),
     }
   }
 
@@ -296,7 +296,7 @@ export class Uploader {
             return
           }
           const hash = bytes.equals(ZEROS.subarray(0, length)) ? HOLE : sha256(bytes)
-          if (!hash.equals(catalog.chunk(ino, index) ?? HOLE)) {
+          if (this.#isLost(ino) || !hash.equals(catalog.chunk(ino, index) ?? HOLE)) {
             if (!isHole(hash)) await this.#storeImmutable(ino, chunkKey, index, hash, bytes, signal)
             hashes.set(index, hash)
           }
@@ -364,6 +364,7 @@ export class Uploader {
     const { catalog } = this.#context
     const inode = catalog.get(ino)
     if (!inode || inode.layout !== LAYOUT_CHUNKED || !catalog.chunk(ino, index)) return false
+    if (this.#isLost(ino)) return false
     if (snapshot.sameContent) return true
     // The last chunk of the stored version may be shorter than it has to be now.
     const full = (index + 1) * CHUNK_BYTES <= Math.min(inode.storedSize, inode.size)
@@ -374,6 +375,11 @@ export class Uploader {
       !catalog.isStaged(ino, index) &&
       full
     )
+  }
+
+  /** What the catalog says of the file's objects cannot be relied on. */
+  #isLost(ino: bigint): boolean {
+    return ((this.#context.catalog.get(ino)?.dirty ?? 0) & DIRTY_LOST) !== 0
   }
 
   async #readChunk(ino: bigint, index: number, length: number, snapshot: Snapshot): Promise<Buffer> {
@@ -402,7 +408,7 @@ export class Uploader {
     faultPoint('content.upload.chunk-listed')
     const object = { value, version: IMMUTABLE, contentType: 'application/octet-stream', metadata: {} }
     // One that is there already, from an upload that a crash cut short, has the same bytes.
-    await store.put('chunks', key, object, { fresh: true, ...(signal && { signal }) })
+    await store.put('chunks', key, object, { fresh: !this.#isLost(ino), ...(signal && { signal }) })
   }
 
   /** The list of all chunks, in the manifest itself or as pages of their own. */
@@ -437,7 +443,7 @@ export class Uploader {
       const page = Buffer.concat(hashes)
       const hash = sha256(page)
       list.push(hash)
-      if (catalog.page(ino, index)?.equals(hash)) continue
+      if (!this.#isLost(ino) && catalog.page(ino, index)?.equals(hash)) continue
       await this.#storeImmutable(ino, pageKey, index, hash, page, signal)
       pages.set(index, hash)
     }
@@ -567,6 +573,7 @@ export class Uploader {
 }
 
 const ZEROS = Buffer.alloc(CHUNK_BYTES)
+const CHANGED = DIRTY_CONTENT | DIRTY_LOST
 
 function isOlder(text: string, major: number, minor: number): boolean {
   const [a = 0, b = 0] = text.split('.').map(Number)

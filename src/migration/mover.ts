@@ -17,7 +17,7 @@ export interface MoverResult {
   readonly remaining: number
 }
 
-const BUSY_TRIES = 20
+const TRIES = 20
 const BUSY_WAIT_MS = 500
 // A run that left files is made again: what kept them may have passed. Each walks the whole tree, so ever later.
 const FIRST_AGAIN_MS = 5000
@@ -231,7 +231,7 @@ export class Mover {
   /** One file, however often the store goes away meanwhile. A file that cannot be stored is listed and left. */
   async #store(ino: bigint, size: number): Promise<void> {
     const { uploader, carrier } = this.#context
-    for (let tries = 0; tries < BUSY_TRIES && !this.#stopped; ) {
+    for (let tries = 1; tries <= TRIES && !this.#stopped; tries += 1) {
       try {
         await this.#gate()
         await carrier.whenUp()
@@ -241,11 +241,11 @@ export class Mover {
           this.#count(size)
           return
         }
-        tries += 1
         await new Promise((resolve) => setTimeout(resolve, BUSY_WAIT_MS))
       } catch (error) {
         if (this.#stopped || carrier.fenced) return
-        if (carrier.noteFailure(error)) continue
+        // A store that is down is waited for. One that answers, but never for this file, must not keep the run from its end.
+        if (carrier.noteFailure(error) && tries < TRIES) continue
         carrier.recordFailure(ino, error)
         return
       }

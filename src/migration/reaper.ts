@@ -17,6 +17,7 @@ import type { LegacyPlace } from '../legacy/index.ts'
 import type { OverlayContext } from '../overlay/index.ts'
 import { StoreError } from '../store/errors.ts'
 import { AT_REMOVEDIR, readlinkAt, type Stat, unlinkAt } from '../sys/index.ts'
+import { writeAgain } from './lost.ts'
 import { compareObject } from './verify.ts'
 
 const BATCH = 200
@@ -71,6 +72,7 @@ export class Reaper {
       if (carrier.fenced || carrier.stopped) return
       if (!(error instanceof StoreError || error instanceof FsError)) throw error
       if (!carrier.noteFailure(error)) carrier.recordFailure(ino, error)
+      await writeAgain(this.#context, ino, error)
       log.warn({ err: error, ino: ino.toString() }, 'the legacy copy stays')
     }
   }

@@ -8,10 +8,12 @@ import {
   decodeFileObject,
   decodeHeader,
   decodeShard,
+  entriesToRecord,
   headerKey,
   isHole,
   legacyStat,
   matches,
+  type RecordedEntry,
   type StoredContent,
   sha256,
   shardKey,
@@ -19,6 +21,7 @@ import {
 import type { OverlayContext } from '../overlay/index.ts'
 import { StoreCorrupt, StoreError, StoreUnavailable } from '../store/errors.ts'
 import { printable } from '../sys/index.ts'
+import { writeAgain } from './lost.ts'
 import { ProgressMeter, type RunProgress } from './progress.ts'
 
 export interface FoundDifference {
@@ -28,12 +31,15 @@ export interface FoundDifference {
 }
 
 const AT_ONCE = 8
+// A directory that changes all the time is written all the time; one that differs so often in a row is not.
+const RECORD_ATTEMPTS = 3
 // The catalog says that it is there, not which version: what a quorum does not find is looked for everywhere.
 const ANY_VERSION = { expect: { epoch: 0, version: 0 } }
 
 /**
  * Reads every stored object back and compares it with its checksum, with the catalog and, where there is one that should
- * be equal, with the legacy copy byte for byte. Files that are waiting to be stored are not part of it.
+ * be equal, with the legacy copy byte for byte. Files that are waiting to be stored are not part of it. What is damaged or
+ * lost is listed, and written again where it can be had without the store.
  */
 export async function verify(
   context: OverlayContext,
@@ -67,14 +73,15 @@ export async function verify(
   return { files: meter.files, bytes: meter.bytes, differences }
 }
 
-type Finding = Omit<FoundDifference, 'path'> | undefined
+type Finding = Omit<FoundDifference, 'path'>
+type FailedCheck = Finding & { readonly error?: unknown }
 
 async function verifyFile(
   context: OverlayContext,
   stored: StoredContent,
   ino: bigint,
   meter: ProgressMeter,
-): Promise<Finding> {
+): Promise<Finding | undefined> {
   const inode = context.catalog.get(ino)
   if (!inode || inode.orphan || !isStored(inode)) return undefined
   const { version } = inode
@@ -85,10 +92,14 @@ async function verifyFile(
   meter.files += 1
   meter.bytes += inode.size
   meter.tick()
-  return finding
+  return finding && repaired(context, ino, finding)
 }
 
-async function compare(context: OverlayContext, stored: StoredContent, ino: bigint): Promise<Finding> {
+async function compare(
+  context: OverlayContext,
+  stored: StoredContent,
+  ino: bigint,
+): Promise<FailedCheck | undefined> {
   const inode = context.catalog.get(ino)
   if (!inode) return undefined
   try {
@@ -124,12 +135,19 @@ async function compare(context: OverlayContext, stored: StoredContent, ino: bigi
   }
 }
 
-function findingOf(error: unknown): Finding {
-  if (error instanceof StoreCorrupt) return { kind: 'corrupt', detail: reasonOf(error) }
-  if (error instanceof StoreUnavailable) return { kind: 'missing', detail: reasonOf(error) }
-  if (error instanceof StoreError || error instanceof FsError)
-    return { kind: 'unreadable', detail: reasonOf(error) }
+function findingOf(error: unknown): FailedCheck {
+  const detail = reasonOf(error)
+  if (error instanceof StoreCorrupt) return { kind: 'corrupt', detail, error }
+  if (error instanceof StoreUnavailable) return { kind: 'missing', detail, error }
+  if (error instanceof StoreError || error instanceof FsError) return { kind: 'unreadable', detail, error }
   throw error
+}
+
+/** What can be had without the store is written to it again. */
+async function repaired(context: OverlayContext, ino: bigint, failed: FailedCheck): Promise<Finding> {
+  const { error, ...finding } = failed
+  if (!(await writeAgain(context, ino, error))) return finding
+  return { ...finding, detail: `${finding.detail}; it is written again` }
 }
 
 /** The file's object, and the pages that it lists, are what the catalog recorded. @throws StoreError */
@@ -169,30 +187,55 @@ function comparesWithLegacy(context: OverlayContext, inode: Inode): 'equal' | 'c
   }
 }
 
-async function verifyDirectory(context: OverlayContext, ino: bigint): Promise<Finding> {
+/** The record of a directory that is not to be written anyway says what the catalog says. */
+async function verifyDirectory(context: OverlayContext, ino: bigint): Promise<Finding | undefined> {
+  let failed: FailedCheck | undefined
+  for (let attempt = 0; attempt < RECORD_ATTEMPTS; attempt += 1) {
+    if (!isRecorded(context, ino)) return undefined
+    failed = await compareRecord(context, ino)
+    if (!failed) return undefined
+  }
+  // It may have changed, and been written, while it was read: then it is as it should be at the next look.
+  return failed && isRecorded(context, ino) ? repaired(context, ino, failed) : undefined
+}
+
+function isRecorded({ catalog }: OverlayContext, ino: bigint): boolean {
+  const inode = catalog.get(ino)
+  return inode !== undefined && !inode.orphan && inode.dirShards > 0 && !catalog.outbox.find('directory', ino)
+}
+
+async function compareRecord(context: OverlayContext, ino: bigint): Promise<FailedCheck | undefined> {
   const { catalog, store } = context
   const inode = catalog.get(ino)
-  if (!inode || inode.orphan || inode.dirShards === 0 || catalog.outbox.find('directory', ino))
-    return undefined
+  if (!inode) return undefined
   const { dirGeneration, dirShards } = inode
   const id = fileId(inode)
   try {
     const header = await store.get('dirs', headerKey(id), ANY_VERSION)
     if (!header) throw new StoreUnavailable(`directory record ${id} is not found`)
-    decodeHeader(id, header)
+    const { recordGeneration, shards } = decodeHeader(id, header)
+    if (recordGeneration !== dirGeneration || shards !== dirShards)
+      throw new StoreCorrupt(`directory record ${id}: not the one that the catalog recorded`)
     for (let shard = 0; shard < dirShards; shard += 1) {
       const key = shardKey(id, dirGeneration, shard)
       const object = await store.get('dirs', key, ANY_VERSION)
       if (!object) throw new StoreUnavailable(`directory record ${key} is not found`)
-      decodeShard(key, object)
+      const recorded = new Set(decodeShard(key, object).map(textOf))
+      const wanted = new Set(entriesToRecord(catalog, ino, shard, dirShards).map(textOf))
+      const more = [...recorded].find((entry) => !wanted.has(entry))
+      if (more !== undefined)
+        throw new StoreCorrupt(`directory record ${key}: it has ${more}, the catalog has not`)
+      const less = [...wanted].find((entry) => !recorded.has(entry))
+      if (less !== undefined) throw new StoreCorrupt(`directory record ${key}: it does not have ${less}`)
     }
     return undefined
   } catch (error) {
-    const now = catalog.get(ino)
-    if (!now || now.dirGeneration !== dirGeneration || catalog.outbox.find('directory', ino)) return undefined
     return findingOf(error)
   }
 }
+
+const textOf = ({ name, ino, generation, key }: RecordedEntry): string =>
+  `"${printable(name)}" (inode ${ino}, generation ${generation}${key === undefined ? '' : `, object ${key}`})`
 
 /** Holes cost no request: without this a large one would hold up everybody else. */
 export async function giveWay(step: number): Promise<void> {

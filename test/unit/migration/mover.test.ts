@@ -35,3 +35,21 @@ test('P4: a run that failed half way is over, so that legacy copies go meanwhile
   await clock.untilTrue(() => mover.state === 'done')
   await expectSettled(rig)
 })
+
+// The store answered, but never for these: the run waited for it for ever, and with as many of them as files are copied at once
+// it did not even come to the others.
+test('P6: files that the store takes at no time keep a run neither from the others nor from its end', async () => {
+  rig = await Rig.start({
+    mode: 'mirror',
+    fill: (source) => {
+      for (let file = 0; file < 20; file += 1) writeFileSync(join(source, `f${file}`), 'content')
+    },
+  })
+  rig.world.inject({ fault: 'unavailable', on: ['put'], space: 'files', key: /^f\d$/ })
+  expect(await rig.migrate()).toMatchObject({ remaining: 10 })
+  expect(rig.catalog.failures(20)).toHaveLength(10)
+  rig.world.heal()
+  await clock.untilTrue(() => rig.built.mover.state === 'done')
+  expect(rig.catalog.failures(20)).toEqual([])
+  await expectSettled(rig)
+})
