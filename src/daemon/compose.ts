@@ -64,8 +64,9 @@ async function compose(
   opened: Array<() => Promise<void> | void>,
 ): Promise<RunningEngine> {
   const { log } = connection
-  const catalog = openCatalog(join(config.stateDir, CATALOG_FILE), !connection.takesOver)
-  opened.push(() => catalog.close())
+  const path = join(config.stateDir, CATALOG_FILE)
+  const catalog = openCatalog(path, !connection.takesOver)
+  opened.push(() => closeUnserved(catalog, path))
   const metrics = createMetrics()
   const store = await openResilientStore(config, log, metrics)
   opened.push(() => store.close())
@@ -144,6 +145,17 @@ async function openTransport(
 /** Nothing is in the store yet: a mode that does without the legacy volume is changed to, or refused, like any time. */
 function firstMode({ mode, sourceReadonly }: MountConfig): Mode {
   return mode !== undefined && policyOf(mode, sourceReadonly).needsLegacy ? mode : 'mirror'
+}
+
+/** A catalog under which nobody ever had the namespace says nothing, and would only be in the way of `rebuild`. */
+async function closeUnserved(catalog: Catalog, path: string): Promise<void> {
+  const isOfNoUse = catalog.meta('epoch') === undefined
+  await catalog.close()
+  if (isOfNoUse) removeDatabase(path)
+}
+
+function removeDatabase(path: string): void {
+  for (const suffix of ['', '-wal', '-shm']) rmSync(`${path}${suffix}`, { force: true })
 }
 
 function openCatalog(path: string, check: boolean): Catalog {
@@ -314,7 +326,7 @@ export const rebuildState: RebuildState = async (request, run) => {
     if (!(await lease.read())) {
       throw new FsError('ENOENT', `the store holds no namespace ${request.namespace}`)
     }
-    for (const suffix of ['', '-wal', '-shm']) rmSync(`${unfinished}${suffix}`, { force: true })
+    removeDatabase(unfinished)
     const catalog = openCatalog(unfinished, false)
     let result: RebuildReport
     try {

@@ -196,6 +196,24 @@ describeMounted('bad input', () => {
     expect((await ferry.call.readFile(ferry.at('new'))).toString()).toBe('only in the store')
   })
 
+  // The refused mount had left an empty catalog behind, and the rebuild that it advised refused because of that.
+  test("P5: what a mount of another state directory's namespace advises works: rebuild takes it over", async () => {
+    const shared = `embedded:${ferry.root}/store`
+    await ferry.mount('--store', shared)
+    await ferry.done('migrate', ferry.target, '--wait')
+    await ferry.unmount()
+    const other = new Ferry()
+    try {
+      const place = ['--state-dir', other.stateDir, '--store', shared]
+      await refused(['mount', other.source, other.target, ...place], 2, /or rebuild this state directory/)
+      expect(await other.done('rebuild', '--namespace', 'ferryfs', ...place)).toMatch(/^rebuilt /)
+      await other.done('mount', other.source, other.target, ...place)
+      expect(await other.call.names(other.target)).toEqual(await ferry.call.names(ferry.source))
+    } finally {
+      await other.clear()
+    }
+  })
+
   test('P1: a namespace of a newer format, and one of another state directory', async () => {
     const shared = `embedded:${ferry.root}/store`
     await ferry.mount('--store', shared)
