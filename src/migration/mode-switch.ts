@@ -1,7 +1,7 @@
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import { type Mode, type Policy, policyOf } from '../base/modes.ts'
-import type { Catalog } from '../catalog/index.ts'
+import { type Catalog, isStored } from '../catalog/index.ts'
 import { takeOver } from '../content/index.ts'
 import type { Overlay, OverlayContext } from '../overlay/index.ts'
 import { walk } from './walker.ts'
@@ -84,10 +84,23 @@ export class ModeSwitch {
   }
 
   #decide(mode: Mode, leaving: boolean): void {
-    this.#catalog.transaction(() => this.#catalog.setMeta('mode', mode))
+    this.#catalog.transaction(() => {
+      this.#catalog.setMeta('mode', mode)
+      if (!policyOf(mode, this.#sourceReadonly).removesLegacy) this.#forgetWhatStays()
+    })
     faultPoint('migration.mode.set')
     this.#mode = mode
     this.#leaving = leaving
+  }
+
+  /** Of a file that is in the store a failure says why its legacy copy could not go; that it stays is what is wanted now. */
+  #forgetWhatStays(): void {
+    for (const { ino } of this.#catalog.failures(this.#catalog.totals().failed)) {
+      const inode = this.#catalog.get(ino)
+      if (!inode || !isStored(inode)) continue
+      inode.failure = undefined
+      this.#catalog.save(inode)
+    }
   }
 
   /** P5: in a mode that writes to the legacy volume, the volume has all there is. */

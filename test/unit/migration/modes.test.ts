@@ -1,6 +1,7 @@
 import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
+import { FsError } from '../../../src/base/errors.ts'
 import { MODES } from '../../../src/base/modes.ts'
 import { Client } from '../../support/rig/client.ts'
 import { Rig, type RigOptions } from '../../support/rig/rig.ts'
@@ -35,6 +36,17 @@ describe('the mode', () => {
     expect(rig.context.legacy()).toBeUndefined()
     expect(await client.readPath('a')).toBe(LONG)
     await expectSettled(rig)
+  })
+
+  // Whoever looked at the failures of a migration that had ended found files that could not be removed and were not to be.
+  test('files that drain could not remove are no failures of a mode that leaves them where they are', async () => {
+    const client = await start({ mode: 'drain' })
+    await rig.migrate()
+    rig.context.carrier.recordFailure(await client.node('a'), new FsError('EROFS', 'unlink a'))
+    expect(rig.catalog.failures(10)).toHaveLength(1)
+    await rig.setMode('store-only')
+    expect(rig.catalog.failures(10)).toEqual([])
+    expect(rig.catalog.totals().failed).toBe(0)
   })
 
   test('P5: a mode that needs a complete volume is refused once something is only in the store', async () => {
