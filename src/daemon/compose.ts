@@ -197,6 +197,7 @@ export interface Built {
   readonly context: OverlayContext
   readonly overlay: Overlay
   readonly stored: StoredContent
+  readonly directories: DirectoryWriter
   readonly mover: Mover
   readonly reaper: Reaper
   readonly counters: ReadCounters
@@ -256,7 +257,7 @@ export function build(
   const reaper = new Reaper(context, { directories, stored })
   const mover = new Mover(context, overlay, reaper, config.concurrency)
   if (!connection.takesOver) for (const id of holder.ids()) holder.drop(id)
-  return { context, overlay, stored, mover, reaper, counters }
+  return { context, overlay, stored, directories, mover, reaper, counters }
 }
 
 function startTimers(

@@ -148,7 +148,7 @@ export class ComposedEngine implements RunningEngine {
   }
 
   verify(run: LongRunning): Promise<VerifyReport> {
-    return verify(this.#parts.context, this.#parts.stored, run)
+    return verify(this.#parts.context, this.#parts, run)
   }
 
   restore(destination: string, run: LongRunning): Promise<RestoreReport> {

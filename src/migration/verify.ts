@@ -5,6 +5,7 @@ import { fileId, type Inode, isStored, LAYOUT_CHUNKED, pageKey } from '../catalo
 import {
   CHUNK_BYTES,
   chunkCount,
+  type DirectoryWriter,
   decodeFileObject,
   decodeHeader,
   decodeShard,
@@ -31,8 +32,6 @@ export interface FoundDifference {
 }
 
 const AT_ONCE = 8
-// A directory that changes all the time is written all the time; one that differs so often in a row is not.
-const RECORD_ATTEMPTS = 3
 // The catalog says that it is there, not which version: what a quorum does not find is looked for everywhere.
 const ANY_VERSION = { expect: { epoch: 0, version: 0 } }
 
@@ -43,7 +42,7 @@ const ANY_VERSION = { expect: { epoch: 0, version: 0 } }
  */
 export async function verify(
   context: OverlayContext,
-  stored: StoredContent,
+  parts: { readonly directories: DirectoryWriter; readonly stored: StoredContent },
   run: { onProgress: (progress: RunProgress) => void; signal: AbortSignal },
 ): Promise<{ files: number; bytes: number; differences: FoundDifference[] }> {
   const { catalog } = context
@@ -57,7 +56,9 @@ export async function verify(
   for (const { ino, mode } of catalog.scan()) {
     run.signal.throwIfAborted()
     await slots.acquire()
-    const check = isDirectory(mode) ? verifyDirectory(context, ino) : verifyFile(context, stored, ino, meter)
+    const check = isDirectory(mode)
+      ? verifyDirectory(context, parts.directories, ino)
+      : verifyFile(context, parts.stored, ino, meter)
     const task = check
       .then((found) => {
         if (found) differences.push({ path: shownPath(context, ino), ...found })
@@ -104,7 +105,7 @@ async function compare(
   if (!inode) return undefined
   try {
     await compareObject(context, inode)
-    const legacy = comparesWithLegacy(context, inode)
+    let legacy = comparesWithLegacy(context, inode)
     if (legacy === 'changed') {
       return {
         kind: 'pending',
@@ -118,20 +119,37 @@ async function compare(
       await giveWay(index)
       const bytes = await stored.readBack(now, index)
       if (legacy !== 'equal') continue
-      const copy = Buffer.alloc(CHUNK_BYTES)
-      const length = await context.legacyFiles.read(ino, copy, index * CHUNK_BYTES)
-      if (!copy.subarray(0, length).equals(bytes)) {
-        return comparesWithLegacy(context, inode) === 'equal'
-          ? {
-              kind: 'differs',
-              detail: `the legacy copy has other bytes from offset ${index * CHUNK_BYTES} on`,
-            }
-          : undefined
-      }
+      if (await isOnVolume(context, ino, index, bytes)) continue
+      // Changed or removed while it was read: no difference to the one that was copied.
+      legacy = comparesWithLegacy(context, inode)
+      if (legacy === 'changed') return undefined
+      if (legacy === 'equal')
+        return {
+          kind: 'differs',
+          detail: `the legacy copy has other bytes from offset ${index * CHUNK_BYTES} on`,
+        }
     }
     return undefined
   } catch (error) {
     return findingOf(error)
+  }
+}
+
+/** @throws FsError if the legacy copy cannot be read though it is there */
+async function isOnVolume(
+  context: OverlayContext,
+  ino: bigint,
+  index: number,
+  bytes: Buffer,
+): Promise<boolean> {
+  const copy = Buffer.alloc(CHUNK_BYTES)
+  try {
+    const length = await context.legacyFiles.read(ino, copy, index * CHUNK_BYTES)
+    return copy.subarray(0, length).equals(bytes)
+  } catch (error) {
+    const now = context.catalog.get(ino)
+    if (error instanceof FsError && now && comparesWithLegacy(context, now) !== 'equal') return false
+    throw error
   }
 }
 
@@ -188,14 +206,14 @@ function comparesWithLegacy(context: OverlayContext, inode: Inode): 'equal' | 'c
 }
 
 /** The record of a directory that is not to be written anyway says what the catalog says. */
-async function verifyDirectory(context: OverlayContext, ino: bigint): Promise<Finding | undefined> {
-  let failed: FailedCheck | undefined
-  for (let attempt = 0; attempt < RECORD_ATTEMPTS; attempt += 1) {
-    if (!isRecorded(context, ino)) return undefined
-    failed = await compareRecord(context, ino)
-    if (!failed) return undefined
-  }
-  // It may have changed, and been written, while it was read: then it is as it should be at the next look.
+async function verifyDirectory(
+  context: OverlayContext,
+  directories: DirectoryWriter,
+  ino: bigint,
+): Promise<Finding | undefined> {
+  if (!isRecorded(context, ino)) return undefined
+  // Nobody writes the record meanwhile: what changes in the catalog is still to be written afterwards.
+  const failed = await directories.exclusively(ino, () => compareRecord(context, ino))
   return failed && isRecorded(context, ino) ? repaired(context, ino, failed) : undefined
 }
 
@@ -207,7 +225,7 @@ function isRecorded({ catalog }: OverlayContext, ino: bigint): boolean {
 async function compareRecord(context: OverlayContext, ino: bigint): Promise<FailedCheck | undefined> {
   const { catalog, store } = context
   const inode = catalog.get(ino)
-  if (!inode) return undefined
+  if (!inode || !isRecorded(context, ino)) return undefined
   const { dirGeneration, dirShards } = inode
   const id = fileId(inode)
   try {

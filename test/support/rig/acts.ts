@@ -80,6 +80,18 @@ const client: Array<fc.WeightedArbitrary<Act>> = [
 const background: Array<fc.WeightedArbitrary<Act>> = [
   weighted(2, fc.record({ act: fc.constant('migrate' as const) })),
   weighted(2, fc.record({ act: fc.constant('reap' as const) })),
+  weighted(1, fc.record({ act: fc.constant('verify' as const) })),
+]
+
+const harm: Array<fc.WeightedArbitrary<Act>> = [
+  weighted(
+    3,
+    fc.record({
+      act: fc.constant('harm' as const),
+      space: fc.constantFrom('files' as const, 'chunks' as const, 'chunks' as const, 'dirs' as const),
+      nth: fc.nat(7),
+    }),
+  ),
 ]
 
 const past: Array<fc.WeightedArbitrary<Act>> = [
@@ -175,6 +187,8 @@ const crashes: Array<fc.WeightedArbitrary<Act>> = [
 /** What may go on around the clients. */
 export interface Around {
   readonly past?: boolean
+  /** The store damages what it has. */
+  readonly harm?: boolean
   readonly modes?: boolean
   readonly faults?: boolean
   readonly disks?: boolean
@@ -187,6 +201,7 @@ export function bursts(around: Around): fc.Arbitrary<Act[][][]> {
     ...client,
     ...background,
     ...(around.past ? past : []),
+    ...(around.harm ? harm : []),
     ...(around.modes ? mode : []),
     ...(around.faults ? faults : []),
     ...(around.disks ? disks : []),

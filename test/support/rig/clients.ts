@@ -5,6 +5,7 @@ import type { Mode } from '../../../src/base/modes.ts'
 import type { Answer, DirectorySink, RequestContext } from '../../../src/fuse/operations.ts'
 import { ModeRefused } from '../../../src/migration/mode-switch.ts'
 import type { Overlay } from '../../../src/overlay/index.ts'
+import type { KeySpace } from '../../../src/store/contract.ts'
 import { StoreError } from '../../../src/store/errors.ts'
 import { Client } from './client.ts'
 import { Unanswered } from './crash.ts'
@@ -43,7 +44,8 @@ export type Act =
   | { readonly act: 'list'; readonly file: string; readonly room: number }
   | { readonly act: 'hold'; readonly file: string; readonly flags: number }
   | { readonly act: 'let-go' }
-  | { readonly act: 'migrate' | 'reap' | 'heal' }
+  | { readonly act: 'migrate' | 'reap' | 'verify' | 'heal' }
+  | { readonly act: 'harm'; readonly space: KeySpace; readonly nth: number }
   | { readonly act: 'mode'; readonly mode: Mode }
   | { readonly act: 'fault'; readonly fault: Fault; readonly times: number }
   | { readonly act: 'past'; readonly file: string; readonly at: number; readonly size: number }
@@ -86,6 +88,8 @@ export class Clients {
   /** A change of attributes failed: nobody knows whether it took place. */
   unsure = false
   faulty = false
+  /** The store holds damaged objects. */
+  harmed = false
   /** Objects may be left that nothing refers to. */
   mayLeak = false
   requests = 0
@@ -319,6 +323,12 @@ export class Clients {
         if (rig.modes.policy.removesLegacy)
           this.#behind(() => rig.built.reaper.sweep(() => Promise.resolve(true)))
         return
+      case 'verify':
+        this.#behind(() => this.#verify())
+        return
+      case 'harm':
+        this.#behind(() => this.#harm(act.space, act.nth))
+        return
       case 'heal':
         this.heal()
         return
@@ -367,6 +377,28 @@ export class Clients {
       default:
         throw new Error('no such act')
     }
+  }
+
+  /** Whatever goes on meanwhile, nothing is found that is not there. */
+  async #verify(): Promise<void> {
+    const { differences } = await this.rig.beginVerify()
+    const found = differences.filter(({ kind }) => kind !== 'pending')
+    if (found.length > 0 && !this.faulty && !this.harmed)
+      throw new Error(`verify finds ${JSON.stringify(found)}`)
+  }
+
+  /** The store damages an object, where the volume still has all there is. */
+  async #harm(space: KeySpace, nth: number): Promise<void> {
+    const { memory } = this.rig.world
+    const keys: string[] = []
+    for await (const key of memory.keys(space)) keys.push(key)
+    const key = keys.sort()[nth % Math.max(1, keys.length)]
+    const object = key === undefined ? undefined : await memory.get(space, key)
+    if (key === undefined || !object) return
+    this.harmed = true
+    // It may be garbage by now.
+    this.mayLeak = true
+    await memory.put(space, key, this.rig.world.damage(object)).catch(() => undefined)
   }
 
   /** Work of the daemon that no client waits for. A daemon that dies takes it along. */

@@ -174,14 +174,17 @@ export class FaultStore implements KeyValueStore {
   readonly capabilities: StoreCapabilities
   readonly #world: FaultyWorld
   #dead = false
+  #writing = 0
 
   constructor(world: FaultyWorld) {
     this.#world = world
     this.capabilities = world.memory.capabilities
   }
 
-  die(): void {
+  /** True if writes are on their way to the store, which arrive at any time. */
+  die(): boolean {
     this.#dead = true
+    return this.#writing > 0
   }
 
   async get(space: KeySpace, key: string, options: GetOptions = {}): Promise<StoredObject | undefined> {
@@ -230,7 +233,12 @@ export class FaultStore implements KeyValueStore {
     // A chunk carries no version that would tell a late write from a current one.
     if (fault === 'late' && space !== 'chunks') this.#world.later(effect)
     if (fault === 'late') throw new StoreTimeout(`${operation} ${key}: no answer`)
-    await effect()
+    this.#writing += 1
+    try {
+      await effect()
+    } finally {
+      this.#writing -= 1
+    }
     if (this.#world.gate) await this.#world.gate(`answer to ${operation} ${key}`)
     await this.#answer()
     if (fault === 'lost-ack') throw new StoreTimeout(`${operation} ${key}: the answer was lost`)

@@ -75,6 +75,13 @@ describe('P1 P2 P4: the same with a store that fails', () => {
     run({ mode: 'drain', ack: 'store' }, { faults: true, crashes: true }))
 })
 
+describe('P1 P4: the same with a store that damages what it has', () => {
+  test('in mirror', () => run({ mode: 'mirror' }, { harm: true, crashes: true }))
+  test('in prefer-store', () => run({ mode: 'prefer-store' }, { harm: true, past: true }))
+  test('in prefer-store, with small files inline', () =>
+    run({ mode: 'prefer-store', ...INLINE }, { harm: true, faults: true }))
+})
+
 describe('P1 P2 P6: the same with disks that are full', () => {
   test('in mirror', () => run({ mode: 'mirror' }, { disks: true }))
   test('in drain', () => run({ mode: 'drain', ...INLINE }, { disks: true, crashes: true }))
