@@ -248,7 +248,9 @@ export class Reaper {
     const { catalog } = this.#context
     const legacy = this.#context.legacy()
     const inode = catalog.get(ino)
-    if (!legacy || inode?.authority !== 'catalog' || !this.#directories.isDurable(ino)) return
+    if (!legacy || inode?.authority !== 'catalog') return
+    // One that was removed, and was kept for what the volume still had in it, has no record to wait for.
+    if (!inode.orphan && !this.#directories.isDurable(ino)) return
     const [place] = catalog.legacyPlaces(ino)
     if (!place || legacy.list(ino).length > 0) return
     try {
@@ -280,5 +282,9 @@ export class Reaper {
       inode.legacyIno = undefined
       catalog.save(inode)
     })
+    if (!inode.orphan) return
+    // Nothing keeps it any more, unless somebody has it open.
+    this.#context.activity.of(inode.ino)
+    this.#context.activity.settle(inode.ino)
   }
 }

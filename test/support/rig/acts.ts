@@ -3,6 +3,7 @@ import fc from 'fast-check'
 import { MODES } from '../../../src/base/modes.ts'
 import type { Act } from './clients.ts'
 import type { Fault } from './fault-store.ts'
+import { KILL_POINTS } from './kill-points.ts'
 
 // Few files, so that the clients meet.
 const file = fc.constantFrom('d/a', 'd/b', 'd/c', 'e/a', 'e/b')
@@ -144,28 +145,6 @@ const disks: Array<fc.WeightedArbitrary<Act>> = [
   weighted(1, fc.record({ act: fc.constant('heal' as const) })),
 ]
 
-const POINTS = [
-  'overlay.create.effect',
-  'overlay.unlink.effect',
-  'overlay.rename.intended',
-  'overlay.rename.effect',
-  'overlay.link.effect',
-  'overlay.unlink.held',
-  'overlay.create.committed',
-  'overlay.rename.committed',
-  'overlay.unlink.committed',
-  'content.write.staged',
-  'content.truncate.intended',
-  'content.truncate.cut',
-  'content.upload.chunks-stored',
-  'content.upload.object-stored',
-  'content.upload.recorded',
-  'content.directory.shards-stored',
-  'content.directory.header-stored',
-  'migration.reap.verified',
-  'migration.reap.removed',
-  'migration.reap.directory-removed',
-]
 const crashes: Array<fc.WeightedArbitrary<Act>> = [
   weighted(
     1,
@@ -178,7 +157,7 @@ const crashes: Array<fc.WeightedArbitrary<Act>> = [
     2,
     fc.record({
       act: fc.constant('trap' as const),
-      point: fc.constantFrom(...POINTS),
+      point: fc.constantFrom(...KILL_POINTS),
       nth: fc.integer({ min: 1, max: 2 }),
     }),
   ),

@@ -5,6 +5,7 @@ import { MODES } from '../../../src/base/modes.ts'
 import { ModeRefused } from '../../../src/migration/mode-switch.ts'
 import { clock, turns } from './clock.ts'
 import type { Fault } from './fault-store.ts'
+import { KILL_POINTS } from './kill-points.ts'
 import { isDir, type ModelNode, type ModelType, type Place } from './model.ts'
 import type { System } from './system.ts'
 
@@ -406,33 +407,7 @@ const crashes: Array<fc.WeightedArbitrary<Step>> = [
     weight: 3,
     arbitrary: step(
       'dieAt',
-      [
-        fc.constantFrom(
-          'overlay.create.effect',
-          'overlay.unlink.effect',
-          'overlay.rename.intended',
-          'overlay.rename.effect',
-          'overlay.link.effect',
-          'overlay.unlink.held',
-          'overlay.attributes.dirty',
-          'overlay.setattr.done',
-          'overlay.xattr.done',
-          'overlay.create.committed',
-          'overlay.rename.committed',
-          'overlay.unlink.committed',
-          'content.write.staged',
-          'content.truncate.intended',
-          'content.truncate.cut',
-          'content.upload.chunks-stored',
-          'content.upload.object-stored',
-          'content.upload.recorded',
-          'content.directory.shards-stored',
-          'content.directory.header-stored',
-          'migration.reap.verified',
-          'migration.reap.removed',
-        ),
-        fc.integer({ min: 1, max: 3 }),
-      ],
+      [fc.constantFrom(...KILL_POINTS), fc.integer({ min: 1, max: 3 })],
       async (system, point, nth) => system.rig.dieAt(point, nth),
     ),
   },

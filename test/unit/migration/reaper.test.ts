@@ -114,6 +114,26 @@ const OBSTACLES: readonly Obstacle[] = [
   },
 ]
 
+// Its row hid what the volume had in it; when that was gone the row stayed, and the directory on the volume, until a new mount.
+test.each(['removed', 'replaced'])(
+  'a directory that was %s goes from the volume after what was in it',
+  async (how) => {
+    await client.mkdir('e')
+    await client.unlink('d/f')
+    if (how === 'replaced') await client.rename('e', 'd')
+    else {
+      const { parent, name } = await client.place('d')
+      await rig.perform((overlay, request) => overlay.rmdir(request, parent, name))
+    }
+    client.forgetAll()
+    await rig.settle()
+    await rig.reap()
+    expect(existsSync(onDisk('d'))).toBe(false)
+    expect(rig.catalog.orphans()).toEqual([])
+    await expectSettled(rig)
+  },
+)
+
 describe('P3: the legacy copy stays while', () => {
   test.each(OBSTACLES)('$what', async ({ raise }) => {
     const lower = await raise()
