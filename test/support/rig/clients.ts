@@ -7,7 +7,7 @@ import { ModeRefused } from '../../../src/migration/mode-switch.ts'
 import type { Overlay } from '../../../src/overlay/index.ts'
 import type { KeySpace } from '../../../src/store/contract.ts'
 import { StoreError } from '../../../src/store/errors.ts'
-import { Client } from './client.ts'
+import { Client, type Described } from './client.ts'
 import { Unanswered } from './crash.ts'
 import type { Fault } from './fault-store.ts'
 import { fillDisk, freeDisk } from './full-disk.ts'
@@ -16,6 +16,7 @@ import { isDir, type ModelNode, ModelTree, type Place } from './model.ts'
 import { NameLock } from './name-lock.ts'
 import type { Rig } from './rig.ts'
 import type { Schedule } from './schedule.ts'
+import { diskTree } from './trees.ts'
 import { allowNames, type NamingErrno, refuseNames } from './volume-calls.ts'
 
 const { S_IFDIR, S_IFREG, S_IFLNK } = constants
@@ -84,7 +85,7 @@ export class Clients {
   readonly histories = new Map<ModelNode, History>()
   readonly client: Client
   /** What the volume holds, where nothing may change it. */
-  readonly: string | undefined
+  readonly: Map<string, Described> | undefined
   /** A change of attributes failed: nobody knows whether it took place. */
   unsure = false
   faulty = false
@@ -788,7 +789,7 @@ export class Clients {
 
   /** Somebody writes on the volume itself, where it is the truth and nobody else is writing the file. */
   #writePast(path: string, at: number, size: number): void {
-    if (this.rig.modes.policy.writeTo !== 'legacy' || this.rig.dead) return
+    if (this.rig.dead || !this.#isVolumeTheTruth(path)) return
     let node: ModelNode | undefined = this.tree.root
     for (const name of parts(path)) node = node?.children.get(name)
     if (node?.type !== S_IFREG || node.handles.length > 0) return
@@ -799,6 +800,21 @@ export class Clients {
     writeSync(descriptor, data, 0, size, at)
     closeSync(descriptor)
     done(this.schedule.now)
+    const now = diskTree(this.rig.source).get(`/${path}`)
+    if (now) this.readonly?.set(`/${path}`, now)
+  }
+
+  /** Of a file that the catalog has taken over, a change past the overlay is seen some time later, or not at all. */
+  #isVolumeTheTruth(path: string): boolean {
+    const { policy } = this.rig.modes
+    if (policy.writeTo === 'legacy') return true
+    let ino = ROOT
+    for (const name of parts(path)) {
+      const dirent = this.rig.catalog.dirent(ino, raw(name))
+      if (dirent?.ino === undefined || dirent.legacy !== dirent.ino) return false
+      ino = dirent.ino
+    }
+    return this.rig.catalog.get(ino)?.authority === 'legacy'
   }
 
   #history(node: ModelNode): History {

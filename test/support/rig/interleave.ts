@@ -39,7 +39,7 @@ export async function interleave(options: RigOptions, bursts: Act[][][], seed: n
   const clients = new Clients(rig, schedule)
   try {
     plant(clients)
-    if (options.sourceReadonly) clients.readonly = [...diskTree(rig.source)].toString()
+    if (options.sourceReadonly) clients.readonly = diskTree(rig.source)
     for (const burst of bursts) {
       await schedule.during(() => oneBurst(clients, burst))
       counts.bursts += 1
@@ -110,9 +110,8 @@ async function settle(clients: Clients): Promise<void> {
     if (found.length > 0) throw new Error(`${when}, overlay | model: ${found.join('; ')}`)
   }
   await compare('when settled')
-  if (clients.readonly !== undefined && clients.readonly !== [...diskTree(rig.source)].toString()) {
-    throw new Error('the read-only volume was changed')
-  }
+  const changed = clients.readonly ? differences(diskTree(rig.source), clients.readonly) : []
+  if (changed.length > 0) throw new Error(`the read-only volume was changed: ${changed.join('; ')}`)
   if (!rig.modes.policy.removesLegacy) return
   await rig.reap()
   await rig.settle()

@@ -56,7 +56,9 @@ afterAll(() => {
 describe('P1 P2 P4: several clients at once see what a local file system shows', () => {
   test('in mirror', () => run({ mode: 'mirror' }, { past: true }))
   test('in prefer-store', () => run({ mode: 'prefer-store' }, { past: true }))
-  test('in drain', () => run({ mode: 'drain' }, {}))
+  test('in drain', () => run({ mode: 'drain' }, { past: true }))
+  test('in prefer-store over a read-only volume', () =>
+    run({ mode: 'prefer-store', sourceReadonly: true }, { past: true }))
   test('in drain, small files inline', () => run({ mode: 'drain', ...INLINE }, {}))
 })
 
