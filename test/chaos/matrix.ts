@@ -57,6 +57,7 @@ const FIRST_PAIRS = [
   'black-hole+kill-worker',
   'stale-replica+kill-both',
   'hand-over+legacy-full',
+  'damaged-object+kill-worker',
 ]
 
 /** How often each variant comes up once every cell was met. */

@@ -282,6 +282,8 @@ export class Session {
   }
 
   #returns = false
+  /** Objects were damaged for good: the first look finds them, and has them written again. */
+  damaged = false
 
   /** P4: with the fault gone, everything owed reaches the store by itself. */
   async #recovered(): Promise<void> {
@@ -329,6 +331,9 @@ export class Session {
       },
       ask: async (action) => (await this.call(this.reader, action)).reply,
       moved: () => this.#moved(),
+      damaged: () => {
+        this.damaged = true
+      },
       notInjected: (why) => {
         this.#cell.injected -= 1
         this.#cell.remarks.add(why)

@@ -24,6 +24,8 @@ export interface Conductor {
   ask(action: Action): Promise<Reply>
   /** Everything is in the store; in a mode that removes legacy files none is left. */
   moved(): Promise<void>
+  /** The store may hold objects that are damaged for good, until they are found. */
+  damaged(): void
   /** The fault could not be made to happen. */
   notInjected(why: string): void
   /** Something worth a word in the report. */

@@ -5,6 +5,7 @@ import { addToxics, removeToxics, setOpen, type ToxicOf } from '../world/proxies
 import { type Conductor, excusesStore, type Fault } from './fault.ts'
 
 const REPLICAS = 3
+const DAMAGED_AT_ONCE = 3
 const NO_NETWORK = 'the embedded store has no network'
 const NO_SIMULATOR = 'needs the simulated cluster: replicas of a real one are not ours to damage'
 
@@ -88,6 +89,40 @@ const lostAcknowledgement: Fault = {
   },
 }
 
+/**
+ * Objects that no replica has whole any more, where the legacy volume still has all there is: nobody sees it, and what is found
+ * is written again.
+ */
+const damagedObject: Fault = {
+  name: 'damaged-object',
+  groups: ['network'],
+  unavailable: ({ store }) => (store.simulator === undefined ? NO_SIMULATOR : undefined),
+  idleIn: ({ copies, writeTo }) =>
+    copies && writeTo === 'legacy'
+      ? undefined
+      : 'what only the store has cannot be had again once it is damaged',
+  excuses: excusesStore,
+  strikes: 3,
+  async strike({ world: { store, namespace }, phase, damaged, notInjected }, nth) {
+    const objects = [...(store.simulator?.everything(namespace) ?? [])]
+      .filter(
+        ([name, replicas]) => !name.startsWith(`${namespace}.meta/`) && [...replicas.values()].some(isLive),
+      )
+      .map(([name]) => name)
+      .sort()
+    if (objects.length === 0) return notInjected('nothing is in the store yet')
+    for (let one = 0; one < DAMAGED_AT_ONCE; one += 1) {
+      const name = objects[(phase * 31 + nth * 7 + one * 3) % objects.length] ?? ''
+      const slash = name.indexOf('/')
+      store.simulator?.damage('default', name.slice(0, slash), name.slice(slash + 1))
+    }
+    damaged()
+  },
+}
+
+const isLive = (values: readonly (Buffer | undefined)[]): boolean =>
+  values.some((value) => value !== undefined)
+
 export const NETWORK_FAULTS: readonly Fault[] = [
   { groups: ['network'], name: 'none' },
   toxic('latency', [{ type: 'latency', attributes: { latency: 60 } }]),
@@ -114,6 +149,7 @@ export const NETWORK_FAULTS: readonly Fault[] = [
   replica('corrupted-value', (cluster) => [
     { kind: 'corrupt', node: nodeName(cluster, 0), probability: 0.4 },
   ]),
+  damagedObject,
   toxic('truncated-value', [{ type: 'limit_data', attributes: { bytes: 3000 }, toxicity: 0.5 }]),
   nodeLoss,
 ]
