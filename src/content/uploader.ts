@@ -480,8 +480,10 @@ export class Uploader {
     inode.digest = stored.digest
     inode.storedSize = snapshot.record.attributes.size
     inode.failure = undefined
-    if (snapshot.stat) inode.fingerprint = fingerprintOf(snapshot.stat)
-    const staging = inode.authority === 'catalog' && this.#rebase(inode, clean)
+    // Taken over meanwhile, after a change past the overlay: what was copied is not what the file is based on.
+    const isBase = inode.authority === 'legacy' || !snapshot.stat || matches(inode.fingerprint, snapshot.stat)
+    if (snapshot.stat && isBase) inode.fingerprint = fingerprintOf(snapshot.stat)
+    const staging = inode.authority === 'catalog' && isBase && this.#rebase(inode, clean)
     if (clean) {
       inode.dirty = 0
       if (stored.work) catalog.outbox.done(stored.work)

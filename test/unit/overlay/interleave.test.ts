@@ -58,7 +58,7 @@ describe('P1 P2 P4: several clients at once see what a local file system shows',
   test('in prefer-store', () => run({ mode: 'prefer-store' }, { past: true }))
   test('in drain', () => run({ mode: 'drain' }, { past: true }))
   test('in prefer-store over a read-only volume', () =>
-    run({ mode: 'prefer-store', sourceReadonly: true }, { past: true }))
+    run({ mode: 'prefer-store', sourceReadonly: true }, { past: true, crashes: true }))
   test('in drain, small files inline', () => run({ mode: 'drain', ...INLINE }, {}))
 })
 
@@ -73,6 +73,8 @@ describe('P1 P2 P4: the same with a store that fails', () => {
   test('in store-only', () => run({ mode: 'store-only' }, { faults: true }))
   test('in drain over a read-only volume', () =>
     run({ mode: 'drain', sourceReadonly: true }, { faults: true }))
+  test('in mirror, acknowledged by the store, while the mode changes', () =>
+    run({ mode: 'mirror', ack: 'store' }, { faults: true, past: true, modes: true }))
   test('in drain, acknowledged by the store', () =>
     run({ mode: 'drain', ack: 'store' }, { faults: true, crashes: true }))
 })
@@ -89,8 +91,13 @@ describe('P1 P2 P6: the same with disks that are full', () => {
   test('in drain', () => run({ mode: 'drain', ...INLINE }, { disks: true, crashes: true }))
 })
 
-test('P1 P2 P5: the same while the mode changes', () =>
-  run({ mode: 'mirror', ...INLINE }, { modes: true, crashes: true }))
+describe('P1 P2 P5: the same while the mode changes', () => {
+  test('with crashes', () => run({ mode: 'mirror', ...INLINE }, { modes: true, crashes: true }))
+  test('with crashes and a store that fails', () =>
+    run({ mode: 'mirror' }, { modes: true, faults: true, crashes: true }))
+  test('over a read-only volume', () =>
+    run({ mode: 'mirror', sourceReadonly: true }, { modes: true, past: true, crashes: true }))
+})
 
 test('the same seed gives the same order of steps', async () => {
   const around = { faults: true, crashes: true, disks: true }
