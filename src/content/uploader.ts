@@ -57,6 +57,8 @@ interface Snapshot {
   readonly record: FileRecord
   readonly stat: Stat | undefined
   readonly target: Buffer | undefined
+  /** Where the catalog's own chunks came from. */
+  readonly base: Pick<Inode, 'base' | 'fingerprint'>
   /** Content need not be read: only attributes changed since the store saw it. */
   readonly sameContent: boolean
 }
@@ -212,6 +214,7 @@ export class Uploader {
         },
         stat: undefined,
         target: inode.target,
+        base: { base: inode.base, fingerprint: inode.fingerprint },
         sameContent: inode.base === 'store' && !inode.staged && (inode.dirty & CHANGED) === 0,
       }
     }
@@ -228,6 +231,7 @@ export class Uploader {
       },
       stat,
       target: isSymlink(stat.mode) ? readlinkAt(legacy.directory(place.parent), place.name) : undefined,
+      base: { base: 'legacy', fingerprint: fingerprintOf(stat) },
       sameContent: inode.version > 0 && (inode.dirty & CHANGED) === 0 && matches(inode.fingerprint, stat),
     }
   }
@@ -236,7 +240,7 @@ export class Uploader {
   #isSame(ino: bigint, snapshot: Snapshot): boolean {
     const inode = this.#context.catalog.get(ino)
     if (!inode || inode.orphan) return false
-    if (!snapshot.stat) return inode.authority === 'catalog'
+    if (!snapshot.stat) return inode.authority === 'catalog' && isBasedOn(inode, snapshot.base)
     return (
       inode.authority === 'legacy' && matches(fingerprintOf(snapshot.stat), legacyStat(this.#context, inode))
     )
@@ -480,10 +484,10 @@ export class Uploader {
     inode.digest = stored.digest
     inode.storedSize = snapshot.record.attributes.size
     inode.failure = undefined
+    if (snapshot.stat && inode.authority === 'legacy') inode.fingerprint = fingerprintOf(snapshot.stat)
     // Taken over meanwhile, after a change past the overlay: what was copied is not what the file is based on.
-    const isBase = inode.authority === 'legacy' || !snapshot.stat || matches(inode.fingerprint, snapshot.stat)
-    if (snapshot.stat && isBase) inode.fingerprint = fingerprintOf(snapshot.stat)
-    const staging = inode.authority === 'catalog' && isBase && this.#rebase(inode, clean)
+    const isBase = inode.authority === 'catalog' && isBasedOn(inode, snapshot.base)
+    const staging = isBase && this.#rebase(inode, clean)
     if (clean) {
       inode.dirty = 0
       if (stored.work) catalog.outbox.done(stored.work)
@@ -572,6 +576,19 @@ export class Uploader {
       catalog.touchEntry(link.parent, link.name)
     }
   }
+}
+
+/** Whether chunks that were not changed through the overlay are still the same ones. */
+function isBasedOn(inode: Inode, { base, fingerprint }: Snapshot['base']): boolean {
+  if (inode.base !== base) return false
+  const now = inode.fingerprint
+  // Only a legacy base can have become another one under the same name.
+  if (base !== 'legacy' || now === undefined || fingerprint === undefined) return true
+  return (
+    now.size === fingerprint.size &&
+    now.mtimeNs === fingerprint.mtimeNs &&
+    now.ctimeNs === fingerprint.ctimeNs
+  )
 }
 
 const ZEROS = Buffer.alloc(CHUNK_BYTES)

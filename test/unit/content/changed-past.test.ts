@@ -1,9 +1,10 @@
-import { writeFileSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { FsError } from '../../../src/base/errors.ts'
-import { CHUNK_BYTES } from '../../../src/content/index.ts'
+import { CHUNK_BYTES, takeOver } from '../../../src/content/index.ts'
 import { Client } from '../../support/rig/client.ts'
+import { clock } from '../../support/rig/clock.ts'
 import { atPoint } from '../../support/rig/crash.ts'
 import { fillDisk, freeDisk } from '../../support/rig/full-disk.ts'
 import { Rig } from '../../support/rig/rig.ts'
@@ -107,5 +108,51 @@ describe.each(['mirror', 'prefer-store'] as const)('in %s, of a file that is in 
     await client.read(node)
     await rig.settle()
     expect((await rig.verify()).differences).toEqual([])
+  })
+})
+
+// The file was given back to the volume because of the change, and taken over again with it, all while a copy of what had been
+// before was under way: that copy became its base, or passed for the legacy file, which then went.
+describe('in drain, a change past the overlay that is seen while what was before is copied', () => {
+  const before = Buffer.alloc(CHUNK_BYTES + 10, 'a')
+  const changed = Buffer.from(before).fill('b', 0, 10)
+
+  async function seenWhileCopied(): Promise<{ client: Client; node: bigint; goOn: () => void }> {
+    rig = await Rig.start({ mode: 'drain', fill: (source) => writeFileSync(join(source, 'f'), before) })
+    const client = new Client(rig)
+    const node = await client.node('f')
+    takeOver(rig.context, node)
+    const { promise: held, resolve: goOn } = Promise.withResolvers<void>()
+    const { store } = rig.context
+    const real = store.put.bind(store)
+    const put = vi.spyOn(store, 'put').mockImplementation(async (space, ...rest) => {
+      if (space === 'files') await held
+      return real(space, ...rest)
+    })
+    rig.context.carrier.want(node)
+    await clock.untilTrue(() => put.mock.calls.some(([space]) => space === 'files'))
+    writeFileSync(join(rig.source, 'f'), changed)
+    expect(await client.readPath('f')).toBe(changed.toString())
+    return { client, node, goOn }
+  }
+
+  test('P1: stays when the file is written', async () => {
+    const { client, node, goOn } = await seenWhileCopied()
+    await client.write(node, before.length, 'more')
+    goOn()
+    await rig.settle()
+    expect(await client.readPath('f')).toBe(`${changed}more`)
+  })
+
+  test('P3: stays when the legacy file goes', async () => {
+    const { client, node, goOn } = await seenWhileCopied()
+    takeOver(rig.context, node)
+    goOn()
+    await rig.settle()
+    await rig.reap()
+    expect(await client.readPath('f')).toBe(changed.toString())
+    await rig.migrate()
+    expect(existsSync(join(rig.source, 'f'))).toBe(false)
+    expect(await client.readPath('f')).toBe(changed.toString())
   })
 })
