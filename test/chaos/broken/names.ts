@@ -14,4 +14,5 @@ export const BROKEN_NAMES: readonly string[] = [
   'repeated-effect',
   'zeros-for-errors',
   'record-never-sent',
+  'lost-again',
 ]

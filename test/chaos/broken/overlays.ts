@@ -1,4 +1,5 @@
 import { FsError } from '../../../src/base/errors.ts'
+import { Catalog, DIRTY_LOST } from '../../../src/catalog/index.ts'
 import type { FileSystem } from '../../../src/fuse/operations.ts'
 import { Answers } from '../../../src/overlay/answers.ts'
 import { ResilientStore } from '../../../src/store/resilience/store.ts'
@@ -164,6 +165,15 @@ export const BROKEN: Readonly<Record<string, () => void>> = {
       count += space === 'dirs' ? 1 : 0
       if (space === 'dirs' && count % 5 === 0) return
       return put.call(this, space, key, object, options)
+    }
+  },
+
+  /** P4: what the store has lost is noted, and what it still has of the file is not written again with it. */
+  'lost-again': () => {
+    const { save } = Catalog.prototype
+    Catalog.prototype.save = function (inode) {
+      inode.dirty &= ~DIRTY_LOST
+      return save.call(this, inode)
     }
   },
 }
