@@ -1,11 +1,11 @@
 import {
-  BrokenCircuitError,
   type CircuitBreakerPolicy,
   CircuitState,
   ConsecutiveBreaker,
   circuitBreaker,
   ExponentialBackoff,
   handleWhen,
+  type IBackoff,
 } from 'cockatiel'
 import type { Log } from '../../observe/log.ts'
 import { ping, type RiakCommand } from './client.ts'
@@ -24,12 +24,15 @@ export interface NodeSettings {
 /** So many failures in a row take a node out of the choice. Fewer would do so for one lost packet. */
 const FAILURES_TO_OPEN = 3
 
-/** How long the breaker keeps a node out before the next ping may go there, in milliseconds, growing. */
+/** How long a node is out before the next ping goes there, in milliseconds, growing; and how long the ping may take. */
 const OUT_FOR = { initialDelay: 250, maxDelay: 5000 }
-
-/** How often to ask the breaker whether a ping may go, and how long the ping may take. */
-const PROBE_EVERY_MS = 100
 const PROBE_TIMEOUT_MS = 2000
+
+/**
+ * The breaker itself has nobody wait: it goes by the clock of the day, and after a step back of that clock would keep a node
+ * out for as long as the step was.
+ */
+const AT_ANY_TIME: IBackoff<unknown> = { duration: Number.NEGATIVE_INFINITY, next: () => AT_ANY_TIME }
 
 /** A request without an answer for this part of an operation's time (two seconds of ten) makes a node look ill. */
 const ILL_AFTER_PART = 5
@@ -61,7 +64,6 @@ export class RiakNode {
   readonly #closing = new AbortController()
   #opening = 0
   #probe: NodeJS.Timeout | undefined
-  #probing = false
   #averageMs = 0
   #averageAt = 0
 
@@ -71,7 +73,7 @@ export class RiakNode {
     this.#settings = settings
     this.#breaker = circuitBreaker(
       handleWhen((error) => verdictOn(error)?.nodeIsIll ?? false),
-      { halfOpenAfter: new ExponentialBackoff(OUT_FOR), breaker: new ConsecutiveBreaker(FAILURES_TO_OPEN) },
+      { halfOpenAfter: AT_ANY_TIME, breaker: new ConsecutiveBreaker(FAILURES_TO_OPEN) },
     )
     this.#breaker.onBreak(() => this.#out())
     this.#breaker.onReset(() => this.#back())
@@ -96,12 +98,9 @@ export class RiakNode {
 
   /** Sends one request over one connection, once. @throws RiakError, TransportError */
   async run<T>(command: RiakCommand<T>, signal: AbortSignal): Promise<T> {
-    try {
-      return await this.#breaker.execute(() => this.#runOnce(command, signal))
-    } catch (error) {
-      if (!(error instanceof BrokenCircuitError)) throw error
+    if (!this.isWell)
       throw TransportError.unsent(`${this.name} is left alone until it answers a ping: ${this.#lastFailure}`)
-    }
+    return this.#breaker.execute(() => this.#runOnce(command, signal))
   }
 
   /** A connection of its own, for answers that come in many parts. The caller destroys it. */
@@ -110,7 +109,7 @@ export class RiakNode {
   }
 
   close(): void {
-    clearInterval(this.#probe)
+    clearTimeout(this.#probe)
     const error = new TransportError('the store is closed', { nodeIsIll: false })
     this.#closing.abort(error)
     for (const waiting of this.#waiting.splice(0)) waiting.reject(error)
@@ -241,11 +240,11 @@ export class RiakNode {
       { node: this.name },
       'a Riak node fails; requests go to the others until it answers',
     )
-    this.#probe = setInterval(() => void this.#probeNow(), PROBE_EVERY_MS).unref()
+    this.#probeAfter(new ExponentialBackoff(OUT_FOR).next())
   }
 
   #back(): void {
-    clearInterval(this.#probe)
+    clearTimeout(this.#probe)
     this.#probe = undefined
     // What it took before it failed says nothing about now.
     this.#averageAt = 0
@@ -253,16 +252,17 @@ export class RiakNode {
     this.#settings.log.info({ node: this.name }, 'the Riak node answers again')
   }
 
-  async #probeNow(): Promise<void> {
-    if (this.#probing) return
-    this.#probing = true
+  #probeAfter(pause: IBackoff<unknown>): void {
+    this.#probe = setTimeout(() => void this.#probeNow(pause), pause.duration).unref()
+  }
+
+  async #probeNow(pause: IBackoff<unknown>): Promise<void> {
     try {
       using deadline = new Deadline(PROBE_TIMEOUT_MS, [this.#closing.signal])
-      await this.run(ping(), deadline.signal)
+      await this.#breaker.execute(() => this.#runOnce(ping(), deadline.signal))
     } catch {
-      // Refused by the breaker because it is too early, or still out; the interval goes on.
-    } finally {
-      this.#probing = false
+      // Still out, or an answer that is no sign of illness; the breaker knows.
     }
+    if (!this.isWell && !this.#closing.signal.aborted) this.#probeAfter(pause.next(undefined))
   }
 }

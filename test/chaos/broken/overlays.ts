@@ -1,5 +1,6 @@
 import { FsError } from '../../../src/base/errors.ts'
 import { Catalog, DIRTY_LOST } from '../../../src/catalog/index.ts'
+import { Outbox } from '../../../src/catalog/outbox.ts'
 import type { FileSystem } from '../../../src/fuse/operations.ts'
 import { Answers } from '../../../src/overlay/answers.ts'
 import { ResilientStore } from '../../../src/store/resilience/store.ts'
@@ -168,12 +169,19 @@ export const BROKEN: Readonly<Record<string, () => void>> = {
     }
   },
 
-  /** P4: what the store has lost is noted, and what it still has of the file is not written again with it. */
+  /** P4: what the store has lost is found and never written again. */
   'lost-again': () => {
     const { save } = Catalog.prototype
+    const { add } = Outbox.prototype
+    let isLost = false
     Catalog.prototype.save = function (inode) {
+      isLost ||= (inode.dirty & DIRTY_LOST) !== 0
       inode.dirty &= ~DIRTY_LOST
       return save.call(this, inode)
+    }
+    Outbox.prototype.add = function (kind, ino) {
+      if (isLost) isLost = false
+      else add.call(this, kind, ino)
     }
   },
 }

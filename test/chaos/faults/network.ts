@@ -5,7 +5,7 @@ import { addToxics, removeToxics, setOpen, type ToxicOf } from '../world/proxies
 import { type Conductor, excusesStore, type Fault } from './fault.ts'
 
 const REPLICAS = 3
-const DAMAGED_AT_ONCE = 3
+const DAMAGED_OF = 4
 const NO_NETWORK = 'the embedded store has no network'
 const NO_SIMULATOR = 'needs the simulated cluster: replicas of a real one are not ours to damage'
 
@@ -102,22 +102,28 @@ const damagedObject: Fault = {
       ? undefined
       : 'what only the store has cannot be had again once it is damaged',
   excuses: excusesStore,
-  strikes: 3,
-  async strike({ world: { store, namespace }, phase, damaged, notInjected }, nth) {
-    const objects = [...(store.simulator?.everything(namespace) ?? [])]
-      .filter(
-        ([name, replicas]) => !name.startsWith(`${namespace}.meta/`) && [...replicas.values()].some(isLive),
-      )
-      .map(([name]) => name)
-      .sort()
-    if (objects.length === 0) return notInjected('nothing is in the store yet')
-    for (let one = 0; one < DAMAGED_AT_ONCE; one += 1) {
-      const name = objects[(phase * 31 + nth * 7 + one * 3) % objects.length] ?? ''
-      const slash = name.indexOf('/')
-      store.simulator?.damage('default', name.slice(0, slash), name.slice(slash + 1))
-    }
-    damaged()
-  },
+  strikes: 2,
+  strike: (conductor, nth) => damageSome(conductor, nth),
+  // What is damaged now no client writes anew by chance.
+  end: (conductor) => damageSome(conductor, 2),
+}
+
+/** Another part of what the store has each time. */
+async function damageSome(
+  { world: { store, namespace }, damaged, notInjected }: Conductor,
+  nth: number,
+): Promise<void> {
+  const objects = [...(store.simulator?.everything(namespace) ?? [])]
+    .filter(([name, copies]) => !name.startsWith(`${namespace}.meta/`) && [...copies.values()].some(isLive))
+    .map(([name]) => name)
+    .sort()
+    .filter((_, index) => index % DAMAGED_OF === nth)
+  if (objects.length === 0) return notInjected('nothing is in the store yet')
+  for (const name of objects) {
+    const slash = name.indexOf('/')
+    store.simulator?.damage('default', name.slice(0, slash), name.slice(slash + 1))
+  }
+  damaged()
 }
 
 const isLive = (values: readonly (Buffer | undefined)[]): boolean =>

@@ -1,8 +1,10 @@
 import { spawn } from 'node:child_process'
-import { expect, test } from 'vitest'
+import { afterEach, expect, test, vi } from 'vitest'
 import { StoreUnavailable } from '../../../src/store/errors.ts'
 import type { Cluster } from '../../support/riak-sim/cluster.ts'
 import { clusterWithStore, failureOf, object, TYPE } from './support.ts'
+
+afterEach(() => vi.restoreAllMocks())
 
 function gets(cluster: Cluster, node: number): number {
   return cluster.nodes[node - 1]?.requests.get('RpbGetReq') ?? 0
@@ -42,6 +44,18 @@ test('P6, P4: a node that hangs costs a few requests their share of time, then n
     return gets(cluster, 1) > asked
   }
   await expect.poll(isAsked, { timeout: 20_000 }).toBe(true)
+})
+
+// The library's breaker goes by the clock of the day: with that set back by a day, every node that was out stayed out for a day.
+test('P4: nodes that were out are back by themselves although the clock of the day was set back', async () => {
+  const { cluster, store } = await clusterWithStore({}, 'timeout=600')
+  await store.put('files', 'k', object('v', 1))
+  for (const node of [1, 2, 3]) await cluster.kill(node)
+  await expect.poll(async () => String(await failureOf(store.get('files', 'k')))).toContain('left alone')
+  const now = Date.now
+  vi.spyOn(Date, 'now').mockImplementation(() => now() - 86_400_000)
+  for (const node of [1, 2, 3]) await cluster.start(node)
+  await expect.poll(() => failureOf(store.get('files', 'k')), { timeout: 20_000 }).toBeUndefined()
 })
 
 test('P6: no more connections to a node than the URL allows, whatever is asked at once', async () => {
