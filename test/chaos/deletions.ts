@@ -14,12 +14,15 @@ const INLINE_BYTES = 8 * 1024
 export class LegacyWatch {
   readonly #world: World
   readonly #files: ReadonlyMap<string, Buffer>
+  readonly #enough: number
   readonly #gone = new Set<string>()
   #violation: Contradiction | undefined
 
-  constructor(world: World, files: ReadonlyMap<string, Buffer>) {
+  /** `enough`: how many replicas have to hold a file that has gone. */
+  constructor(world: World, files: ReadonlyMap<string, Buffer>, enough: number) {
     this.#world = world
     this.#files = files
+    this.#enough = enough
   }
 
   /** Where the store is not the simulator its replicas cannot be asked; the checks at the end have to do. */
@@ -34,7 +37,7 @@ export class LegacyWatch {
       const holding = [...replicas.values()].filter((values) =>
         values.some((value) => value?.equals(content)),
       )
-      if (holding.length >= 2) continue
+      if (holding.length >= this.#enough) continue
       this.#violation = new Contradiction(
         `P3: the legacy file ${path} was removed while ${holding.length} replicas held its content`,
       )

@@ -77,7 +77,9 @@ export class Session {
       subtree,
     }))
     this.reader = new Client('reader', world.target)
-    this.#watch = new LegacyWatch(world, this.untouched)
+    // What a replica hands out damaged a read repair of the store's own writes to those that are behind.
+    const spreads = script.phases.some(({ fault = '' }) => fault.split('+').includes('corrupted-value'))
+    this.#watch = new LegacyWatch(world, this.untouched, spreads ? 1 : 2)
     this.#delays = new Delays(Number.parseInt(world.settings.opTimeout, 10) * 1000)
     this.seal = world.settings.variant === 'source-readonly' ? new SourceSeal(world.legacy) : undefined
   }
