@@ -2,7 +2,7 @@ import { untilAborted } from '../base/concurrency.ts'
 import { FsError } from '../base/errors.ts'
 import { chunkKey, fileId, type Inode, LAYOUT_INLINE } from '../catalog/index.ts'
 import type { ObjectVersion } from '../store/contract.ts'
-import { StoreCorrupt, StoreUnavailable } from '../store/errors.ts'
+import { StoreCorrupt, StoreError, StoreUnavailable } from '../store/errors.ts'
 import { CHUNK_BYTES, type ContentContext, chunkCount, type ReadCounters } from './context.ts'
 import type { DiskCache } from './disk-cache.ts'
 import { sha256 } from './hash.ts'
@@ -51,8 +51,15 @@ export class StoredContent {
       this.#counters.cache += 1
       return cached
     }
-    // Others may wait for the same chunk: one caller's end of patience ends only its own wait.
-    return untilAborted(this.#fetch(wanted), signal)
+    const joins = this.#pending.has(wanted.name)
+    try {
+      // Others may wait for the same chunk: one caller's end of patience ends only its own wait.
+      return await untilAborted(this.#fetch(wanted), signal)
+    } catch (error) {
+      // It had begun for somebody else: that its time is up, or that the store was away then, says little about now.
+      if (!joins || !(error instanceof StoreError && error.retryable) || signal?.aborted) throw error
+      return untilAborted(this.#fetch(wanted), signal)
+    }
   }
 
   /** Starts to fetch a chunk that will be wanted soon; failure is nobody's business yet. */
