@@ -2,7 +2,7 @@ import { isDirectory, isRegular } from '../base/attributes.ts'
 import { FsError } from '../base/errors.ts'
 import { DIRTY_LOST, type Inode, isStored } from '../catalog/index.ts'
 import type { ContentContext } from './context.ts'
-import { legacyStat, matches } from './takeover.ts'
+import { legacyStat, matches, owe } from './takeover.ts'
 
 /**
  * The store has lost or damaged what the catalog says it has of a file or directory. Where all of it is still here, on the
@@ -15,11 +15,7 @@ export function renew(context: ContentContext, ino: bigint): boolean {
   try {
     if (isDirectory(inode.mode)) return renewRecord(context, inode)
     if (!isStored(inode) || !isHere(context, inode)) return false
-    catalog.transaction(() => {
-      inode.dirty |= DIRTY_LOST
-      catalog.save(inode)
-      catalog.outbox.add('upload', ino)
-    })
+    owe(catalog, inode, DIRTY_LOST)
   } catch (error) {
     // A volume that does not answer, a catalog without room: whoever meets it next asks again.
     if (error instanceof FsError) return false

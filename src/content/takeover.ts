@@ -26,6 +26,15 @@ export function matches(fingerprint: Fingerprint | undefined, stat: Stat): boole
   )
 }
 
+/** The store does not have the file as it is: notes why (a dirty bit), and that it is to be written. */
+export function owe(catalog: Catalog, inode: Inode, why: number): void {
+  catalog.transaction(() => {
+    inode.dirty |= why
+    catalog.save(inode)
+    catalog.outbox.add('upload', inode.ino)
+  })
+}
+
 /**
  * A stored file whose legacy file is not the one that was copied: somebody changed it past the overlay. The legacy file is newer
  * and wins, so from now on its copy is owed to the store like that of any other change. True if so.
@@ -37,11 +46,7 @@ export function oweIfChangedPast(context: ContentContext, ino: bigint): boolean 
     return false
   try {
     if (matches(inode.fingerprint, legacyStat(context, inode))) return false
-    catalog.transaction(() => {
-      inode.dirty |= DIRTY_CONTENT
-      catalog.save(inode)
-      catalog.outbox.add('upload', inode.ino)
-    })
+    owe(catalog, inode, DIRTY_CONTENT)
   } catch (error) {
     // Gone, a volume that does not answer, a catalog without room: no reason to fail whoever only reads. The next one asks again.
     if (error instanceof FsError) return false

@@ -18,6 +18,7 @@ import {
   fingerprintOf,
   legacyStat,
   matches,
+  owe,
   placeOf,
   requireLegacy,
   takeOver,
@@ -104,11 +105,7 @@ export class AttributeOperations {
     const { catalog } = this.#context
     if ((inode.dirty & DIRTY_CONTENT) !== 0 && catalog.outbox.find('upload', inode.ino)) return
     if (inode.orphan) return
-    catalog.transaction(() => {
-      inode.dirty |= DIRTY_CONTENT
-      catalog.save(inode)
-      catalog.outbox.add('upload', inode.ino)
-    })
+    owe(catalog, inode, DIRTY_CONTENT)
   }
 
   /** After a write by an unprivileged process: clears the set-id bits. */

@@ -3,7 +3,7 @@ import { isDirectory, isRegular, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISGID } fr
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import { DIRTY_CONTENT, DIRTY_METADATA, type Inode, isStored } from '../catalog/index.ts'
-import { fingerprintOf, legacyStat, matches, placeOf, requireLegacy } from '../content/index.ts'
+import { fingerprintOf, legacyStat, matches, owe, placeOf, requireLegacy } from '../content/index.ts'
 import type { RequestContext } from '../fuse/operations.ts'
 import {
   AT_REMOVEDIR,
@@ -123,10 +123,7 @@ export class LegacyNamespace {
 
   /** A file that nobody ever writes to or reads, an empty one or a symlink, goes to the store like any other. */
   #oweNew(inode: Inode): void {
-    const { catalog } = this.#context
-    inode.dirty |= DIRTY_CONTENT
-    catalog.save(inode)
-    catalog.outbox.add('upload', inode.ino)
+    owe(this.#context.catalog, inode, DIRTY_CONTENT)
   }
 
   /** What is to be held by `hold` is. */
@@ -286,9 +283,7 @@ export class LegacyNamespace {
     activity.changed(ino)
     const inode = catalog.get(ino)
     if (!inode || inode.version === 0 || inode.orphan || isDirectory(inode.mode)) return
-    inode.dirty |= DIRTY_METADATA
-    catalog.save(inode)
-    catalog.outbox.add('upload', ino)
+    owe(catalog, inode, DIRTY_METADATA)
   }
 
   /** rename and link move ctime; a copy that was current before still is. */
