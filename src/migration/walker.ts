@@ -16,11 +16,13 @@ export async function* walk(
   onError: (path: Buffer, error: unknown) => void,
 ): AsyncGenerator<Resolved[]> {
   const { catalog } = context
-  // An application may remove a directory before its turn or between two batches: there is nothing left to read.
-  const isThere = (ino: bigint): boolean => catalog.get(ino) !== undefined
+  // An application may remove a directory before its turn or between two batches: there is nothing left to read, also while
+  // somebody still has it open.
+  const isThere = (ino: bigint): boolean => catalog.get(ino)?.orphan === false
   const directories: bigint[] = [ROOT_INO]
   for (let directory = directories.pop(); directory !== undefined; directory = directories.pop()) {
     const ino = directory
+    if (!isThere(ino)) continue
     let names: Buffer[]
     try {
       names = overlay.listNames(ino)

@@ -258,11 +258,20 @@ export class RiakNode {
 
   async #probeNow(pause: IBackoff<unknown>): Promise<void> {
     try {
-      using deadline = new Deadline(PROBE_TIMEOUT_MS, [this.#closing.signal])
-      await this.#breaker.execute(() => this.#runOnce(ping(), deadline.signal))
+      await this.#breaker.execute(() => this.#ping())
     } catch {
       // Still out, or an answer that is no sign of illness; the breaker knows.
     }
     if (!this.isWell && !this.#closing.signal.aborted) this.#probeAfter(pause.next(undefined))
+  }
+  /** A ping that comes too late is a sign of illness, whatever part of an operation's time it had. */
+  async #ping(): Promise<void> {
+    using deadline = new Deadline(PROBE_TIMEOUT_MS, [this.#closing.signal])
+    try {
+      await this.#runOnce(ping(), deadline.signal)
+    } catch (error) {
+      if (!(error instanceof TransportError)) throw error
+      throw new TransportError(error.message, { ...error.verdict, nodeIsIll: true }, { cause: error })
+    }
   }
 }

@@ -162,7 +162,9 @@ describe.skipIf(reasons.length > 0)('losing a node', () => {
           const paused = moved.then(() => ferry.ask({ command: 'pause' }))
           // Of a node that does nothing its peers know nothing: keys with two replicas there wait until it is back.
           if (way !== 'stopped') await paused
-          await noticed(losses)
+          // A node without answers costs a request its share of time, and then the choice avoids it as a slow one: whether it
+          // gets the three that take it out, nobody can say.
+          if (way === 'killed' || way === 'cut off') await noticed(losses)
           await applications.further(STEPS)
           await back()
           await paused

@@ -4,26 +4,42 @@ import { expect, test } from 'vitest'
 import { walk } from '../../../src/migration/walker.ts'
 import { Rig } from '../../support/rig/rig.ts'
 
-test('P4: a directory that an application removes before its turn is nothing that could not be read', async () => {
-  const rig = await Rig.start({
-    mode: 'mirror',
-    fill: (source) => {
-      writeFileSync(join(source, 'file'), 'x')
-      for (const name of ['a', 'b', 'c']) mkdirSync(join(source, name))
-    },
-  })
-  try {
-    const errors: unknown[] = []
-    let files = 0
-    for await (const batch of walk(rig.context, rig.overlay, (path, error) =>
-      errors.push([path.toString(), error]),
-    )) {
-      files += batch.length
-      for (const name of ['a', 'b', 'c'])
-        await rig.perform(async (overlay, request) => overlay.rmdir(request, 1n, Buffer.from(name)))
+const NAMES = ['a', 'b', 'c']
+
+// The second is the story of a migration that said "1 file not in the store" of a directory that a process, which had it open, had
+// removed: found by the loss of nodes, with an application that lists and removes directories beside the migration.
+test.each([
+  ['', false],
+  [' while it is open', true],
+])(
+  'P4: a directory that an application removes before its turn%s is nothing that could not be read',
+  async (_, open) => {
+    const rig = await Rig.start({
+      mode: 'mirror',
+      fill: (source) => {
+        writeFileSync(join(source, 'file'), 'x')
+        for (const name of NAMES) mkdirSync(join(source, name))
+      },
+    })
+    try {
+      for (const name of open ? NAMES : []) {
+        const { nodeId } = await rig.perform(async (overlay, request) =>
+          overlay.lookup(request, 1n, Buffer.from(name)),
+        )
+        await rig.perform(async (overlay, request) => overlay.opendir(request, nodeId))
+      }
+      const errors: unknown[] = []
+      let files = 0
+      for await (const batch of walk(rig.context, rig.overlay, (path, error) =>
+        errors.push([path.toString(), error]),
+      )) {
+        files += batch.length
+        for (const name of NAMES)
+          await rig.perform(async (overlay, request) => overlay.rmdir(request, 1n, Buffer.from(name)))
+      }
+      expect({ files, errors }).toEqual({ files: 1, errors: [] })
+    } finally {
+      await rig.stop()
     }
-    expect({ files, errors }).toEqual({ files: 1, errors: [] })
-  } finally {
-    await rig.stop()
-  }
-})
+  },
+)

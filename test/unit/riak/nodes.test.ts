@@ -1,6 +1,11 @@
 import { spawn } from 'node:child_process'
+import { createServer } from 'node:net'
 import { afterEach, expect, test, vi } from 'vitest'
 import { StoreUnavailable } from '../../../src/store/errors.ts'
+import { ping } from '../../../src/store/riak/client.ts'
+import { Deadline } from '../../../src/store/riak/deadline.ts'
+import { RiakNode } from '../../../src/store/riak/node.ts'
+import { parseRiakUrl } from '../../../src/store/riak/url.ts'
 import type { Cluster } from '../../support/riak-sim/cluster.ts'
 import { clusterWithStore, failureOf, object, TYPE } from './support.ts'
 
@@ -56,6 +61,36 @@ test('P4: nodes that were out are back by themselves although the clock of the d
   vi.spyOn(Date, 'now').mockImplementation(() => now() - 86_400_000)
   for (const node of [1, 2, 3]) await cluster.start(node)
   await expect.poll(() => failureOf(store.get('files', 'k')), { timeout: 20_000 }).toBeUndefined()
+})
+
+// The ping has two seconds, and what ran out of so short a part of the ten of an operation was taken for no sign of illness: each
+// ping without an answer brought the node back, and the next requests waited for it until three of them had failed.
+test('P6: with the default timeout, too, a node that does not answer its ping stays out', async () => {
+  let connections = 0
+  const silent = createServer((socket) => {
+    connections += 1
+    socket.on('error', () => undefined)
+  })
+  await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve))
+  const address = silent.address()
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  const log = { warn: vi.fn(), info: vi.fn() }
+  const { connections: most, timeoutMs } = parseRiakUrl(`riak://127.0.0.1:${address.port}`)
+  const node = new RiakNode(
+    { host: '127.0.0.1', port: address.port },
+    { tls: undefined, connections: most, timeoutMs, log },
+  )
+  try {
+    using deadline = new Deadline(timeoutMs / 4, [])
+    await Promise.allSettled([1, 2, 3].map(() => node.run(ping(), deadline.signal)))
+    expect(node.isWell).toBe(false)
+    // A second ping is sent only because the first has not brought the node back.
+    await expect.poll(() => connections >= 3 + 2 || node.isWell, { timeout: 20_000 }).toBe(true)
+    expect(log.info).not.toHaveBeenCalled()
+  } finally {
+    node.close()
+    silent.close()
+  }
 })
 
 test('P6: no more connections to a node than the URL allows, whatever is asked at once', async () => {
