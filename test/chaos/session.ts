@@ -8,6 +8,7 @@ import { isCombined } from './faults/combined.ts'
 import { type Conductor, excusesClose, type Fault } from './faults/fault.ts'
 import { faultNamed } from './faults/index.ts'
 import { finalChecks } from './final-checks.ts'
+import { Gate } from './gate.ts'
 import { differences } from './model/compare.ts'
 import { SharedArea } from './model/shared.ts'
 import { Contradiction, type Subtree } from './model/subtree.ts'
@@ -55,8 +56,7 @@ export class Session {
   #records = 0
   readonly #pace = new Pace()
   /** Counts the times that the mount was taken away; odd while it is. */
-  #detachments = 0
-  #gate: Promise<void> = Promise.resolve()
+  readonly #gate = new Gate()
   readonly #inFlight = new Set<Promise<unknown>>()
   readonly #delays: Delays
   /** What the legacy volume was, where nobody may touch it. */
@@ -151,11 +151,15 @@ export class Session {
 
   /** One turn of a client, as soon as something is mounted. @throws Violation of P6 for one that hangs */
   async call(client: Client, action: Action): Promise<{ reply: Reply; detached: boolean }> {
-    await this.#gate
-    const before = this.#detachments
-    const started = performance.now()
-    const answer = client.call(action, HANG_MS)
-    this.#inFlight.add(answer)
+    const { before, started, answer } = await this.#gate.pass(() => {
+      const begun = {
+        before: this.#gate.changes,
+        started: performance.now(),
+        answer: client.call(action, HANG_MS),
+      }
+      this.#inFlight.add(begun.answer)
+      return begun
+    })
     try {
       const reply = await answer
       const excused = reply.errno !== undefined && this.#excuses(action, reply.errno)
@@ -168,7 +172,7 @@ export class Session {
         excused,
         readBytes: reply.data === undefined ? undefined : Math.floor((reply.data.length * 3) / 4),
       })
-      return { reply, detached: this.#detachments !== before }
+      return { reply, detached: this.#gate.changes !== before }
     } catch (error) {
       if (!(error instanceof Hang)) throw error
       throw new Violation(`P6: client ${client.name}: ${action.do}: ${error.message}`)
@@ -354,17 +358,14 @@ export class Session {
   }
 
   async #remounting(body: () => Promise<void>): Promise<void> {
-    const opened = Promise.withResolvers<void>()
-    this.#gate = opened.promise
-    this.#detachments += 1
+    this.#gate.close()
     try {
       await body()
       // What was under way when the mount went has got its error by now, or gets it from the new one.
       await Promise.allSettled(this.#inFlight)
       await this.releaseAll()
     } finally {
-      this.#detachments += 1
-      opened.resolve()
+      this.#gate.open()
     }
   }
 
