@@ -1,5 +1,5 @@
 import type { StatementSync } from 'node:sqlite'
-import { S_IFDIR, S_IFMT } from '../base/attributes.ts'
+import { isDirectory, S_IFDIR, S_IFMT } from '../base/attributes.ts'
 import { Database } from '../base/database.ts'
 import { Counter } from './counter.ts'
 import {
@@ -321,6 +321,10 @@ export class Catalog {
   }
 
   remove(inode: Inode): void {
+    // Nobody comes back for the marks of a directory that is gone: they would stay for ever.
+    if (isDirectory(inode.mode)) {
+      for (const shard of this.outbox.dirtyShards(inode.ino)) this.outbox.clearShard(inode.ino, shard)
+    }
     this.#sql.remove?.run(toSigned(inode.ino))
     if (this.#totals) addTo(this.#totals, this.#inodes.shareOf(inode.ino) ?? shareOf(inode), -1)
     this.#inodes.remove(inode)

@@ -89,10 +89,12 @@ async function killAt(conductor: Conductor, point: string, round: number): Promi
   return false
 }
 
-/** The reaper comes round by itself: while the legacy copy that was read is there it has yet to pass. */
-async function mayStillReap({ world, mode }: Conductor, point: string, round: number): Promise<boolean> {
+/** The reaper comes round by itself: while the legacy copy that was read is there, and may go, it has yet to pass. */
+async function mayStillReap({ world, policy }: Conductor, point: string, round: number): Promise<boolean> {
   return (
-    mode === 'drain' && point.startsWith('migration.') && existsSync(`${world.legacy}/seed/points/${round}`)
+    policy.removesLegacy &&
+    point.startsWith('migration.') &&
+    existsSync(`${world.legacy}/seed/points/${round}`)
   )
 }
 
