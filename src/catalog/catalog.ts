@@ -322,9 +322,7 @@ export class Catalog {
 
   remove(inode: Inode): void {
     // Nobody comes back for the marks of a directory that is gone: they would stay for ever.
-    if (isDirectory(inode.mode)) {
-      for (const shard of this.outbox.dirtyShards(inode.ino)) this.outbox.clearShard(inode.ino, shard)
-    }
+    if (isDirectory(inode.mode)) this.outbox.clearShards(inode.ino)
     this.#sql.remove?.run(toSigned(inode.ino))
     if (this.#totals) addTo(this.#totals, this.#inodes.shareOf(inode.ino) ?? shareOf(inode), -1)
     this.#inodes.remove(inode)

@@ -136,9 +136,11 @@ export class Outbox {
     return (this.#shards.all(toSigned(directory)) as Array<{ shard: number }>).map((row) => row.shard)
   }
 
-  clearShard(directory: bigint, shard: number): void {
-    this.#unread.delete(`shard ${directory} ${shard}`)
-    this.#clearShard.run(toSigned(directory), shard)
+  clearShards(directory: bigint): void {
+    for (const shard of this.dirtyShards(directory)) {
+      this.#unread.delete(`shard ${directory} ${shard}`)
+      this.#clearShard.run(toSigned(directory), shard)
+    }
   }
 
   /** Lists an object for deletion up to the given version. */

@@ -93,7 +93,7 @@ export class DirectoryWriter {
         if (resharded) for (let shard = 0; shard < shards; shard += 1) catalog.outbox.markShard(ino, shard)
         return
       }
-      for (const shard of catalog.outbox.dirtyShards(ino)) catalog.outbox.clearShard(ino, shard)
+      catalog.outbox.clearShards(ino)
       catalog.outbox.done(work)
     })
   }

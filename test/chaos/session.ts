@@ -55,7 +55,6 @@ export class Session {
   #phase = 0
   #records = 0
   readonly #pace = new Pace()
-  /** Counts the times that the mount was taken away; odd while it is. */
   readonly #gate = new Gate()
   readonly #inFlight = new Set<Promise<unknown>>()
   readonly #delays: Delays

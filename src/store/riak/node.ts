@@ -264,6 +264,7 @@ export class RiakNode {
     }
     if (!this.isWell && !this.#closing.signal.aborted) this.#probeAfter(pause.next(undefined))
   }
+
   /** A ping that comes too late is a sign of illness, whatever part of an operation's time it had. */
   async #ping(): Promise<void> {
     using deadline = new Deadline(PROBE_TIMEOUT_MS, [this.#closing.signal])

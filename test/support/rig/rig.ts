@@ -253,7 +253,7 @@ export class Rig {
     if (generation.store.die()) this.diedWriting = true
     const { catalog, built } = generation
     freeze(catalog, ['transaction', 'save', 'setMeta', 'setDirent', 'putIntent', 'dropIntent', 'flush'])
-    freeze(catalog.outbox, ['add', 'done', 'discard', 'forget', 'markShard', 'clearShard'])
+    freeze(catalog.outbox, ['add', 'done', 'discard', 'forget', 'markShard', 'clearShards'])
     const { staging, legacyFiles, carrier } = built.context
     freeze(staging, ['write', 'truncate', 'punch', 'remove', 'sync', 'read'])
     freeze(legacyFiles, ['write', 'withWriter', 'withReader', 'read', 'hold', 'release'])

@@ -120,7 +120,7 @@ test('P4: store work whose transaction was rolled back is asked for anew', () =>
   })
   expect(outbox.find('directory', 1n)).toBeDefined()
   expect(outbox.dirtyShards(1n)).toEqual([0])
-  catalog.transaction(() => outbox.clearShard(1n, 0))
+  catalog.transaction(() => outbox.clearShards(1n))
   catalog.transaction(() => outbox.markShard(1n, 0))
   expect(outbox.dirtyShards(1n)).toEqual([0])
 })
