@@ -1,4 +1,5 @@
-import { closeSync, existsSync, fdatasync, openSync } from 'node:fs'
+import { closeSync, existsSync, fdatasync, fsync, openSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { Worker } from 'node:worker_threads'
 import { FsError } from './errors.ts'
@@ -18,6 +19,8 @@ export interface DatabaseOptions {
   readonly format: number
   /** Creates the schema in an empty file. */
   readonly schema: string
+  /** By format: what makes a file of the format before it one of this format. A file older than all of them is refused. */
+  readonly upgrades?: Readonly<Record<number, string>>
   /** Read the whole file once and compare its structure (time grows with the file). */
   readonly check?: boolean
 }
@@ -49,6 +52,39 @@ function isFull(error: unknown): boolean {
 }
 
 /**
+ * The statements that bring a file of this format to the program's.
+ * @throws DatabaseDamaged if the file is of a newer format, or of one that nothing leads on from
+ */
+function upgradeOf(path: string, format: number, options: DatabaseOptions): string {
+  const refuse = (advice: string): never => {
+    throw new DatabaseDamaged(path, `its format is ${format}, this ferryfs knows ${options.format}${advice}`)
+  }
+  if (format > options.format) refuse('; use the newer ferryfs that wrote it')
+  const steps: string[] = []
+  for (let next = format + 1; next <= options.format; next += 1) {
+    steps.push(options.upgrades?.[next] ?? refuse(''))
+  }
+  return steps.join(';')
+}
+
+const synced = (sync: typeof fsync, descriptor: number): Promise<void> =>
+  new Promise((resolve, reject) => sync(descriptor, (error) => (error ? reject(error) : resolve())))
+
+/** What waits for the flush of the commit with this number. */
+interface Follower {
+  readonly commit: number
+  run(): void
+}
+
+// How long what waits for a flush waits for others to share it with, in milliseconds: ten flushes a second at most, where
+// no application asks for one.
+const SHARED_FLUSH_MS = 100
+
+// What was committed is flushed after so many milliseconds, whoever asks for it or nobody: ext4's commit interval, so that a
+// power loss takes no more from an application that never syncs than it would on the volume.
+const LONGEST_UNFLUSHED_MS = 5000
+
+/**
  * A SQLite file with one writer (this process) and two levels of safety. Committed: in the page cache, so safe
  * against `kill -9`; costs no sync. Flushed: `flush()` resolved, so safe against power loss. In between, a power
  * loss takes back whole transactions from the end, never a part of one (WAL with synchronous=NORMAL).
@@ -64,9 +100,13 @@ export class Database {
   readonly #rollbackTo: StatementSync
   #depth = 0
   #walDescriptor: number | undefined
-  #commits = 0
+  // What a killed process committed counts as one that is not flushed.
+  #commits = 1
   #flushed = 0
   #flushing: Promise<void> | undefined
+  #followers: Follower[] = []
+  #flushTimer: NodeJS.Timeout | undefined
+  #flushAtMs = Number.POSITIVE_INFINITY
   #checkpointer: Worker | undefined
   #checkpointRunning = false
   #closed = false
@@ -100,16 +140,11 @@ export class Database {
       if (pragma('application_id') !== options.applicationId) {
         throw new DatabaseDamaged(path, 'it belongs to another program')
       }
-      const format = pragma('user_version')
-      if (format !== options.format) {
-        throw new DatabaseDamaged(
-          path,
-          `its format is ${String(format)}, this ferryfs knows ${options.format}` +
-            (Number(format) > options.format ? '; use the newer ferryfs that wrote it' : ''),
-        )
-      }
+      const format = Number(pragma('user_version'))
+      const upgrade = upgradeOf(path, format, options)
       // Only now is it ours to change.
       handle.exec('PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0')
+      if (upgrade) handle.exec(`BEGIN IMMEDIATE; ${upgrade}; PRAGMA user_version=${options.format}; COMMIT`)
       handle.exec('PRAGMA cache_size=-32768; PRAGMA temp_store=MEMORY')
       if (options.check) {
         const verdict = pragma('quick_check(1)')
@@ -201,9 +236,33 @@ export class Database {
     }
   }
 
+  /**
+   * Runs `follow` once everything committed so far is safe against power loss; never if that fails. For what cannot be taken
+   * back: what the last flushed state still needs must not be destroyed before. Those who ask within a while share a flush.
+   */
+  afterFlush(follow: () => void): void {
+    if (this.#flushed >= this.#commits) follow()
+    else {
+      this.#followers.push({ commit: this.#commits, run: follow })
+      this.#flushWithin(SHARED_FLUSH_MS)
+    }
+  }
+
+  /** The number of the last commit; what belongs to it is safe against power loss once `isFlushed` of it. */
+  get lastCommit(): number {
+    return this.#commits
+  }
+
+  isFlushed(commit: number): boolean {
+    return commit <= this.#flushed
+  }
+
   async close(): Promise<void> {
     if (this.#closed) return
+    // What waits for it is done by nobody else before the next start.
+    if (this.#followers.length > 0) await this.flush().catch(() => undefined)
     this.#closed = true
+    clearTimeout(this.#flushTimer)
     await this.#flushing?.catch(() => undefined)
     await this.#checkpointer?.terminate()
     if (this.#walDescriptor !== undefined) closeSync(this.#walDescriptor)
@@ -216,19 +275,41 @@ export class Database {
     try {
       // A frame appended to the WAL lies in the page cache of that file whoever opened it, so a descriptor of our own
       // flushes it off the main thread. (Closing it drops no lock: SQLite's lie on the other two files.)
-      this.#walDescriptor ??= openSync(`${this.path}-wal`, 'r+')
-      const descriptor = this.#walDescriptor
-      await new Promise<void>((resolve, reject) =>
-        fdatasync(descriptor, (error) => (error ? reject(error) : resolve())),
-      )
+      if (this.#walDescriptor === undefined) {
+        this.#walDescriptor = openSync(`${this.path}-wal`, 'r+')
+        // SQLite made the file and syncs its name with its own first sync of it, which may never come.
+        const directory = openSync(dirname(this.path), 'r')
+        await synced(fsync, directory).finally(() => closeSync(directory))
+      }
+      await synced(fdatasync, this.#walDescriptor)
       this.#flushed = Math.max(this.#flushed, covers)
     } finally {
       this.#flushing = undefined
     }
+    const ready = this.#followers.filter(({ commit }) => commit <= this.#flushed)
+    this.#followers = this.#followers.filter(({ commit }) => commit > this.#flushed)
+    for (const { run } of ready) run()
+  }
+
+  /** A flush that nobody waits for. One that fails is met again by the next who does. */
+  #flushWithin(ms: number): void {
+    if (this.#closed) return
+    const at = performance.now() + ms
+    if (this.#flushAtMs <= at) return
+    clearTimeout(this.#flushTimer)
+    this.#flushAtMs = at
+    this.#flushTimer = setTimeout(() => {
+      this.#flushAtMs = Number.POSITIVE_INFINITY
+      this.flush().catch(() => {
+        if (this.#followers.length > 0) this.#flushWithin(LONGEST_UNFLUSHED_MS)
+      })
+    }, ms)
+    this.#flushTimer.unref()
   }
 
   #committed(): void {
     this.#commits += 1
+    this.#flushWithin(LONGEST_UNFLUSHED_MS)
     if (this.#commits % 64 !== 0 || this.#checkpointRunning || this.#closed) return
     const log = this.#handle.prepare('PRAGMA wal_checkpoint(NOOP)')
     const frames = Number((log.get() as { log?: number } | undefined)?.log ?? 0)

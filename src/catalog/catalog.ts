@@ -255,6 +255,14 @@ export class Catalog {
     }
   }
 
+  /**
+   * Runs `follow` when the transaction under way is committed and flushed; never if that fails. For what the last flushed
+   * state may still need: a power loss takes back what was only committed.
+   */
+  afterFlush(follow: () => void): void {
+    this.afterCommit(() => this.#database.afterFlush(follow))
+  }
+
   /** Resolves when everything committed so far is safe against power loss. */
   flush(): Promise<void> {
     return this.#database.flush()
