@@ -39,6 +39,9 @@ interface Waiting {
 
 const INODE_CACHE_ENTRIES = 50_000
 
+// Rows read in one go: a fraction of a millisecond.
+const ROWS_AT_ONCE = 256
+
 // Inode numbers for files made where no legacy file gives them one. Far above what file systems hand out from below.
 const FIRST_OWN_INO = 1n << 48n
 
@@ -100,6 +103,7 @@ export class Catalog {
       setChunk: all('INSERT OR REPLACE INTO chunks VALUES (?,?,?)'),
       dropChunk: all('DELETE FROM chunks WHERE ino = ? AND idx = ?'),
       chunksFrom: all('SELECT idx, hash FROM chunks WHERE ino = ? AND idx >= ? ORDER BY idx'),
+      chunksOn: all('SELECT idx, hash FROM chunks WHERE ino = ? AND idx >= ? ORDER BY idx LIMIT ?'),
       chunkRange: all('SELECT idx, hash FROM chunks WHERE ino = ? AND idx >= ? AND idx < ? ORDER BY idx'),
       dropChunks: all('DELETE FROM chunks WHERE ino = ? AND idx >= ?'),
       page: all('SELECT hash FROM pages WHERE ino = ? AND idx = ?'),
@@ -110,6 +114,7 @@ export class Catalog {
       isStaged: all('SELECT 1 AS n FROM staged WHERE ino = ? AND idx = ?'),
       stage: all('INSERT OR IGNORE INTO staged (ino, idx) VALUES (?,?)'),
       unsyncedOf: all('SELECT idx FROM staged WHERE ino = ? AND synced = 0 ORDER BY idx'),
+      stagedOn: all('SELECT idx FROM staged WHERE ino = ? AND idx >= ? ORDER BY idx LIMIT ?'),
       stagedOf: all('SELECT idx FROM staged WHERE ino = ? ORDER BY idx'),
       dropStaged: all('DELETE FROM staged WHERE ino = ? AND idx >= ?'),
       dropStagedOne: all('DELETE FROM staged WHERE ino = ? AND idx = ?'),
@@ -579,6 +584,20 @@ export class Catalog {
     return this.#list('chunkRange', toSigned(ino), from, to).map(hashRow)
   }
 
+  /**
+   * The chunks that have an object in the store, ascending from an index on; what is not among them is a hole. Reads some at a
+   * time, so rows may change while it is used.
+   */
+  *chunksFrom(ino: bigint, from: number): IterableIterator<{ index: number; hash: Buffer }> {
+    for (let next = from; ; ) {
+      const rows = this.#list('chunksOn', toSigned(ino), next, ROWS_AT_ONCE).map(hashRow)
+      yield* rows
+      const last = rows[rows.length - 1]
+      if (!last || rows.length < ROWS_AT_ONCE) return
+      next = last.index + 1
+    }
+  }
+
   setChunk(ino: bigint, index: number, hash: Buffer): void {
     this.#sql.setChunk?.run(toSigned(ino), index, hash)
   }
@@ -630,6 +649,18 @@ export class Catalog {
 
   stagedChunks(ino: bigint): number[] {
     return this.#list('stagedOf', toSigned(ino)).map((row) => Number(row.idx))
+  }
+
+  /**
+   * Chunks from `index` on that are alike: all staged, or none. `end` is the first that may be otherwise, infinite where no
+   * staged one follows.
+   */
+  stagedRun(ino: bigint, index: number): { staged: boolean; end: number } {
+    const rows = this.#list('stagedOn', toSigned(ino), index, ROWS_AT_ONCE).map((row) => Number(row.idx))
+    const [first] = rows
+    if (first !== index) return { staged: false, end: first ?? Number.POSITIVE_INFINITY }
+    const gap = rows.findIndex((idx, nth) => idx !== index + nth)
+    return { staged: true, end: index + (gap === -1 ? rows.length : gap) }
   }
 
   dropStaged(ino: bigint, from: number): void {

@@ -1,7 +1,7 @@
 import { closeSync, constants, openSync, read as readCallback, write as writeCallback } from 'node:fs'
 import { FsError } from '../base/errors.ts'
-import { DescriptorCache, readCached, type Stat, statDescriptor } from '../sys/index.ts'
-import type { ContentContext } from './context.ts'
+import { DescriptorCache, readCached, SEEK_DATA, type Stat, seek, statDescriptor } from '../sys/index.ts'
+import { CHUNK_BYTES, type ContentContext } from './context.ts'
 import { placeOf, requireLegacy } from './takeover.ts'
 
 const CAPACITY = 512
@@ -54,6 +54,44 @@ export class LegacyFiles {
   /** Runs `body` with a descriptor for reading. */
   withReader<T>(ino: bigint, body: (descriptor: number) => Promise<T>): Promise<T> {
     return this.#readers.use(ino, () => this.#open(ino, constants.O_RDONLY), body)
+  }
+
+  /**
+   * Offset of the next data or hole of the file (`whence` as in lseek(2)), within this tick; `undefined` where there is none.
+   * @throws FsError where the volume cannot tell
+   */
+  seek(ino: bigint, offset: number, whence: number): number | undefined {
+    return this.#readers.useSync(
+      ino,
+      () => this.#open(ino, constants.O_RDONLY),
+      (descriptor) => {
+        try {
+          return seek(descriptor, offset, whence)
+        } catch (error) {
+          if (error instanceof FsError && error.code === 'ENXIO') return undefined
+          throw error
+        }
+      },
+    )
+  }
+
+  /** Indexes of the chunks below `count` that hold data, ascending. A volume that cannot tell says that all is data. */
+  async *dataChunks(ino: bigint, count: number): AsyncGenerator<number> {
+    for (let next = 0; next < count; ) {
+      const from = next * CHUNK_BYTES
+      let offset: number | undefined
+      try {
+        offset = this.seek(ino, from, SEEK_DATA)
+      } catch (error) {
+        // Read it and see.
+        if (!(error instanceof FsError)) throw error
+        offset = from
+      }
+      const index = offset === undefined ? count : Math.floor(offset / CHUNK_BYTES)
+      if (index >= count) return
+      yield index
+      next = index + 1
+    }
   }
 
   statOpen(ino: bigint): Stat {

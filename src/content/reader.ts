@@ -1,10 +1,10 @@
 import { FsError } from '../base/errors.ts'
 import { type Inode, isStored } from '../catalog/index.ts'
 import { StoreCorrupt, StoreError } from '../store/errors.ts'
-import { SEEK_DATA, SEEK_HOLE, seek } from '../sys/index.ts'
 import { CHUNK_BYTES, type ContentContext, chunkCount, type ReadCounters } from './context.ts'
 import type { LegacyFiles } from './legacy-files.ts'
 import { renew } from './renewal.ts'
+import { type DataRun, Seeker } from './seek.ts'
 import type { Staging } from './staging.ts'
 import { partOf, type StoredContent } from './stored.ts'
 import { giveBack, legacyStat, matches } from './takeover.ts'
@@ -18,6 +18,7 @@ export class Reader {
   readonly #legacy: LegacyFiles
   readonly #staging: Staging
   readonly #stored: StoredContent
+  readonly #seeker: Seeker
   readonly #counters: ReadCounters
 
   constructor(
@@ -28,6 +29,7 @@ export class Reader {
     this.#legacy = parts.legacy
     this.#staging = parts.staging
     this.#stored = parts.stored
+    this.#seeker = new Seeker(context, parts)
     this.#counters = parts.counters
   }
 
@@ -68,30 +70,14 @@ export class Reader {
     return Buffer.alloc(0)
   }
 
-  /** Offset of the next data or hole at or after `offset`. @throws FsError ENXIO past the end */
-  async seek(ino: bigint, offset: number, whence: number): Promise<number> {
-    const inode = this.#require(ino)
-    if (inode.authority === 'legacy') {
-      return this.#legacy.withReader(ino, async (descriptor) => seek(descriptor, offset, whence))
-    }
-    const { catalog } = this.#context
-    if (offset < 0 || offset >= inode.size) throw new FsError('ENXIO')
-    for (let at = offset; at < inode.size; ) {
-      const index = Math.floor(at / CHUNK_BYTES)
-      const end = Math.min(inode.size, (index + 1) * CHUNK_BYTES)
-      if (catalog.isStaged(ino, index)) {
-        const found = this.#staging.seek(inode, at, whence === SEEK_DATA ? SEEK_DATA : SEEK_HOLE)
-        if (whence === SEEK_DATA ? found !== undefined && found < end : true) {
-          const position = found ?? at
-          if (position < end) return position
-        }
-      } else if (index < inode.baseLimit === (whence === SEEK_DATA)) {
-        return at
-      }
-      at = end
-    }
-    if (whence === SEEK_HOLE) return inode.size
-    throw new FsError('ENXIO')
+  /** As lseek(2) with SEEK_DATA or SEEK_HOLE. @throws FsError ENXIO past the end */
+  seek(ino: bigint, offset: number, whence: number): Promise<number> {
+    return this.#seeker.seek(ino, offset, whence)
+  }
+
+  /** The file's data from an offset on, ascending, wherever it is; all between is holes. @throws FsError */
+  dataRuns(ino: bigint, from = 0): AsyncGenerator<DataRun> {
+    return this.#seeker.dataRuns(ino, from)
   }
 
   #require(ino: bigint): Inode {

@@ -2,7 +2,6 @@ import { release } from 'node:os'
 import { isDirectory, isRegular, isSymlink } from '../base/attributes.ts'
 import { untilNextTick } from '../base/clock.ts'
 import { KeyedMutex, Semaphore } from '../base/concurrency.ts'
-import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import {
   attributesOf,
@@ -16,7 +15,7 @@ import {
   pageKey,
 } from '../catalog/index.ts'
 import { contentTypeOf, fileKey } from '../store/layout.ts'
-import { readlinkAt, SEEK_DATA, type Stat, seek } from '../sys/index.ts'
+import { readlinkAt, type Stat } from '../sys/index.ts'
 import type { NodeActivity } from './activity.ts'
 import { CHUNK_BYTES, type ContentContext, chunkCount } from './context.ts'
 import { sha256 } from './hash.ts'
@@ -325,7 +324,7 @@ export class Uploader {
     const { catalog } = this.#context
     const count = chunkCount(snapshot.record.attributes.size)
     if (snapshot.stat) {
-      yield* this.#legacyData(ino, count)
+      yield* this.#legacy.dataChunks(ino, count)
       return
     }
     const inode = catalog.get(ino)
@@ -335,32 +334,12 @@ export class Uploader {
     const base = Math.min(count, inode.baseLimit)
     const others =
       inode.base === 'legacy'
-        ? this.#legacyData(ino, base)
+        ? this.#legacy.dataChunks(ino, base)
         : inode.layout === LAYOUT_INLINE
           ? [...Array(base).keys()]
           : catalog.chunks(ino, 0, base).map(({ index }) => index)
     const seen = new Set(staged)
     for await (const index of others) if (!seen.has(index)) yield index
-  }
-
-  /** Chunks of a legacy file that are not holes. A volume that cannot tell says that all is data. */
-  async *#legacyData(ino: bigint, count: number): AsyncGenerator<number> {
-    for (let next = 0; next < count; ) {
-      const from = next * CHUNK_BYTES
-      const offset = await this.#legacy.withReader(ino, async (descriptor) => {
-        try {
-          return seek(descriptor, from, SEEK_DATA)
-        } catch (error) {
-          // ENXIO: no data from here on. Anything else: read it and see.
-          return error instanceof FsError && error.code === 'ENXIO' ? undefined : from
-        }
-      })
-      if (offset === undefined) return
-      const index = Math.floor(offset / CHUNK_BYTES)
-      if (index >= count) return
-      yield index
-      next = index + 1
-    }
   }
 
   /** The stored version's chunk is still the file's, without a look at the bytes. */

@@ -1,9 +1,9 @@
 import { isDirectory, isRegular, isSymlink } from '../base/attributes.ts'
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
+import { giveWay } from '../base/pace.ts'
 import { type Inode, LAYOUT_CHUNKED, ROOT_INO } from '../catalog/index.ts'
 import {
-  chunkCount,
   ctimeStays,
   type DirectoryWriter,
   expectMovingCtime,
@@ -18,7 +18,7 @@ import type { OverlayContext } from '../overlay/index.ts'
 import { StoreError } from '../store/errors.ts'
 import { AT_REMOVEDIR, readlinkAt, type Stat, unlinkAt } from '../sys/index.ts'
 import { writeAgain } from './lost.ts'
-import { compareObject } from './verify.ts'
+import { compareObject, storedChunks } from './verify.ts'
 
 const BATCH = 200
 const TOGETHER = 16
@@ -173,8 +173,10 @@ export class Reaper {
   async #verify(inode: Inode): Promise<void> {
     await compareObject(this.#context, inode)
     if (inode.layout !== LAYOUT_CHUNKED || !isRegular(inode.mode)) return
-    for (let index = 0; index < chunkCount(inode.storedSize); index += 1)
+    for (const index of storedChunks(this.#context.catalog, inode)) {
+      await giveWay()
       await this.#stored.readBack(inode, index)
+    }
   }
 
   /** Legacy files whose deletion through the overlay a crash kept from being carried out. */

@@ -2,6 +2,7 @@ import { closeSync, constants, ftruncateSync, mkdirSync, readdirSync, writeSync 
 import { isDirectory, isRegular, isSymlink, S_IFMT } from '../base/attributes.ts'
 import { FsError, reasonOf, UsageError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
+import { giveWay } from '../base/pace.ts'
 import { attributesOf, type Inode, isStored, ROOT_INO } from '../catalog/index.ts'
 import {
   CHUNK_BYTES,
@@ -30,7 +31,6 @@ import {
   utimensAt,
 } from '../sys/index.ts'
 import { ProgressMeter, type RunProgress } from './progress.ts'
-import { giveWay } from './verify.ts'
 
 const AT_FDCWD = -100
 const DOT = Buffer.from('.')
@@ -155,7 +155,7 @@ export class Restore {
       const { size } = this.#attributes(this.#require(ino))
       for (let index = 0; index < chunkCount(size); index += 1) {
         this.#signal.throwIfAborted()
-        await giveWay(index)
+        await giveWay()
         const bytes = await this.#chunk(ino, index)
         // A chunk of zeros becomes a hole.
         if (bytes.some((byte) => byte !== 0))

@@ -1,6 +1,7 @@
 import { isDirectory, isRegular, isSymlink } from '../base/attributes.ts'
 import { Semaphore } from '../base/concurrency.ts'
 import { FsError, reasonOf } from '../base/errors.ts'
+import { giveWay } from '../base/pace.ts'
 import { fileId, type Inode, isStored, LAYOUT_CHUNKED, pageKey } from '../catalog/index.ts'
 import {
   CHUNK_BYTES,
@@ -113,10 +114,10 @@ async function compare(
       }
     }
     if (!isRegular(inode.mode)) return undefined
-    for (let index = 0; index < chunkCount(inode.storedSize); index += 1) {
+    for await (const index of chunksToCompare(context, inode, legacy === 'equal')) {
+      await giveWay()
       const now = context.catalog.get(ino)
       if (!now) return undefined
-      await giveWay(index)
       const bytes = await stored.readBack(now, index)
       if (legacy !== 'equal') continue
       if (await isOnVolume(context, ino, index, bytes)) continue
@@ -132,6 +133,39 @@ async function compare(
     return undefined
   } catch (error) {
     return findingOf(error)
+  }
+}
+
+/**
+ * Chunks with something in them, ascending: in the store, and on the volume if that has to be the same. Where neither has
+ * anything both have a hole.
+ */
+async function* chunksToCompare(
+  context: OverlayContext,
+  { ino, layout, storedSize }: Inode,
+  withLegacy: boolean,
+): AsyncGenerator<number> {
+  const inStore = storedChunks(context.catalog, { ino, layout, storedSize })
+  let stored = inStore.next()
+  if (withLegacy) {
+    for await (const onVolume of context.legacyFiles.dataChunks(ino, chunkCount(storedSize))) {
+      for (; !stored.done && stored.value < onVolume; stored = inStore.next()) yield stored.value
+      if (!stored.done && stored.value === onVolume) stored = inStore.next()
+      yield onVolume
+    }
+  }
+  for (; !stored.done; stored = inStore.next()) yield stored.value
+}
+
+/** Chunks of the stored version that are not holes, ascending. */
+export function* storedChunks(
+  catalog: OverlayContext['catalog'],
+  { ino, layout, storedSize }: Pick<Inode, 'ino' | 'layout' | 'storedSize'>,
+): Generator<number, undefined> {
+  if (layout === LAYOUT_CHUNKED) {
+    for (const { index } of catalog.chunksFrom(ino, 0)) yield index
+  } else if (storedSize > 0) {
+    yield 0
   }
 }
 
@@ -254,11 +288,6 @@ async function compareRecord(context: OverlayContext, ino: bigint): Promise<Fail
 
 const textOf = ({ name, ino, generation, key }: RecordedEntry): string =>
   `"${printable(name)}" (inode ${ino}, generation ${generation}${key === undefined ? '' : `, object ${key}`})`
-
-/** Holes cost no request: without this a large one would hold up everybody else. */
-export async function giveWay(step: number): Promise<void> {
-  if (step % 1024 === 1023) await new Promise((resolve) => setImmediate(resolve))
-}
 
 export function shownPath(context: OverlayContext, ino: bigint): string {
   const path = context.catalog.pathOf(ino)

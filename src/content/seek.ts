@@ -1,0 +1,121 @@
+import { FsError } from '../base/errors.ts'
+import { giveWay } from '../base/pace.ts'
+import { type Inode, LAYOUT_INLINE } from '../catalog/index.ts'
+import { SEEK_DATA, SEEK_HOLE } from '../sys/index.ts'
+import { CHUNK_BYTES, type ContentContext } from './context.ts'
+import type { LegacyFiles } from './legacy-files.ts'
+import type { Staging } from './staging.ts'
+
+type Whence = typeof SEEK_DATA | typeof SEEK_HOLE
+
+/** A range of a file that holds data, in bytes; `end` is the first byte behind it. */
+export interface DataRun {
+  readonly start: number
+  readonly end: number
+}
+
+/**
+ * Where a file has data and where it has holes, wherever its bytes are. Invariant (P1): what is called a hole reads as zeros. The
+ * time follows the number of runs of data on the way, never the size.
+ */
+export class Seeker {
+  readonly #context: ContentContext
+  readonly #legacy: LegacyFiles
+  readonly #staging: Staging
+
+  constructor(context: ContentContext, parts: { legacy: LegacyFiles; staging: Staging }) {
+    this.#context = context
+    this.#legacy = parts.legacy
+    this.#staging = parts.staging
+  }
+
+  /** Offset of the next data or hole at or after `offset`. @throws FsError ENXIO past the end, and where no data follows */
+  async seek(ino: bigint, offset: number, whence: number): Promise<number> {
+    if (whence !== SEEK_DATA && whence !== SEEK_HOLE) throw new FsError('EINVAL')
+    for (let at = offset; ; ) {
+      const inode = this.#context.catalog.get(ino)
+      if (!inode) throw new FsError('ESTALE', `inode ${ino} is gone`)
+      if (inode.authority === 'legacy') return defined(this.#legacy.seek(ino, at, whence))
+      if (at < 0 || offset >= inode.size) throw new FsError('ENXIO')
+      if (at >= inode.size) return whence === SEEK_HOLE ? inode.size : defined(undefined)
+      const { end, isStaged } = this.#span(inode, at)
+      const found = isStaged ? this.#inStaging(inode, at, whence) : this.#inBase(inode, at, whence)
+      if (found !== undefined && found < end) return found
+      at = end
+      await giveWay()
+    }
+  }
+
+  /** The file's data from an offset on, ascending; what lies between two of them is a hole. @throws FsError */
+  async *dataRuns(ino: bigint, from = 0): AsyncGenerator<DataRun> {
+    for (let at = from; ; ) {
+      const start = await this.#orNone(ino, at, SEEK_DATA)
+      if (start === undefined) return
+      // Cut short in between: what is left up to there is all there was.
+      const end = await this.#orNone(ino, start, SEEK_HOLE)
+      if (end === undefined) return
+      yield { start, end }
+      at = end
+    }
+  }
+
+  async #orNone(ino: bigint, offset: number, whence: Whence): Promise<number | undefined> {
+    try {
+      return await this.seek(ino, offset, whence)
+    } catch (error) {
+      if (error instanceof FsError && error.code === 'ENXIO') return undefined
+      throw error
+    }
+  }
+
+  /** The stretch from `at` on whose bytes are in one place, as far as one look tells. */
+  #span(inode: Inode, at: number): { isStaged: boolean; end: number } {
+    const run = this.#context.catalog.stagedRun(inode.ino, Math.floor(at / CHUNK_BYTES))
+    return { isStaged: run.staged, end: Math.min(inode.size, run.end * CHUNK_BYTES) }
+  }
+
+  #inStaging(inode: Inode, at: number, whence: Whence): number | undefined {
+    const found = this.#staging.seek(inode, at, whence)
+    // Beyond the end of the staging file the rest of the file is a hole.
+    return found ?? (whence === SEEK_HOLE ? at : undefined)
+  }
+
+  /** In an unstaged stretch: what the base has below the limit, a hole from there on. */
+  #inBase(inode: Inode, at: number, whence: Whence): number | undefined {
+    const limit = inode.base === 'none' ? 0 : inode.baseLimit * CHUNK_BYTES
+    if (at < limit) {
+      const found =
+        inode.base === 'legacy' ? this.#inLegacy(inode, at, whence) : this.#inStore(inode, at, whence)
+      if (found !== undefined && found < limit) return found
+    }
+    return whence === SEEK_HOLE ? Math.max(at, limit) : undefined
+  }
+
+  #inLegacy(inode: Inode, at: number, whence: Whence): number | undefined {
+    try {
+      return this.#legacy.seek(inode.ino, at, whence)
+    } catch (error) {
+      if (!(error instanceof FsError)) throw error
+      // A volume that cannot tell: there may be data.
+      return whence === SEEK_DATA ? at : undefined
+    }
+  }
+
+  #inStore(inode: Inode, at: number, whence: Whence): number | undefined {
+    const { ino, layout, storedSize } = inode
+    if (at >= storedSize) return whence === SEEK_HOLE ? at : undefined
+    if (layout === LAYOUT_INLINE) return whence === SEEK_DATA ? at : storedSize
+    let hole = Math.floor(at / CHUNK_BYTES)
+    for (const { index } of this.#context.catalog.chunksFrom(ino, hole)) {
+      if (whence === SEEK_DATA) return Math.max(at, index * CHUNK_BYTES)
+      if (index > hole) break
+      hole = index + 1
+    }
+    return whence === SEEK_HOLE ? Math.min(storedSize, Math.max(at, hole * CHUNK_BYTES)) : undefined
+  }
+}
+
+function defined(offset: number | undefined): number {
+  if (offset === undefined) throw new FsError('ENXIO')
+  return offset
+}
