@@ -33,6 +33,22 @@ interface Options {
   readonly parent?: string
   /** The daemon can be made to die at a fault point. */
   readonly faults?: boolean
+  /** Other places than directories side by side; made once the root is there. */
+  readonly surroundings?: (root: string) => Surroundings
+}
+
+interface Places {
+  readonly source: string
+  readonly target: string
+  readonly stateDir: string
+}
+
+/** Where a test has its directories, if they lie on file systems of its own. */
+export interface Surroundings extends Places {
+  /** How a command is started that mounts. */
+  line(command: string, args: readonly string[]): [command: string, args: string[]]
+  /** Takes away what was mounted for them. */
+  remove(): void
 }
 
 /** A source, a target and a state directory of one test, the command line to them, and processes that work in them. */
@@ -44,22 +60,25 @@ export class Ferry {
   readonly #runDir: string
   readonly #faults: boolean
   readonly #faultFile: string
+  readonly #surroundings: Surroundings | undefined
   readonly #agents: Agent[] = []
   readonly #started: { readonly pid: number; readonly ticks: number }[] = []
   /** Makes system calls in a process of its own, so that a file system that hangs does not take the test with it. */
   readonly call: Remote
 
-  constructor({ parent = tmpdir(), faults = false }: Options = {}) {
+  constructor({ parent = tmpdir(), faults = false, surroundings }: Options = {}) {
     this.#faults = faults
     this.root = realpathSync(mkdtempSync(join(parent, 'ferryfs-mount-')))
     // Other users work in the mount too.
     chmodSync(this.root, 0o755)
-    this.source = join(this.root, 'source')
-    this.target = join(this.root, 'target')
-    this.stateDir = join(this.root, 'state')
+    this.#surroundings = surroundings?.(this.root)
+    const { source, target, stateDir } = this.#surroundings ?? sideBySide(this.root)
+    this.source = source
+    this.target = target
+    this.stateDir = stateDir
     this.#runDir = join(this.root, 'run')
     this.#faultFile = join(this.root, 'fault')
-    for (const directory of [this.source, this.target]) mkdirSync(directory)
+    for (const directory of [source, target]) mkdirSync(directory, { recursive: true })
     this.call = this.as(null).call
   }
 
@@ -98,7 +117,8 @@ export class Ferry {
 
   /** Command and arguments of a ferryfs command line, for a test that starts it itself. */
   line(...args: string[]): [command: string, args: string[]] {
-    return [process.execPath, ['--disable-warning=ExperimentalWarning', CLI, ...args]]
+    const line = ['--disable-warning=ExperimentalWarning', CLI, ...args]
+    return this.#surroundings?.line(process.execPath, line) ?? [process.execPath, line]
   }
 
   ferryfs(...args: string[]): Promise<Ended> {
@@ -309,6 +329,11 @@ export class Ferry {
       await eventually(`the end of process ${pid}`, () => !isRunning(pid, ticks))
     while (mountsOf(this.target).length > 0) await unmountKernel(this.target, { lazy: true })
     for (const agent of this.#agents) await agent.stop()
+    this.#surroundings?.remove()
     rmSync(this.root, { recursive: true, force: true })
   }
+}
+
+function sideBySide(root: string): Places {
+  return { source: join(root, 'source'), target: join(root, 'target'), stateDir: join(root, 'state') }
 }
