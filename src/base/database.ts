@@ -1,4 +1,4 @@
-import { closeSync, existsSync, fdatasync, fsync, openSync } from 'node:fs'
+import { closeSync, existsSync, fdatasync, fdatasyncSync, fsync, openSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { Worker } from 'node:worker_threads'
@@ -237,7 +237,8 @@ export class Database {
   }
 
   /**
-   * Runs `follow` once everything committed so far is safe against power loss; never if that fails. For what cannot be taken
+   * Runs `follow` once everything committed so far is safe against power loss; never if that fails, or the file is closed
+   * before. For what cannot be taken
    * back: what the last flushed state still needs must not be destroyed before. Those who ask within a while share a flush.
    */
   afterFlush(follow: () => void): void {
@@ -257,10 +258,19 @@ export class Database {
     return commit <= this.#flushed
   }
 
+  /** The same at once, in this thread. For a start, before anybody is served. */
+  flushNow(): void {
+    const descriptor = openSync(`${this.path}-wal`, 'r+')
+    try {
+      fdatasyncSync(descriptor)
+    } finally {
+      closeSync(descriptor)
+    }
+    this.#hasFlushed(this.#commits)
+  }
+
   async close(): Promise<void> {
     if (this.#closed) return
-    // What waits for it is done by nobody else before the next start.
-    if (this.#followers.length > 0) await this.flush().catch(() => undefined)
     this.#closed = true
     clearTimeout(this.#flushTimer)
     await this.#flushing?.catch(() => undefined)
@@ -282,10 +292,14 @@ export class Database {
         await synced(fsync, directory).finally(() => closeSync(directory))
       }
       await synced(fdatasync, this.#walDescriptor)
-      this.#flushed = Math.max(this.#flushed, covers)
     } finally {
       this.#flushing = undefined
     }
+    this.#hasFlushed(covers)
+  }
+
+  #hasFlushed(through: number): void {
+    this.#flushed = Math.max(this.#flushed, through)
     const ready = this.#followers.filter(({ commit }) => commit <= this.#flushed)
     this.#followers = this.#followers.filter(({ commit }) => commit > this.#flushed)
     for (const { run } of ready) run()

@@ -18,7 +18,7 @@ import { LinkMemory } from './links.ts'
 import { bucketOf, shardOf } from './names.ts'
 import { chunkKey, pageKey } from './object-keys.ts'
 import { Outbox } from './outbox.ts'
-import { APPLICATION_ID, FORMAT, SCHEMA } from './schema.ts'
+import { APPLICATION_ID, FORMAT, SCHEMA, UPGRADES } from './schema.ts'
 import { addTo, isSameShare, NO_TOTALS, shareOf, TOTALS, type Totals } from './totals.ts'
 
 /** A name in a directory: what the overlay shows there and what the legacy volume has there. */
@@ -45,6 +45,9 @@ const ROWS_AT_ONCE = 256
 // Inode numbers for files made where no legacy file gives them one. Far above what file systems hand out from below.
 const FIRST_OWN_INO = 1n << 48n
 
+// A staging file of number 1 is named as format 1 named all of them.
+const FIRST_STAGING_FILE = 2n
+
 // Below every inode number as SQLite sees them (signed).
 const BEFORE_ALL = -(1n << 63n)
 
@@ -62,6 +65,7 @@ export class Catalog {
   readonly #versions: Counter
   readonly #generations: Counter
   readonly #inos: Counter
+  readonly #stagingFiles: Counter
   readonly #sql: Readonly<Record<string, StatementSync>>
   #afterCommit: Array<() => void> = []
 
@@ -131,7 +135,7 @@ export class Catalog {
       clearIntents: all('DELETE FROM intents'),
       page_of_inodes: all('SELECT * FROM inodes WHERE ino > ? ORDER BY ino LIMIT ?'),
       orphans: all('SELECT ino FROM inodes WHERE orphan = 1'),
-      stagedInodes: all('SELECT ino FROM inodes WHERE staged = 1'),
+      stagedInodes: all('SELECT ino FROM inodes WHERE staged <> 0'),
       failures: all('SELECT ino, failure FROM inodes WHERE failure IS NOT NULL LIMIT ?'),
       diverged: all(
         'SELECT (SELECT count(*) FROM inodes WHERE authority = 1) + (SELECT count(*) FROM dirents WHERE legacy = 0) AS n',
@@ -156,6 +160,7 @@ export class Catalog {
     this.#versions = new Counter(metaNumber, 'next-version', 1n)
     this.#generations = new Counter(metaNumber, 'next-generation', 1n)
     this.#inos = new Counter(metaNumber, 'next-ino', FIRST_OWN_INO)
+    this.#stagingFiles = new Counter(metaNumber, 'next-staging-file', FIRST_STAGING_FILE)
     this.outbox = new Outbox(database)
   }
 
@@ -165,6 +170,7 @@ export class Catalog {
       applicationId: APPLICATION_ID,
       format: FORMAT,
       schema: SCHEMA,
+      upgrades: UPGRADES,
       check: options.check,
     })
     return new Catalog(database, options.cacheEntries ?? INODE_CACHE_ENTRIES)
@@ -216,7 +222,8 @@ export class Catalog {
 
   #rolledBack(totals: Totals | undefined, following: number): void {
     this.#afterCommit.length = following
-    for (const counter of [this.#versions, this.#generations, this.#inos]) counter.rolledBack()
+    for (const counter of [this.#versions, this.#generations, this.#inos, this.#stagingFiles])
+      counter.rolledBack()
     this.#inodes.restore((ino) => this.#read(ino))
     this.#totals = totals
     this.#memory.clear()
@@ -271,6 +278,11 @@ export class Catalog {
   /** Resolves when everything committed so far is safe against power loss. */
   flush(): Promise<void> {
     return this.#database.flush()
+  }
+
+  /** The same at once: for recovery, before anybody is served. */
+  flushNow(): void {
+    this.#database.flushNow()
   }
 
   close(): Promise<void> {
@@ -432,6 +444,11 @@ export class Catalog {
   /** Files from before this process have a lower generation, files made or met from now on have not. */
   get upcomingGeneration(): number {
     return Number(this.#generations.upcoming)
+  }
+
+  /** A number that no staging file has had. */
+  nextStagingFile(): number {
+    return Number(this.#stagingFiles.next())
   }
 
   /** A number that no file has. */

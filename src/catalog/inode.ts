@@ -51,8 +51,8 @@ export interface Inode {
   base: 'none' | 'legacy' | 'store'
   /** Chunks with a lower index may come from the base. */
   baseLimit: number
-  /** A staging file exists. */
-  staged: boolean
+  /** Number of the staging file, 0 if there is none. A number is used once: what is given up is never written again. */
+  staged: number
   /** A truncation of the staging file to this size is under way; done again at recovery. */
   truncating: number | undefined
   dirty: number
@@ -153,7 +153,7 @@ export function inodeFromRow(row: Row): Inode {
     btimeNs: timeFromColumn(row.btime),
     base: BASES[number(row.base)] ?? 'none',
     baseLimit: number(row.base_limit),
-    staged: number(row.staged) === 1,
+    staged: number(row.staged),
     truncating: isSet(row.truncating) ? number(row.truncating) : undefined,
     dirty: number(row.dirty),
     key: text(row.key),
@@ -198,7 +198,7 @@ export function inodeToColumns(inode: Inode): Array<bigint | number | string | U
     timeToColumn(inode.btimeNs),
     BASES.indexOf(inode.base),
     inode.baseLimit,
-    inode.staged ? 1 : 0,
+    inode.staged,
     inode.truncating ?? null,
     inode.dirty,
     inode.key ?? null,

@@ -42,6 +42,7 @@ export class Outbox {
   readonly #discard: StatementSync
   readonly #garbage: StatementSync
   readonly #forget: StatementSync
+  readonly #isListed: StatementSync
   /** Called after work was added, outside of any promise of order; the engine wakes its workers. */
   onWork: (kind: WorkKind | 'garbage') => void = () => undefined
 
@@ -50,8 +51,12 @@ export class Outbox {
    * asked for at each file that moves.
    */
   readonly #unread = new Set<string>()
+  readonly #database: Database
+  /** Garbage by the number of the commit that listed it, while that may not be flushed. */
+  readonly #young = new Map<string, number>()
 
   constructor(database: Database) {
+    this.#database = database
     this.#clear = () => database.exec('DELETE FROM outbox; DELETE FROM dirty_shards; DELETE FROM garbage')
     this.#add = database.prepare(
       `INSERT INTO outbox (kind, ino, since) VALUES (?,?,?)
@@ -75,6 +80,7 @@ export class Outbox {
     this.#clearShard = database.prepare('DELETE FROM dirty_shards WHERE ino = ? AND shard = ?')
     this.#discard = database.prepare('INSERT OR REPLACE INTO garbage VALUES (?,?,?,?,?,?)')
     this.#garbage = database.prepare('SELECT * FROM garbage LIMIT ?', true)
+    this.#isListed = database.prepare('SELECT 1 FROM garbage WHERE space = ? AND key = ?')
     this.#forget = database.prepare('DELETE FROM garbage WHERE space = ? AND key = ? AND version = ?')
   }
 
@@ -146,6 +152,9 @@ export class Outbox {
   /** Lists an object for deletion up to the given version. */
   discard(space: Garbage['space'], key: string, epoch: number, version: number, ino: bigint): void {
     this.#discard.run(space, key, epoch, version, toSigned(ino), steadyMs())
+    if (this.#young.size >= MOST_UNREAD) this.#forgetOld()
+    // The commit under way, or the next.
+    this.#young.set(`${space} ${key}`, this.#database.lastCommit + 1)
     this.onWork('garbage')
   }
 
@@ -159,6 +168,16 @@ export class Outbox {
     }))
   }
 
+  /** That the object is garbage is flushed: no power loss brings back a catalog that needs it. */
+  isRipe({ space, key }: Garbage): boolean {
+    return this.#database.isFlushed(this.#young.get(`${space} ${key}`) ?? 1)
+  }
+
+  /** Whether an object is under this key that is garbage, and may be needed by the last flushed catalog. */
+  isListed(space: Garbage['space'], key: string): boolean {
+    return this.#isListed.get(space, key) !== undefined
+  }
+
   forget(garbage: Garbage): void {
     this.#forget.run(garbage.space, garbage.key, garbage.version)
   }
@@ -166,6 +185,10 @@ export class Outbox {
   /** A transaction was rolled back: what was added in it is not there. */
   rolledBack(): void {
     this.#unread.clear()
+  }
+
+  #forgetOld(): void {
+    for (const [name, commit] of this.#young) if (this.#database.isFlushed(commit)) this.#young.delete(name)
   }
 
   #noteUnread(name: string): void {

@@ -2,7 +2,7 @@
 export const APPLICATION_ID = 0x66657272
 
 /** Format of the schema below. A catalog with a higher one is refused (written by a newer ferryfs). */
-export const FORMAT = 1
+export const FORMAT = 2
 
 /**
  * `inodes`: one row for every file that was ever looked at. What its columns mean is said in inode.ts.
@@ -38,7 +38,7 @@ CREATE INDEX inodes_legacy ON inodes (legacy_ino) WHERE legacy_ino IS NOT NULL A
 CREATE UNIQUE INDEX inodes_key ON inodes (key) WHERE key IS NOT NULL;
 CREATE INDEX inodes_failure ON inodes (ino) WHERE failure IS NOT NULL;
 CREATE INDEX inodes_orphan ON inodes (ino) WHERE orphan = 1;
-CREATE INDEX inodes_staged ON inodes (ino) WHERE staged = 1;
+CREATE INDEX inodes_staged ON inodes (ino) WHERE staged <> 0;
 CREATE TABLE dirents (
   parent INTEGER NOT NULL, name BLOB NOT NULL, ino INTEGER, legacy INTEGER, bucket INTEGER NOT NULL,
   PRIMARY KEY (parent, name)
@@ -66,3 +66,9 @@ CREATE TABLE garbage (
 CREATE TABLE dirty_shards (ino INTEGER NOT NULL, shard INTEGER NOT NULL, PRIMARY KEY (ino, shard)) WITHOUT ROWID;
 CREATE TABLE intents (id INTEGER PRIMARY KEY, operation TEXT NOT NULL, answer TEXT);
 `
+
+/** What makes a catalog of the format before it one of this format. */
+export const UPGRADES: Readonly<Record<number, string>> = {
+  // `staged` became the number of the staging file; 1 is what those are that format 1 made.
+  2: 'DROP INDEX inodes_staged; CREATE INDEX inodes_staged ON inodes (ino) WHERE staged <> 0',
+}

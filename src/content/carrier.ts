@@ -43,6 +43,8 @@ export class Carrier {
   #timer: NodeJS.Timeout | undefined
   #later: NodeJS.Timeout | undefined
   #scheduled = false
+  /** Garbage waits for a flush of the catalog. */
+  #ripening = false
   #stopped = false
   /** This daemon lost the namespace to another writer: nothing may be written any more. */
   #fenced: Error | undefined
@@ -208,11 +210,31 @@ export class Carrier {
       const { ino } = directory
       return { name: nameOf(directory), ino, run: () => this.#directories.write(ino) }
     }
-    for (const garbage of outbox.garbage(SCAN_ROWS)) {
-      const name = `garbage:${garbage.space}:${garbage.key}`
-      if (this.#isReady(name)) return { name, ino: garbage.ino, run: () => this.#collect(garbage) }
-    }
+    const garbage = this.#nextGarbage()
+    if (garbage) return garbage
     return policy.copies ? this.#nextWanted() : undefined
+  }
+
+  /** What the last flushed catalog may still need is not garbage yet. */
+  #nextGarbage(): Task | undefined {
+    const { catalog } = this.#context
+    let young = false
+    for (const garbage of catalog.outbox.garbage(SCAN_ROWS)) {
+      const name = `garbage:${garbage.space}:${garbage.key}`
+      if (!this.#isReady(name)) continue
+      if (catalog.outbox.isRipe(garbage)) {
+        return { name, ino: garbage.ino, run: () => this.#collect(garbage) }
+      }
+      young = true
+    }
+    if (young && !this.#ripening) {
+      this.#ripening = true
+      catalog.afterFlush(() => {
+        this.#ripening = false
+        this.wake()
+      })
+    }
+    return undefined
   }
 
   /** A file to be copied because it was read. Those whose turn has not come yet stay, behind the others. */
@@ -273,6 +295,8 @@ export class Carrier {
     // Not while the file or the record that the object belonged to is being written: a write would come after it.
     const writer = garbage.space === 'dirs' ? this.#directories : this.#uploader
     await writer.exclusively(garbage.ino, async () => {
+      // Needed again, and then once more not, since it was found.
+      if (!catalog.outbox.isRipe(garbage)) return
       if (!this.#isReferenced(garbage)) {
         // A shard that was listed before it was written is newer than the list says.
         const version =

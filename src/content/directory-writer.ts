@@ -171,6 +171,8 @@ export class DirectoryWriter {
   ): Promise<void> {
     const { catalog, store, epoch } = this.#context
     const version = { epoch, version: catalog.transaction(() => catalog.nextVersion()) }
+    // The store never has a record of what a power loss can take back.
+    await catalog.flush()
     await store.put(
       'dirs',
       key,

@@ -2,6 +2,7 @@ import {
   closeSync,
   constants,
   fdatasync,
+  fsync,
   ftruncateSync,
   mkdirSync,
   openSync,
@@ -10,6 +11,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { FsError, toErrno } from '../base/errors.ts'
+import { faultPoint } from '../base/faults.ts'
 import { type Catalog, fileId, type Inode } from '../catalog/index.ts'
 import {
   DescriptorCache,
@@ -27,26 +29,44 @@ import { CHUNK_BYTES, type ContentSettings } from './context.ts'
 import { readFully, writeFully } from './legacy-files.ts'
 
 const CAPACITY = 512
+// Files that were given up wait for a flush of the catalog. So many bytes in them do not wait for others to share it with.
+const LEAVING_BYTES = 64 * 1024 * 1024
 // ENXIO of errno.h: lseek at or after the end.
 const ENXIO = 6
+// ENOSPC of errno.h.
+const ENOSPC = 28
+// EEXIST of errno.h.
+const EEXIST = 17
+
+/** A staging file in use. A new object for each file that is made. */
+interface StagingFile {
+  /** What it occupies. */
+  bytes: number
+  /** Its name is on the medium. */
+  named: boolean
+}
 
 /**
  * Local files with the bytes that the store does not have yet: one sparse file per changed file, a chunk's bytes at the
- * chunk's offset. Invariant: bytes beyond the file's size, and in chunks that the catalog does not list as staged, are
- * holes; `recover` makes it so again after a crash.
+ * chunk's offset. Invariants: bytes beyond the file's size, and in chunks that the catalog does not list as staged, are
+ * holes; `recover` makes it so again after a crash. What the last flushed catalog may list is neither removed nor cut: a
+ * file that is given up goes once that is flushed, and is never written again, as the next one has another number.
  */
 export class Staging {
   readonly #settings: ContentSettings
+  readonly #catalog: Catalog
   readonly #descriptors = new DescriptorCache(CAPACITY)
-  /** What each staging file occupies; a new object for each file that is made. */
-  readonly #files = new Map<bigint, { bytes: number }>()
+  readonly #files = new Map<bigint, StagingFile>()
   #total = 0
+  #leaving = 0
 
-  constructor(settings: ContentSettings) {
+  constructor(settings: ContentSettings, catalog: Catalog) {
     this.#settings = settings
+    this.#catalog = catalog
     mkdirSync(settings.stagingDirectory, { recursive: true, mode: 0o700 })
   }
 
+  /** Bytes that all files in use occupy; those that only wait to be removed do not count. */
   get bytes(): number {
     return this.#total
   }
@@ -94,11 +114,25 @@ export class Staging {
       inode.ino,
       () => this.#open(inode),
       async (descriptor) => {
-        const written = await writeFully(descriptor, data, position)
+        let written = await this.#writeWhatFits(descriptor, data, position)
+        if (written < data.length && this.#leaving > 0) {
+          // What was given up still takes room.
+          await this.#catalog.flush()
+          written += await this.#writeWhatFits(descriptor, data.subarray(written), position + written)
+        }
         this.#account(inode.ino, descriptor)
         if (written < data.length) throw new FsError('ENOSPC', 'the staging disk is full')
       },
     )
+  }
+
+  async #writeWhatFits(descriptor: number, data: Buffer, position: number): Promise<number> {
+    try {
+      return await writeFully(descriptor, data, position)
+    } catch (error) {
+      if (toErrno(error) === ENOSPC) return 0
+      throw error
+    }
   }
 
   truncate(inode: Inode, size: number): void {
@@ -147,32 +181,80 @@ export class Staging {
       () => this.#open(inode),
       async (descriptor) => {
         const file = this.#files.get(inode.ino)
-        await new Promise<void>((resolve, reject) =>
-          fdatasync(descriptor, (error) => (error ? reject(error) : resolve())),
-        )
+        await synced(fdatasync, descriptor)
+        if (file && !file.named) {
+          await this.#syncNames()
+          file.named = true
+        }
         return file === this.#files.get(inode.ino)
       },
     )
   }
 
-  /** The file's bytes are elsewhere now, and the catalog says so. */
-  remove(inode: Inode): void {
-    this.#descriptors.drop(inode.ino)
-    this.#total -= this.bytesOf(inode.ino)
+  async #syncNames(): Promise<void> {
+    const directory = openSync(this.#settings.stagingDirectory, constants.O_RDONLY | constants.O_DIRECTORY)
+    try {
+      await synced(fsync, directory)
+    } finally {
+      closeSync(directory)
+    }
+  }
+
+  /** Makes an empty staging file for the inode; gives its number. In the transaction that notes it. */
+  create(inode: Inode): number {
+    for (;;) {
+      const number = this.#catalog.nextStagingFile()
+      try {
+        const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW
+        closeSync(openSync(this.#path(inode, number), flags, 0o600))
+        this.#files.set(inode.ino, { bytes: 0, named: false })
+        return number
+      } catch (error) {
+        // A power loss took back what knew of the number; that file goes by itself.
+        if (toErrno(error) !== EEXIST) throw error
+      }
+    }
+  }
+
+  /** The transaction that was to note a new file failed: nothing refers to it. */
+  abandon(inode: Inode, number: number): void {
     this.#files.delete(inode.ino)
-    rmSync(this.#path(inode), { force: true })
+    rmSync(this.#path(inode, number), { force: true })
   }
 
   /**
-   * Brings the files back in line with the catalog after a crash: ends truncations, cuts what lies beyond a file's size
-   * or in chunks that are not staged, and removes files that no inode owns.
+   * The catalog, as just committed, does not refer to the staging file with this number any more: it goes once that is
+   * flushed. 0: there is none.
+   */
+  release(inode: Inode, number: number): void {
+    if (number === 0) return
+    const { ino } = inode
+    const path = this.#path(inode, number)
+    this.#descriptors.drop(ino)
+    const bytes = this.bytesOf(ino)
+    this.#files.delete(ino)
+    this.#total -= bytes
+    this.#leaving += bytes
+    this.#catalog.afterFlush(() => {
+      faultPoint('content.staging.flushed')
+      rmSync(path, { force: true })
+      this.#leaving -= bytes
+      faultPoint('content.staging.removed')
+    })
+    // Whoever needs the flush meets its failure.
+    if (this.#leaving > LEAVING_BYTES) this.#catalog.flush().catch(() => undefined)
+  }
+
+  /**
+   * Brings the files back in line with the catalog after a crash: cuts what lies beyond a file's size or in chunks that are
+   * not staged, and removes files that no inode owns. The catalog has to be flushed: what it says now is what stays.
    */
   recover(catalog: Catalog): void {
     const owned = new Set<string>()
     for (const ino of catalog.stagedInodes()) {
       const inode = catalog.get(ino)
       if (!inode) continue
-      owned.add(fileId(inode))
+      owned.add(nameOf(inode, inode.staged))
       this.truncate(inode, inode.size)
       const staged = new Set(catalog.stagedChunks(ino))
       for (let offset = this.seek(inode, 0, SEEK_DATA); offset !== undefined; ) {
@@ -192,15 +274,15 @@ export class Staging {
 
   #account(ino: bigint, descriptor: number): void {
     const now = statDescriptor(descriptor).blocks * 512
-    const file = this.#files.get(ino) ?? { bytes: 0 }
+    const file = this.#files.get(ino) ?? { bytes: 0, named: false }
     this.#total += now - file.bytes
     file.bytes = now
     this.#files.set(ino, file)
   }
 
   #open(inode: Inode): number {
-    const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW
-    const descriptor = openSync(this.#path(inode), flags, 0o600)
+    // Never made here: what is missing is an error, not an empty file.
+    const descriptor = openSync(this.#path(inode, inode.staged), constants.O_RDWR | constants.O_NOFOLLOW)
     try {
       this.#account(inode.ino, descriptor)
     } catch (error) {
@@ -210,7 +292,14 @@ export class Staging {
     return descriptor
   }
 
-  #path(inode: Inode): string {
-    return join(this.#settings.stagingDirectory, fileId(inode))
+  #path(inode: Inode, number: number): string {
+    return join(this.#settings.stagingDirectory, nameOf(inode, number))
   }
 }
+
+/** Format 1 of the catalog knew one name for a file's staging file; it is number 1. */
+const nameOf = (inode: Inode, number: number): string =>
+  number === 1 ? fileId(inode) : `${fileId(inode)}.${number.toString(16)}`
+
+const synced = (sync: typeof fsync, descriptor: number): Promise<void> =>
+  new Promise((resolve, reject) => sync(descriptor, (error) => (error ? reject(error) : resolve())))

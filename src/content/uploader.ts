@@ -147,6 +147,7 @@ export class Uploader {
     if (!claimed) return 'busy'
     const { key, version, fresh } = claimed
     faultPoint('content.upload.claimed')
+    if (!fresh) await this.#letGo(ino)
     const copied = await this.#copy(ino, snapshot, signal)
     if (!copied || !unchanged() || !this.#isSame(ino, snapshot)) return 'busy'
     const object = encodeFileObject(snapshot.record, copied.content)
@@ -186,6 +187,16 @@ export class Uploader {
     return read && !catalog.isStaged(ino, 0) && inode.digest?.equals(digest) !== true
   }
 
+  /**
+   * The object under the key is going to be replaced. A power loss must not bring back a catalog that needs it: what the file
+   * is now is flushed before, with its bytes where they are in its staging file alone.
+   */
+  async #letGo(ino: bigint): Promise<void> {
+    const inode = this.#context.catalog.get(ino)
+    if (inode?.authority === 'catalog') await this.#writer.sync(ino)
+    await this.#context.catalog.flush()
+  }
+
   /** Key and version of the object to be written; both are in the catalog before the store hears of them. */
   #claim(ino: bigint): { key: string; version: number; fresh: boolean } | undefined {
     const { catalog } = this.#context
@@ -198,7 +209,8 @@ export class Uploader {
     // A file that was renamed away keeps its key; the newcomer gets one of its own.
     const key = catalog.byKey(plain) ? fileKey(path, fileId(inode)) : plain
     catalog.assignKey(inode, key)
-    return { key, version, fresh: true }
+    // A file that is gone may have left its object there.
+    return { key, version, fresh: !catalog.outbox.isListed('files', key) }
   }
 
   #snapshot(inode: Inode): Snapshot {
@@ -435,7 +447,7 @@ export class Uploader {
 
   /**
    * Within one transaction makes the stored version the file's; what it replaced becomes garbage. Once that is committed,
-   * and in the same turn, a staging file that is not needed any more goes. True if the file did not change meanwhile.
+   * and in the same turn, a staging file that is not needed any more is given up. True if the file did not change meanwhile.
    */
   #record(
     ino: bigint,
@@ -466,7 +478,7 @@ export class Uploader {
     if (snapshot.stat && inode.authority === 'legacy') inode.fingerprint = fingerprintOf(snapshot.stat)
     // Taken over meanwhile, after a change past the overlay: what was copied is not what the file is based on.
     const isBase = inode.authority === 'catalog' && isBasedOn(inode, snapshot.base)
-    const staging = isBase && this.#rebase(inode, clean)
+    const staging = isBase ? this.#rebase(inode, clean) : 0
     if (clean) {
       inode.dirty = 0
       if (stored.work) catalog.outbox.done(stored.work)
@@ -475,7 +487,7 @@ export class Uploader {
     if (first) this.#announce(ino)
     catalog.afterCommit(() => {
       faultPoint('content.upload.recorded')
-      if (staging) this.#staging.remove(inode)
+      this.#staging.release(inode, staging)
     })
     return clean
   }
@@ -529,20 +541,20 @@ export class Uploader {
     }
   }
 
-  /** The store is the base from now on. True if the staging file is not needed any more. */
-  #rebase(inode: Inode, clean: boolean): boolean {
-    if (!isRegular(inode.mode)) return false
+  /** The store is the base from now on. The number of the staging file if it is not needed any more, else 0. */
+  #rebase(inode: Inode, clean: boolean): number {
+    if (!isRegular(inode.mode)) return 0
     const { catalog } = this.#context
     const whole = inode.baseLimit >= chunkCount(inode.size) && inode.size === inode.fingerprint?.size
     // Changed through the overlay: the legacy copy is not what is stored any more, and whatever it becomes it has lost.
     const changed = inode.base === 'legacy' || (inode.dirty & DIRTY_CONTENT) !== 0
-    if (changed && (inode.staged || !whole)) inode.fingerprint = undefined
+    if (changed && (inode.staged > 0 || !whole)) inode.fingerprint = undefined
     inode.base = 'store'
-    if (!clean) return false
+    if (!clean) return 0
     inode.baseLimit = chunkCount(inode.size)
     catalog.dropStaged(inode.ino, 0)
     const had = inode.staged
-    inode.staged = false
+    inode.staged = 0
     inode.truncating = undefined
     return had
   }

@@ -70,7 +70,7 @@ export class Writer {
       }
       await this.#shrink(ino, size, signal)
       try {
-        this.#cut(ino)
+        await this.#cut(ino)
       } catch (error) {
         // The file is short already. What its staging file has beyond goes before anything else is done to it.
         if (!(error instanceof FsError || isSystemError(error))) throw error
@@ -100,6 +100,7 @@ export class Writer {
         inode.baseLimit = Math.min(inode.baseLimit, limit)
         inode.size = size
         inode.truncating = inode.staged ? size : undefined
+        if (catalog.stagedChunks(ino).length === 0) this.#giveUpFile(inode)
         this.#touch(inode)
       })
     } catch (error) {
@@ -179,17 +180,30 @@ export class Writer {
    * @throws FsError ENOSPC if there is still none
    */
   tidy(ino: bigint): Promise<void> {
-    return this.#locks.run(ino, async () => this.recover(ino))
+    return this.#locks.run(ino, async () => {
+      await this.#cut(ino)
+      this.#leaveEmpty(ino)
+    })
   }
 
-  /** Ends what a crash cut short (recovery). */
+  /** Ends what a crash cut short (recovery); the catalog has to be flushed. */
   recover(ino: bigint): void {
-    this.#cut(ino)
+    this.#cutNow(ino)
     this.#leaveEmpty(ino)
   }
 
-  /** Makes the staging file as short as the catalog says it has to be. Before it no byte beyond can be written. */
-  #cut(ino: bigint): void {
+  /**
+   * Makes the staging file as short as the catalog says it has to be. Before it no byte beyond can be written. What is cut is
+   * what a catalog from before the truncation lists, so that the file is short is flushed first.
+   */
+  async #cut(ino: bigint): Promise<void> {
+    const { catalog } = this.#context
+    if (catalog.get(ino)?.truncating === undefined) return
+    await catalog.flush()
+    this.#cutNow(ino)
+  }
+
+  #cutNow(ino: bigint): void {
     const { catalog } = this.#context
     const inode = catalog.get(ino)
     if (inode?.truncating === undefined) return
@@ -274,10 +288,17 @@ export class Writer {
     const inode = catalog.get(ino)
     if (!inode?.staged || inode.truncating !== undefined || catalog.stagedChunks(ino).length > 0) return
     catalog.transaction(() => {
-      inode.staged = false
+      this.#giveUpFile(inode)
       catalog.save(inode)
     })
-    this.#staging.remove(inode)
+  }
+
+  /** In a transaction that saves the inode: nothing is staged, so the staging file goes. */
+  #giveUpFile(inode: Inode): void {
+    const { staged } = inode
+    inode.staged = 0
+    inode.truncating = undefined
+    this.#context.catalog.afterCommit(() => this.#staging.release(inode, staged))
   }
 
   /** Copies an unstaged chunk's base bytes into the staging file; the catalog does not list it yet. */
@@ -299,12 +320,19 @@ export class Writer {
 
   #ensureStagingFile(ino: bigint): void {
     const { catalog } = this.#context
-    catalog.transaction(() => {
-      const inode = this.#require(ino)
-      if (inode.staged) return
-      inode.staged = true
-      catalog.save(inode)
-    })
+    let made = 0
+    try {
+      catalog.transaction(() => {
+        const inode = this.#require(ino)
+        if (inode.staged) return
+        made = this.#staging.create(inode)
+        inode.staged = made
+        catalog.save(inode)
+      })
+    } catch (error) {
+      if (made > 0) this.#staging.abandon(this.#require(ino), made)
+      throw error
+    }
     faultPoint('content.write.begun')
   }
 
@@ -339,7 +367,7 @@ export class Writer {
 
   #exclusive<T>(ino: bigint, body: () => Promise<T>): Promise<T> {
     return this.#locks.run(ino, async () => {
-      this.#cut(ino)
+      await this.#cut(ino)
       this.#counted.set(ino, this.#staging.bytesOf(ino))
       this.#displaced.set(ino, 0)
       try {

@@ -231,7 +231,7 @@ export function build(
   const counters: ReadCounters = { legacy: 0, store: 0, staging: 0, cache: 0 }
   const holder = new ConnectionHolder(connection)
   const legacyFiles = new LegacyFiles(content, holder)
-  const staging = new Staging(settings)
+  const staging = new Staging(settings, catalog)
   const stored = new StoredContent(
     content,
     counters,

@@ -60,7 +60,7 @@ export class Reaper {
       after = batch[batch.length - 1]
       if (batch.length < BATCH) break
     }
-    this.#removeEmptyDirectories()
+    await this.#removeEmptyDirectories()
   }
 
   async #tryToReap(ino: bigint): Promise<void> {
@@ -185,7 +185,10 @@ export class Reaper {
     const legacy = this.#context.legacy()
     if (!legacy || !this.#context.policy().removesLegacy) return
     const whiteouts = catalog.whiteouts(10_000)
-    await this.#expectFewerNames(whiteouts)
+    if (whiteouts.length === 0) return
+    this.#expectFewerNames(whiteouts)
+    // The last flushed catalog may still show the file under the name.
+    await catalog.flush()
     for (const whiteout of whiteouts) {
       const now = catalog.dirent(whiteout.parent, whiteout.name)
       if (now?.legacy !== 0n || !this.#context.policy().removesLegacy) continue
@@ -206,8 +209,8 @@ export class Reaper {
     }
   }
 
-  /** A file that is about to lose one of its names is the one that was copied afterwards as well. */
-  async #expectFewerNames(whiteouts: readonly LegacyPlace[]): Promise<void> {
+  /** A file that is about to lose one of its names is the one that was copied afterwards as well. To be flushed. */
+  #expectFewerNames(whiteouts: readonly LegacyPlace[]): void {
     const moving = new Set<bigint>()
     for (const whiteout of whiteouts) {
       try {
@@ -220,7 +223,6 @@ export class Reaper {
       }
     }
     for (const ino of moving) expectMovingCtime(this.#context, ino)
-    if (moving.size > 0) await this.#context.catalog.flush()
   }
 
   /** The file that has this one's other names, if it has any. */
@@ -230,7 +232,32 @@ export class Reaper {
   }
 
   /** Directories that have nothing left on the volume, deepest first. */
-  #removeEmptyDirectories(): void {
+  async #removeEmptyDirectories(): Promise<void> {
+    const { catalog } = this.#context
+    // Those that the catalog has the authority on, and the store a record of, once that is flushed: of another one a power loss
+    // would leave what says that the volume has it.
+    const own = new Set<bigint>()
+    this.#eachVolumeDirectory((ino) => {
+      if (this.#isOwnDirectory(catalog.get(ino))) own.add(ino)
+    })
+    if (own.size > 0 && !(await this.#isFlushed())) return
+    this.#eachVolumeDirectory((ino) => {
+      if (own.has(ino)) this.#removeDirectory(ino)
+    })
+    this.#forgetRemovedDirectories()
+  }
+
+  async #isFlushed(): Promise<boolean> {
+    try {
+      await this.#context.catalog.flush()
+      return true
+    } catch (error) {
+      this.#context.log.warn({ err: error }, 'empty directories stay on the legacy volume')
+      return false
+    }
+  }
+
+  #eachVolumeDirectory(body: (ino: bigint) => void): void {
     const legacy = this.#context.legacy()
     if (!legacy || !this.#context.policy().removesLegacy) return
     const { catalog } = this.#context
@@ -240,19 +267,22 @@ export class Reaper {
         const child = dirent?.legacy === undefined ? undefined : catalog.get(dirent.legacy)
         if (child && isDirectory(child.mode)) visit(child.ino)
       }
-      if (ino !== ROOT_INO) this.#removeDirectory(ino)
+      if (ino !== ROOT_INO) body(ino)
     }
     visit(ROOT_INO)
-    this.#forgetRemovedDirectories()
+  }
+
+  #isOwnDirectory(inode: Inode | undefined): boolean {
+    if (inode?.authority !== 'catalog') return false
+    // One that was removed, and was kept for what the volume still had in it, has no record to wait for.
+    return inode.orphan || this.#directories.isDurable(inode.ino)
   }
 
   #removeDirectory(ino: bigint): void {
     const { catalog } = this.#context
     const legacy = this.#context.legacy()
     const inode = catalog.get(ino)
-    if (!legacy || inode?.authority !== 'catalog') return
-    // One that was removed, and was kept for what the volume still had in it, has no record to wait for.
-    if (!inode.orphan && !this.#directories.isDurable(ino)) return
+    if (!legacy || !inode || !this.#isOwnDirectory(inode)) return
     const [place] = catalog.legacyPlaces(ino)
     if (!place || legacy.list(ino).length > 0) return
     try {

@@ -175,7 +175,7 @@ export class Names {
   #purged(inode: Inode): void {
     const { staging, legacyFiles } = this.#context
     faultPoint('overlay.purge.committed')
-    if (inode.staged) staging.remove(inode)
+    staging.release(inode, inode.staged)
     if (isRegular(inode.mode)) legacyFiles.release(inode.ino)
     this.#context.legacy()?.forget(inode.ino)
   }
@@ -296,7 +296,7 @@ export function newInode(ino: bigint, generation: number): Inode {
     btimeNs: 0n,
     base: 'none',
     baseLimit: 0,
-    staged: false,
+    staged: 0,
     truncating: undefined,
     dirty: 0,
     key: undefined,

@@ -20,6 +20,8 @@ export function recover(context: OverlayContext, overlay: Overlay, fresh: boolea
       catalog.setMeta('boot-id', boot)
     })
   }
+  // What recovery removes and cuts is what this state does not refer to: a power loss now must not bring an earlier one back.
+  catalog.flushNow()
   for (const ino of catalog.stagedInodes()) writer.recover(ino)
   staging.recover(catalog)
   overlay.unfinished.recover(fresh, () => faultPoint('overlay.recovery.concluded'))

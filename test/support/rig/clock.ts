@@ -1,3 +1,5 @@
+import { requestsUnderWay } from './disk.ts'
+
 interface Timer {
   readonly at: number
   readonly run: () => void
@@ -107,6 +109,7 @@ class Clock {
     promise.then(note, note)
     for (let step = 0; step < limit; step += 1) {
       await turns(TURNS)
+      while (requestsUnderWay() > 0) await turns(1)
       if (settled) return promise
       this.advance(STEP_MS)
     }

@@ -7,6 +7,7 @@ import { clock, turns } from './clock.ts'
 import type { Fault } from './fault-store.ts'
 import { KILL_POINTS } from './kill-points.ts'
 import { isDir, type ModelNode, type ModelType, type Place } from './model.ts'
+import type { Unsynced } from './power.ts'
 import type { System } from './system.ts'
 
 const { S_IFDIR, S_IFREG, S_IFLNK, S_IFIFO } = constants
@@ -413,6 +414,36 @@ const crashes: Array<fc.WeightedArbitrary<Step>> = [
   },
 ]
 
+async function untilUploaded({ rig }: System): Promise<void> {
+  const { outbox } = rig.catalog
+  for (let left = 1000; left > 0 && outbox.pending(0n, 1000).some(({ kind }) => kind === 'upload'); left -= 1)
+    await turns(1)
+}
+
+const powerCut: fc.Arbitrary<Step> = step(
+  'powerCut',
+  [
+    fc.constantFrom('some', 'uploads', 'uploads', 'all', 'reap'),
+    fc.nat(20),
+    fc.constantFrom<Unsynced>('kept', 'lost'),
+  ],
+  async (system, what, count, unsynced) => {
+    await system.heal()
+    await system.powerCut(async () => {
+      const { rig } = system
+      const { copies, removesLegacy } = rig.modes.policy
+      await orDead(system, async () => {
+        // The moment between the commits of the uploads and whatever flushes them.
+        if (what === 'uploads') await untilUploaded(system)
+        if (what === 'some' || what === 'uploads') await turns(count)
+        if (what === 'all' || what === 'reap') await rig.settle()
+        if (what === 'reap' && copies) await rig.migrate()
+        if (what === 'reap' && removesLegacy) await rig.reap()
+      })
+    }, unsynced)
+  },
+)
+
 const faults: fc.Arbitrary<Step> = step(
   'faults',
   [
@@ -489,6 +520,7 @@ export interface Choice {
   readonly faults: boolean
   readonly modes: boolean
   readonly pastOverlay: boolean
+  readonly powerCuts?: boolean
 }
 
 /** The steps of a run, in the proportions of a busy file server with a bad network. */
@@ -498,6 +530,7 @@ export function steps(choice: Choice): fc.Arbitrary<fc.AsyncCommand<object, Syst
     ...looks,
     ...background,
     ...(choice.crashes ? crashes : []),
+    ...(choice.powerCuts ? [{ weight: 3, arbitrary: powerCut }] : []),
     ...(choice.faults
       ? [
           { weight: 2, arbitrary: faults },

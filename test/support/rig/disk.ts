@@ -1,4 +1,4 @@
-import fs, { fdatasyncSync, fsyncSync, openSync, readlinkSync, readSync, writeSync } from 'node:fs'
+import fs, { openSync, readlinkSync, readSync, writeSync } from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 import { FsError } from '../../../src/base/errors.ts'
 
@@ -27,6 +27,8 @@ export interface Disk {
 const disks = new Map<string, Disk>()
 const original = { open: fs.open, read: fs.read, write: fs.write, fdatasync: fs.fdatasync, fsync: fs.fsync }
 
+const originalSync = { fdatasyncSync: fs.fdatasyncSync, fsyncSync: fs.fsyncSync }
+
 const DESCRIPTORS = '/proc/self/fd/'
 
 function diskOf(fd: number | string): { disk: Disk; path: string } | undefined {
@@ -52,12 +54,25 @@ function attempt(done: Done, body: () => number): void {
   done(null, count)
 }
 
+let underWay = 0
+
+/** Requests to real disks: how long one takes is nothing that a passing of virtual time may decide on. */
+export const requestsUnderWay = (): number => underWay
+
+const counted = (done: Done): Done => {
+  underWay += 1
+  return (error, count) => {
+    underWay -= 1
+    done(error, count)
+  }
+}
+
 const transfer =
   (what: 'read' | 'write', real: Transfer): Transfer =>
   (fd, buffer, offset, length, position, done) => {
     const found = diskOf(fd)
     if (!found) {
-      real(fd, buffer, offset, length, position, done)
+      real(fd, buffer, offset, length, position, counted(done))
       return
     }
     const { disk, path } = found
@@ -78,12 +93,43 @@ const transfer =
     })
   }
 
+type SyncObserver = (path: string) => (() => void) | undefined
+const observers = new Map<string, SyncObserver>()
+
+/** Calls `begun` as a sync of a file below the directory begins, and what it returns once it succeeded. */
+export function observeSyncs(root: string, begun: SyncObserver | undefined): void {
+  if (begun) observers.set(root, begun)
+  else observers.delete(root)
+}
+
+function observed(fd: number): () => void {
+  if (observers.size === 0) return () => undefined
+  const path = readlinkSync(`${DESCRIPTORS}${fd}`)
+  for (const [root, begun] of observers) {
+    if (path.startsWith(`${root}/`)) return begun(path) ?? (() => undefined)
+  }
+  return () => undefined
+}
+
+const syncNow =
+  (real: (fd: number) => void) =>
+  (fd: number): void => {
+    const succeeded = observed(fd)
+    real(fd)
+    succeeded()
+  }
+
 const sync =
   (real: Sync, now: (fd: number) => void): Sync =>
   (fd, done) => {
     const found = diskOf(fd)
     if (!found) {
-      real(fd, done)
+      const succeeded = observed(fd)
+      const finish = counted(done)
+      real(fd, (error) => {
+        if (!error) succeeded()
+        finish(error)
+      })
       return
     }
     const { disk, path } = found
@@ -94,7 +140,7 @@ const sync =
         return
       }
       attempt(done, () => {
-        now(fd)
+        syncNow(now)(fd)
         return 0
       })
     })
@@ -116,8 +162,10 @@ Object.assign(fs, {
   open: reopen(original.open as unknown as Open),
   read: transfer('read', original.read as unknown as Transfer),
   write: transfer('write', original.write as unknown as Transfer),
-  fdatasync: sync(original.fdatasync as unknown as Sync, fdatasyncSync),
-  fsync: sync(original.fsync as unknown as Sync, fsyncSync),
+  fdatasync: sync(original.fdatasync as unknown as Sync, originalSync.fdatasyncSync),
+  fsync: sync(original.fsync as unknown as Sync, originalSync.fsyncSync),
+  fdatasyncSync: syncNow(originalSync.fdatasyncSync),
+  fsyncSync: syncNow(originalSync.fsyncSync),
 })
 syncBuiltinESMExports()
 

@@ -19,6 +19,7 @@ import { MemoryStore } from '../../../src/store/memory/store.ts'
 import { clock, turns } from './clock.ts'
 import { clearTrap, freeze, setTrap, Unanswered } from './crash.ts'
 import { FaultStore, FaultyWorld } from './fault-store.ts'
+import { PowerCut, type Unsynced } from './power.ts'
 
 export interface RigOptions {
   readonly mode?: Mode
@@ -27,6 +28,8 @@ export interface RigOptions {
   /** Small by default, so that small files are chunked too. */
   readonly inlineLimit?: number
   readonly stagingLimit?: number
+  /** `powerCut` may be called. */
+  readonly powerCuts?: boolean
   /** Bytes of chunks in memory; none by default, so that every read asks the store. */
   readonly memoryCacheLimit?: number
   readonly seed?: number
@@ -79,6 +82,7 @@ export class Rig {
   readonly world: FaultyWorld
   readonly #options: RigOptions
   readonly #held = new HeldDescriptors()
+  readonly #power: PowerCut | undefined
   /** A daemon has died whose writes may have reached the store after what its successor did there. */
   diedWriting = false
   readonly logged: Array<{ level: number; msg: string }> = []
@@ -91,6 +95,7 @@ export class Rig {
     this.stateDir = join(this.root, 'state')
     mkdirSync(this.source)
     mkdirSync(this.stateDir, { mode: 0o700 })
+    this.#power = options.powerCuts ? new PowerCut(this.root, this.stateDir) : undefined
     this.world = new FaultyWorld(options.memory ?? new MemoryStore(), options.seed ?? 1)
     process.umask(0)
   }
@@ -255,7 +260,7 @@ export class Rig {
     freeze(catalog, ['transaction', 'save', 'setMeta', 'setDirent', 'putIntent', 'dropIntent', 'flush'])
     freeze(catalog.outbox, ['add', 'done', 'discard', 'forget', 'markShard', 'clearShards'])
     const { staging, legacyFiles, carrier } = built.context
-    freeze(staging, ['write', 'truncate', 'punch', 'remove', 'sync', 'read'])
+    freeze(staging, ['write', 'truncate', 'punch', 'create', 'release', 'sync', 'read'])
     freeze(legacyFiles, ['write', 'withWriter', 'withReader', 'read', 'hold', 'release'])
     void carrier.stop()
     void built.mover.stop()
@@ -274,6 +279,18 @@ export class Rig {
   /** What the daemon does every two seconds: looks whether the volume answers, and takes it up if it does again. */
   async healVolume(): Promise<void> {
     await this.#live.volume.heal()
+  }
+
+  /**
+   * The power goes, and a machine with another boot id mounts what is on the disk (option `powerCuts`). The store and the legacy
+   * volume have all that they were told.
+   */
+  async powerCut(unsynced: Unsynced): Promise<void> {
+    this.die()
+    await this.#bury(this.#live)
+    this.#held.dropAll()
+    this.#power?.strike(unsynced)
+    await this.#open(false)
   }
 
   /** Changes the mode, letting time pass. @throws ModeRefused */
@@ -338,6 +355,7 @@ export class Rig {
       await this.#bury(this.#generation)
     }
     this.#held.dropAll()
+    this.#power?.close()
     await turns(2)
     this.#closeLeftOpen()
     rmSync(this.root, { recursive: true, force: true })
@@ -404,6 +422,8 @@ export class Rig {
     }
     this.#generation = generation
     this.#watchIo(generation)
+    const { afterFlush } = catalog
+    catalog.afterFlush = (follow) => afterFlush.call(catalog, () => generation.dead || follow())
     recover(built.context, built.overlay, !takesOver)
     built.context.carrier.wake()
     built.mover.continueIfBegun()

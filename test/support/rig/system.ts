@@ -7,6 +7,7 @@ import { Client } from './client.ts'
 import { turns } from './clock.ts'
 import { Unanswered } from './crash.ts'
 import { isDir, type ModelNode, ModelTree } from './model.ts'
+import type { Unsynced } from './power.ts'
 import type { Rig } from './rig.ts'
 import { compareBytes } from './trees.ts'
 
@@ -132,6 +133,20 @@ export class System {
   async remount(): Promise<void> {
     // The namespace's lease is asked for before anything is mounted.
     await this.rig.restart('mount')
+    this.#nothingIsOpen()
+  }
+
+  /** Everything is synced, background work goes on as far as `goOn` lets it, and the power goes. */
+  async powerCut(goOn: () => Promise<void>, unsynced: Unsynced): Promise<void> {
+    await this.expect('syncfs', undefined, (overlay) => overlay.syncfs())
+    await goOn()
+    await this.rig.powerCut(unsynced)
+    // What the store got behind the last flush is an object that no catalog knows of.
+    this.mayLeak = true
+    this.#nothingIsOpen()
+  }
+
+  #nothingIsOpen(): void {
     for (const node of [...this.tree.nodes(), ...this.tree.nameless]) {
       node.handles.length = 0
       if (node !== this.tree.root) node.known = false

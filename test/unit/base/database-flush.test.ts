@@ -50,17 +50,6 @@ describe('P2: what waits for a flush', () => {
     expect(database.isFlushed(database.lastCommit)).toBe(true)
   })
 
-  test('is done when the file is closed', async () => {
-    const database = open()
-    commit(database)
-    let done = false
-    database.afterFlush(() => {
-      done = true
-    })
-    await database.close()
-    expect(done).toBe(true)
-  })
-
   test('waits for what a process that was killed had committed', () => {
     const database = open()
     expect(database.isFlushed(database.lastCommit)).toBe(false)

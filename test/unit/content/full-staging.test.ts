@@ -67,7 +67,7 @@ describe('P1: where the staging disk is full, a write fails and the file is what
     rmSync(join(rig.source, 'd/f'))
     await expect(client.write(node, 10, 'new')).rejects.toMatchObject({ code: 'EIO' })
     rig.world.heal()
-    expect(rig.catalog.get(node)).toMatchObject({ staged: false, dirty: 0 })
+    expect(rig.catalog.get(node)).toMatchObject({ staged: 0, dirty: 0 })
     await rig.reap()
     expect(rig.catalog.get(node)?.legacyIno).toBeUndefined()
     await expectSettled(rig)

@@ -59,6 +59,26 @@ describe.each(['mirror', 'drain'] as const)('a crash of background work in %s', 
   })
 })
 
+describe('a crash where a staging file that was given up is removed', () => {
+  test.each([
+    ['content.staging.flushed', 1],
+    ['content.staging.removed', 0],
+  ] as const)('P2: at %s the store has what it had, and nothing is left behind', async (point, left) => {
+    const client = await start('drain')
+    for (const next of BOTH) {
+      await client.create(`${next}-new`, `${LONG}${next}`)
+      rig.dieAt(point)
+      client.forgetAll()
+      await rig.untilDead()
+      expect(staged()).toHaveLength(left)
+      await rig.restart(next)
+      expect(await client.readPath(`${next}-new`)).toBe(`${LONG}${next}`)
+      await expectSettled(rig)
+      expect(staged()).toEqual([])
+    }
+  })
+})
+
 describe('a crash of the reaper', () => {
   test.each([
     ['migration.reap.verified', true],
@@ -140,6 +160,7 @@ test('P2: an unlink that the catalog has no room for leaves every staged byte', 
     client.forgetAll()
   }
   expect(failures).toBeGreaterThan(3)
+  await rig.catalog.flush()
   expect(staged()).toEqual([])
   await expectSettled(rig)
 })

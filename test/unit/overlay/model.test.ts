@@ -93,3 +93,13 @@ describe('P1 P2 P4 P7: the overlay is a plain tree in disguise', () => {
     run({ mode: 'drain', inlineLimit: 1024 * 1024, memoryCacheLimit: 8 * 1024 * 1024 }, ALL))
   test('while the mode changes', () => run({ mode: 'mirror' }, { ...ALL, modes: true }))
 })
+
+describe('P1 P2 P3 P5: what was synced is there after a power cut', () => {
+  const CUTS: Choice = { ...ALL, powerCuts: true }
+  test.each(['mirror', 'prefer-store', 'drain', 'store-only'] as const)('in %s', (mode) =>
+    run({ mode, powerCuts: true }, CUTS),
+  )
+  test('in drain with inline files', () =>
+    run({ mode: 'drain', powerCuts: true, inlineLimit: 1024 * 1024 }, CUTS))
+  test('while the mode changes', () => run({ mode: 'mirror', powerCuts: true }, { ...CUTS, modes: true }))
+})
