@@ -56,6 +56,37 @@ export class KeyedMutex<K> {
   }
 }
 
+/** Runs one job for all who ask while it waits its turn. Whoever asks while it runs gets the next run. */
+export class SharedJob {
+  readonly #job: () => Promise<void>
+  #running: Promise<void> | undefined
+  #next: Promise<void> | undefined
+
+  constructor(job: () => Promise<void>) {
+    this.#job = job
+  }
+
+  get isBusy(): boolean {
+    return this.#running !== undefined
+  }
+
+  run(): Promise<void> {
+    if (!this.#running) {
+      this.#running = this.#job().finally(() => {
+        this.#running = undefined
+      })
+      return this.#running
+    }
+    // The job under way may have begun before the caller's change.
+    const after = () => {
+      this.#next = undefined
+      return this.run()
+    }
+    this.#next ??= this.#running.then(after, after)
+    return this.#next
+  }
+}
+
 /**
  * The promise's outcome, or what `reasonOf` makes of the signal (its own reason, unless given) if that is aborted first;
  * what the promise stands for goes on.

@@ -2,7 +2,9 @@ import { closeSync, existsSync, fdatasync, fdatasyncSync, fsync, openSync } from
 import { dirname } from 'node:path'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { Worker } from 'node:worker_threads'
-import { FsError } from './errors.ts'
+import { FsError, reasonOf } from './errors.ts'
+import type { FailedSyncs } from './failed-syncs.ts'
+import { rewriteWal, WalDamaged } from './wal.ts'
 
 /** The file is not what this program wrote: overwritten, truncated, or of another program or a newer format. */
 export class DatabaseDamaged extends Error {
@@ -23,32 +25,47 @@ export interface DatabaseOptions {
   readonly upgrades?: Readonly<Record<number, string>>
   /** Read the whole file once and compare its structure (time grows with the file). */
   readonly check?: boolean
+  /** Hears of syncs of the file and its log that fail. */
+  readonly failedSyncs?: FailedSyncs
+  /**
+   * The log in the page cache is not what was written, and the disk lacks it as well: nothing that was committed since the last
+   * flush can be relied on, and every change and flush fails from now on. To be opened anew, which goes on from what is whole.
+   */
+  onBroken?(error: unknown): void
 }
 
 // A WAL that grew past this many bytes is folded into the database by the checkpoint thread.
 const CHECKPOINT_BYTES = 32 * 1024 * 1024
 const WAL_FRAME_BYTES = 4096 + 24
 
+interface CheckpointFailure {
+  readonly message: string
+  readonly errcode: number
+}
+
 const CHECKPOINT_THREAD = `
   const { DatabaseSync } = require('node:sqlite')
   const { parentPort, workerData } = require('node:worker_threads')
   parentPort.on('message', () => {
-    let left = -1
+    let failure
+    let database
     try {
-      const database = new DatabaseSync(workerData, { timeout: 1000 })
-      const row = database.prepare('PRAGMA wal_checkpoint(PASSIVE)').get()
-      left = row.log - row.checkpointed
-      database.close()
-    } catch {}
-    parentPort.postMessage(left)
+      database = new DatabaseSync(workerData, { timeout: 1000 })
+      database.prepare('PRAGMA wal_checkpoint(PASSIVE)').get()
+    } catch (error) {
+      failure = { message: String(error.message), errcode: Number(error.errcode) }
+    }
+    try { database?.close() } catch {}
+    parentPort.postMessage(failure)
   })
 `
 
 // sqlite3.h; the low byte of an extended error code.
+const SQLITE_IOERR = 10
 const SQLITE_FULL = 13
 
-function isFull(error: unknown): boolean {
-  return error instanceof Error && 'errcode' in error && (Number(error.errcode) & 0xff) === SQLITE_FULL
+function isOf(error: unknown, code: number): boolean {
+  return error instanceof Error && 'errcode' in error && (Number(error.errcode) & 0xff) === code
 }
 
 /**
@@ -98,8 +115,15 @@ export class Database {
   readonly #savepoint: StatementSync
   readonly #release: StatementSync
   readonly #rollbackTo: StatementSync
+  readonly #options: Pick<DatabaseOptions, 'failedSyncs' | 'onBroken'>
   #depth = 0
   #walDescriptor: number | undefined
+  // The log may not be on the disk though the kernel holds it for written: a sync failed, or a predecessor died that may
+  // have met one. It is written anew before the next flush, and before that no checkpoint may rely on it.
+  #mustRewrite = true
+  // A sync has failed: no flush relies on the log any more.
+  #cautious = false
+  #broken: unknown
   // What a killed process committed counts as one that is not flushed.
   #commits = 1
   #flushed = 0
@@ -110,10 +134,12 @@ export class Database {
   #checkpointer: Worker | undefined
   #checkpointRunning = false
   #closed = false
+  #closing: Promise<void> | undefined
 
-  private constructor(path: string, handle: DatabaseSync) {
+  private constructor(path: string, handle: DatabaseSync, options: DatabaseOptions) {
     this.path = path
     this.#handle = handle
+    this.#options = options
     this.#begin = handle.prepare('BEGIN IMMEDIATE')
     this.#commit = handle.prepare('COMMIT')
     this.#rollback = handle.prepare('ROLLBACK')
@@ -150,7 +176,7 @@ export class Database {
         const verdict = pragma('quick_check(1)')
         if (verdict !== 'ok') throw new DatabaseDamaged(path, String(verdict))
       }
-      return new Database(path, handle)
+      return new Database(path, handle, options)
     } catch (error) {
       try {
         handle?.close()
@@ -177,10 +203,11 @@ export class Database {
 
   /**
    * Runs `body` in one transaction; an inner call joins the outer one. Committed when this returns.
-   * @throws FsError ENOSPC if the disk is full; nothing was changed then
+   * @throws FsError ENOSPC if the disk is full, EIO if it fails; nothing was changed then
    */
   transaction<T>(body: () => T): T {
     if (this.#depth > 0) return body()
+    this.requireWhole()
     this.#begin.run()
     this.#depth = 1
     let result: T
@@ -193,8 +220,11 @@ export class Database {
       } catch {
         // SQLite has rolled back already where it had to (disk full, I/O error).
       }
-      if (!isFull(error)) throw error
-      throw new FsError('ENOSPC', `the disk of ${this.path} is full; make room there`, { cause: error })
+      if (isOf(error, SQLITE_FULL))
+        throw new FsError('ENOSPC', `the disk of ${this.path} is full; make room there`, { cause: error })
+      if (!isOf(error, SQLITE_IOERR)) throw error
+      this.#diskFailed(error)
+      throw new FsError('EIO', `the disk of ${this.path} fails: ${reasonOf(error)}`, { cause: error })
     } finally {
       this.#depth = 0
     }
@@ -226,10 +256,13 @@ export class Database {
     return this.#depth > 0
   }
 
-  /** Resolves once everything committed before the call is on the medium. Concurrent calls share one sync. */
+  /**
+   * Resolves once everything committed before the call is on the medium. Concurrent calls share one sync.
+   * @throws FsError EIO or ENOSPC if that failed. What was committed stays so, and is written anew for the next flush.
+   */
   async flush(): Promise<void> {
     const wanted = this.#commits
-    while (this.#flushed < wanted) {
+    while (this.#flushed < wanted || this.#mustRewrite) {
       // A sync already under way may have started before our last commit: wait for it, then look again.
       this.#flushing ??= this.#sync()
       await this.#flushing
@@ -258,19 +291,32 @@ export class Database {
     return commit <= this.#flushed
   }
 
-  /** The same at once, in this thread. For a start, before anybody is served. */
+  /** The same at once, in this thread. For a start, before anybody is served. @throws FsError as `flush` */
   flushNow(): void {
-    const descriptor = openSync(`${this.path}-wal`, 'r+')
     try {
-      fdatasyncSync(descriptor)
-    } finally {
-      closeSync(descriptor)
+      this.requireWhole()
+      const descriptor = openSync(`${this.path}-wal`, 'r+')
+      try {
+        if (this.#mustRewrite) this.#rewrite(descriptor)
+        fdatasyncSync(descriptor)
+      } finally {
+        closeSync(descriptor)
+      }
+    } catch (error) {
+      throw this.#notSynced(error)
     }
     this.#hasFlushed(this.#commits)
   }
 
-  async close(): Promise<void> {
-    if (this.#closed) return
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
+    this.#followers = []
+    // SQLite folds the log in when it closes the file: what the log says has to be on the disk by then.
+    if (this.#mustRewrite) await this.flush().catch(() => undefined)
     this.#closed = true
     clearTimeout(this.#flushTimer)
     await this.#flushing?.catch(() => undefined)
@@ -283,15 +329,13 @@ export class Database {
   async #sync(): Promise<void> {
     const covers = this.#commits
     try {
-      // A frame appended to the WAL lies in the page cache of that file whoever opened it, so a descriptor of our own
-      // flushes it off the main thread. (Closing it drops no lock: SQLite's lie on the other two files.)
-      if (this.#walDescriptor === undefined) {
-        this.#walDescriptor = openSync(`${this.path}-wal`, 'r+')
-        // SQLite made the file and syncs its name with its own first sync of it, which may never come.
-        const directory = openSync(dirname(this.path), 'r')
-        await synced(fsync, directory).finally(() => closeSync(directory))
-      }
-      await synced(fdatasync, this.#walDescriptor)
+      this.requireWhole()
+      const descriptor = await this.#openLog()
+      if (this.#mustRewrite) this.#rewrite(descriptor)
+      await synced(fdatasync, descriptor)
+      if (this.#cautious) await this.#fold(descriptor)
+    } catch (error) {
+      throw this.#notSynced(error)
     } finally {
       this.#flushing = undefined
     }
@@ -303,6 +347,98 @@ export class Database {
     const ready = this.#followers.filter(({ commit }) => commit <= this.#flushed)
     this.#followers = this.#followers.filter(({ commit }) => commit > this.#flushed)
     for (const { run } of ready) run()
+  }
+
+  #notSynced(error: unknown): FsError {
+    this.#diskFailed(error)
+    const code = error instanceof Error && 'code' in error && error.code === 'ENOSPC' ? 'ENOSPC' : 'EIO'
+    return new FsError(code, `${this.path} could not be synced to its disk`, { cause: error })
+  }
+
+  /**
+   * A frame appended to the log lies in the page cache of that file whoever opened it, so a descriptor of our own flushes it
+   * off the main thread. (Closing it drops no lock: SQLite's lie on the other two files.)
+   */
+  async #openLog(): Promise<number> {
+    if (this.#walDescriptor !== undefined) return this.#walDescriptor
+    const descriptor = openSync(`${this.path}-wal`, 'r+')
+    try {
+      // SQLite made the file and syncs its name with its own first sync of it, which may never come.
+      const directory = openSync(dirname(this.path), 'r')
+      await synced(fsync, directory).finally(() => closeSync(directory))
+    } catch (error) {
+      closeSync(descriptor)
+      throw error
+    }
+    this.#walDescriptor = descriptor
+    return descriptor
+  }
+
+  /**
+   * A sync failed, of the log or, in a checkpoint, of the database. The pages that did not reach the disk are clean now, so no
+   * later sync would write them: the log is written anew, at once, while the page cache still has it. (What a checkpoint
+   * wrote needs nothing: SQLite writes all of it again, as it was not told that it is on the disk.)
+   */
+  #diskFailed(error: unknown): void {
+    if (this.#broken !== undefined) return
+    this.#options.failedSyncs?.note(
+      this.path,
+      `a sync failed: ${reasonOf(error)}; what it was for was written anew`,
+      error,
+    )
+    this.#mustRewrite = true
+    this.#cautious = true
+    try {
+      if (this.#walDescriptor !== undefined) this.#rewrite(this.#walDescriptor)
+    } catch {
+      // The next flush tries again, and fails if it cannot.
+    }
+  }
+
+  /** @throws WalDamaged; the error of read(2) or write(2): it is tried again by the next flush */
+  #rewrite(descriptor: number): void {
+    try {
+      rewriteWal(descriptor, this.#frames)
+      this.#mustRewrite = false
+    } catch (error) {
+      if (error instanceof WalDamaged) this.#break(error)
+      throw error
+    }
+  }
+
+  #break(error: unknown): void {
+    this.#broken = error
+    this.#options.failedSyncs?.note(this.path, `what was committed last is lost: ${reasonOf(error)}`, error)
+    this.#options.onBroken?.(error)
+  }
+
+  /** @throws FsError EIO if the disk has lost some of what was committed (`onBroken`) */
+  requireWhole(): void {
+    if (this.#broken === undefined) return
+    throw new FsError('EIO', `the disk has lost a part of ${this.path}`, { cause: this.#broken })
+  }
+
+  /** Frames of the log. */
+  get #frames(): number {
+    const log = this.#handle.prepare('PRAGMA wal_checkpoint(NOOP)').get() as { log?: number } | undefined
+    return Math.max(0, Number(log?.log ?? 0))
+  }
+
+  /**
+   * Where a sync has failed: folds the log into the database and empties it, in one turn, so that what is acknowledged from
+   * then on lies in another place of the disk than the one that failed. The first try may only tell SQLite's own descriptor of
+   * the failure that is known here.
+   */
+  async #fold(descriptor: number): Promise<void> {
+    while (this.#checkpointRunning)
+      await new Promise((resolve) => this.#checkpointer?.once('message', resolve))
+    try {
+      this.#handle.exec('PRAGMA wal_checkpoint(TRUNCATE)')
+    } catch {
+      this.#handle.exec('PRAGMA wal_checkpoint(TRUNCATE)')
+    }
+    // Frames that came back with a power loss would be older than the database.
+    await synced(fsync, descriptor)
   }
 
   /** A flush that nobody waits for. One that fails is met again by the next who does. */
@@ -325,24 +461,37 @@ export class Database {
     this.#commits += 1
     this.#flushWithin(LONGEST_UNFLUSHED_MS)
     if (this.#commits % 64 !== 0 || this.#checkpointRunning || this.#closed) return
-    const log = this.#handle.prepare('PRAGMA wal_checkpoint(NOOP)')
-    const frames = Number((log.get() as { log?: number } | undefined)?.log ?? 0)
-    if (frames * WAL_FRAME_BYTES < CHECKPOINT_BYTES) return
+    if (this.#mustRewrite || this.#cautious) return
+    if (this.#frames * WAL_FRAME_BYTES < CHECKPOINT_BYTES) return
     this.#checkpointRunning = true
     if (!this.#checkpointer) {
       this.#checkpointer = new Worker(CHECKPOINT_THREAD, { eval: true, workerData: this.path })
       this.#checkpointer.unref()
-      this.#checkpointer.on('message', () => {
-        this.#checkpointRunning = false
-        // What was committed while the thread worked is little; folding it in here, where nothing is being written,
-        // is what lets the next commit start the WAL over. Else a busy writer would let it grow for ever (P6).
-        if (!this.#closed && this.#depth === 0) this.#handle.exec('PRAGMA wal_checkpoint(PASSIVE)')
-      })
+      this.#checkpointer.on('message', (failure: CheckpointFailure | undefined) =>
+        this.#checkpointed(failure),
+      )
       this.#checkpointer.on('error', () => {
         this.#checkpointer = undefined
         this.#checkpointRunning = false
       })
     }
     this.#checkpointer.postMessage('checkpoint')
+  }
+
+  #checkpointed(failure: CheckpointFailure | undefined): void {
+    this.#checkpointRunning = false
+    if (this.#closed || this.#depth > 0) return
+    try {
+      if (failure) throw Object.assign(new Error(failure.message), { errcode: failure.errcode })
+      if (this.#mustRewrite || this.#cautious) return
+      // What was committed while the thread worked is little; folding it in here, where nothing is being written,
+      // is what lets the next commit start the WAL over. Else a busy writer would let it grow for ever (P6).
+      this.#handle.exec('PRAGMA wal_checkpoint(PASSIVE)')
+    } catch (error) {
+      // A lock that was held, a full disk: the next checkpoint does it. A disk that fails is another matter.
+      if (!isOf(error, SQLITE_IOERR)) return
+      this.#diskFailed(error)
+      this.#flushWithin(SHARED_FLUSH_MS)
+    }
   }
 }

@@ -1,6 +1,6 @@
 import type { StatementSync } from 'node:sqlite'
 import { isDirectory, S_IFDIR, S_IFMT } from '../base/attributes.ts'
-import { Database } from '../base/database.ts'
+import { Database, type DatabaseOptions } from '../base/database.ts'
 import { Counter } from './counter.ts'
 import {
   fileId,
@@ -29,6 +29,11 @@ export interface Dirent {
   readonly ino: bigint | undefined
   /** The file that the legacy volume has there; 0 for one that was deleted in the overlay; `undefined` for none. */
   readonly legacy: bigint | undefined
+}
+
+export interface CatalogOptions extends Pick<DatabaseOptions, 'failedSyncs' | 'onBroken'> {
+  readonly check: boolean
+  readonly cacheEntries?: number
 }
 
 interface Waiting {
@@ -128,6 +133,10 @@ export class Catalog {
       ),
       meta: all('SELECT value FROM meta WHERE name = ?'),
       setMeta: all('INSERT OR REPLACE INTO meta VALUES (?,?)'),
+      doubtStaging: all("INSERT OR REPLACE INTO meta VALUES ('doubtful-staging ' || ?, '')"),
+      trustStaging: all("DELETE FROM meta WHERE name = 'doubtful-staging ' || ?"),
+      doubtful: all("SELECT ino FROM inodes JOIN meta ON name = 'doubtful-staging ' || ino WHERE staged > 0"),
+      trustAll: all("DELETE FROM meta WHERE name >= 'doubtful-staging ' AND name < 'doubtful-staging!'"),
       intent: all('SELECT operation, answer FROM intents WHERE id = ?'),
       putIntent: all('INSERT OR REPLACE INTO intents VALUES (?,?,?)'),
       dropIntent: all('DELETE FROM intents WHERE id = ?'),
@@ -165,13 +174,16 @@ export class Catalog {
   }
 
   /** @throws DatabaseDamaged */
-  static open(path: string, options: { readonly check: boolean; readonly cacheEntries?: number }): Catalog {
+  static open(path: string, options: CatalogOptions): Catalog {
+    const { check, failedSyncs, onBroken } = options
     const database = Database.open(path, {
+      ...(failedSyncs && { failedSyncs }),
+      ...(onBroken && { onBroken }),
       applicationId: APPLICATION_ID,
       format: FORMAT,
       schema: SCHEMA,
       upgrades: UPGRADES,
-      check: options.check,
+      check,
     })
     return new Catalog(database, options.cacheEntries ?? INODE_CACHE_ENTRIES)
   }
@@ -701,6 +713,24 @@ export class Catalog {
   /** After a power loss: chunks that never were on the medium and have a base fall back to it. */
   dropUnsyncedChunks(): void {
     this.#sql.dropUnsynced?.run()
+  }
+
+  /** A sync of the file's staging file failed: no later one counts before all of it has been written anew. */
+  doubtStaging(ino: bigint): void {
+    this.#sql.doubtStaging?.run(toSigned(ino))
+  }
+
+  trustStaging(ino: bigint): void {
+    this.#sql.trustStaging?.run(toSigned(ino))
+  }
+
+  doubtfulStaging(): bigint[] {
+    return this.#list('doubtful').map((row) => toUnsigned(row.ino as bigint))
+  }
+
+  /** After a power loss the page cache is what the disk has. */
+  trustAllStaging(): void {
+    this.#sql.trustAll?.run()
   }
 
   // ---- intents and recorded answers

@@ -1,3 +1,4 @@
+import type { FailedSyncs } from '../base/failed-syncs.ts'
 import type { Policy } from '../base/modes.ts'
 import type { Catalog } from '../catalog/index.ts'
 import type { LegacyTree } from '../legacy/index.ts'
@@ -32,6 +33,7 @@ export interface ContentContext {
   readonly activity: Activity
   readonly log: Log
   readonly settings: ContentSettings
+  readonly failedSyncs: FailedSyncs
   policy(): Policy
 }
 

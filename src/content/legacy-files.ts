@@ -1,4 +1,13 @@
-import { closeSync, constants, openSync, read as readCallback, write as writeCallback } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  fdatasync,
+  fsync,
+  openSync,
+  read as readCallback,
+  write as writeCallback,
+} from 'node:fs'
+import { SharedJob } from '../base/concurrency.ts'
 import { FsError } from '../base/errors.ts'
 import { DescriptorCache, readCached, SEEK_DATA, type Stat, seek, statDescriptor } from '../sys/index.ts'
 import { CHUNK_BYTES, type ContentContext } from './context.ts'
@@ -17,12 +26,23 @@ export interface Holder {
   ids(): string[]
 }
 
+interface Syncing {
+  readonly job: SharedJob
+  /** Of one who waits for `job`, and so is open until that ends. */
+  descriptor: number
+  /** Somebody who waits wants the attributes as well. */
+  whole: boolean
+  /** Syncs that failed. */
+  failures: number
+}
+
 /** Open legacy files. A file that lost its last name is reached through its holder. */
 export class LegacyFiles {
   readonly #context: ContentContext
   readonly #holder: Holder
   readonly #readers = new DescriptorCache(CAPACITY)
   readonly #writers = new DescriptorCache(CAPACITY)
+  readonly #syncs = new Map<bigint, Syncing>()
 
   constructor(context: ContentContext, holder: Holder) {
     this.#context = context
@@ -94,6 +114,35 @@ export class LegacyFiles {
     }
   }
 
+  /**
+   * What was written before the call is on the medium when this resolves. One sync of a file at a time: the kernel tells a
+   * descriptor of a failure once, and of two syncs at once one would pass for well done.
+   * @throws FsError; the error of fsync(2)
+   */
+  async sync(ino: bigint, dataOnly: boolean): Promise<void> {
+    const syncing = this.#syncs.get(ino) ?? newSyncing()
+    this.#syncs.set(ino, syncing)
+    try {
+      await this.withReader(ino, async (descriptor) => {
+        syncing.descriptor = descriptor
+        syncing.whole ||= !dataOnly
+        await syncing.job.run()
+      })
+    } finally {
+      if (syncing.failures === 0 && !syncing.job.isBusy) this.#syncs.delete(ino)
+    }
+  }
+
+  /** How many syncs of the file have failed while somebody has it open: each handle is to hear of one. */
+  failedSyncs(ino: bigint): number {
+    return this.#syncs.get(ino)?.failures ?? 0
+  }
+
+  /** Nobody has the file open any more. */
+  forgetFailedSyncs(ino: bigint): void {
+    if (this.failedSyncs(ino) > 0) this.#syncs.delete(ino)
+  }
+
   statOpen(ino: bigint): Stat {
     return this.#readers.useSync(ino, () => this.#open(ino, constants.O_RDONLY), statDescriptor)
   }
@@ -157,6 +206,27 @@ export class LegacyFiles {
     if (!place) throw new FsError('ESTALE', `inode ${ino} is not on the legacy volume`)
     return requireLegacy(this.#context).openFile(place, inode.legacyIno, flags)
   }
+}
+
+function newSyncing(): Syncing {
+  const syncing: Syncing = {
+    descriptor: -1,
+    whole: false,
+    failures: 0,
+    job: new SharedJob(async () => {
+      const { descriptor, whole } = syncing
+      syncing.whole = false
+      try {
+        await new Promise<void>((resolve, reject) =>
+          (whole ? fsync : fdatasync)(descriptor, (error) => (error ? reject(error) : resolve())),
+        )
+      } catch (error) {
+        syncing.failures += 1
+        throw error
+      }
+    }),
+  }
+  return syncing
 }
 
 const HELD = 'legacy:'

@@ -10,6 +10,7 @@ import {
   rmSync,
 } from 'node:fs'
 import { join } from 'node:path'
+import { SharedJob } from '../base/concurrency.ts'
 import { FsError, toErrno } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import { type Catalog, fileId, type Inode } from '../catalog/index.ts'
@@ -19,7 +20,7 @@ import {
   FALLOC_FL_PUNCH_HOLE,
   fallocate,
   SEEK_DATA,
-  type SEEK_HOLE,
+  SEEK_HOLE,
   seek,
   spaceOfPath,
   statDescriptor,
@@ -44,6 +45,11 @@ interface StagingFile {
   bytes: number
   /** Its name is on the medium. */
   named: boolean
+  /** A sync failed, and what it was for has not been written anew since: no sync of this file says anything. */
+  doubtful: boolean
+  /** Of one who waits for `sync`, and so is open until that ends. */
+  descriptor: number
+  readonly sync: SharedJob
 }
 
 /**
@@ -181,7 +187,8 @@ export class Staging {
       () => this.#open(inode),
       async (descriptor) => {
         const file = this.#files.get(inode.ino)
-        await synced(fdatasync, descriptor)
+        if (file) file.descriptor = descriptor
+        await file?.sync.run()
         if (file && !file.named) {
           await this.#syncNames()
           file.named = true
@@ -189,6 +196,44 @@ export class Staging {
         return file === this.#files.get(inode.ino)
       },
     )
+  }
+
+  /** Whether what is in the file has to be written anew before a sync of it counts. */
+  isDoubtful(ino: bigint): boolean {
+    return this.#files.get(ino)?.doubtful === true
+  }
+
+  /** A sync failed that this process does not know of. */
+  doubt(inode: Inode): void {
+    this.#descriptors.useSync(
+      inode.ino,
+      () => this.#open(inode),
+      () => {
+        const file = this.#files.get(inode.ino)
+        if (file) file.doubtful = true
+      },
+    )
+  }
+
+  /**
+   * Writes all that is in the file over itself: what a failed sync left behind is clean to the kernel and would never reach
+   * the disk. Nobody may write to the file meanwhile.
+   */
+  async rewrite(inode: Inode): Promise<void> {
+    const buffer = Buffer.allocUnsafe(CHUNK_BYTES)
+    for (let from = this.seek(inode, 0, SEEK_DATA); from !== undefined; ) {
+      const end = this.seek(inode, from, SEEK_HOLE) ?? from
+      while (from < end) {
+        const part = buffer.subarray(0, Math.min(CHUNK_BYTES, end - from))
+        const length = await this.read(inode, part, from)
+        if (length === 0) break
+        await this.write(inode, part.subarray(0, length), from)
+        from += length
+      }
+      from = this.seek(inode, end, SEEK_DATA)
+    }
+    const file = this.#files.get(inode.ino)
+    if (file) file.doubtful = false
   }
 
   async #syncNames(): Promise<void> {
@@ -207,7 +252,7 @@ export class Staging {
       try {
         const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW
         closeSync(openSync(this.#path(inode, number), flags, 0o600))
-        this.#files.set(inode.ino, { bytes: 0, named: false })
+        this.#files.set(inode.ino, newFile())
         return number
       } catch (error) {
         // A power loss took back what knew of the number; that file goes by itself.
@@ -274,7 +319,7 @@ export class Staging {
 
   #account(ino: bigint, descriptor: number): void {
     const now = statDescriptor(descriptor).blocks * 512
-    const file = this.#files.get(ino) ?? { bytes: 0, named: false }
+    const file = this.#files.get(ino) ?? newFile()
     this.#total += now - file.bytes
     file.bytes = now
     this.#files.set(ino, file)
@@ -303,3 +348,24 @@ const nameOf = (inode: Inode, number: number): string =>
 
 const synced = (sync: typeof fsync, descriptor: number): Promise<void> =>
   new Promise((resolve, reject) => sync(descriptor, (error) => (error ? reject(error) : resolve())))
+
+/** One sync of a file at a time: the kernel tells of a failure once, and of two at once one would pass for well done. */
+function newFile(): StagingFile {
+  const file: StagingFile = {
+    bytes: 0,
+    named: false,
+    doubtful: false,
+    descriptor: -1,
+    sync: new SharedJob(async () => {
+      if (file.doubtful) throw new FsError('EIO', 'a staging file is to be written anew after a failed sync')
+      try {
+        await synced(fdatasync, file.descriptor)
+      } catch (error) {
+        file.doubtful = true
+        const code = error instanceof Error && 'code' in error && error.code === 'ENOSPC' ? 'ENOSPC' : 'EIO'
+        throw new FsError(code, 'a staging file could not be synced to its disk', { cause: error })
+      }
+    }),
+  }
+  return file
+}

@@ -1,11 +1,11 @@
 import { S_ISGID, S_ISUID, S_IXGRP } from '../base/attributes.ts'
 import { nowNs } from '../base/clock.ts'
 import { KeyedMutex } from '../base/concurrency.ts'
-import { FsError, isSystemError } from '../base/errors.ts'
+import { FsError, isSystemError, reasonOf } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import { DIRTY_CONTENT, type Inode, LAYOUT_CHUNKED } from '../catalog/index.ts'
 import { StoreError } from '../store/errors.ts'
-import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE } from '../sys/index.ts'
+import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE, printable } from '../sys/index.ts'
 import { CHUNK_BYTES, type ContentContext } from './context.ts'
 import type { Reader } from './reader.ts'
 import type { Staging } from './staging.ts'
@@ -91,7 +91,7 @@ export class Writer {
       if (onBase) {
         if (fresh) await this.#fill(ino, boundary, signal)
         // The transaction below may reach the medium by itself; what it relies on has to be there first.
-        await this.#staging.sync(this.#require(ino))
+        await this.#syncInTurn(ino)
       }
       catalog.transaction(() => {
         const inode = this.#require(ino)
@@ -145,7 +145,7 @@ export class Writer {
       this.#ensureStagingFile(ino)
       try {
         await this.#staging.write(inode, bytes.subarray(0, inode.size), 0)
-        await this.#staging.sync(inode)
+        await this.#syncInTurn(ino)
         faultPoint('content.preserve.written')
         catalog.transaction(() => {
           catalog.stage(ino, 0)
@@ -166,13 +166,42 @@ export class Writer {
    */
   async sync(ino: bigint): Promise<void> {
     const { catalog } = this.#context
+    if (this.#staging.isDoubtful(ino)) await this.#locks.run(ino, () => this.#writeAnew(ino))
     const inode = catalog.get(ino)
     if (!inode?.staged) return
     const staged = catalog.unsyncedChunks(ino)
-    const isThere = await this.#staging.sync(inode)
+    const isThere = await this.#syncStaging(inode)
     faultPoint('content.fsync.synced')
     // A staging file that was given up had gone to the store.
     if (isThere) catalog.transaction(() => catalog.markStagedSynced(ino, staged))
+  }
+
+  /** The same of the staging file alone, within the file's turn. */
+  async #syncInTurn(ino: bigint): Promise<void> {
+    await this.#writeAnew(ino)
+    await this.#syncStaging(this.#require(ino))
+  }
+
+  /** @throws FsError EIO or ENOSPC; nothing that is synced later counts before it is written anew, by this process or the next */
+  async #syncStaging(inode: Inode): Promise<boolean> {
+    const { catalog, failedSyncs } = this.#context
+    try {
+      return await this.#staging.sync(inode)
+    } catch (error) {
+      const path = catalog.pathOf(inode.ino)
+      failedSyncs.note(path ? printable(path) : `(inode ${inode.ino})`, reasonOf(error), error)
+      catalog.transaction(() => catalog.doubtStaging(inode.ino))
+      throw error
+    }
+  }
+
+  /** After a failed sync: what is staged goes to the disk once more, within the file's turn. */
+  async #writeAnew(ino: bigint): Promise<void> {
+    const { catalog } = this.#context
+    const inode = catalog.get(ino)
+    if (!inode?.staged || !this.#staging.isDoubtful(ino)) return
+    await this.#staging.rewrite(inode)
+    catalog.transaction(() => catalog.trustStaging(ino))
   }
 
   /**

@@ -3,9 +3,10 @@ import { join } from 'node:path'
 import type { Registry } from 'prom-client'
 import { DatabaseDamaged } from '../base/database.ts'
 import { FsError, UsageError } from '../base/errors.ts'
+import { FailedSyncs } from '../base/failed-syncs.ts'
 import { faultPoint } from '../base/faults.ts'
 import { isMode, type Mode, policyOf } from '../base/modes.ts'
-import { Catalog } from '../catalog/index.ts'
+import { Catalog, type CatalogOptions } from '../catalog/index.ts'
 import type { MountConfig } from '../config/mount-config.ts'
 import {
   Activity,
@@ -27,7 +28,7 @@ import { ClaimedStore, ModeSwitch, Mover, NamespaceLease, Reaper, Rebuild } from
 import { createMetrics } from '../observe/metrics.ts'
 import { Overlay, type OverlayContext, recover } from '../overlay/index.ts'
 import type { KeyValueStore } from '../store/contract.ts'
-import { openStore } from '../store/index.ts'
+import { openStore, type StoreOptions } from '../store/index.ts'
 import { InstrumentedStore } from '../store/instrumented.ts'
 import { StoreSuperseded } from '../store/errors.ts'
 import { ResilientStore } from '../store/resilience/store.ts'
@@ -65,10 +66,21 @@ async function compose(
 ): Promise<RunningEngine> {
   const { log } = connection
   const path = join(config.stateDir, CATALOG_FILE)
-  const catalog = openCatalog(path, !connection.takesOver)
+  const failedSyncs = new FailedSyncs((file, error) =>
+    log.error(
+      { err: error, path: file },
+      'a sync failed: what it was for is written anew before the next one counts',
+    ),
+  )
+  // What was committed is gone from the page cache and from the disk. The next worker goes on from what is whole.
+  const onBroken = (error: unknown): void => {
+    log.fatal({ err: error }, 'a disk of ferryfs has lost what was written to it: the worker starts over')
+    process.kill(process.pid, 'SIGKILL')
+  }
+  const catalog = openCatalog(path, { check: !connection.takesOver, failedSyncs, onBroken })
   opened.push(() => closeUnserved(catalog, path))
   const metrics = createMetrics()
-  const store = await openResilientStore(config, log, metrics)
+  const store = await openResilientStore(config, log, metrics, { failedSyncs, onBroken })
   opened.push(() => store.close())
   const recorded = catalog.meta('mode')
   const first = recorded !== undefined && isMode(recorded) ? recorded : firstMode(config)
@@ -82,7 +94,7 @@ async function compose(
   if (!claimed) log.warn({ epoch }, 'mounted without the store: nothing is written there before it answers')
   const written = claimed ? store : new ClaimedStore(store, () => lease.claim(catalog, epoch))
   if (recorded === undefined) catalog.transaction(() => catalog.setMeta('mode', first))
-  const built = build(config, connection, { catalog, store: written, modes, volume, epoch })
+  const built = build(config, connection, { catalog, store: written, modes, volume, epoch, failedSyncs })
   const { context, overlay } = built
   opened.push(() => context.carrier.stop())
   opened.push(() => {
@@ -158,9 +170,9 @@ function removeDatabase(path: string): void {
   for (const suffix of ['', '-wal', '-shm']) rmSync(`${path}${suffix}`, { force: true })
 }
 
-function openCatalog(path: string, check: boolean): Catalog {
+function openCatalog(path: string, options: CatalogOptions): Catalog {
   try {
-    return Catalog.open(path, { check })
+    return Catalog.open(path, options)
   } catch (error) {
     if (!(error instanceof DatabaseDamaged)) throw error
     throw new UsageError(
@@ -175,8 +187,10 @@ async function openResilientStore(
   config: Pick<MountConfig, 'store' | 'stateDir' | 'namespace' | 'opTimeout' | 'concurrency'>,
   log: Connection['log'],
   metrics: Registry,
+  onTrouble: Pick<StoreOptions, 'failedSyncs' | 'onBroken'> = {},
 ): Promise<ResilientStore> {
-  const raw = await openStore(config.store, { stateDir: config.stateDir, namespace: config.namespace, log })
+  const { stateDir, namespace } = config
+  const raw = await openStore(config.store, { stateDir, namespace, log, ...onTrouble })
   return new ResilientStore(new InstrumentedStore(raw, storeMetrics(metrics)), {
     deadlineMs: config.opTimeout,
     concurrency: Math.max(64, config.concurrency * 4),
@@ -191,6 +205,7 @@ interface Foundation {
   readonly modes: ModeSwitch
   readonly volume: Volume
   readonly epoch: number
+  readonly failedSyncs: FailedSyncs
 }
 
 export interface Built {
@@ -207,7 +222,7 @@ export interface Built {
 export function build(
   config: MountConfig,
   connection: Connection,
-  { catalog, store, modes, volume, epoch }: Foundation,
+  { catalog, store, modes, volume, epoch, failedSyncs }: Foundation,
 ): Built {
   const stagingDirectory = join(config.stateDir, 'staging')
   mkdirSync(stagingDirectory, { recursive: true, mode: 0o700 })
@@ -226,6 +241,7 @@ export function build(
     activity: new Activity(),
     log: connection.log,
     settings,
+    failedSyncs,
     policy: () => modes.policy,
   }
   const counters: ReadCounters = { legacy: 0, store: 0, staging: 0, cache: 0 }
@@ -328,7 +344,7 @@ export const rebuildState: RebuildState = async (request, run) => {
       throw new FsError('ENOENT', `the store holds no namespace ${request.namespace}`)
     }
     removeDatabase(unfinished)
-    const catalog = openCatalog(unfinished, false)
+    const catalog = openCatalog(unfinished, { check: false })
     let result: RebuildReport
     try {
       result = await new Rebuild(catalog, store, request.log, run).run(request.concurrency)

@@ -185,6 +185,6 @@ export class ComposedEngine implements RunningEngine {
       .failures(FAILURES_LISTED)
       .map(({ ino, reason }) => ({ path: shownPath(context, ino), reason }))
     const unread = [...mover.unreadable].map(([path, reason]) => ({ path, reason }))
-    return [...failed, ...unread]
+    return [...failed, ...unread, ...context.failedSyncs.list()]
   }
 }

@@ -1,6 +1,6 @@
 import { fdatasync, fsync } from 'node:fs'
 import { isDirectory, isRegular, S_IFDIR, S_IFLNK, S_IFREG } from '../base/attributes.ts'
-import { FsError } from '../base/errors.ts'
+import { FsError, reasonOf } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import { attributesOf, type Inode } from '../catalog/index.ts'
 import { placeOf, requireLegacy, takeOver } from '../content/index.ts'
@@ -21,6 +21,7 @@ import {
   fallocate,
   RENAME_EXCHANGE,
   readlinkAt,
+  printable,
   syncFileSystem,
 } from '../sys/index.ts'
 import { Answers } from './answers.ts'
@@ -410,18 +411,33 @@ export class Overlay implements FileSystem {
     this.#context.carrier.wake()
   }
 
-  async fsync(request: RequestContext, node: bigint, _handle: bigint, dataOnly: boolean): Promise<void> {
-    const { catalog, writer, legacyFiles } = this.#context
+  async fsync(request: RequestContext, node: bigint, handle: bigint, dataOnly: boolean): Promise<void> {
+    const { catalog, writer } = this.#context
     const inode = this.names.inode(node)
-    if (inode.authority === 'legacy') {
-      if (isRegular(inode.mode)) {
-        await legacyFiles.withReader(node, (descriptor) => syncDescriptor(descriptor, dataOnly))
-      }
-    } else {
-      await writer.sync(node)
-    }
+    // A file that the catalog took over has bytes on the volume that may have been written a moment ago.
+    const onVolume = inode.authority === 'legacy' || inode.base === 'legacy'
+    if (onVolume && isRegular(inode.mode)) await this.#syncLegacy(node, handle, dataOnly)
+    if (inode.authority !== 'legacy') await writer.sync(node)
     await catalog.flush()
     await this.#acknowledge(request, node)
+  }
+
+  async #syncLegacy(node: bigint, handle: bigint, dataOnly: boolean): Promise<void> {
+    const { catalog, legacyFiles, failedSyncs } = this.#context
+    try {
+      await legacyFiles.sync(node, dataOnly)
+    } catch (error) {
+      this.#handles.hearsOfFailedSync(node, handle)
+      const path = catalog.pathOf(node)
+      failedSyncs.note(
+        path ? printable(path) : `(inode ${node})`,
+        `it could not be synced: ${reasonOf(error)}`,
+        error,
+      )
+      throw error
+    }
+    if (this.#handles.hearsOfFailedSync(node, handle))
+      throw new FsError('EIO', 'a sync of the legacy file failed, and some of what was written may be lost')
   }
 
   // ---- directories

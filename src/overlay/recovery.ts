@@ -17,6 +17,7 @@ export function recover(context: OverlayContext, overlay: Overlay, fresh: boolea
   if (catalog.meta('boot-id') !== boot) {
     catalog.transaction(() => {
       catalog.dropUnsyncedChunks()
+      catalog.trustAllStaging()
       catalog.setMeta('boot-id', boot)
     })
   }
@@ -24,6 +25,10 @@ export function recover(context: OverlayContext, overlay: Overlay, fresh: boolea
   catalog.flushNow()
   for (const ino of catalog.stagedInodes()) writer.recover(ino)
   staging.recover(catalog)
+  for (const ino of catalog.doubtfulStaging()) {
+    const inode = catalog.get(ino)
+    if (inode) staging.doubt(inode)
+  }
   overlay.unfinished.recover(fresh, () => faultPoint('overlay.recovery.concluded'))
   const open = overlay.unfinished.inodes
   context.legacyFiles.releaseUnless((ino) => open.has(ino) || catalog.get(ino)?.orphan === true)

@@ -1,5 +1,6 @@
 import { isAbsolute, resolve } from 'node:path'
 import { UsageError } from '../base/errors.ts'
+import type { FailedSyncs } from '../base/failed-syncs.ts'
 import type { Log } from '../observe/log.ts'
 import type { KeyValueStore } from './contract.ts'
 
@@ -9,6 +10,10 @@ export interface StoreOptions {
   /** Keeps several trees in one store apart. */
   readonly namespace: string
   readonly log: Log
+  /** Hears of syncs of a store on this machine that fail. */
+  readonly failedSyncs?: FailedSyncs
+  /** The disk has lost what a store on this machine committed: the store is to be opened anew. */
+  onBroken?(error: unknown): void
 }
 
 type Loader = (url: string, options: StoreOptions) => Promise<KeyValueStore>
@@ -25,7 +30,7 @@ const LOADERS: Readonly<Record<string, Loader>> = {
     }
     const { EmbeddedStore } = await import('./embedded/store.ts')
     const directory = resolve(path === '' ? `${options.stateDir}/store` : path, options.namespace)
-    return EmbeddedStore.open(directory, { url, log: options.log })
+    return EmbeddedStore.open(directory, { ...options, url })
   },
 
   async memory(url) {

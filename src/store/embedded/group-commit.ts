@@ -24,18 +24,9 @@ export class GroupCommit {
   readonly #database: Pick<Database, 'transaction' | 'flush'>
   #queue: Change[] = []
   #working = false
-  #failure: NotFlushed | undefined
 
   constructor(database: Pick<Database, 'transaction' | 'flush'>) {
     this.#database = database
-  }
-
-  /**
-   * Set once a sync has failed: the kernel may have dropped the unwritten pages and report success the next time, so
-   * nothing can be promised any more until the index is opened anew.
-   */
-  get failure(): NotFlushed | undefined {
-    return this.#failure
   }
 
   /**
@@ -60,12 +51,12 @@ export class GroupCommit {
       const committed = this.#commit(batch)
       if (committed.length === 0) continue
       try {
-        if (this.#failure) throw this.#failure
         await this.#database.flush()
         for (const change of committed) change.resolve()
       } catch (error) {
-        this.#failure ??= new NotFlushed(error)
-        for (const change of committed) change.reject(this.#failure)
+        // The database writes all of it anew for the next flush; whoever waited for this one asks again.
+        const failure = new NotFlushed(error)
+        for (const change of committed) change.reject(failure)
       }
     }
     this.#working = false

@@ -11,7 +11,7 @@ const SQLITE_NOTADB = 26
 export function toStoreError(error: unknown, what: string): StoreError {
   if (error instanceof StoreError) return error
   if (error instanceof NotFlushed) {
-    return new StoreUnavailable(`${what}: ${error.message}; check the disk, then start ferryfs again`, {
+    return new StoreUnavailable(`${what}: ${error.message}; check the disk`, {
       cause: error.cause,
       outcomeUnknown: true,
     })

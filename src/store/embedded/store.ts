@@ -5,6 +5,7 @@ import type { StatementSync } from 'node:sqlite'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { Database, DatabaseDamaged } from '../../base/database.ts'
 import { reasonOf, UsageError } from '../../base/errors.ts'
+import type { FailedSyncs } from '../../base/failed-syncs.ts'
 import { faultPoint } from '../../base/faults.ts'
 import type { FileLock } from '../../base/file-lock.ts'
 import type { Log } from '../../observe/log.ts'
@@ -56,6 +57,9 @@ export interface EmbeddedStoreOptions {
   /** As the operator gave it. */
   readonly url: string
   readonly log: Log
+  /** As in DatabaseOptions. */
+  readonly failedSyncs?: FailedSyncs
+  onBroken?(error: unknown): void
 }
 
 /**
@@ -141,6 +145,8 @@ export class EmbeddedStore implements KeyValueStore {
         applicationId: APPLICATION_ID,
         format: FORMAT,
         schema: SCHEMA,
+        ...(options.failedSyncs && { failedSyncs: options.failedSyncs }),
+        onBroken: (error) => options.onBroken?.(error),
       })
       if (created !== undefined) {
         for (let path = objects; path.length >= created.length; path = dirname(path)) {
@@ -224,10 +230,8 @@ export class EmbeddedStore implements KeyValueStore {
     // Whatever has begun comes to its end; it is bounded by the disk.
     while (this.#pending.size > 0) await Promise.allSettled(this.#pending)
     try {
-      if (!this.#commits.failure) {
-        this.#ids.saveClosed()
-        await this.#database.flush()
-      }
+      this.#ids.saveClosed()
+      await this.#database.flush()
     } catch (error) {
       this.#log.warn({ err: error, directory: this.#directory }, 'embedded store: last flush failed')
     }
@@ -420,7 +424,11 @@ export class EmbeddedStore implements KeyValueStore {
   }
 
   #checkSound(what: string): void {
-    if (this.#commits.failure) throw toStoreError(this.#commits.failure, what)
+    try {
+      this.#database.requireWhole()
+    } catch (error) {
+      throw toStoreError(error, what)
+    }
   }
 
   #nameOf(record: IndexRecord): string {

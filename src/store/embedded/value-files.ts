@@ -2,6 +2,7 @@ import { close, fdatasync, fsync, mkdir, open, read, write } from 'node:fs'
 import { readdir, rmdir, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { SharedJob } from '../../base/concurrency.ts'
 
 const openFile = promisify(open)
 const writeFile = promisify(write)
@@ -17,33 +18,6 @@ const FANOUT = 1024
 
 // Buckets whose directory is known to exist; only the newest are written to.
 const KNOWN_BUCKETS = 16
-
-/** Runs one job for all who ask while it waits its turn. Whoever asks while it runs gets the next run. */
-class SharedJob {
-  readonly #job: () => Promise<void>
-  #running: Promise<void> | undefined
-  #next: Promise<void> | undefined
-
-  constructor(job: () => Promise<void>) {
-    this.#job = job
-  }
-
-  run(): Promise<void> {
-    if (!this.#running) {
-      this.#running = this.#job().finally(() => {
-        this.#running = undefined
-      })
-      return this.#running
-    }
-    // The job under way may have begun before the caller's change.
-    const after = () => {
-      this.#next = undefined
-      return this.run()
-    }
-    this.#next ??= this.#running.then(after, after)
-    return this.#next
-  }
-}
 
 interface Bucket {
   readonly ready: Promise<void>

@@ -3,6 +3,7 @@ import './disk.ts'
 import { closeSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { FailedSyncs } from '../../../src/base/failed-syncs.ts'
 import { isMode, type Mode } from '../../../src/base/modes.ts'
 import { Catalog } from '../../../src/catalog/index.ts'
 import type { MountConfig } from '../../../src/config/mount-config.ts'
@@ -407,7 +408,14 @@ export class Rig {
     const lease = new NamespaceLease(store, 'rig')
     const epoch = takesOver ? Number(catalog.meta('epoch') ?? 1) : await lease.acquire(catalog, false)
     if (recorded === undefined) catalog.transaction(() => catalog.setMeta('mode', first))
-    const built = build(this.#config(), this.#connection(takesOver), { catalog, store, modes, volume, epoch })
+    const built = build(this.#config(), this.#connection(takesOver), {
+      catalog,
+      store,
+      modes,
+      volume,
+      epoch,
+      failedSyncs: new FailedSyncs(() => undefined),
+    })
     const generation: Generation = {
       catalog,
       modes,
