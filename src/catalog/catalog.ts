@@ -42,6 +42,16 @@ interface Waiting {
   reject(reason: unknown): void
 }
 
+/** What is known of a chunk's bytes in the staging file. */
+export interface StagedChunk {
+  /** So many of its bytes are on the medium, or what they were before they were changed; 0: nobody ever synced it. */
+  readonly synced: number
+  /** Checksums of its bytes (content/staged-sums.ts), while it is not being changed. */
+  readonly sums: Buffer | undefined
+  /** The power went since the checksums were taken. */
+  readonly cut: boolean
+}
+
 const INODE_CACHE_ENTRIES = 50_000
 
 // Rows read in one go: a fraction of a millisecond.
@@ -122,12 +132,17 @@ export class Catalog {
       dropPages: all('DELETE FROM pages WHERE ino = ? AND idx >= ?'),
       isStaged: all('SELECT 1 AS n FROM staged WHERE ino = ? AND idx = ?'),
       stage: all('INSERT OR IGNORE INTO staged (ino, idx) VALUES (?,?)'),
-      unsyncedOf: all('SELECT idx FROM staged WHERE ino = ? AND synced = 0 ORDER BY idx'),
+      stagedRow: all('SELECT synced, sums, cut FROM staged WHERE ino = ? AND idx = ?'),
+      stagedRows: all('SELECT idx, synced FROM staged WHERE ino = ? ORDER BY idx'),
+      unsealedOf: all('SELECT idx FROM staged WHERE ino = ? AND sums IS NULL ORDER BY idx'),
+      sealStaged: all('UPDATE staged SET sums = ?, cut = 0 WHERE ino = ? AND idx = ?'),
+      unsealStaged: all('UPDATE staged SET sums = NULL WHERE ino = ? AND idx = ?'),
+      shortenStaged: all('UPDATE staged SET sums = NULL, synced = min(synced, ?) WHERE ino = ? AND idx = ?'),
+      cutStaged: all('UPDATE staged SET cut = 1'),
       stagedOn: all('SELECT idx FROM staged WHERE ino = ? AND idx >= ? ORDER BY idx LIMIT ?'),
       stagedOf: all('SELECT idx FROM staged WHERE ino = ? ORDER BY idx'),
       dropStaged: all('DELETE FROM staged WHERE ino = ? AND idx >= ?'),
-      dropStagedOne: all('DELETE FROM staged WHERE ino = ? AND idx = ?'),
-      syncStaged: all('UPDATE staged SET synced = 1 WHERE ino = ? AND idx = ?'),
+      syncStaged: all('UPDATE staged SET synced = max(synced, ?) WHERE ino = ? AND idx = ?'),
       dropUnsynced: all(
         'DELETE FROM staged WHERE synced = 0 AND idx < (SELECT base_limit FROM inodes WHERE inodes.ino = staged.ino)',
       ),
@@ -696,23 +711,49 @@ export class Catalog {
     this.#sql.dropStaged?.run(toSigned(ino), from)
   }
 
-  dropStagedOne(ino: bigint, index: number): void {
-    this.#sql.dropStagedOne?.run(toSigned(ino), index)
+  /** What is known of a staged chunk. */
+  stagedChunk(ino: bigint, index: number): StagedChunk | undefined {
+    const row = this.#one('stagedRow', toSigned(ino), index)
+    if (!row) return undefined
+    const sums = row.sums instanceof Uint8Array ? blob(row.sums) : undefined
+    return { synced: Number(row.synced), sums, cut: row.cut !== 0n }
   }
 
-  /** Staged chunks that a power loss would take back. */
-  unsyncedChunks(ino: bigint): number[] {
-    return this.#list('unsyncedOf', toSigned(ino)).map((row) => Number(row.idx))
+  /** Staged chunks, ascending, with how many of their bytes are on the medium. */
+  stagedRows(ino: bigint): Array<{ index: number; synced: number }> {
+    return this.#list('stagedRows', toSigned(ino)).map((row) => ({
+      index: Number(row.idx),
+      synced: Number(row.synced),
+    }))
   }
 
-  /** These chunks' bytes in the staging file are on the medium. */
-  markStagedSynced(ino: bigint, chunks: readonly number[]): void {
-    for (const index of chunks) this.#sql.syncStaged?.run(toSigned(ino), index)
+  /** Staged chunks that have no checksums. */
+  unsealedChunks(ino: bigint): number[] {
+    return this.#list('unsealedOf', toSigned(ino)).map((row) => Number(row.idx))
   }
 
-  /** After a power loss: chunks that never were on the medium and have a base fall back to it. */
-  dropUnsyncedChunks(): void {
+  sealStaged(ino: bigint, index: number, sums: Buffer): void {
+    this.#sql.sealStaged?.run(sums, toSigned(ino), index)
+  }
+
+  unsealStaged(ino: bigint, indexes: readonly number[]): void {
+    for (const index of indexes) this.#sql.unsealStaged?.run(toSigned(ino), index)
+  }
+
+  /** The chunk was cut to so many bytes. */
+  shortenStaged(ino: bigint, index: number, bytes: number): void {
+    this.#sql.shortenStaged?.run(bytes, toSigned(ino), index)
+  }
+
+  /** So many bytes of these chunks, as they were staged then, are on the medium in the staging file. */
+  markStagedSynced(ino: bigint, chunks: ReadonlyArray<{ index: number; bytes: number }>): void {
+    for (const { index, bytes } of chunks) this.#sql.syncStaged?.run(bytes, toSigned(ino), index)
+  }
+
+  /** After a power loss: chunks that never were on the medium and have a base fall back to it; of others that is noted. */
+  cutStaged(): void {
     this.#sql.dropUnsynced?.run()
+    this.#sql.cutStaged?.run()
   }
 
   /** A sync of the file's staging file failed: no later one counts before all of it has been written anew. */

@@ -1,4 +1,4 @@
-export { Catalog, type CatalogOptions, type Dirent } from './catalog.ts'
+export { Catalog, type CatalogOptions, type Dirent, type StagedChunk } from './catalog.ts'
 export * from './inode.ts'
 export { chunkKey, pageKey, parseContentKey } from './object-keys.ts'
 export type { Garbage, Work } from './outbox.ts'

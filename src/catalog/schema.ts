@@ -2,7 +2,7 @@
 export const APPLICATION_ID = 0x66657272
 
 /** Format of the schema below. A catalog with a higher one is refused (written by a newer ferryfs). */
-export const FORMAT = 2
+export const FORMAT = 3
 
 /**
  * `inodes`: one row for every file that was ever looked at. What its columns mean is said in inode.ts.
@@ -12,8 +12,8 @@ export const FORMAT = 2
  * 0 for a file that was deleted in the overlay and is still there, NULL for nothing. `bucket` is a 16-bit hash of the
  * name; a shard of the directory's record in the store is a range of it.
  *
- * `chunks`: SHA-256 of every chunk of the stored content but the holes (a chunk of zeros has no row and no object). `staged`: chunks whose current bytes are in the staging file; after a
- * power loss only those count that were synced.
+ * `chunks`: SHA-256 of every chunk of the stored content but the holes (a chunk of zeros has no row and no object). `staged`: chunks whose current bytes are in the staging file, and
+ * what is known of those bytes (`StagedChunk` in catalog.ts).
  * `outbox`: store work that is owed, one row per kind and inode. `garbage`: objects that nothing refers to any more.
  * `dirty_shards`: parts of directory records to write. `intents`: operations on the legacy volume that may be half
  * done, and the answers to requests that the kernel may repeat.
@@ -53,7 +53,8 @@ CREATE TABLE pages (
   ino INTEGER NOT NULL, idx INTEGER NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (ino, idx)
 ) WITHOUT ROWID;
 CREATE TABLE staged (
-  ino INTEGER NOT NULL, idx INTEGER NOT NULL, synced INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (ino, idx)
+  ino INTEGER NOT NULL, idx INTEGER NOT NULL, synced INTEGER NOT NULL DEFAULT 0,
+  sums BLOB, cut INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (ino, idx)
 ) WITHOUT ROWID;
 CREATE TABLE outbox (
   seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, ino INTEGER NOT NULL, since INTEGER NOT NULL,
@@ -71,4 +72,7 @@ CREATE TABLE intents (id INTEGER PRIMARY KEY, operation TEXT NOT NULL, answer TE
 export const UPGRADES: Readonly<Record<number, string>> = {
   // `staged` became the number of the staging file; 1 is what those are that format 1 made.
   2: 'DROP INDEX inodes_staged; CREATE INDEX inodes_staged ON inodes (ino) WHERE staged <> 0',
+  // `synced` became a number of bytes: of what format 2 synced nobody knows how many it were.
+  3: `ALTER TABLE staged ADD COLUMN sums BLOB; ALTER TABLE staged ADD COLUMN cut INTEGER NOT NULL DEFAULT 0;
+    INSERT OR REPLACE INTO meta VALUES ('staging-lengths', 'unknown')`,
 }

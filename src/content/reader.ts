@@ -5,6 +5,7 @@ import { CHUNK_BYTES, type ContentContext, chunkCount, type ReadCounters } from 
 import type { LegacyFiles } from './legacy-files.ts'
 import { renew } from './renewal.ts'
 import { type DataRun, Seeker } from './seek.ts'
+import type { StagedChunks } from './staged-chunks.ts'
 import type { Staging } from './staging.ts'
 import { partOf, type StoredContent } from './stored.ts'
 import { giveBack, legacyStat, matches } from './takeover.ts'
@@ -17,17 +18,25 @@ export class Reader {
   readonly #context: ContentContext
   readonly #legacy: LegacyFiles
   readonly #staging: Staging
+  readonly #chunks: StagedChunks
   readonly #stored: StoredContent
   readonly #seeker: Seeker
   readonly #counters: ReadCounters
 
   constructor(
     context: ContentContext,
-    parts: { legacy: LegacyFiles; staging: Staging; stored: StoredContent; counters: ReadCounters },
+    parts: {
+      legacy: LegacyFiles
+      staging: Staging
+      chunks: StagedChunks
+      stored: StoredContent
+      counters: ReadCounters
+    },
   ) {
     this.#context = context
     this.#legacy = parts.legacy
     this.#staging = parts.staging
+    this.#chunks = parts.chunks
     this.#stored = parts.stored
     this.#seeker = new Seeker(context, parts)
     this.#counters = parts.counters
@@ -180,6 +189,10 @@ export class Reader {
       const inode = this.#require(ino)
       if (inode.authority === 'legacy') return this.#readLegacy(ino, index * CHUNK_BYTES + start, end - start)
       if (catalog.isStaged(ino, index)) {
+        if (!this.#staging.isSound(ino, index)) {
+          await this.#chunks.check(ino, index)
+          continue
+        }
         this.#counters.staging += 1
         const piece = Buffer.alloc(end - start)
         await this.#staging.read(inode, piece, index * CHUNK_BYTES + start)

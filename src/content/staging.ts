@@ -1,6 +1,7 @@
 import {
   closeSync,
   constants,
+  existsSync,
   fdatasync,
   fsync,
   ftruncateSync,
@@ -36,6 +37,8 @@ const LEAVING_BYTES = 64 * 1024 * 1024
 const ENXIO = 6
 // ENOSPC of errno.h.
 const ENOSPC = 28
+// ENOENT of errno.h.
+const ENOENT = 2
 // EEXIST of errno.h.
 const EEXIST = 17
 
@@ -43,6 +46,8 @@ const EEXIST = 17
 interface StagingFile {
   /** What it occupies. */
   bytes: number
+  /** Its length. */
+  length: number
   /** Its name is on the medium. */
   named: boolean
   /** A sync failed, and what it was for has not been written anew since: no sync of this file says anything. */
@@ -50,6 +55,8 @@ interface StagingFile {
   /** Of one who waits for `sync`, and so is open until that ends. */
   descriptor: number
   readonly sync: SharedJob
+  /** Chunks that this process wrote, or has compared with what is known of them. */
+  readonly sound: Set<number>
 }
 
 /**
@@ -141,15 +148,44 @@ export class Staging {
     }
   }
 
-  truncate(inode: Inode, size: number): void {
+  /** Cuts what is beyond `size`. A file that is shorter stays as it is: what it lacks is missing, not zeros. */
+  cut(inode: Inode, size: number): void {
+    this.#resize(inode, (length) => length > size, size)
+  }
+
+  /** Where the file is shorter, what it lacks is zeros from now on. */
+  extend(inode: Inode, size: number): void {
+    this.#resize(inode, (length) => length < size, size)
+  }
+
+  #resize(inode: Inode, isWanted: (length: number) => boolean, size: number): void {
     this.#descriptors.useSync(
       inode.ino,
       () => this.#open(inode),
       (descriptor) => {
+        if (!isWanted(this.#files.get(inode.ino)?.length ?? 0)) return
         ftruncateSync(descriptor, size)
         this.#account(inode.ino, descriptor)
       },
     )
+  }
+
+  /** Length of the staging file. @throws FsError EIO if it is missing */
+  lengthOf(inode: Inode): number {
+    return this.#descriptors.useSync(
+      inode.ino,
+      () => this.#open(inode),
+      () => this.#files.get(inode.ino)?.length ?? 0,
+    )
+  }
+
+  /** The chunk is what was staged, as far as this process knows. */
+  isSound(ino: bigint, index: number): boolean {
+    return this.#files.get(ino)?.sound.has(index) ?? false
+  }
+
+  markSound(ino: bigint, index: number): void {
+    this.#files.get(ino)?.sound.add(index)
   }
 
   /** Makes a range a hole; the length of the staging file stays. */
@@ -300,7 +336,8 @@ export class Staging {
       const inode = catalog.get(ino)
       if (!inode) continue
       owned.add(nameOf(inode, inode.staged))
-      this.truncate(inode, inode.size)
+      if (!this.#isThere(inode)) continue
+      this.cut(inode, inode.size)
       const staged = new Set(catalog.stagedChunks(ino))
       for (let offset = this.seek(inode, 0, SEEK_DATA); offset !== undefined; ) {
         const index = Math.floor(offset / CHUNK_BYTES)
@@ -313,21 +350,33 @@ export class Staging {
     }
   }
 
+  #isThere(inode: Inode): boolean {
+    return existsSync(this.#path(inode, inode.staged))
+  }
+
   close(): void {
     this.#descriptors.clear()
   }
 
   #account(ino: bigint, descriptor: number): void {
-    const now = statDescriptor(descriptor).blocks * 512
+    const { blocks, size } = statDescriptor(descriptor)
     const file = this.#files.get(ino) ?? newFile()
-    this.#total += now - file.bytes
-    file.bytes = now
+    this.#total += blocks * 512 - file.bytes
+    file.bytes = blocks * 512
+    file.length = size
     this.#files.set(ino, file)
   }
 
   #open(inode: Inode): number {
     // Never made here: what is missing is an error, not an empty file.
-    const descriptor = openSync(this.#path(inode, inode.staged), constants.O_RDWR | constants.O_NOFOLLOW)
+    const path = this.#path(inode, inode.staged)
+    let descriptor: number
+    try {
+      descriptor = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW)
+    } catch (error) {
+      if (toErrno(error) !== ENOENT) throw error
+      throw new FsError('EIO', `the staging file ${path} is missing`, { cause: error })
+    }
     try {
       this.#account(inode.ino, descriptor)
     } catch (error) {
@@ -353,9 +402,11 @@ const synced = (sync: typeof fsync, descriptor: number): Promise<void> =>
 function newFile(): StagingFile {
   const file: StagingFile = {
     bytes: 0,
+    length: 0,
     named: false,
     doubtful: false,
     descriptor: -1,
+    sound: new Set(),
     sync: new SharedJob(async () => {
       if (file.doubtful) throw new FsError('EIO', 'a staging file is to be written anew after a failed sync')
       try {

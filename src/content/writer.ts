@@ -8,6 +8,8 @@ import { StoreError } from '../store/errors.ts'
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE, printable } from '../sys/index.ts'
 import { CHUNK_BYTES, type ContentContext } from './context.ts'
 import type { Reader } from './reader.ts'
+import { Sealer } from './sealer.ts'
+import { lengthOf, type StagedChunks } from './staged-chunks.ts'
 import type { Staging } from './staging.ts'
 import { partOf } from './stored.ts'
 import { decodeXattrs, encodeXattrs } from './xattrs.ts'
@@ -24,15 +26,21 @@ export class Writer {
   readonly #context: ContentContext
   readonly #reader: Reader
   readonly #staging: Staging
+  readonly #chunks: StagedChunks
+  readonly #sealer: Sealer
+  /** Syncs under way: the smallest size that the file has had since each began. */
+  readonly #syncs = new Map<bigint, Set<{ size: number }>>()
   readonly #locks = new KeyedMutex<bigint>()
   // During a change: staging bytes that the inode's blocks include, and base blocks that the change replaces.
   readonly #counted = new Map<bigint, number>()
   readonly #displaced = new Map<bigint, number>()
 
-  constructor(context: ContentContext, reader: Reader, staging: Staging) {
+  constructor(context: ContentContext, reader: Reader, staging: Staging, chunks: StagedChunks) {
     this.#context = context
     this.#reader = reader
     this.#staging = staging
+    this.#chunks = chunks
+    this.#sealer = new Sealer(context, (ino) => this.seal(ino))
   }
 
   /** @throws FsError ENOSPC at the staging limit, EIO if base bytes cannot be had */
@@ -63,6 +71,7 @@ export class Writer {
     return this.#exclusive(ino, async () => {
       const before = this.#require(ino)
       if (size >= before.size) {
+        if (before.staged) this.#extend(before, size)
         this.#commit(ino, size, size, (inode) => {
           inode.size = size
         })
@@ -87,9 +96,11 @@ export class Writer {
     const isPart = size % CHUNK_BYTES !== 0
     const onBase = isPart && boundary < this.#require(ino).baseLimit
     const fresh = onBase && !catalog.isStaged(ino, boundary)
+    if (isPart && catalog.isStaged(ino, boundary)) await this.#chunks.check(ino, boundary)
     try {
       if (onBase) {
         if (fresh) await this.#fill(ino, boundary, signal)
+        this.#extend(this.#require(ino), size, boundary)
         // The transaction below may reach the medium by itself; what it relies on has to be there first.
         await this.#syncInTurn(ino)
       }
@@ -97,6 +108,8 @@ export class Writer {
         const inode = this.#require(ino)
         if (isPart && inode.staged && boundary < inode.baseLimit) catalog.stage(ino, boundary)
         catalog.dropStaged(ino, limit)
+        if (isPart) catalog.shortenStaged(ino, boundary, size - boundary * CHUNK_BYTES)
+        for (const sync of this.#syncs.get(ino) ?? []) sync.size = Math.min(sync.size, size)
         inode.baseLimit = Math.min(inode.baseLimit, limit)
         inode.size = size
         inode.truncating = inode.staged ? size : undefined
@@ -145,12 +158,14 @@ export class Writer {
       this.#ensureStagingFile(ino)
       try {
         await this.#staging.write(inode, bytes.subarray(0, inode.size), 0)
+        this.#extend(inode, inode.size, 0)
         await this.#syncInTurn(ino)
         faultPoint('content.preserve.written')
         catalog.transaction(() => {
           catalog.stage(ino, 0)
-          catalog.markStagedSynced(ino, [0])
+          catalog.markStagedSynced(ino, [{ index: 0, bytes: lengthOf(inode, 0) }])
         })
+        this.#staging.markSound(ino, 0)
       } catch (error) {
         this.#undo(ino, [0])
         throw error
@@ -169,11 +184,56 @@ export class Writer {
     if (this.#staging.isDoubtful(ino)) await this.#locks.run(ino, () => this.#writeAnew(ino))
     const inode = catalog.get(ino)
     if (!inode?.staged) return
-    const staged = catalog.unsyncedChunks(ino)
-    const isThere = await this.#syncStaging(inode)
-    faultPoint('content.fsync.synced')
-    // A staging file that was given up had gone to the store.
-    if (isThere) catalog.transaction(() => catalog.markStagedSynced(ino, staged))
+    const staged = catalog
+      .stagedRows(ino)
+      .map(({ index, synced }) => ({ index, synced, bytes: lengthOf(inode, index) }))
+    for (const { index } of staged) await this.#chunks.check(ino, index)
+    const under = { size: inode.size }
+    const syncs = this.#syncs.get(ino) ?? new Set()
+    this.#syncs.set(ino, syncs.add(under))
+    try {
+      const isThere = await this.#syncStaging(inode)
+      faultPoint('content.fsync.synced')
+      // A staging file that was given up had gone to the store.
+      if (!isThere) return
+      // What was cut meanwhile, and may have been written again, is not vouched for.
+      const kept = (index: number): number => Math.max(0, under.size - index * CHUNK_BYTES)
+      const done = staged.map(({ index, synced, bytes }) => ({
+        index,
+        synced,
+        bytes: Math.min(bytes, kept(index)),
+      }))
+      const more = done.filter(({ synced, bytes }) => bytes > synced)
+      catalog.transaction(() => catalog.markStagedSynced(ino, more))
+    } finally {
+      syncs.delete(under)
+      if (syncs.size === 0) this.#syncs.delete(ino)
+    }
+  }
+
+  /**
+   * What is staged gets its checksums and goes to the medium, as a kernel writes back what nobody syncs.
+   * @throws FsError EIO if it is damaged
+   */
+  async seal(ino: bigint): Promise<void> {
+    await this.#locks.run(ino, () => this.#chunks.seal(ino))
+    if (this.#context.catalog.stagedRows(ino).some(({ synced }) => synced === 0)) await this.sync(ino)
+  }
+
+  /** Every staged chunk of the file is what was staged. @throws FsError EIO */
+  async check(ino: bigint): Promise<void> {
+    for (const index of this.#context.catalog.stagedChunks(ino)) await this.#chunks.check(ino, index)
+  }
+
+  /** Makes the staging file as long as what it stands for. @throws FsError EIO if it is missing */
+  extend(ino: bigint): void {
+    const inode = this.#require(ino)
+    this.#extend(inode, inode.size)
+  }
+
+  /** Chunks that are staged end where the file ends, as long as it reaches beyond them. What is not written is zeros. */
+  #extend(inode: Inode, size: number, last = this.#context.catalog.stagedChunks(inode.ino).at(-1)): void {
+    if (last !== undefined) this.#staging.extend(inode, Math.min(size, (last + 1) * CHUNK_BYTES))
   }
 
   /** The same of the staging file alone, within the file's turn. */
@@ -219,6 +279,12 @@ export class Writer {
   recover(ino: bigint): void {
     this.#cutNow(ino)
     this.#leaveEmpty(ino)
+    if (this.#context.catalog.get(ino)?.staged) this.#sealer.note(ino)
+  }
+
+  /** Nothing more is sealed. */
+  stop(): void {
+    this.#sealer.stop()
   }
 
   /**
@@ -236,7 +302,7 @@ export class Writer {
     const { catalog } = this.#context
     const inode = catalog.get(ino)
     if (inode?.truncating === undefined) return
-    if (inode.staged) this.#staging.truncate(inode, inode.truncating)
+    if (inode.staged) this.#staging.cut(inode, inode.truncating)
     faultPoint('content.truncate.cut')
     catalog.transaction(() => {
       inode.truncating = undefined
@@ -276,12 +342,17 @@ export class Writer {
     const { offset, end } = change
     this.#ensureStagingFile(ino)
     const fresh: number[] = []
+    const listed: number[] = []
     try {
       for (let index = Math.floor(offset / CHUNK_BYTES); index * CHUNK_BYTES < end; index += 1) {
-        if (catalog.isStaged(ino, index)) continue
-        fresh.push(index)
         const { start, end: stop } = partOf(index, offset, end)
         const inode = this.#require(ino)
+        if (catalog.isStaged(ino, index)) {
+          listed.push(index)
+          if (start > 0 || stop < lengthOf(inode, index)) await this.#chunks.check(ino, index)
+          continue
+        }
+        fresh.push(index)
         this.#displaced.set(ino, (this.#displaced.get(ino) ?? 0) + this.#baseBlocks(inode, index))
         const length = Math.min(CHUNK_BYTES, inode.size - index * CHUNK_BYTES)
         const replaced = start === 0 && stop >= length
@@ -289,7 +360,10 @@ export class Writer {
         if (index < inode.baseLimit && !replaced) await this.#fill(ino, index, signal)
       }
       if (fresh.length === 0) this.#staging.reserve(0)
+      this.#chunks.unseal(ino, listed)
       await change.apply(this.#require(ino))
+      const last = Math.floor((end - 1) / CHUNK_BYTES)
+      this.#extend(this.#require(ino), Math.max(this.#require(ino).size, end), last)
       this.#commit(ino, offset, end, alter)
     } catch (error) {
       this.#undo(ino, fresh)
@@ -302,7 +376,7 @@ export class Writer {
     const inode = this.#context.catalog.get(ino)
     if (!inode?.staged) return
     for (const index of fresh) this.#staging.punch(inode, index * CHUNK_BYTES, CHUNK_BYTES)
-    this.#staging.truncate(inode, inode.size)
+    this.#staging.cut(inode, inode.size)
     try {
       this.#leaveEmpty(ino)
     } catch (error) {
@@ -376,10 +450,12 @@ export class Writer {
         index += 1
       ) {
         catalog.stage(ino, index)
+        this.#staging.markSound(ino, index)
       }
       alter(inode)
       this.#touch(inode)
     })
+    this.#sealer.note(ino)
   }
 
   #touch(inode: Inode): void {

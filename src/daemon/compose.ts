@@ -18,6 +18,7 @@ import {
   LegacyFiles,
   type ReadCounters,
   Reader,
+  StagedChunks,
   Staging,
   StoredContent,
   Uploader,
@@ -253,8 +254,9 @@ export function build(
     counters,
     new DiskCache(join(config.stateDir, 'cache'), config.cacheLimit),
   )
-  const reader = new Reader(content, { legacy: legacyFiles, staging, stored, counters })
-  const writer = new Writer(content, reader, staging)
+  const chunks = new StagedChunks(content, staging)
+  const reader = new Reader(content, { legacy: legacyFiles, staging, chunks, stored, counters })
+  const writer = new Writer(content, reader, staging, chunks)
   const uploader = new Uploader(content, { legacy: legacyFiles, staging, reader, writer })
   const directories = new DirectoryWriter(content)
   const carrier = new Carrier(content, { uploader, directories, concurrency: config.concurrency })

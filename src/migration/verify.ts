@@ -85,7 +85,16 @@ async function verifyFile(
   meter: ProgressMeter,
 ): Promise<Finding | undefined> {
   const inode = context.catalog.get(ino)
-  if (!inode || inode.orphan || !isStored(inode)) return undefined
+  if (!inode || inode.orphan) return undefined
+  if (inode.staged) {
+    // It waits to be stored; what it has so far has to be there.
+    try {
+      await context.writer.check(ino)
+    } catch (error) {
+      return findingOf(error)
+    }
+  }
+  if (!isStored(inode)) return undefined
   const { version } = inode
   const finding = await compare(context, stored, ino)
   const now = context.catalog.get(ino)

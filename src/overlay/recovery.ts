@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { faultPoint } from '../base/faults.ts'
 import { ROOT_INO } from '../catalog/index.ts'
-import { adoptAttributes, requireLegacy } from '../content/index.ts'
+import { adoptAttributes, afterPowerLoss, requireLegacy } from '../content/index.ts'
 import type { OverlayContext } from './context.ts'
 import { newInode } from './names.ts'
 import type { Overlay } from './overlay.ts'
@@ -13,10 +13,15 @@ import type { Overlay } from './overlay.ts'
 export function recover(context: OverlayContext, overlay: Overlay, fresh: boolean): void {
   const { catalog, staging, writer } = context
   ensureRoot(context)
+  if (catalog.meta('staging-lengths') === 'unknown') {
+    // Of an earlier format, which did not make a staging file as long as what it stands for.
+    for (const ino of catalog.stagedInodes()) writer.extend(ino)
+    catalog.transaction(() => catalog.setMeta('staging-lengths', 'known'))
+  }
   const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
   if (catalog.meta('boot-id') !== boot) {
+    if (catalog.meta('boot-id') !== undefined) afterPowerLoss(context, staging)
     catalog.transaction(() => {
-      catalog.dropUnsyncedChunks()
       catalog.trustAllStaging()
       catalog.setMeta('boot-id', boot)
     })

@@ -258,11 +258,21 @@ export class Rig {
     clearTrap()
     if (generation.store.die()) this.diedWriting = true
     const { catalog, built } = generation
-    freeze(catalog, ['transaction', 'save', 'setMeta', 'setDirent', 'putIntent', 'dropIntent', 'flush'])
+    freeze(catalog, [
+      'transaction',
+      'shared',
+      'save',
+      'setMeta',
+      'setDirent',
+      'putIntent',
+      'dropIntent',
+      'flush',
+    ])
     freeze(catalog.outbox, ['add', 'done', 'discard', 'forget', 'markShard', 'clearShards'])
     const { staging, legacyFiles, carrier } = built.context
-    freeze(staging, ['write', 'truncate', 'punch', 'create', 'release', 'sync', 'read'])
+    freeze(staging, ['write', 'cut', 'extend', 'punch', 'create', 'release', 'sync', 'read'])
     freeze(legacyFiles, ['write', 'withWriter', 'withReader', 'read', 'hold', 'release'])
+    built.context.writer.stop()
     void carrier.stop()
     void built.mover.stop()
     generation.volume.detach()

@@ -1,0 +1,135 @@
+import { existsSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, describe, expect, test } from 'vitest'
+import { Client } from '../../support/rig/client.ts'
+import { clock } from '../../support/rig/clock.ts'
+import { Rig } from '../../support/rig/rig.ts'
+
+const MiB = 1024 * 1024
+const BYTES = Array.from({ length: 2000 }, (_, at) => `line ${at}\n`).join('')
+
+let rig: Rig
+
+afterEach(() => rig.stop())
+
+const stagingFile = (): string => {
+  const directory = join(rig.stateDir, 'staging')
+  return join(directory, readdirSync(directory)[0] ?? 'none')
+}
+
+/** A file that is staged and has its checksums, behind a store that is away. */
+async function staged(bytes = BYTES): Promise<Client> {
+  rig = await Rig.start({ mode: 'drain', powerCuts: true })
+  rig.world.inject({ fault: 'unavailable', on: ['put', 'ping'] })
+  const client = new Client(rig)
+  const node = await client.create('f', bytes)
+  await rig.perform((overlay, request) => overlay.fsync(request, node, 0n, false))
+  await clock.until(rig.context.writer.seal(node))
+  return client
+}
+
+const damages: Record<string, (path: string) => void> = {
+  'is missing': (path) => rmSync(path),
+  'is short': (path) => truncateSync(path, 100),
+  'is empty': (path) => truncateSync(path, 0),
+  'has a flipped bit': (path) => {
+    const bytes = readFileSync(path)
+    bytes[5000] = (bytes[5000] ?? 0) ^ 4
+    writeFileSync(path, bytes)
+  },
+}
+
+describe.each(Object.entries(damages))('P1 P2: a staging file that %s', (_, damage) => {
+  test('is an error, a failure and a difference, never other bytes', async () => {
+    const client = await staged()
+    rig.die()
+    damage(stagingFile())
+    await rig.restart('mount')
+    await expect(client.readPath('f')).rejects.toMatchObject({ code: 'EIO' })
+    expect(rig.catalog.failures(10)).toMatchObject([{ reason: expect.stringMatching(/staged|staging/) }])
+    expect((await rig.verify()).differences).toMatchObject([{ path: 'f', kind: 'unreadable' }])
+  })
+
+  test('is not uploaded, and is not blessed by a change or a sync', async () => {
+    const client = await staged()
+    rig.die()
+    damage(stagingFile())
+    await rig.restart('mount')
+    rig.world.heal()
+    const node = await client.node('f')
+    await expect(client.write(node, 10, 'x')).rejects.toMatchObject({ code: 'EIO' })
+    await expect(
+      rig.perform((overlay, request) => overlay.fsync(request, node, 0n, false)),
+    ).rejects.toMatchObject({ code: 'EIO' })
+    clock.advance(60_000)
+    await expect(client.readPath('f')).rejects.toMatchObject({ code: 'EIO' })
+    expect(rig.world.requests.filter((request) => request.startsWith('put files'))).toEqual([])
+  })
+
+  test('is a file again once it is replaced', async () => {
+    const client = await staged()
+    rig.die()
+    damage(stagingFile())
+    await rig.restart('mount')
+    rig.world.heal()
+    const node = await client.node('f')
+    await client.truncate(node, 0)
+    await client.write(node, 0, 'new')
+    expect(await client.readPath('f')).toBe('new')
+    await rig.settle()
+    expect(rig.catalog.failures(10)).toEqual([])
+    expect((await rig.verify()).differences).toEqual([])
+    expect(existsSync(stagingFile())).toBe(false)
+  })
+})
+
+describe('P2: after a power loss', () => {
+  test('what was appended and not synced is gone, what was synced is there', async () => {
+    const client = await staged()
+    const node = await client.node('f')
+    await client.write(node, BYTES.length, 'and not synced')
+    await rig.catalog.flush()
+    await rig.powerCut('lost')
+    expect(await client.readPath('f')).toBe(BYTES)
+    expect((await client.lookup('f'))?.attributes.size).toBe(BYTES.length)
+  })
+
+  test('a hole that a truncation made is zeros, and is no damage', async () => {
+    const client = await staged()
+    const node = await client.node('f')
+    await client.truncate(node, BYTES.length + 100)
+    await rig.perform((overlay, request) => overlay.fsync(request, node, 0n, false))
+    await rig.powerCut('lost')
+    expect(await client.readPath('f')).toBe(BYTES + '\0'.repeat(100))
+    expect((await rig.verify()).differences).toEqual([])
+  })
+
+  test('a file that nobody had synced is an error, not zeros', async () => {
+    const client = await staged()
+    await client.create('g', 'g'.repeat(3000))
+    await rig.catalog.flush()
+    await rig.powerCut('lost')
+    await expect(client.readPath('g')).rejects.toMatchObject({ code: 'EIO' })
+    expect(await client.readPath('f')).toBe(BYTES)
+  })
+
+  test('a synced byte that was changed since is what the disk got of it', async () => {
+    const client = await staged()
+    const node = await client.node('f')
+    await client.write(node, 20, 'X')
+    await rig.powerCut('kept')
+    expect(await client.readPath('f')).toBe(`${BYTES.slice(0, 20)}X${BYTES.slice(21)}`)
+  })
+})
+
+test('P1: checksums are given up before a sealed chunk is changed, and a crash in between is no damage', async () => {
+  const client = await staged('a'.repeat(2 * MiB))
+  const node = await client.node('f')
+  await rig
+    .cutShort('content.write.staged', (overlay, request) =>
+      overlay.write(request, node, 0n, 100, Buffer.from('torn'), { killSuidGid: false, flags: 0 }),
+    )
+    .catch(() => undefined)
+  await rig.restart('mount')
+  expect((await client.readPath('f')).length).toBe(2 * MiB)
+})
