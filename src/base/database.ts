@@ -1,4 +1,4 @@
-import { closeSync, existsSync, fdatasync, fdatasyncSync, fsync, openSync } from 'node:fs'
+import { closeSync, existsSync, fdatasync, fdatasyncSync, fsync, openSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { Worker } from 'node:worker_threads'
@@ -37,6 +37,9 @@ export interface DatabaseOptions {
 // A WAL that grew past this many bytes is folded into the database by the checkpoint thread.
 const CHECKPOINT_BYTES = 32 * 1024 * 1024
 const WAL_FRAME_BYTES = 4096 + 24
+
+// "The WAL-Index File Format" of SQLite's documentation: how many frames of the log have been folded in (nBackfill).
+const FOLDED_IN_OFFSET = 96
 
 interface CheckpointFailure {
   readonly message: string
@@ -118,6 +121,8 @@ export class Database {
   readonly #options: Pick<DatabaseOptions, 'failedSyncs' | 'onBroken'>
   #depth = 0
   #walDescriptor: number | undefined
+  // Once open it stays so: to close it would drop SQLite's locks on the same file.
+  #indexDescriptor: number | undefined
   // The log may not be on the disk though the kernel holds it for written: a sync failed, or a predecessor died that may
   // have met one. It is written anew before the next flush, and before that no checkpoint may rely on it.
   #mustRewrite = true
@@ -324,6 +329,7 @@ export class Database {
     if (this.#walDescriptor !== undefined) closeSync(this.#walDescriptor)
     this.#walDescriptor = undefined
     this.#handle.close()
+    if (this.#indexDescriptor !== undefined) closeSync(this.#indexDescriptor)
   }
 
   async #sync(): Promise<void> {
@@ -376,8 +382,9 @@ export class Database {
 
   /**
    * A sync failed, of the log or, in a checkpoint, of the database. The pages that did not reach the disk are clean now, so no
-   * later sync would write them: the log is written anew, at once, while the page cache still has it. (What a checkpoint
-   * wrote needs nothing: SQLite writes all of it again, as it was not told that it is on the disk.)
+   * later sync would write them: the log is written anew, at once, while the page cache still has it, and all that is in it
+   * is folded into the database once more. (SQLite syncs the database only where it comes to the end of the log, and would not
+   * write again what it had folded in before.)
    */
   #diskFailed(error: unknown): void {
     if (this.#broken !== undefined) return
@@ -389,6 +396,8 @@ export class Database {
     this.#mustRewrite = true
     this.#cautious = true
     try {
+      this.#indexDescriptor ??= openSync(`${this.path}-shm`, 'r+')
+      writeSync(this.#indexDescriptor, Buffer.alloc(4), 0, 4, FOLDED_IN_OFFSET)
       if (this.#walDescriptor !== undefined) this.#rewrite(this.#walDescriptor)
     } catch {
       // The next flush tries again, and fails if it cannot.

@@ -1,5 +1,4 @@
 import { execFileSync } from 'node:child_process'
-import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe } from 'vitest'
 import { unmountKernel } from '../../../src/fuse/kernel/mount.ts'
@@ -9,6 +8,7 @@ import { whyNoMount } from '../fuse/mounted.ts'
 import { Ferry } from '../mount/ferry.ts'
 import { Boot } from './boot.ts'
 import { PowerDisks } from './power-disks.ts'
+import { sharedGround } from './shared-ground.ts'
 import { stop } from './stop.ts'
 import { whyNoPower } from './why-no-power.ts'
 
@@ -88,12 +88,4 @@ export class PowerFerry {
     this.#boot.next()
     await this.ferry.call.reset().catch(() => undefined)
   }
-}
-
-/** What is mounted below it in another mount namespace is seen here, too. */
-function sharedGround(path: string): string {
-  mkdirSync(path)
-  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m,mode=755', 'ferryfs-ground', path])
-  execFileSync('mount', ['--make-shared', path])
-  return path
 }
