@@ -3,6 +3,7 @@ import { isDirectory, S_IFDIR, S_IFMT } from '../base/attributes.ts'
 import { Database, type DatabaseOptions } from '../base/database.ts'
 import { Counter } from './counter.ts'
 import {
+  DIRTY_CONTENT,
   fileId,
   INODE_COLUMNS,
   type Inode,
@@ -146,6 +147,10 @@ export class Catalog {
       dropUnsynced: all(
         'DELETE FROM staged WHERE synced = 0 AND idx < (SELECT base_limit FROM inodes WHERE inodes.ino = staged.ino)',
       ),
+      noteUnproven: all('INSERT OR REPLACE INTO unproven (ino) VALUES (?)'),
+      unproven: all('SELECT ino FROM unproven'),
+      lastUnproven: all('SELECT max(seq) AS n FROM unproven'),
+      dropUnproven: all('DELETE FROM unproven WHERE seq <= ?'),
       meta: all('SELECT value FROM meta WHERE name = ?'),
       setMeta: all('INSERT OR REPLACE INTO meta VALUES (?,?)'),
       doubtStaging: all("INSERT OR REPLACE INTO meta VALUES ('doubtful-staging ' || ?, '')"),
@@ -772,6 +777,38 @@ export class Catalog {
   /** After a power loss the page cache is what the disk has. */
   trustAllStaging(): void {
     this.#sql.trustAll?.run()
+  }
+
+  // ---- copies of what the volume's disk may not have yet
+
+  noteUnproven(ino: bigint): void {
+    this.#sql.noteUnproven?.run(toSigned(ino))
+  }
+
+  unproven(): bigint[] {
+    return this.#list('unproven').map((row) => toUnsigned(row.ino as bigint))
+  }
+
+  /** Number of the last copy that is unproven; `undefined` if none is. */
+  lastUnproven(): bigint | undefined {
+    return (this.#one('lastUnproven')?.n ?? undefined) as bigint | undefined
+  }
+
+  /** Copies up to this number are proven. */
+  dropUnproven(last: bigint): void {
+    this.#sql.dropUnproven?.run(last)
+  }
+
+  /** The fingerprint does not say what the legacy file has any more. */
+  distrust(ino: bigint): void {
+    const inode = this.get(ino)
+    if (!inode?.fingerprint || inode.base === 'legacy') return
+    inode.fingerprint = undefined
+    if (inode.authority === 'legacy' && inode.version > 0) {
+      inode.dirty |= DIRTY_CONTENT
+      this.outbox.add('upload', ino)
+    }
+    this.save(inode)
   }
 
   // ---- intents and recorded answers

@@ -2,7 +2,7 @@
 export const APPLICATION_ID = 0x66657272
 
 /** Format of the schema below. A catalog with a higher one is refused (written by a newer ferryfs). */
-export const FORMAT = 3
+export const FORMAT = 4
 
 /**
  * `inodes`: one row for every file that was ever looked at. What its columns mean is said in inode.ts.
@@ -15,7 +15,8 @@ export const FORMAT = 3
  * `chunks`: SHA-256 of every chunk of the stored content but the holes (a chunk of zeros has no row and no object). `staged`: chunks whose current bytes are in the staging file, and
  * what is known of those bytes (`StagedChunk` in catalog.ts).
  * `outbox`: store work that is owed, one row per kind and inode. `garbage`: objects that nothing refers to any more.
- * `dirty_shards`: parts of directory records to write. `intents`: operations on the legacy volume that may be half
+ * `unproven`: files whose copy was made from the volume's page cache, in the order of the copies, while the volume has not been
+ * synced since. `dirty_shards`: parts of directory records to write. `intents`: operations on the legacy volume that may be half
  * done, and the answers to requests that the kernel may repeat.
  */
 export const SCHEMA = `
@@ -64,6 +65,7 @@ CREATE TABLE garbage (
   space TEXT NOT NULL, key TEXT NOT NULL, epoch INTEGER NOT NULL, version INTEGER NOT NULL, ino INTEGER NOT NULL,
   since INTEGER NOT NULL, PRIMARY KEY (space, key)
 ) WITHOUT ROWID;
+CREATE TABLE unproven (seq INTEGER PRIMARY KEY AUTOINCREMENT, ino INTEGER NOT NULL UNIQUE);
 CREATE TABLE dirty_shards (ino INTEGER NOT NULL, shard INTEGER NOT NULL, PRIMARY KEY (ino, shard)) WITHOUT ROWID;
 CREATE TABLE intents (id INTEGER PRIMARY KEY, operation TEXT NOT NULL, answer TEXT);
 `
@@ -75,4 +77,5 @@ export const UPGRADES: Readonly<Record<number, string>> = {
   // `synced` became a number of bytes: of what format 2 synced nobody knows how many it were.
   3: `ALTER TABLE staged ADD COLUMN sums BLOB; ALTER TABLE staged ADD COLUMN cut INTEGER NOT NULL DEFAULT 0;
     INSERT OR REPLACE INTO meta VALUES ('staging-lengths', 'unknown')`,
+  4: 'CREATE TABLE unproven (seq INTEGER PRIMARY KEY AUTOINCREMENT, ino INTEGER NOT NULL UNIQUE)',
 }

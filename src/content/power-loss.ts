@@ -3,6 +3,7 @@ import type { Inode } from '../catalog/index.ts'
 import { CHUNK_BYTES, type ContentContext, chunkCount } from './context.ts'
 import { lengthOf } from './staged-chunks.ts'
 import type { Staging } from './staging.ts'
+import { distrustUnproven } from './volume-proof.ts'
 
 /**
  * What a power loss took of staged files. Chunks that nobody synced fall back to their base, if they have one. A file whose
@@ -11,6 +12,7 @@ import type { Staging } from './staging.ts'
  */
 export function afterPowerLoss(context: ContentContext, staging: Staging): void {
   const { catalog, log } = context
+  distrustUnproven(context)
   catalog.transaction(() => catalog.cutStaged())
   for (const ino of catalog.stagedInodes()) {
     const inode = catalog.get(ino)

@@ -41,6 +41,7 @@ import {
   requireLegacy,
   takeOver,
 } from './takeover.ts'
+import type { VolumeProof } from './volume-proof.ts'
 import type { Writer } from './writer.ts'
 
 /** What became of an upload. `busy`: the file kept changing; to be tried again. `gone`: there is nothing to store. */
@@ -80,6 +81,7 @@ export class Uploader {
   readonly #staging: Staging
   readonly #reader: Reader
   readonly #writer: Writer
+  readonly #proof: VolumeProof
   readonly #locks = new KeyedMutex<bigint>()
   readonly #slots = new Semaphore(CHUNKS_TOTAL)
   /** Before 6.13 the kernel's clock for ctime ticks every few milliseconds, so two changes in one tick look like one. */
@@ -88,13 +90,14 @@ export class Uploader {
 
   constructor(
     context: ContentContext,
-    parts: { legacy: LegacyFiles; staging: Staging; reader: Reader; writer: Writer },
+    parts: { legacy: LegacyFiles; staging: Staging; reader: Reader; writer: Writer; proof: VolumeProof },
   ) {
     this.#context = context
     this.#legacy = parts.legacy
     this.#staging = parts.staging
     this.#reader = parts.reader
     this.#writer = parts.writer
+    this.#proof = parts.proof
   }
 
   /** Runs `body` while no upload of the file is under way. */
@@ -484,6 +487,7 @@ export class Uploader {
       if (stored.work) catalog.outbox.done(stored.work)
     }
     catalog.save(inode)
+    if (snapshot.base.base === 'legacy') this.#proof.note(ino)
     if (first) this.#announce(ino)
     catalog.afterCommit(() => {
       faultPoint('content.upload.recorded')

@@ -22,6 +22,7 @@ import {
   Staging,
   StoredContent,
   Uploader,
+  VolumeProof,
   Writer,
 } from '../content/index.ts'
 import { KernelSession, NativeSession, type SessionOptions, type Transport } from '../fuse/index.ts'
@@ -97,7 +98,11 @@ async function compose(
   if (recorded === undefined) catalog.transaction(() => catalog.setMeta('mode', first))
   const built = build(config, connection, { catalog, store: written, modes, volume, epoch, failedSyncs })
   const { context, overlay } = built
-  opened.push(() => context.carrier.stop())
+  opened.push(() => {
+    context.writer.stop()
+    context.proof.stop()
+    return context.carrier.stop()
+  })
   opened.push(() => {
     context.legacyFiles.close()
     context.staging.close()
@@ -128,6 +133,9 @@ async function compose(
     faultPoint('daemon.stop.drained')
     await built.mover.stop()
     await context.carrier.stop()
+    context.writer.stop()
+    await context.proof.sync()
+    context.proof.stop()
     await overlay
       .syncfs()
       .catch((error: unknown) => log.warn({ err: error }, 'not everything could be synced'))
@@ -257,7 +265,8 @@ export function build(
   const chunks = new StagedChunks(content, staging)
   const reader = new Reader(content, { legacy: legacyFiles, staging, chunks, stored, counters })
   const writer = new Writer(content, reader, staging, chunks)
-  const uploader = new Uploader(content, { legacy: legacyFiles, staging, reader, writer })
+  const proof = new VolumeProof(content)
+  const uploader = new Uploader(content, { legacy: legacyFiles, staging, reader, writer, proof })
   const directories = new DirectoryWriter(content)
   const carrier = new Carrier(content, { uploader, directories, concurrency: config.concurrency })
   const context: OverlayContext = {
@@ -267,6 +276,7 @@ export function build(
     writer,
     staging,
     uploader,
+    proof,
     carrier,
     ack: config.ack,
     takesOver: connection.takesOver,

@@ -5,6 +5,7 @@ import type {
   Reader,
   Staging,
   Uploader,
+  VolumeProof,
   Writer,
 } from '../content/index.ts'
 
@@ -15,6 +16,7 @@ export interface OverlayContext extends ContentContext {
   readonly writer: Writer
   readonly staging: Staging
   readonly uploader: Uploader
+  readonly proof: VolumeProof
   readonly carrier: Carrier
   /** `store`: close and fsync wait until the store has the bytes. */
   readonly ack: 'local' | 'store'

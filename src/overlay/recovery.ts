@@ -37,6 +37,7 @@ export function recover(context: OverlayContext, overlay: Overlay, fresh: boolea
   overlay.unfinished.recover(fresh, () => faultPoint('overlay.recovery.concluded'))
   const open = overlay.unfinished.inodes
   context.legacyFiles.releaseUnless((ino) => open.has(ino) || catalog.get(ino)?.orphan === true)
+  if (catalog.lastUnproven() !== undefined) context.proof.arm()
   if (!fresh) return
   catalog.transaction(() => catalog.clearIntents())
   for (const ino of catalog.orphans()) overlay.names.purge(ino)

@@ -273,6 +273,7 @@ export class Rig {
     freeze(staging, ['write', 'cut', 'extend', 'punch', 'create', 'release', 'sync', 'read'])
     freeze(legacyFiles, ['write', 'withWriter', 'withReader', 'read', 'hold', 'release'])
     built.context.writer.stop()
+    built.context.proof.stop()
     void carrier.stop()
     void built.mover.stop()
     generation.volume.detach()

@@ -1,0 +1,77 @@
+import { reasonOf } from '../base/errors.ts'
+import { closeDescriptor, syncFileSystem } from '../sys/index.ts'
+import type { ContentContext } from './context.ts'
+
+// The kernel writes back by itself what is older than this (vm.dirty_expire_centisecs).
+const SYNC_EVERY_MS = 30_000
+
+/**
+ * What was copied from the volume is what its page cache had. The volume's disk may get a file's size and times seconds before
+ * its bytes: after a power loss the file then has other bytes under the fingerprint that was taken. So a copy is noted as
+ * unproven until the volume has been synced once after it; and after a power loss the fingerprint of such a copy says nothing.
+ */
+export class VolumeProof {
+  readonly #context: ContentContext
+  #timer: NodeJS.Timeout | undefined
+  #stopped = false
+
+  constructor(context: ContentContext) {
+    this.#context = context
+  }
+
+  /** Within the transaction that records a copy made from the volume. */
+  note(ino: bigint): void {
+    this.#context.catalog.noteUnproven(ino)
+    this.arm()
+  }
+
+  /** There are unproven copies, from an earlier process perhaps. */
+  arm(): void {
+    if (this.#timer || this.#stopped) return
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined
+      void this.sync()
+    }, SYNC_EVERY_MS)
+    this.#timer.unref()
+  }
+
+  stop(): void {
+    this.#stopped = true
+    clearTimeout(this.#timer)
+  }
+
+  /** Syncs the volume, after which the copies recorded before are proven. Never fails: what is not proven stays so. */
+  async sync(): Promise<void> {
+    const { catalog, log } = this.#context
+    const volume = this.#context.legacy()
+    const last = catalog.lastUnproven()
+    if (!volume || last === undefined) return
+    try {
+      const root = volume.openDirectory(1n)
+      try {
+        await syncFileSystem(root)
+      } finally {
+        closeDescriptor(root)
+      }
+      if (this.#stopped) return
+      catalog.transaction(() => catalog.dropUnproven(last))
+    } catch (error) {
+      log.warn({ err: error }, `the volume cannot be synced, it is tried again: ${reasonOf(error)}`)
+    }
+    if (!this.#stopped && catalog.lastUnproven() !== undefined) this.arm()
+  }
+}
+
+/**
+ * After a power loss: a file whose copy is unproven is compared by its content, that is, copied again; where the catalog has
+ * the authority, the legacy file is no copy of what is in the store any more.
+ */
+export function distrustUnproven({ catalog, log }: ContentContext): void {
+  const inos = catalog.unproven()
+  if (inos.length === 0) return
+  catalog.transaction(() => {
+    for (const ino of inos) catalog.distrust(ino)
+    catalog.dropUnproven(catalog.lastUnproven() ?? 0n)
+  })
+  log.info({ files: inos.length }, 'copies that the power loss makes doubtful are made again')
+}
