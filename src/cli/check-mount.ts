@@ -2,12 +2,15 @@ import { UsageError } from '../base/errors.ts'
 import { isWithin } from '../base/paths.ts'
 import { loadSettings, type Sources } from '../config/load.ts'
 import type { MountConfig } from '../config/mount-config.ts'
+import type { SettingTexts } from '../config/mount-command.ts'
 import { defaultStateDir, runDirectory } from '../config/paths.ts'
 import { EXIT } from '../daemon/exit-status.ts'
 import { mountPath, realPathOfNew } from '../daemon/locate.ts'
 import { MOUNT_TYPE } from '../daemon/mount-drivers.ts'
+import { checkOwner } from '../daemon/owner-check.ts'
 import { probePath } from '../daemon/probe.ts'
 import { findRegistration, supervisorAlive } from '../daemon/registry.ts'
+import { SourceClaim } from '../daemon/source-claim.ts'
 import { checkStateDir, readIdentity } from '../daemon/state-dir.ts'
 import { mountsOf } from '../fuse/kernel/mountinfo.ts'
 import { probeMount } from '../fuse/kernel/probe.ts'
@@ -15,12 +18,26 @@ import { probeMount } from '../fuse/kernel/probe.ts'
 // A directory that does not answer by then lies on a volume that hangs.
 const LOOK_MS = 10_000
 
+/** What was typed, or is remembered of the last mount at TARGET. */
+export interface MountToCheck {
+  readonly source: string
+  readonly target: string
+  readonly stateDir?: string
+  readonly remembered?: SettingTexts
+}
+
+interface MountSources extends Sources {
+  /** Whatever SOURCE's mark says. */
+  readonly takeOver: boolean
+}
+
 /**
  * Everything that `mount` can know beforehand, with nothing changed.
  * @throws UsageError in one line: what is wrong, with what, what to do
  */
-export async function checkMount(source: string, target: string, sources: Sources): Promise<MountConfig> {
-  const settings = loadSettings(sources)
+export async function checkMount(wanted: MountToCheck, sources: MountSources): Promise<MountConfig> {
+  const { source, target, remembered } = wanted
+  const settings = loadSettings({ ...sources, remembered })
   const { environment } = sources
   const [legacy, mountPoint] = await Promise.all([
     // Without --mode the one that the state directory records is in force; the worker knows whether it needs SOURCE.
@@ -28,8 +45,11 @@ export async function checkMount(source: string, target: string, sources: Source
     checkTarget(target, runDirectory(environment)),
   ])
   refuseNesting('SOURCE', legacy.path, 'TARGET', mountPoint)
+  // Looked at only; the daemon does it again, for good. Here it is said before anything is made.
+  const claim = await SourceClaim.take(legacy.path, runDirectory(environment))
+  claim.release()
   const stateDir = await realPathOfNew(
-    settings.stateDir ?? defaultStateDir(legacy.path, mountPoint, environment),
+    settings.stateDir ?? wanted.stateDir ?? defaultStateDir(legacy.path, mountPoint, environment),
   )
   const storePath = settings.store.replace(/^embedded:/, '')
   const kept: [name: string, path: string][] = [['the state directory', stateDir]]
@@ -39,19 +59,20 @@ export async function checkMount(source: string, target: string, sources: Source
     refuseInside(name, path, 'TARGET', mountPoint)
     refuseInside(name, path, 'SOURCE', legacy.path)
   }
-  const config: MountConfig = { ...settings, source: legacy.path, target: mountPoint, stateDir }
+  const mount = { ...settings, source: legacy.path, target: mountPoint, stateDir }
   if (legacy.detached && readIdentity(stateDir)?.source !== legacy.path) {
     // The state directory does not know it either: a typing error, not a volume that was detached.
     throw new UsageError(`SOURCE ${source} does not exist; give the directory to migrate`)
   }
-  checkStateDir(stateDir, config)
+  const takesFrom = checkOwner(mount, sources.takeOver, environment)
+  checkStateDir(stateDir, mount)
   if (settings.transport === 'kernel' && process.geteuid?.() !== 0) {
     throw new UsageError(
       'mounting needs root; be root, or use --transport fuse-native with fusermount',
       EXIT.failed,
     )
   }
-  return config
+  return { ...mount, takesFrom }
 }
 
 interface Legacy {

@@ -1,16 +1,20 @@
 import { resolve } from 'node:path'
+import { UsageError } from '../base/errors.ts'
 import { MODES } from '../base/modes.ts'
+import { shellWord } from '../config/mount-command.ts'
 import { flagOf, OPTION_KEYS, OPTIONS, type OptionKey } from '../config/options.ts'
 import { runDirectory } from '../config/paths.ts'
 import { EXIT } from '../daemon/exit-status.ts'
 import { launchDaemon } from '../daemon/launch.ts'
+import { namesOf } from '../daemon/locate.ts'
+import { recall } from '../daemon/machine.ts'
 import type { SupervisorOrder } from '../daemon/messages.ts'
 import { readableLine } from '../observe/console.ts'
-import { checkMount } from './check-mount.ts'
+import { checkMount, type MountToCheck } from './check-mount.ts'
 import type { Context, ExitStatus } from './context.ts'
 import type { AddCommand } from './run.ts'
 
-/** Settings that have a flag; the others are for the configuration file and the environment. */
+/** Every setting has a flag, so that what a mount was told can be printed as one command. */
 const FLAGS: readonly (readonly [key: OptionKey, argument: string, words: string])[] = [
   ['store', '<url>', 'where to: embedded:, embedded:/path, riak://host:8087,host2:8087/?…, memory:'],
   ['mode', '<mode>', `${MODES.join(', ')}; else the last one, at first mirror`],
@@ -24,19 +28,29 @@ const FLAGS: readonly (readonly [key: OptionKey, argument: string, words: string
   ['cacheLimit', '<size>', 'disk for copies of what was read from the store'],
   ['inlineLimit', '<size>', 'larger files are stored in chunks'],
   ['concurrency', '<n>', 'store requests at once'],
+  ['memoryCacheLimit', '<size>', 'memory for copies of what was read from the store'],
+  ['metricsListen', '<address>', 'where metrics are served: a port, or a loopback address with one'],
+  ['logLevel', '<level>', 'debug, info, warn or error'],
 ]
+
+interface WantedMount {
+  readonly source?: string
+  readonly target: string
+}
 
 interface MountFlags extends Readonly<Partial<Record<OptionKey, unknown>>> {
   readonly config?: string
   readonly foreground?: true
+  readonly takeOver?: true
 }
 
 export const addMount: AddCommand = (program, context, finish) => {
   const command = program
     .command('mount')
     .description('serve SOURCE at TARGET, and copy or move it to the store as the mode says')
-    .argument('<source>', 'the legacy directory')
-    .argument('<target>', 'the directory that applications use')
+    .argument('<source>', 'the legacy directory; left out, the last mount at TARGET is taken up as it was')
+    .argument('[target]', 'the directory that applications use')
+    .usage('[options] <source> <target> | <target>')
   for (const [key, argument, words] of FLAGS) {
     const { fallback } = OPTIONS[key]
     const standard = typeof fallback === 'string' ? ` (default: ${fallback})` : ''
@@ -45,24 +59,23 @@ export const addMount: AddCommand = (program, context, finish) => {
   command
     .option('--config <file>', 'settings as one JSON object')
     .option('--foreground', 'stay, and log here; SIGTERM and Ctrl-C unmount')
-    .action((source: string, target: string, flags: MountFlags) =>
-      finish(mount(source, target, flags, context)),
+    .option('--take-over', 'although SOURCE says that another state directory knows where its files are')
+    .action((first: string, second: string | undefined, flags: MountFlags) =>
+      finish(
+        mount(second === undefined ? { target: first } : { source: first, target: second }, flags, context),
+      ),
     )
 }
 
-async function mount(
-  source: string,
-  target: string,
-  flags: MountFlags,
-  context: Context,
-): Promise<ExitStatus> {
-  const config = await checkMount(source, target, {
+async function mount(wanted: WantedMount, flags: MountFlags, context: Context): Promise<ExitStatus> {
+  const config = await checkMount(await completed(wanted, context), {
     flags: {
       ...Object.fromEntries(OPTION_KEYS.map((key) => [key, flags[key]])),
       ...stateDirOf(flags.stateDir),
     },
     environment: context.environment,
     file: flags.config,
+    takeOver: flags.takeOver ?? false,
   })
   const order = { config, runDir: runDirectory(context.environment), workerFile: context.workerFile }
   if (flags.foreground) return mountHere(order, context)
@@ -71,6 +84,18 @@ async function mount(
     `${config.source} is served at ${config.target} by process ${pid}; state and log in ${config.stateDir}`,
   )
   return EXIT.done
+}
+
+/** With what the machine remembers of the last mount at TARGET, if that is all that was given. */
+async function completed({ source, target }: WantedMount, { environment }: Context): Promise<MountToCheck> {
+  if (source !== undefined) return { source, target }
+  for await (const name of namesOf(target)) {
+    const remembered = recall(name, environment)
+    if (remembered) return { ...remembered, remembered: remembered.settings }
+  }
+  throw new UsageError(
+    `missing required argument 'target': nothing is remembered of a mount at ${target}; "ferryfs mount SOURCE ${shellWord(target)}" makes one`,
+  )
 }
 
 /** A path typed by a person is relative to where they are; in a file or the environment it has to be absolute. */

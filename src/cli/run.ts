@@ -4,6 +4,7 @@ import { EXIT, exitStatusOf } from '../daemon/exit-status.ts'
 import { withoutPasswords } from '../observe/redact.ts'
 import type { Context, ExitStatus } from './context.ts'
 import { addDoctor } from './doctor.ts'
+import { addForget } from './forget.ts'
 import { addMigrate } from './migrate.ts'
 import { addMode } from './mode.ts'
 import { addMount } from './mount.ts'
@@ -29,6 +30,7 @@ const COMMANDS: readonly AddCommand[] = [
   addVerify,
   addRestore,
   addRebuild,
+  addForget,
   addDoctor,
 ]
 

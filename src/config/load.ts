@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { reasonOf, UsageError } from '../base/errors.ts'
+import type { SettingTexts } from './mount-command.ts'
 import { flagOf, OPTION_KEYS, OPTIONS, type OptionKey, type Settings, variableOf } from './options.ts'
 
 export interface Sources {
@@ -8,11 +9,13 @@ export interface Sources {
   readonly environment: NodeJS.ProcessEnv
   /** `--config FILE`; else FERRYFS_CONFIG. */
   readonly file?: string | undefined
+  /** Of the last mount at the same TARGET, where that is to be taken up. */
+  readonly remembered?: SettingTexts | undefined
 }
 
 /**
- * The settings of a command: a flag wins over the environment, that over the file, that over the default. Every value
- * given is checked, also one that another overrides.
+ * The settings of a command: a flag wins over the environment, that over the file, that over what is remembered, that over the
+ * default. Every value given is checked, also one that another overrides.
  * @throws UsageError that names the key, the value and what is allowed
  */
 export function loadSettings(sources: Sources): Settings {
@@ -23,6 +26,7 @@ export function loadSettings(sources: Sources): Settings {
     settings[key] = OPTIONS[key].fallback
     const variable = variableOf(key)
     const candidates: [where: string, value: unknown][] = [
+      ['the last mount', sources.remembered?.[key]],
       [`${path}: "${key}"`, file[key]],
       // An empty variable is how a unit file or a container definition says "not set".
       [variable, sources.environment[variable] || undefined],

@@ -13,4 +13,6 @@ export interface MountConfig extends Omit<Settings, 'stateDir'> {
    * records none. A worker that takes over always gets undefined, because the mode may have been changed live.
    */
   readonly mode: Settings['mode']
+  /** The id of the state directory whose place this mount takes, as SOURCE's mark has it. */
+  readonly takesFrom?: string | undefined
 }

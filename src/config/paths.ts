@@ -7,15 +7,35 @@ function shortHash(text: string): string {
   return createHash('sha256').update(text).digest('hex').slice(0, 12)
 }
 
-/** Where a mount keeps its state unless told: one directory for each pair of (real) SOURCE and TARGET. */
+/**
+ * Where a mount keeps its state unless told: one directory for each (real) SOURCE, wherever that is served. What an older
+ * ferryfs made for this pair of SOURCE and TARGET is used as it is.
+ */
 export function defaultStateDir(source: string, target: string, environment: NodeJS.ProcessEnv): string {
-  return join(defaultStateRoot(environment), shortHash(`${source}\0${target}`))
+  const root = defaultStateRoot(environment)
+  const ofPair = join(root, shortHash(`${source}\0${target}`))
+  const ofSource = join(root, shortHash(source))
+  return existsSync(ofPair) && !existsSync(ofSource) ? ofPair : ofSource
 }
 
-/** The parent of the default state directories: /var/lib for root, else by the XDG base directory rules. */
+/**
+ * The parent of the default state directories and of what the machine remembers: FERRYFS_STATE_ROOT, else /var/lib for root,
+ * else by the XDG base directory rules.
+ */
 export function defaultStateRoot(environment: NodeJS.ProcessEnv): string {
+  if (environment.FERRYFS_STATE_ROOT) return environment.FERRYFS_STATE_ROOT
   if (process.getuid?.() === 0) return '/var/lib/ferryfs'
   return join(environment.XDG_STATE_HOME || join(homedir(), '.local/state'), 'ferryfs')
+}
+
+/** What the machine remembers of a mount after it ended, to take it up by TARGET alone. */
+export function rememberedFile(environment: NodeJS.ProcessEnv, target: string): string {
+  return join(defaultStateRoot(environment), 'mounts', `${shortHash(target)}.json`)
+}
+
+/** Where the machine records who owns a SOURCE that is never written to. */
+export function ownersDirectory(environment: NodeJS.ProcessEnv): string {
+  return join(defaultStateRoot(environment), 'owners')
 }
 
 /** Where running mounts are recorded so that a command finds them by TARGET; gone after a reboot. */

@@ -1,3 +1,4 @@
+import { constants } from 'node:os'
 import { isDirectory, isRegular, isSymlink } from '../base/attributes.ts'
 import { FsError } from '../base/errors.ts'
 import { type Catalog, DIRTY_CONTENT, type Fingerprint, type Inode, isStored } from '../catalog/index.ts'
@@ -149,7 +150,7 @@ export function readLegacyXattrs(legacy: LegacyTree, place: LegacyPlace): Buffer
       xattrs.set(name.toString('latin1'), getXattr(directory, place.name, name))
     }
   } catch (error) {
-    if (!(error instanceof FsError && error.code === 'EOPNOTSUPP')) throw error
+    if (!(error instanceof FsError && error.errno === constants.errno.EOPNOTSUPP)) throw error
   }
   return encodeXattrs(xattrs)
 }

@@ -1,10 +1,15 @@
 import { FsError } from '../base/errors.ts'
+import { isOwnXattr } from '../base/own-names.ts'
 
-/** Extended attributes as one blob: for each, u16 length and name, u32 length and value, little endian. */
+/**
+ * Extended attributes as one blob: for each, u16 length and name, u32 length and value, little endian. What ferryfs marks a
+ * volume with is not among them, whatever a store says.
+ */
 export function encodeXattrs(xattrs: ReadonlyMap<string, Buffer>): Buffer | undefined {
-  if (xattrs.size === 0) return undefined
+  const theirs = [...xattrs].filter(([name]) => !isOwnXattr(name))
+  if (theirs.length === 0) return undefined
   const parts: Buffer[] = []
-  for (const [name, value] of [...xattrs].sort(([a], [b]) => (a < b ? -1 : 1))) {
+  for (const [name, value] of theirs.sort(([a], [b]) => (a < b ? -1 : 1))) {
     const nameBytes = Buffer.from(name, 'latin1')
     const head = Buffer.alloc(2)
     head.writeUInt16LE(nameBytes.length)
@@ -27,7 +32,8 @@ export function decodeXattrs(blob: Buffer | undefined): Map<string, Buffer> {
   }
   while (offset < blob.length) {
     const name = take(take(2).readUInt16LE()).toString('latin1')
-    xattrs.set(name, take(take(4).readUInt32LE()))
+    const value = take(take(4).readUInt32LE())
+    if (!isOwnXattr(name)) xattrs.set(name, value)
   }
   return xattrs
 }

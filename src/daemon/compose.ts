@@ -40,9 +40,10 @@ import type { RebuildReport } from './engine.ts'
 import { putInPlace } from './files.ts'
 import { registerGauges, storeMetrics, waitMetric } from './gauges.ts'
 import { ConnectionHolder } from './holder.ts'
+import { Ownership, requireMark } from './ownership.ts'
+import { CATALOG_FILE } from './state-dir.ts'
 import { Volume } from './volume.ts'
 
-const CATALOG_FILE = 'catalog.db'
 // A catalog gets its name when it is whole: a rebuild that was killed is run again.
 const UNFINISHED_FILE = 'rebuild.db'
 const LEASE_CHECK_MS = 15_000
@@ -87,16 +88,34 @@ async function compose(
   const recorded = catalog.meta('mode')
   const first = recorded !== undefined && isMode(recorded) ? recorded : firstMode(config)
   const modes = new ModeSwitch(catalog, first, config.sourceReadonly)
-  const volume = new Volume(config.source, catalog)
+  const lease = new NamespaceLease(store, config.namespace)
+  const ownership = new Ownership(config, catalog, lease.ownerOf(catalog), log)
+  const volume = new Volume(config.source, catalog, (tree) => ownership.admit(tree))
   // A worker that follows another serves what does not need the volume.
   if (modes.policy.needsLegacy) volume.attach({ mayFail: connection.takesOver })
+  else connection.useSource(false)
   opened.push(() => volume.detach())
-  const lease = new NamespaceLease(store, config.namespace)
   const { epoch, claimed } = connection.takesOver ? lease.taken(catalog) : await lease.take(catalog)
   if (!claimed) log.warn({ epoch }, 'mounted without the store: nothing is written there before it answers')
   const written = claimed ? store : new ClaimedStore(store, () => lease.claim(catalog, epoch))
-  if (recorded === undefined) catalog.transaction(() => catalog.setMeta('mode', first))
-  const built = build(config, connection, { catalog, store: written, modes, volume, epoch, failedSyncs })
+  if (recorded === undefined) {
+    requireMark(ownership, modes.policy, volume.tree)
+    catalog.transaction(() => catalog.setMeta('mode', first))
+  }
+  ownership.settle(modes.policy, volume.tree)
+  const bounded = {
+    get policy() {
+      return ownership.bounded(modes.policy)
+    },
+  }
+  const built = build(config, connection, {
+    catalog,
+    store: written,
+    modes: bounded,
+    volume,
+    epoch,
+    failedSyncs,
+  })
   const { context, overlay } = built
   opened.push(() => {
     context.writer.stop()
@@ -110,10 +129,19 @@ async function compose(
   recover(context, overlay, !connection.takesOver)
   faultPoint('daemon.start.recovered')
   registerGauges(metrics, built)
-  const engine = new ComposedEngine({ ...built, config, connection, modes, store, metrics, volume })
+  const engine = new ComposedEngine({
+    ...built,
+    config,
+    connection,
+    modes,
+    store,
+    metrics,
+    volume,
+    ownership,
+  })
   if (config.mode !== undefined && config.mode !== first && !connection.takesOver)
     await engine.setMode(config.mode)
-  const session = await openTransport(config, connection, {
+  const session = await openTransport(config, connection, ownership, {
     fileSystem: overlay,
     onWaited: waitMetric(metrics),
   })
@@ -126,7 +154,8 @@ async function compose(
   context.carrier.wake()
   built.mover.continueIfBegun()
   engine.continueModeChange()
-  const timers = startTimers(built, { lease, epoch, volume, engine })
+  const timers = startTimers(built, { lease, epoch, volume, engine, connection })
+  timers.push(setInterval(() => ownership.retry(modes.policy, volume.tree), VOLUME_CHECK_MS).unref())
   engine.onStop(async () => {
     for (const timer of timers) clearInterval(timer)
     await session.stop()
@@ -152,10 +181,11 @@ async function compose(
 async function openTransport(
   config: MountConfig,
   connection: Connection,
+  { id, replaces }: Ownership,
   { fileSystem, onWaited }: Required<Pick<SessionOptions, 'fileSystem' | 'onWaited'>>,
 ): Promise<Transport> {
   const { log } = connection
-  const { fd, state } = await connection.attach()
+  const { fd, state } = await connection.attach({ id, replaces })
   if (fd === undefined) {
     return new NativeSession({ target: config.target, source: config.source, fileSystem, log })
   }
@@ -211,7 +241,7 @@ async function openResilientStore(
 interface Foundation {
   readonly catalog: Catalog
   readonly store: KeyValueStore
-  readonly modes: ModeSwitch
+  readonly modes: Pick<ModeSwitch, 'policy'>
   readonly volume: Volume
   readonly epoch: number
   readonly failedSyncs: FailedSyncs
@@ -295,7 +325,14 @@ function startTimers(
     epoch,
     volume,
     engine,
-  }: { lease: NamespaceLease; epoch: number; volume: Volume; engine: ComposedEngine },
+    connection,
+  }: {
+    lease: NamespaceLease
+    epoch: number
+    volume: Volume
+    engine: ComposedEngine
+    connection: Connection
+  },
 ): NodeJS.Timeout[] {
   const { catalog, carrier, log } = context
   const checkLease = (): void => {
@@ -313,7 +350,7 @@ function startTimers(
   const timers = [
     setInterval(checkLease, LEASE_CHECK_MS),
     setInterval(reap, REAP_EVERY_MS),
-    setInterval(volumeCheck(context, volume), VOLUME_CHECK_MS),
+    setInterval(volumeCheck(context, volume, connection), VOLUME_CHECK_MS),
     setInterval(() => engine.continueModeChange(), MODE_CHECK_MS),
   ]
   for (const timer of timers) timer.unref()
@@ -321,7 +358,11 @@ function startTimers(
 }
 
 /** Looks after the legacy volume: says when it fails, and takes it up again when it has been mounted anew. */
-function volumeCheck({ legacyFiles, log }: OverlayContext, volume: Volume): () => void {
+function volumeCheck(
+  { legacyFiles, log }: OverlayContext,
+  volume: Volume,
+  connection: Connection,
+): () => void {
   let failing = false
   let looking = false
   return () => {
@@ -333,7 +374,9 @@ function volumeCheck({ legacyFiles, log }: OverlayContext, volume: Volume): () =
         if (found === 'failing' && !failing) log.error({}, 'the legacy volume does not answer')
         if (found !== 'failing' && failing) log.info({}, 'the legacy volume answers again')
         failing = found === 'failing'
-        if (found === 'replaced') legacyFiles.close()
+        if (found !== 'replaced') return
+        legacyFiles.close()
+        connection.useSource(true)
       })
       .catch((error: unknown) => log.error({ err: error }, 'looking after the legacy volume failed'))
       .finally(() => {

@@ -1,5 +1,6 @@
 import type { Registry } from 'prom-client'
-import type { Mode } from '../base/modes.ts'
+import { UsageError } from '../base/errors.ts'
+import { type Mode, policyOf } from '../base/modes.ts'
 import { isWithin } from '../base/paths.ts'
 import type { MountConfig } from '../config/mount-config.ts'
 import { Restore, shownPath, verify } from '../migration/index.ts'
@@ -17,6 +18,7 @@ import {
   type StatusReport,
   type VerifyReport,
 } from './engine.ts'
+import { type Ownership, requireMark } from './ownership.ts'
 import type { Volume } from './volume.ts'
 
 // A status that lists every failed file of a broken volume would help nobody.
@@ -29,6 +31,7 @@ interface Parts extends Built {
   readonly store: ResilientStore
   readonly metrics: Registry
   readonly volume: Volume
+  readonly ownership: Ownership
 }
 
 /** What the control server and the supervisor ask of a running worker. */
@@ -37,6 +40,7 @@ export class ComposedEngine implements RunningEngine {
   #stop: () => Promise<void> = () => Promise.resolve()
   #stopping: Promise<void> | undefined
   #continuing = false
+  #changing: Promise<void> = Promise.resolve()
 
   constructor(parts: Parts) {
     this.#parts = parts
@@ -95,13 +99,30 @@ export class ComposedEngine implements RunningEngine {
     }
   }
 
-  async setMode(mode: Mode): Promise<void> {
-    const { modes, context, overlay, volume } = this.#parts
+  /** One change after the other: what is marked for one is not unmarked by another. */
+  setMode(mode: Mode): Promise<void> {
+    const done = this.#changing.then(() => this.#setMode(mode))
+    this.#changing = done.catch(() => undefined)
+    return done
+  }
+
+  async #setMode(mode: Mode): Promise<void> {
+    const { config, modes, context, overlay, volume, ownership } = this.#parts
+    const wanted = policyOf(mode, config.sourceReadonly)
+    const detach = (detached: boolean): void => {
+      if (detached) volume.detach()
+      else volume.attach()
+      this.#parts.connection.useSource(!detached)
+      if (!detached) requireMark(ownership, wanted, volume.tree)
+    }
     try {
-      await modes.change(mode, context, overlay, (detached) => (detached ? volume.detach() : volume.attach()))
+      requireMark(ownership, wanted, volume.tree)
+      await modes.change(mode, context, overlay, detach)
     } catch (error) {
-      if (error instanceof ModeRefused) throw new Refused(error.message)
+      if (error instanceof ModeRefused || error instanceof UsageError) throw new Refused(error.message)
       throw error
+    } finally {
+      ownership.settle(modes.policy, volume.tree)
     }
   }
 

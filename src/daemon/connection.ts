@@ -12,6 +12,12 @@ export interface Attachment {
   readonly state: unknown
 }
 
+/** How a SOURCE's mark may name a state directory. */
+export interface StateNames {
+  readonly id: string
+  readonly replaces: readonly string[]
+}
+
 /** What a worker's composition has of its supervisor. */
 export interface Connection {
   readonly supervisorPid: number
@@ -33,9 +39,12 @@ export interface Connection {
   /**
    * Mounts (the first worker) or takes the connection over. To be called last, when everything else stands: until then
    * nothing is mounted, and a start that fails has left no trace on TARGET.
+   * @param state by which names marks know this state directory, and which others it has replaced
    * @throws UsageError, Error of mount(8)
    */
-  attach(): Promise<Attachment>
+  attach(state: StateNames): Promise<Attachment>
+  /** SOURCE is in use from now on, or has been left: what keeps others from it, and it from being unmounted, goes with that. */
+  useSource(used: boolean): void
   /** Keeps what the transport negotiated with the kernel (plain JSON) for successors. */
   saveState(state: unknown): void
   /** The kernel has closed the connection (unmounted from outside, or aborted): the daemon settles and ends. */

@@ -1,6 +1,7 @@
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import type { z } from 'zod'
+import { mountCommand, type SettingTexts, shellWord } from '../config/mount-command.ts'
 import {
   type Command,
   type ControlRequest,
@@ -14,7 +15,7 @@ import type { Progress } from './engine.ts'
 import { EXIT } from './exit-status.ts'
 import { onLines } from './lines.ts'
 import { type Registration, supervisorAlive } from './registry.ts'
-import { LOG_FILE } from './state-dir.ts'
+import { LOG_FILE, readIdentity } from './state-dir.ts'
 
 /** What a daemon answered instead of a result. */
 export class DaemonError extends Error {
@@ -31,14 +32,27 @@ export class DaemonError extends Error {
 
 /** The mount is recorded, but its daemon is dead. */
 export class DaemonGone extends DaemonError {
-  constructor({ target, source, supervisorPid }: Registration) {
+  constructor(registration: Registration) {
+    const { target, supervisorPid } = registration
     super(
       `the ferryfs daemon of ${target} is gone (it was process ${supervisorPid}); ` +
-        `"ferryfs mount ${source} ${target}" takes up where it ended, "ferryfs unmount ${target}" clears up`,
+        `"${commandOf(registration)}" takes up where it ended, and so does "ferryfs mount ${shellWord(target)}"; ` +
+        `"ferryfs unmount ${shellWord(target)}" clears up`,
       EXIT.failed,
     )
     this.name = 'DaemonGone'
   }
+}
+
+/** The whole command by which a mount is made anew, with all that it was told. */
+function commandOf({ source, target, stateDir }: Registration): string {
+  let settings: SettingTexts = {}
+  try {
+    settings = readIdentity(stateDir)?.settings ?? {}
+  } catch {
+    // Of another version: its mount will say so.
+  }
+  return mountCommand({ source, target, stateDir, settings })
 }
 
 /** The conversation broke off: the worker died, is just starting, or hangs. The next one may answer. */

@@ -10,7 +10,7 @@ const RESOLVE_MS = 5_000
  * The names by which a mount on `path` may be recorded, most likely first. TARGET itself may hang, so it is touched last
  * and only from another process.
  */
-async function* namesOf(path: string): AsyncGenerator<string> {
+export async function* namesOf(path: string): AsyncGenerator<string> {
   const absolute = resolve(path)
   yield absolute
   const parent = await probePath(dirname(absolute), RESOLVE_MS)

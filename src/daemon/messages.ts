@@ -1,4 +1,5 @@
 import type { MountConfig } from '../config/mount-config.ts'
+import type { StateNames } from './connection.ts'
 
 /**
  * What supervisor and worker say to each other over the IPC channel. A supervisor lives on while workers are upgraded, so
@@ -40,7 +41,9 @@ export type FromWorker =
   /** The code is loaded and waits for `start`. */
   | { readonly type: 'loaded'; readonly protocol: number }
   /** Mount, if that has not been done; answered with the predecessor's state. */
-  | { readonly type: 'attach'; readonly request: number }
+  | { readonly type: 'attach'; readonly request: number; readonly names?: StateNames | undefined }
+  /** SOURCE was taken up, or left. */
+  | { readonly type: 'source'; readonly used: boolean }
   | { readonly type: 'state'; readonly state: unknown }
   | { readonly type: 'ready' }
   | { readonly type: 'pong' }
@@ -69,6 +72,7 @@ export interface SupervisorOrder {
 const FROM_WORKER_TYPES: ReadonlySet<unknown> = new Set([
   'loaded',
   'attach',
+  'source',
   'state',
   'ready',
   'pong',

@@ -1,4 +1,5 @@
-import { mkdirSync, rmSync, statSync } from 'node:fs'
+import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { join } from 'node:path'
 import { reasonOf, UsageError } from '../base/errors.ts'
 import { registryFile } from '../config/paths.ts'
 import { readJsonObject, replaceFile } from './files.ts'
@@ -57,11 +58,27 @@ export function unregister(runDir: string, target: string): void {
 
 /** The record for a TARGET, of a live daemon or of one that was killed; undefined if there is none to be read. */
 export function findRegistration(runDir: string, target: string): Registration | undefined {
+  const found = readRegistration(registryFile(runDir, target))
+  return found?.target === target ? found : undefined
+}
+
+/** All records of a run directory, of live daemons and of dead ones. */
+export function registrations(runDir: string): Registration[] {
   try {
-    const entry = readJsonObject(registryFile(runDir, target))
-    const { source, stateDir, socket, supervisorPid, supervisorTicks } = entry
+    return readdirSync(runDir)
+      .filter((name) => name.endsWith('.json'))
+      .flatMap((name) => readRegistration(join(runDir, name)) ?? [])
+  } catch {
+    // Nothing was ever mounted from here.
+    return []
+  }
+}
+
+function readRegistration(file: string): Registration | undefined {
+  try {
+    const { target, source, stateDir, socket, supervisorPid, supervisorTicks } = readJsonObject(file)
     if (
-      entry.target === target &&
+      typeof target === 'string' &&
       typeof source === 'string' &&
       typeof stateDir === 'string' &&
       typeof socket === 'string' &&

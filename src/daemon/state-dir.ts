@@ -1,5 +1,6 @@
 import { existsSync, mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { type SettingTexts, settingTextsIn } from '../config/mount-command.ts'
 import { reasonOf, UsageError } from '../base/errors.ts'
 import { FileLock, LockHeld } from '../base/file-lock.ts'
 import { readJsonObject, replaceFile } from './files.ts'
@@ -7,15 +8,23 @@ import { readJsonObject, replaceFile } from './files.ts'
 /** Whose state a directory holds, in its `mount.json`. After `rebuild` it has no source and target until it is mounted. */
 export interface Identity {
   readonly source: string | null
+  /** The last one; another is as good. */
   readonly target: string | null
   readonly namespace: string
   readonly store: string
+  /** By which a SOURCE's mark names this state; absent before the first mount, and from an older ferryfs. */
+  readonly id?: string | undefined
+  /** Of states whose place this one has taken: their marks are its own. */
+  readonly replaces?: readonly string[] | undefined
+  /** What the last mount was told, as `mount` takes it. */
+  readonly settings?: SettingTexts | undefined
 }
 
 const IDENTITY_FILE = 'mount.json'
 const SUPERVISOR_LOCK = 'supervisor.lock'
 const WORKER_LOCK = 'worker.lock'
 export const LOG_FILE = 'daemon.log'
+export const CATALOG_FILE = 'catalog.db'
 
 // A supervisor that was killed a moment ago lets go of its lock when its last thread has died.
 const DYING_MS = 1_000
@@ -26,7 +35,7 @@ export function readIdentity(stateDir: string): Identity | undefined {
   if (!existsSync(path)) return undefined
   let why = 'it is of another format'
   try {
-    const { format, source, target, namespace, store } = readJsonObject(path)
+    const { format, source, target, namespace, store, ...rest } = readJsonObject(path)
     if (
       format === 1 &&
       (source === null || typeof source === 'string') &&
@@ -34,7 +43,7 @@ export function readIdentity(stateDir: string): Identity | undefined {
       typeof namespace === 'string' &&
       typeof store === 'string'
     ) {
-      return { source, target, namespace, store }
+      return { source, target, namespace, store, ...additions(rest) }
     }
   } catch (error) {
     why = reasonOf(error)
@@ -44,8 +53,21 @@ export function readIdentity(stateDir: string): Identity | undefined {
   )
 }
 
+/** What a state directory of an older ferryfs does not have. */
+function additions({
+  id,
+  replaces,
+  settings,
+}: Readonly<Record<string, unknown>>): Pick<Identity, 'id' | 'replaces' | 'settings'> {
+  return {
+    ...(typeof id === 'string' ? { id } : {}),
+    ...(Array.isArray(replaces) ? { replaces: replaces.filter((each) => typeof each === 'string') } : {}),
+    ...(settings === undefined ? {} : { settings: settingTextsIn(settings) }),
+  }
+}
+
 /** The part of a store URL without which the objects that the catalog knows are not there. */
-function storePlace(url: string): string {
+export function storePlace(url: string): string {
   return url.startsWith('embedded:') ? url : `${url.split(':')[0]}:`
 }
 
@@ -56,7 +78,7 @@ function checkIdentity(stateDir: string, wanted: Identity): void {
     refuseForeign(stateDir)
     return
   }
-  const differs = (['source', 'target', 'namespace'] as const).find(
+  const differs = (['source', 'namespace'] as const).find(
     (key) => found[key] !== null && wanted[key] !== null && found[key] !== wanted[key],
   )
   if (differs) {
@@ -159,6 +181,9 @@ export function recordIdentity(stateDir: string, wanted: Identity): void {
     target: wanted.target ?? found?.target ?? null,
     namespace: wanted.namespace,
     store: wanted.store,
+    id: wanted.id ?? found?.id,
+    replaces: wanted.replaces ?? found?.replaces,
+    settings: wanted.settings ?? found?.settings,
   }
   replaceFile(join(stateDir, IDENTITY_FILE), `${JSON.stringify(identity, undefined, 2)}\n`)
 }

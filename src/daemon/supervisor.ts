@@ -4,13 +4,17 @@ import { reasonOf, UsageError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import type { FileLock } from '../base/file-lock.ts'
 import type { MountConfig } from '../config/mount-config.ts'
+import { settingTexts } from '../config/mount-command.ts'
 import { controlSocket } from '../config/paths.ts'
 import type { Log } from '../observe/log.ts'
+import type { StateNames } from './connection.ts'
 import { HeldDescriptors } from './held-descriptors.ts'
+import { remember } from './machine.ts'
 import type { FromWorker, ToWorker } from './messages.ts'
 import type { MountDriver } from './mount-driver.ts'
 import { MountBusy } from './mount-driver.ts'
 import { makeRunDirectory, register, unregister } from './registry.ts'
+import { SourceClaim } from './source-claim.ts'
 import { claimStateDir, recordIdentity } from './state-dir.ts'
 import { WorkerHandle } from './worker-handle.ts'
 
@@ -66,6 +70,8 @@ export class Supervisor {
   readonly #stopRequested = Promise.withResolvers<void>()
   readonly #ended = Promise.withResolvers<void>()
   #lock: FileLock | undefined
+  #claim: SourceClaim | undefined
+  #claiming: Promise<void> = Promise.resolve()
   #connection: number | undefined
   #mounted = false
   #state: unknown
@@ -91,6 +97,7 @@ export class Supervisor {
     this.#lock = claimStateDir(config.stateDir, config)
     faultPoint('daemon.supervisor.claimed')
     try {
+      this.#claim = await SourceClaim.take(config.source, runDir)
       register(runDir, {
         target: config.target,
         source: config.source,
@@ -270,7 +277,10 @@ export class Supervisor {
     if (worker !== this.#worker) return
     switch (message.type) {
       case 'attach':
-        await this.#reply(worker, message.request, () => this.#attach())
+        await this.#reply(worker, message.request, () => this.#attach(message.names))
+        break
+      case 'source':
+        await this.#useSource(message.used)
         break
       case 'hold':
         await this.#reply(worker, message.request, () => this.#hold(worker, message.id, message.path))
@@ -306,16 +316,38 @@ export class Supervisor {
     worker.send(reply)
   }
 
-  async #attach(): Promise<{ readonly state: unknown }> {
+  async #attach(names: StateNames | undefined): Promise<{ readonly state: unknown }> {
     if (!this.#mounted) {
-      const { config, driver } = this.#options
-      recordIdentity(config.stateDir, config)
+      const { config, driver, log } = this.#options
+      const settings = settingTexts(config)
+      recordIdentity(config.stateDir, { ...config, ...names, settings })
       faultPoint('daemon.supervisor.identified')
+      try {
+        const { target, source, stateDir } = config
+        remember({ target, source, stateDir, settings }, process.env)
+      } catch (error) {
+        // A machine that keeps no records can still serve: the next mount has to be told all.
+        log.warn({ err: error }, 'the machine cannot remember this mount')
+      }
       await driver.mount(this.#connection)
       this.#mounted = true
       faultPoint('daemon.supervisor.mounted')
     }
     return { state: this.#state }
+  }
+
+  /** One after the other: a claim is given up before it is made anew. */
+  #useSource(used: boolean): Promise<void> {
+    const { config, runDir, log } = this.#options
+    this.#claiming = this.#claiming.then(async () => {
+      this.#claim?.release()
+      this.#claim = undefined
+      if (used && !this.#stopping) this.#claim = await SourceClaim.take(config.source, runDir)
+    })
+    this.#claiming = this.#claiming.catch((error: unknown) =>
+      log.error({ err: error }, 'SOURCE is used, but cannot be kept from others'),
+    )
+    return this.#claiming
   }
 
   async #hold(worker: WorkerHandle, id: string, path: string): Promise<void> {
@@ -387,6 +419,7 @@ export class Supervisor {
     this.#held.dropAll()
     rmSync(controlSocket(config.stateDir, runDir), { force: true })
     unregister(runDir, config.target)
+    this.#claim?.release()
     this.#lock?.release()
   }
 }

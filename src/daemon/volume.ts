@@ -8,11 +8,14 @@ import { LegacyTree } from '../legacy/index.ts'
 export class Volume {
   readonly #path: string
   readonly #catalog: Catalog
+  readonly #admit: (tree: LegacyTree) => void
   #tree: LegacyTree | undefined
 
-  constructor(path: string, catalog: Catalog) {
+  /** @param admit throws for a directory that belongs to another mount */
+  constructor(path: string, catalog: Catalog, admit: (tree: LegacyTree) => void = () => undefined) {
     this.#path = path
     this.#catalog = catalog
+    this.#admit = admit
   }
 
   get tree(): LegacyTree | undefined {
@@ -85,6 +88,12 @@ export class Volume {
       throw new UsageError(
         `source ${this.#path} is not the directory this state directory was made for (another volume, or nothing, is mounted there); mount the right one and try again`,
       )
+    }
+    try {
+      this.#admit(tree)
+    } catch (error) {
+      tree.close()
+      throw error
     }
     if (known === undefined) this.#catalog.transaction(() => this.#catalog.setMeta('source', identity))
     return tree

@@ -1,5 +1,5 @@
 import type { Logger } from 'pino'
-import type { Attachment, Connection } from './connection.ts'
+import type { Attachment, Connection, StateNames } from './connection.ts'
 import { CONNECTION_FD, type FromWorker, type StartMessage, type ToWorker } from './messages.ts'
 
 type Reply = Extract<ToWorker, { type: 'reply' }>
@@ -43,10 +43,14 @@ export class WorkerConnection implements Connection {
     this.#send = send
   }
 
-  async attach(): Promise<Attachment> {
-    const value = await this.#ask((request) => ({ type: 'attach', request }))
+  async attach(names: StateNames): Promise<Attachment> {
+    const value = await this.#ask((request) => ({ type: 'attach', request, names }))
     const state = typeof value === 'object' && value !== null && 'state' in value ? value.state : undefined
     return { fd: this.#hasConnection ? CONNECTION_FD : undefined, state: state ?? undefined }
+  }
+
+  useSource(used: boolean): void {
+    this.#send({ type: 'source', used })
   }
 
   saveState(state: unknown): void {

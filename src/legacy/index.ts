@@ -1,1 +1,12 @@
+export {
+  type FoundMark,
+  hasMarkFile,
+  isSameRoot,
+  type OwnerMark,
+  parseMark,
+  readMark,
+  removeMark,
+  rootIdentity,
+  writeMark,
+} from './owner-mark.ts'
 export { type LegacyPlace, LegacyTree } from './tree.ts'

@@ -1,6 +1,7 @@
 import { constants } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { FsError } from '../base/errors.ts'
+import { isOwnFile } from '../base/own-names.ts'
 import {
   closeDescriptor,
   O_PATH,
@@ -42,6 +43,8 @@ export class LegacyTree {
   readonly #placeOf: PlaceOf
   readonly #directories = new Map<bigint, number>()
   #retired: number[] = []
+  /** The root has a mark of ferryfs that is a file. */
+  hidesOwnFiles = false
 
   /**
    * `mayFail`: stands for a volume that does not answer, and says so to everybody who asks.
@@ -113,6 +116,7 @@ export class LegacyTree {
   }
 
   stat(place: LegacyPlace): Stat {
+    if (this.#isHidden(place.parent, place.name)) throw new FsError('EPERM', 'the name is kept by ferryfs')
     return statAt(this.directory(place.parent), place.name)
   }
 
@@ -154,7 +158,7 @@ export class LegacyTree {
   list(ino: bigint): RawDirent[] {
     const descriptor = openAt(this.directory(ino), DOT, constants.O_RDONLY | constants.O_DIRECTORY)
     try {
-      return readDirectory(descriptor)
+      return readDirectory(descriptor).filter(({ name }) => !this.#isHidden(ino, name))
     } finally {
       closeDescriptor(descriptor)
     }
@@ -173,6 +177,10 @@ export class LegacyTree {
     for (const ino of [...this.#directories.keys()]) this.forget(ino)
     this.#closeRetired()
     if (this.#descriptor !== undefined) closeDescriptor(this.#descriptor)
+  }
+
+  #isHidden(parent: bigint, name: Buffer): boolean {
+    return this.hidesOwnFiles && parent === this.#rootIno && isOwnFile(name.toString('latin1'))
   }
 
   #closeRetired(): void {

@@ -3,6 +3,7 @@ import { type Attributes, isDirectory, isRegular, isSymlink, S_ISGID } from '../
 import { nowNs } from '../base/clock.ts'
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
+import { isOwnXattr } from '../base/own-names.ts'
 import {
   attributesOf,
   DIRTY_CONTENT,
@@ -132,6 +133,7 @@ export class AttributeOperations {
 
   /** `killSgid`: the set-group-id bit goes with the ACL that is set. */
   setXattr(ino: bigint, name: Buffer, value: Buffer, flags: number, killSgid: boolean): void {
+    if (isOwnXattr(name.toString('latin1'))) throw new FsError('EPERM', 'the name is kept by ferryfs')
     const inode = this.#owner(ino)
     if (this.#isHeld(inode)) {
       this.#context.legacyFiles.withWriter(ino, (descriptor) => {
@@ -170,6 +172,7 @@ export class AttributeOperations {
   }
 
   removeXattr(ino: bigint, name: Buffer): void {
+    if (isOwnXattr(name.toString('latin1'))) throw new FsError('ENODATA')
     const inode = this.#owner(ino)
     if (this.#isHeld(inode)) {
       this.#context.legacyFiles.withWriter(ino, (descriptor) => xattrsOfOpen.remove(descriptor, name))
@@ -188,6 +191,7 @@ export class AttributeOperations {
   }
 
   getXattr(ino: bigint, name: Buffer): Buffer {
+    if (isOwnXattr(name.toString('latin1'))) throw new FsError('ENODATA')
     const inode = this.#names.inode(ino)
     if (this.#isHeld(inode)) {
       return this.#context.legacyFiles.withWriter(ino, (descriptor) => xattrsOfOpen.get(descriptor, name))
@@ -208,7 +212,8 @@ export class AttributeOperations {
     if (this.#isHeld(inode)) return this.#context.legacyFiles.withWriter(ino, xattrsOfOpen.list)
     if (inode.authority === 'legacy') {
       const place = this.#place(inode)
-      return place ? listXattrs(requireLegacy(this.#context).directory(place.parent), place.name) : []
+      const names = place ? listXattrs(requireLegacy(this.#context).directory(place.parent), place.name) : []
+      return names.filter((name) => !isOwnXattr(name.toString('latin1')))
     }
     return [...decodeXattrs(inode.xattrs).keys()].map((name) => Buffer.from(name, 'latin1'))
   }

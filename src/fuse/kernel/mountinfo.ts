@@ -1,8 +1,18 @@
 import { readFileSync } from 'node:fs'
 
 /** One line of /proc/self/mountinfo, proc(5). */
-interface MountEntry {
+export interface MountEntry {
+  /** As `mnt_id` in /proc/<pid>/fdinfo has it; the same in no other mount namespace. */
+  readonly id: string
+  /** Of the mount that this one is mounted on. */
+  readonly parent: string
+  /** What of the file system is mounted, as a path in it: `/` unless it is a bind mount or a subvolume. */
+  readonly root: string
   readonly mountPoint: string
+  /** `rw`, `nosuid`, `relatime` … of this mount. */
+  readonly flags: readonly string[]
+  /** `shared:7`, `master:3` …: where it takes part in propagation, mount_namespaces(7). */
+  readonly propagation: readonly string[]
   /** `major:minor` of st_dev of the files on it. */
   readonly device: string
   /** With the subtype, for example `fuse.ferryfs`. */
@@ -34,12 +44,17 @@ export function parseMountinfo(text: Buffer): MountEntry[] {
   for (const line of text.toString('latin1').split('\n')) {
     const fields = line.split(' ')
     const separator = fields.indexOf('-', 6)
-    const [, , device, , mountPoint] = fields
+    const [id, parent, device, root, mountPoint, flags] = fields
     const [type, source, options] = fields.slice(separator + 1)
-    if (separator < 0 || !device || !mountPoint || !type || source === undefined || options === undefined)
-      continue
+    if (separator < 0 || !id || !parent || !device || !root || !mountPoint || !flags || !type) continue
+    if (source === undefined || options === undefined) continue
     entries.push({
+      id,
+      parent,
+      root: decode(root),
       mountPoint: decode(mountPoint),
+      flags: flags.split(','),
+      propagation: fields.slice(6, separator),
       device,
       type: decode(type),
       source: decode(source),
@@ -49,10 +64,22 @@ export function parseMountinfo(text: Buffer): MountEntry[] {
   return entries
 }
 
+/** The mounts of this process's namespace. Reads only /proc, so it never waits for a file system. */
+export function mountTable(): MountEntry[] {
+  return parseMountinfo(readFileSync('/proc/self/mountinfo'))
+}
+
+/** The mount that an open file or directory was reached through. */
+export function mountOfDescriptor(descriptor: number): MountEntry | undefined {
+  const info = readFileSync(`/proc/self/fdinfo/${descriptor}`, 'latin1')
+  const id = /^mnt_id:\s*(\d+)$/m.exec(info)?.[1]
+  return mountTable().find((entry) => entry.id === id)
+}
+
 /**
  * What is mounted at exactly this absolute path without symlinks, the uppermost last. Reads only /proc, so it never waits
  * for a file system.
  */
 export function mountsOf(target: string): MountEntry[] {
-  return parseMountinfo(readFileSync('/proc/self/mountinfo')).filter((entry) => entry.mountPoint === target)
+  return mountTable().filter((entry) => entry.mountPoint === target)
 }

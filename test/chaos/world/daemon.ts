@@ -78,6 +78,7 @@ export class Daemon {
       ...Object.fromEntries(inherited),
       ...this.#program.environment,
       FERRYFS_RUN_DIR: this.places.runDir,
+      FERRYFS_STATE_ROOT: join(this.places.runDir, 'machine'),
     }
     return new Promise((resolve) => {
       execFile(

@@ -2,7 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { Place } from '../../support/daemon/place.ts'
+import { eventually, Place } from '../../support/daemon/place.ts'
 
 // Nothing is mounted: the commands and the control socket are tried with a daemon whose engine serves nothing.
 describe('commands against a running daemon', () => {
@@ -157,7 +157,7 @@ describe('commands against a running daemon', () => {
     const running = other.daemonWithoutMount('--config', join(other.root, 'config.json'))
     try {
       await other.served()
-      const port = /"metricsPort":(\d+)/.exec(running.output())?.[1]
+      const port = await eventually('the port', () => /"metricsPort":(\d+)/.exec(running.output())?.[1])
       const answer = await fetch(`http://127.0.0.1:${port}/metrics`)
       expect(answer.status).toBe(200)
       expect(await answer.text()).toBe('fake_worker_starts 1\n')

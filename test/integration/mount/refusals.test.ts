@@ -105,7 +105,7 @@ describeMounted('bad input', () => {
       await refused(
         ['mount', ferry.source, other.target, '--state-dir', ferry.stateDir],
         2,
-        /belongs to another mount: its target/,
+        /is served already at .*; "ferryfs status .*" shows it, "ferryfs unmount .*" ends it/,
       )
       await refused(
         ['mount', other.source, other.target, '--state-dir', ferry.stateDir],

@@ -62,7 +62,7 @@ class FakeEngine implements RunningEngine {
 
   async begin(): Promise<void> {
     await this.#keepUnlinked()
-    const { fd, state } = await this.#connection.attach()
+    const { fd, state } = await this.#connection.attach({ id: 'fake', replaces: [] })
     if (!this.#fake.serve || fd === undefined) return
     const session = new KernelSession({
       fd,

@@ -68,7 +68,12 @@ export class Place {
 
   get environment(): NodeJS.ProcessEnv {
     const { FERRYFS_STORE: _store, FERRYFS_MODE: _mode, ...rest } = process.env
-    return { ...rest, FERRYFS_RUN_DIR: this.runDir, FERRYFS_FAKE: JSON.stringify(this.fake) }
+    return {
+      ...rest,
+      FERRYFS_RUN_DIR: this.runDir,
+      FERRYFS_STATE_ROOT: join(this.root, 'machine'),
+      FERRYFS_FAKE: JSON.stringify(this.fake),
+    }
   }
 
   get journal(): string[] {

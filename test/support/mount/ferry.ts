@@ -57,6 +57,8 @@ export class Ferry {
   readonly source: string
   readonly target: string
   readonly stateDir: string
+  /** What the machine remembers. */
+  readonly stateRoot: string
   readonly #runDir: string
   readonly #faults: boolean
   readonly #faultFile: string
@@ -76,6 +78,7 @@ export class Ferry {
     this.source = source
     this.target = target
     this.stateDir = stateDir
+    this.stateRoot = join(this.root, 'machine')
     this.#runDir = join(this.root, 'run')
     this.#faultFile = join(this.root, 'fault')
     for (const directory of [source, target]) mkdirSync(directory, { recursive: true })
@@ -91,7 +94,11 @@ export class Ferry {
 
   get environment(): NodeJS.ProcessEnv {
     const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('FERRYFS_'))
-    const own = { ...Object.fromEntries(inherited), FERRYFS_RUN_DIR: this.#runDir }
+    const own = {
+      ...Object.fromEntries(inherited),
+      FERRYFS_RUN_DIR: this.#runDir,
+      FERRYFS_STATE_ROOT: this.stateRoot,
+    }
     return this.#faults ? { ...own, FERRYFS_FAULT: `@${this.#faultFile}` } : own
   }
 

@@ -512,6 +512,7 @@ export class Rig {
       log: this.#log(),
       held: new Map(Object.entries(this.#held.list())),
       attach: () => Promise.reject(new Error('a rig has no kernel')),
+      useSource: () => undefined,
       saveState: () => undefined,
       closed: () => undefined,
       hold: (id, fd) => this.#held.hold(id, `/proc/self/fd/${fd}`),

@@ -49,7 +49,11 @@ async function ferryfs(...args: string[]): Promise<Outcome> {
   const printed: string[] = []
   const noted: string[] = []
   const status = await runCli(args, {
-    environment: { FERRYFS_RUN_DIR: join(root, 'run'), PATH: process.env.PATH },
+    environment: {
+      FERRYFS_RUN_DIR: join(root, 'run'),
+      FERRYFS_STATE_ROOT: join(root, 'machine'),
+      PATH: process.env.PATH,
+    },
     print: (line) => printed.push(line),
     note: (line) => noted.push(line),
     terminal: undefined,
@@ -73,7 +77,10 @@ describe('a command line that is wrong is one line and status 2', () => {
     expect(await ferryfs('mout', source, target)).toEqual(
       usage("ferryfs: unknown command 'mout' (Did you mean mount?)"),
     )
-    expect(await ferryfs('mount', source)).toEqual(usage("ferryfs: missing required argument 'target'"))
+    expect(await ferryfs('mount')).toEqual(usage("ferryfs: missing required argument 'source'"))
+    expect(await ferryfs('mount', source)).toEqual(
+      usage(/^ferryfs: missing required argument 'target': nothing is remembered of a mount at /),
+    )
     expect(await ferryfs('mount', source, target, 'third')).toEqual(usage(/^ferryfs: too many arguments/))
     expect(await ferryfs('rebuild', '--store', 'memory:')).toEqual(
       usage(/^ferryfs: required option '--namespace <name>' not specified/),

@@ -1,3 +1,7 @@
+import { createHash } from 'node:crypto'
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { controlSocket, defaultStateDir, registryFile, runDirectory } from '../../../src/config/paths.ts'
@@ -5,12 +9,30 @@ import { controlSocket, defaultStateDir, registryFile, runDirectory } from '../.
 const root = process.getuid?.() === 0
 
 describe('paths', () => {
-  it('the default state directory tells every pair of source and target apart', () => {
+  it('the default state directory is one for each source, wherever that is served', () => {
     const path = defaultStateDir('/a', '/b', { XDG_STATE_HOME: '/state' })
     expect(path).toMatch(root ? /^\/var\/lib\/ferryfs\/[0-9a-f]{12}$/ : /^\/state\/ferryfs\/[0-9a-f]{12}$/)
-    expect(defaultStateDir('/a', '/b', { XDG_STATE_HOME: '/state' })).toBe(path)
+    expect(defaultStateDir('/a', '/c', { XDG_STATE_HOME: '/state' })).toBe(path)
     expect(defaultStateDir('/b', '/a', {})).not.toBe(defaultStateDir('/a', '/b', {}))
-    expect(defaultStateDir('/a/b', '/c', {})).not.toBe(defaultStateDir('/a', '/b/c', {}))
+    expect(defaultStateDir('/a', '/b', { FERRYFS_STATE_ROOT: '/x' })).toMatch(/^\/x\/[0-9a-f]{12}$/)
+  })
+
+  it('what an older ferryfs made for the pair of source and target goes on being used', () => {
+    const environment = { FERRYFS_STATE_ROOT: mkdtempSync(join(tmpdir(), 'ferryfs-paths-')) }
+    try {
+      const ofSource = defaultStateDir('/a', '/b', environment)
+      const ofPair = join(
+        environment.FERRYFS_STATE_ROOT,
+        createHash('sha256').update('/a\0/b').digest('hex').slice(0, 12),
+      )
+      mkdirSync(ofPair)
+      expect(defaultStateDir('/a', '/b', environment)).toBe(ofPair)
+      expect(defaultStateDir('/a', '/c', environment)).toBe(ofSource)
+      mkdirSync(ofSource)
+      expect(defaultStateDir('/a', '/b', environment)).toBe(ofSource)
+    } finally {
+      rmSync(environment.FERRYFS_STATE_ROOT, { recursive: true })
+    }
   })
 
   it('FERRYFS_RUN_DIR overrides where mounts are recorded', () => {

@@ -154,7 +154,7 @@ describe('commands and daemon over the control socket', () => {
     const dead = { ...registration, supervisorTicks: 1 }
     await expect(callDaemon(dead, { command: 'status' })).rejects.toThrow(DaemonGone)
     await expect(callDaemon(dead, { command: 'status' })).rejects.toThrow(
-      '"ferryfs mount /s /t" takes up where it ended',
+      `"ferryfs mount /s /t --state-dir ${directory}" takes up where it ended, and so does "ferryfs mount /t"`,
     )
   })
 

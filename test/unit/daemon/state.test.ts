@@ -119,7 +119,6 @@ describe('a state directory', () => {
 
   it.each<[Partial<Identity>, RegExp]>([
     [{ source: '/x' }, /belongs to another mount: its source is \/s, not \/x/],
-    [{ target: '/x' }, /belongs to another mount: its target is \/t, not \/x/],
     [{ namespace: 'x' }, /belongs to another mount: its namespace is n, not x/],
     [{ store: 'riak://a' }, /knows what lies in the store embedded:, not in riak:\/\/a/],
     [{ store: 'embedded:/x' }, /knows what lies in the store embedded:, not in embedded:\/x/],
@@ -129,6 +128,13 @@ describe('a state directory', () => {
     expect(() => checkStateDir(stateDir(), { ...wanted, ...other })).toThrow(words)
     expect(() => claimStateDir(stateDir(), { ...wanted, ...other })).toThrow(words)
     claimStateDir(stateDir(), wanted).release()
+  })
+
+  it('takes another target', () => {
+    recordIdentityIn({})
+    checkStateDir(stateDir(), { ...wanted, target: '/x' })
+    recordIdentity(stateDir(), { ...wanted, target: '/x' })
+    expect(readIdentity(stateDir())).toEqual({ ...wanted, target: '/x' })
   })
 
   it('takes other addresses of the same kind of store', () => {

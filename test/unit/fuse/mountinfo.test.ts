@@ -17,7 +17,12 @@ describe('/proc/self/mountinfo', () => {
   it('is read as proc(5) has it', () => {
     expect(parseMountinfo(Buffer.from(`${line('/mnt')}\n`))).toEqual([
       {
+        id: '36',
+        parent: '35',
+        root: '/',
         mountPoint: '/mnt',
+        flags: ['rw', 'noatime'],
+        propagation: ['master:1'],
         device: '0:45',
         type: 'fuse.ferryfs',
         source: '/old',

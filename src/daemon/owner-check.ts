@@ -1,0 +1,152 @@
+import { closeSync, existsSync, openSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { FsError, reasonOf, UsageError } from '../base/errors.ts'
+import { isWithin } from '../base/paths.ts'
+import type { MountConfig } from '../config/mount-config.ts'
+import { mountCommand, type SettingTexts, settingTexts, shellWord } from '../config/mount-command.ts'
+import { type FoundMark, isSameRoot, type OwnerMark, readMark, rootIdentity } from '../legacy/index.ts'
+import { DIRECTORY_TO_READ } from '../sys/presence.ts'
+import { ownerById, ownersOf, rememberedMounts } from './machine.ts'
+import { CATALOG_FILE, type Identity, readIdentity, storePlace } from './state-dir.ts'
+
+type Mount = Pick<MountConfig, 'source' | 'target' | 'stateDir' | 'namespace' | 'store'>
+
+/**
+ * Whether a mount is what the mark on SOURCE says, or what the machine has recorded of a SOURCE that is not written to.
+ * @returns the id of the state directory whose place this mount takes; undefined if SOURCE is nobody else's
+ * @throws UsageError in one line with the command that is right
+ */
+export function checkOwner(
+  mount: Mount,
+  takeOver: boolean,
+  environment: NodeJS.ProcessEnv,
+): string | undefined {
+  refuseInsideOwned(mount)
+  refuseAroundOwned(mount, environment)
+  return withDirectory(mount.source, (root) => {
+    const own = readIdentity(mount.stateDir)
+    const ids = new Set([...(own?.id === undefined ? [] : [own.id]), ...(own?.replaces ?? [])])
+    const here = rootIdentity(root)
+    const found = completed(readMark(root), environment) ?? recorded(mount.source, here, ids, environment)
+    if (!found) return undefined
+    const isCopy = found.kind === 'whole' && !isSameRoot(found.mark.root, here)
+    if (ids.has(found.id) && !isCopy) return undefined
+    // The catalog knows its id, whatever became of the record beside it; the worker asks it.
+    const unknown = own?.id === undefined && found.kind === 'whole' && found.mark.stateDir === mount.stateDir
+    if (unknown && !isCopy && existsSync(join(mount.stateDir, CATALOG_FILE))) return undefined
+    if (takeOver || (!isCopy && isRebuiltOf(found, own, mount))) return found.id
+    throw new UsageError(refusal(found, isCopy, mount))
+  })
+}
+
+/** Undefined where there is no such directory, or this user may not read it. */
+function withDirectory<T>(path: string, look: (descriptor: number) => T): T | undefined {
+  let descriptor: number
+  try {
+    descriptor = openSync(path, DIRECTORY_TO_READ)
+  } catch {
+    return undefined
+  }
+  try {
+    return look(descriptor)
+  } catch (error) {
+    if (!(error instanceof FsError)) throw error
+    throw new UsageError(`${path} does not say whether it is marked by ferryfs: ${reasonOf(error)}`, 1, {
+      cause: error,
+    })
+  } finally {
+    closeSync(descriptor)
+  }
+}
+
+/** A mark that had no room for more than its id, with what the machine knows of that. */
+function completed(found: FoundMark | undefined, environment: NodeJS.ProcessEnv): FoundMark | undefined {
+  const mark = found?.kind === 'short' ? ownerById(found.id, environment) : undefined
+  return mark ? { kind: 'whole', id: mark.id, mark } : found
+}
+
+/** The owner of a SOURCE without a mark, of several the one that asks. */
+function recorded(
+  source: string,
+  root: OwnerMark['root'],
+  ids: ReadonlySet<string>,
+  environment: NodeJS.ProcessEnv,
+): FoundMark | undefined {
+  const owners = ownersOf(source, root, environment)
+  const mark = owners.find(({ id }) => ids.has(id)) ?? owners[0]
+  return mark && { kind: 'whole', id: mark.id, mark }
+}
+
+/** `rebuild` has made the catalog anew from the store that the mark names, and the old one is no more. */
+function isRebuiltOf(found: FoundMark, own: Identity | undefined, { stateDir }: Mount): boolean {
+  if (found.kind !== 'whole' || own?.source !== null) return false
+  const { mark } = found
+  const isLost = mark.stateDir === stateDir || !existsSync(join(mark.stateDir, CATALOG_FILE))
+  return isLost && mark.namespace === own.namespace && storePlace(mark.store) === storePlace(own.store)
+}
+
+function refuseInsideOwned({ source, target }: Mount): void {
+  for (let path = source; dirname(path) !== path; ) {
+    path = dirname(path)
+    const mark = ownMarkOf(path)
+    if (!mark) continue
+    throw new UsageError(
+      `SOURCE ${source} lies inside ${path}, whose files may be only in its store: ${rightCommand(mark, path, target)} mounts that, "ferryfs forget ${shellWord(path)}" forgets it`,
+    )
+  }
+}
+
+function refuseAroundOwned({ source, target }: Mount, environment: NodeJS.ProcessEnv): void {
+  for (const inner of rememberedMounts(environment)) {
+    if (inner.source === source || !isWithin(inner.source, source)) continue
+    const mark = ownMarkOf(inner.source)
+    if (!mark) continue
+    throw new UsageError(
+      `SOURCE ${source} holds ${inner.source}, whose files may be only in its store: ${rightCommand(mark, inner.source, target)} mounts that, "ferryfs forget ${shellWord(inner.source)}" forgets it`,
+    )
+  }
+}
+
+/** The mark of this very directory; a copy's says nothing about what is in it. */
+function ownMarkOf(path: string): OwnerMark | undefined {
+  return withDirectory(path, (root) => {
+    const found = readMark(root)
+    return found?.kind === 'whole' && isSameRoot(found.mark.root, rootIdentity(root)) ? found.mark : undefined
+  })
+}
+
+/** One line: what is wrong, and the command that is right. */
+export function refusal(found: FoundMark, isCopy: boolean, { source, target }: Mount): string {
+  const forget = `"ferryfs forget ${shellWord(source)}" forgets that`
+  if (found.kind !== 'whole') {
+    const which = found.kind === 'short' ? `the id ${found.id}` : 'nothing that this ferryfs can read'
+    return `SOURCE ${source} is drained: its files are only where a state directory knows of which its mark says ${which}; give that --state-dir, or ${forget}`
+  }
+  const { mark } = found
+  if (isCopy) {
+    return `SOURCE ${source} is a copy of ${mark.source}, whose files are only where the state directory ${mark.stateDir} knows: ${rightCommand(mark, mark.source, target)} mounts that, ${forget}`
+  }
+  const what = `SOURCE ${source} is not complete by itself: its other files are where the state directory ${mark.stateDir} knows`
+  if (existsSync(join(mark.stateDir, CATALOG_FILE))) {
+    return `${what}; ${rightCommand(mark, source, target)} mounts it (--take-over mounts without them, ${forget})`
+  }
+  const rebuild = `ferryfs rebuild --store ${shellWord(mark.store)} --namespace ${mark.namespace} --state-dir ${shellWord(mark.stateDir)}`
+  const remedy =
+    mark.store === 'embedded:' ? 'bring it back' : `bring it back, or make it anew with "${rebuild}"`
+  return `${what}, and that is not there (is its disk mounted?): ${remedy}, then ${rightCommand(mark, source, target)} mounts it (--take-over mounts without them, ${forget})`
+}
+
+/** What to type, with all that the last mount was told. */
+function rightCommand(mark: OwnerMark, source: string, target: string): string {
+  return `"${mountCommand({ source, target, stateDir: mark.stateDir, settings: settingsOf(mark) })}"`
+}
+
+function settingsOf({ stateDir, store, namespace }: OwnerMark): SettingTexts {
+  try {
+    const known = readIdentity(stateDir)?.settings
+    if (known) return known
+  } catch {
+    // Of another version: what the mark says has to do.
+  }
+  return settingTexts({ store, namespace })
+}

@@ -1,0 +1,165 @@
+import { reasonOf, UsageError } from '../base/errors.ts'
+import { faultPoint } from '../base/faults.ts'
+import type { Policy } from '../base/modes.ts'
+import { type Catalog, ROOT_INO } from '../catalog/index.ts'
+import type { MountConfig } from '../config/mount-config.ts'
+import {
+  hasMarkFile,
+  type LegacyTree,
+  type OwnerMark,
+  readMark,
+  removeMark,
+  rootIdentity,
+  writeMark,
+} from '../legacy/index.ts'
+import type { Log } from '../observe/log.ts'
+import { closeDescriptor } from '../sys/index.ts'
+import { forgetOwner, recordOwner } from './machine.ts'
+import { refusal } from './owner-check.ts'
+
+const REPLACES = 'replaces'
+
+/** Whether SOURCE alone may lack something in this mode: then it has to say who knows the rest. */
+function needsMark({ writeTo, removesLegacy, needsLegacy }: Policy): boolean {
+  return writeTo === 'store' || removesLegacy || !needsLegacy
+}
+
+/**
+ * The mark on SOURCE that names the state directory without which it is not complete. It is on the medium before a file is
+ * removed from SOURCE and before a change is kept in the catalog alone, and it goes only when the mode in force is one in
+ * which SOURCE has all there is. With --source-readonly the machine keeps it instead.
+ */
+export class Ownership {
+  readonly #config: MountConfig
+  readonly #catalog: Catalog
+  readonly #id: string
+  readonly #log: Log
+  #marked = false
+  #complained = false
+
+  constructor(config: MountConfig, catalog: Catalog, id: string, log: Log) {
+    this.#config = config
+    this.#catalog = catalog
+    this.#id = id
+    this.#log = log
+    const { takesFrom } = config
+    if (takesFrom === undefined || takesFrom === id || this.replaces.includes(takesFrom)) return
+    const replaces = JSON.stringify([...this.replaces, takesFrom])
+    catalog.transaction(() => catalog.setMeta(REPLACES, replaces))
+    log.warn({ id: takesFrom }, 'takes the place of another state directory')
+  }
+
+  /** What marks call this state directory. */
+  get id(): string {
+    return this.#id
+  }
+
+  /** Of state directories whose place this one has taken: their marks are its own. */
+  get replaces(): readonly string[] {
+    const known: unknown = JSON.parse(this.#catalog.meta(REPLACES) ?? '[]')
+    return Array.isArray(known) ? known.filter((id) => typeof id === 'string') : []
+  }
+
+  /** Whether files may go from SOURCE, as far as that depends on its mark. */
+  get marked(): boolean {
+    return this.#marked
+  }
+
+  /** Looks at the mark of a volume that is about to be used. @throws UsageError if it names another state directory */
+  admit(tree: LegacyTree): void {
+    withRoot(tree, (root) => {
+      const found = readMark(root)
+      tree.hidesOwnFiles = hasMarkFile(root)
+      if (!found || found.id === this.#id || this.replaces.includes(found.id)) return
+      throw new UsageError(refusal(found, false, this.#config))
+    })
+  }
+
+  /**
+   * Before SOURCE may come to lack something.
+   * @throws FsError if it cannot be marked: then nothing may go
+   */
+  mark(tree: LegacyTree | undefined): void {
+    // Left for good: what it says stays.
+    if (!tree) return
+    withRoot(tree, (root) => {
+      const mark = this.#markOf(root)
+      if (!this.#config.sourceReadonly) writeMark(root, mark)
+      tree.hidesOwnFiles = hasMarkFile(root)
+      this.#record(mark)
+    })
+    faultPoint('daemon.mark.written')
+    this.#marked = true
+  }
+
+  /** After a change of mode, and at a start: the mark is there if the mode in force needs it, and else gone. */
+  settle(policy: Policy, tree: LegacyTree | undefined): void {
+    try {
+      if (needsMark(policy)) this.mark(tree)
+      else this.#unmark(tree)
+      this.#complained = false
+    } catch (error) {
+      if (!this.#complained) {
+        this.#log.error({ err: error }, 'SOURCE cannot be marked: nothing is removed from it until it can')
+      }
+      this.#complained = true
+    }
+  }
+
+  /** What did not succeed before, when there is room again or the volume answers. */
+  retry(policy: Policy, tree: LegacyTree | undefined): void {
+    if (needsMark(policy) && !this.#marked) this.settle(policy, tree)
+  }
+
+  /** The policy with nothing removed from a SOURCE that does not say who knows the rest. */
+  bounded(policy: Policy): Policy {
+    return this.#marked || !policy.removesLegacy ? policy : { ...policy, removesLegacy: false }
+  }
+
+  #unmark(tree: LegacyTree | undefined): void {
+    this.#marked = false
+    forgetOwner(this.#id, process.env)
+    if (!tree || this.#config.sourceReadonly) return
+    withRoot(tree, (root) => {
+      if (readMark(root)) removeMark(root)
+      tree.hidesOwnFiles = false
+    })
+  }
+
+  /** Beside a mark it is a second net; in the place of one it is all there is. */
+  #record(mark: OwnerMark): void {
+    try {
+      recordOwner(mark, process.env)
+    } catch (error) {
+      this.#log.warn({ err: error }, 'the machine cannot record who owns SOURCE')
+    }
+  }
+
+  #markOf(root: number): OwnerMark {
+    const { namespace, store, stateDir, source } = this.#config
+    return { id: this.#id, namespace, store, stateDir, source, root: rootIdentity(root) }
+  }
+}
+
+/** @throws UsageError in one line if a mode that needs it is wanted and SOURCE cannot be marked */
+export function requireMark(ownership: Ownership, policy: Policy, tree: LegacyTree | undefined): void {
+  if (!needsMark(policy)) return
+  try {
+    ownership.mark(tree)
+  } catch (error) {
+    throw new UsageError(
+      `SOURCE cannot be marked as one whose files are elsewhere: ${reasonOf(error)}; make it writable and some room on it, or use --source-readonly`,
+      1,
+      { cause: error },
+    )
+  }
+}
+
+function withRoot<T>(tree: LegacyTree, look: (root: number) => T): T {
+  const root = tree.openDirectory(ROOT_INO)
+  try {
+    return look(root)
+  } finally {
+    closeDescriptor(root)
+  }
+}
