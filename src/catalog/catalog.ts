@@ -2,6 +2,7 @@ import type { StatementSync } from 'node:sqlite'
 import { isDirectory, S_IFDIR, S_IFMT } from '../base/attributes.ts'
 import { Database, type DatabaseOptions } from '../base/database.ts'
 import { Counter } from './counter.ts'
+import { type Departure, Departures, type Numbered } from './departures.ts'
 import {
   DIRTY_CONTENT,
   fileId,
@@ -73,6 +74,7 @@ const BEFORE_ALL = -(1n << 63n)
  */
 export class Catalog {
   readonly outbox: Outbox
+  readonly departures: Departures
   readonly #database: Database
   readonly #inodes: InodeCache
   readonly #memory = new LinkMemory<Dirent>()
@@ -191,6 +193,7 @@ export class Catalog {
     this.#inos = new Counter(metaNumber, 'next-ino', FIRST_OWN_INO)
     this.#stagingFiles = new Counter(metaNumber, 'next-staging-file', FIRST_STAGING_FILE)
     this.outbox = new Outbox(database)
+    this.departures = new Departures(database)
   }
 
   /** @throws DatabaseDamaged */
@@ -523,9 +526,69 @@ export class Catalog {
         bucketOf(name),
       )
     }
-    if (before?.ino !== ino && (this.#isRecorded(before?.ino) || this.#isRecorded(ino))) {
-      this.touchEntry(parent, name)
+    if (before?.ino !== ino) this.#moved(parent, name, this.#recorded(before?.ino), this.#recorded(ino))
+  }
+
+  /** Another file or none is shown under the name. `gone` and `come` are those that the store knows. */
+  #moved(parent: bigint, name: Buffer, gone: Inode | undefined, come: Inode | undefined): void {
+    if (!gone && !come) return
+    // Whatever the store has of a file, a record has to lead to it.
+    if (come) this.recordDirectory(parent)
+    const directory = this.get(parent)
+    if (!directory || directory.dirGeneration === 0) return
+    if (gone) this.departures.add({ directory, name, file: gone }, bucketOf(name))
+    if (come) this.departed([{ directory, name, file: come }])
+    this.touchEntry(parent, name)
+  }
+
+  /**
+   * Records without these names are durable. What a directory that is gone still named is not to be had either, once nothing
+   * names the directory. Takes `most` steps at a time; false if there are more to take, by asking again.
+   */
+  departed(departures: readonly Departure[], most = Number.POSITIVE_INFINITY): boolean {
+    const stack = [...departures]
+    // Directories that were moved into one another may name each other in the end.
+    const way = new Set<string>()
+    for (let steps = 0; steps < most; steps += 1) {
+      const last = stack.at(-1)
+      if (!last) return true
+      const below = this.#isLastNameOfDead(last.file) ? this.departures.below(last.file, 1)[0] : undefined
+      if (below && !way.has(fileId(below.file))) {
+        way.add(fileId(last.file))
+        stack.push(below)
+        continue
+      }
+      const done = below ?? last
+      if (done === last) {
+        stack.pop()
+        way.delete(fileId(last.file))
+      }
+      this.departures.remove(done)
+      if (!this.departures.isNamed(done.file)) this.outbox.release(done.file.ino)
     }
+    return stack.length === 0
+  }
+
+  /** The directory is gone, with its record. If nothing in the store names it, nothing is to be had through it. */
+  recordGone(directory: Numbered): void {
+    if (this.departures.isNamed(directory)) return
+    for (;;) {
+      const below = this.departures.below(directory, 500)
+      if (below.length === 0) return
+      this.departed(below)
+    }
+  }
+
+  /** Directories that were moved into one another before they were removed may be left to name each other: at a new mount they go. */
+  dropUnreachable(): void {
+    this.departures.dropUnreachable()
+    this.outbox.releaseUnnamed()
+  }
+
+  #isLastNameOfDead(file: Numbered): boolean {
+    const inode = this.get(file.ino)
+    const lives = inode?.generation === file.generation && !inode.orphan
+    return !lives && this.departures.placesOf(file).length <= 1
   }
 
   /** The directory's record in the store needs this entry written again, if there is or will be such a record. */
@@ -864,10 +927,10 @@ export class Catalog {
     }
   }
 
-  /** Whether a directory's record mentions the file. */
-  #isRecorded(ino: bigint | undefined): boolean {
+  /** The file, if a directory's record mentions it or will. */
+  #recorded(ino: bigint | undefined): Inode | undefined {
     const inode = ino === undefined ? undefined : this.get(ino)
-    return inode !== undefined && (inode.version > 0 || inode.dirGeneration > 0)
+    return inode && (inode.version > 0 || inode.dirGeneration > 0) ? inode : undefined
   }
 
   #remember(inode: Inode, share?: Readonly<Totals>): void {

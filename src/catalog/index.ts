@@ -1,5 +1,7 @@
 export { Catalog, type CatalogOptions, type Dirent, type StagedChunk } from './catalog.ts'
+export type { Departure } from './departures.ts'
 export * from './inode.ts'
+export { bucketsOf, shardOf, shardOfName } from './names.ts'
 export { chunkKey, pageKey, parseContentKey } from './object-keys.ts'
-export type { Garbage, Work } from './outbox.ts'
+export type { Garbage, ShardWatch, Work } from './outbox.ts'
 export { isStored } from './totals.ts'

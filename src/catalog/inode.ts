@@ -78,7 +78,7 @@ export interface Inode {
 }
 
 /** Names all objects of one file in the store: unique even when an inode number is used again. */
-export function fileId(inode: Inode): string {
+export function fileId(inode: Pick<Inode, 'ino' | 'generation'>): string {
   return `${inode.ino.toString(16)}-${inode.generation.toString(16)}`
 }
 

@@ -9,3 +9,14 @@ export function bucketOf(name: Buffer): number {
 export function shardOf(bucket: number, shards: number): number {
   return Math.floor(bucket / (65536 / shards))
 }
+
+/** Shard of a name when there are `shards` of them. */
+export function shardOfName(name: Buffer, shards: number): number {
+  return shardOf(bucketOf(name), shards)
+}
+
+/** The buckets [from, to) of a shard when there are `shards` of them. */
+export function bucketsOf(shard: number, shards: number): { readonly from: number; readonly to: number } {
+  const width = 65536 / shards
+  return { from: shard * width, to: (shard + 1) * width }
+}

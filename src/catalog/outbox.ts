@@ -21,6 +21,12 @@ export interface Garbage {
   readonly ino: bigint
 }
 
+/** Which parts of a directory's record were marked for writing since; see `Outbox.watch`. */
+export interface ShardWatch {
+  readonly marked: Set<number>
+  end(): void
+}
+
 const MOST_UNREAD = 10_000
 
 /**
@@ -33,16 +39,22 @@ export class Outbox {
   readonly #add: StatementSync
   readonly #done: StatementSync
   readonly #pending: StatementSync
+  readonly #uploads: StatementSync
+  readonly #directories: StatementSync
   readonly #has: StatementSync
   readonly #length: StatementSync
   readonly #oldest: StatementSync
   readonly #markShard: StatementSync
   readonly #shards: StatementSync
+  readonly #isDirty: StatementSync
   readonly #clearShard: StatementSync
   readonly #discard: StatementSync
   readonly #garbage: StatementSync
   readonly #forget: StatementSync
   readonly #isListed: StatementSync
+  readonly #release: StatementSync
+  readonly #releaseUnnamed: StatementSync
+  readonly #watches = new Map<bigint, ShardWatch>()
   /** Called after work was added, outside of any promise of order; the engine wakes its workers. */
   onWork: (kind: WorkKind | 'garbage') => void = () => undefined
 
@@ -57,7 +69,10 @@ export class Outbox {
 
   constructor(database: Database) {
     this.#database = database
-    this.#clear = () => database.exec('DELETE FROM outbox; DELETE FROM dirty_shards; DELETE FROM garbage')
+    this.#clear = () =>
+      database.exec(
+        'DELETE FROM outbox; DELETE FROM dirty_shards; DELETE FROM garbage; DELETE FROM departures',
+      )
     this.#add = database.prepare(
       `INSERT INTO outbox (kind, ino, since) VALUES (?,?,?)
        ON CONFLICT (kind, ino) DO UPDATE SET seq = (SELECT max(seq) + 1 FROM outbox)`,
@@ -66,6 +81,17 @@ export class Outbox {
     this.#done = database.prepare('DELETE FROM outbox WHERE kind = ? AND ino = ? AND seq = ?')
     this.#pending = database.prepare(
       'SELECT seq, kind, ino FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?',
+      true,
+    )
+    this.#uploads = database.prepare(
+      "SELECT seq, kind, ino FROM outbox WHERE kind = 'upload' AND seq > ? ORDER BY seq LIMIT ?",
+      true,
+    )
+    // What has no record yet comes first, the newest before the older ones, so a directory mostly before the one that is to name it.
+    this.#directories = database.prepare(
+      `SELECT outbox.seq, kind, outbox.ino, coalesce(dir_shards, 1) = 0 AS first
+       FROM outbox LEFT JOIN inodes ON inodes.ino = outbox.ino WHERE kind = 'directory'
+       ORDER BY first DESC, CASE WHEN first THEN -outbox.seq ELSE outbox.seq END LIMIT ?`,
       true,
     )
     this.#has = database.prepare('SELECT seq FROM outbox WHERE kind = ? AND ino = ?', true)
@@ -77,10 +103,23 @@ export class Outbox {
     )
     this.#markShard = database.prepare('INSERT OR IGNORE INTO dirty_shards VALUES (?,?)')
     this.#shards = database.prepare('SELECT shard FROM dirty_shards WHERE ino = ? ORDER BY shard')
+    this.#isDirty = database.prepare('SELECT 1 AS n FROM dirty_shards WHERE ino = ? AND shard = ?')
     this.#clearShard = database.prepare('DELETE FROM dirty_shards WHERE ino = ? AND shard = ?')
-    this.#discard = database.prepare('INSERT OR REPLACE INTO garbage VALUES (?,?,?,?,?,?)')
-    this.#garbage = database.prepare('SELECT * FROM garbage LIMIT ?', true)
-    this.#isListed = database.prepare('SELECT 1 FROM garbage WHERE space = ? AND key = ?')
+    this.#discard = database.prepare(
+      `INSERT OR REPLACE INTO garbage (space, key, epoch, version, ino, since, held)
+       VALUES (?1,?2,?3,?4,?5,?6, EXISTS (SELECT 1 FROM departures WHERE ino = ?5))`,
+    )
+    // A header that is owed may name parts that the catalog has given up.
+    this.#garbage = database.prepare(
+      `SELECT * FROM garbage WHERE held = 0 AND NOT (space = 'dirs' AND EXISTS (
+         SELECT 1 FROM outbox WHERE kind = 'directory' AND outbox.ino = garbage.ino)) LIMIT ?`,
+      true,
+    )
+    this.#isListed = database.prepare('SELECT 1 AS n FROM garbage WHERE space = ? AND key = ?')
+    this.#releaseUnnamed = database.prepare(
+      'UPDATE garbage SET held = 0 WHERE held = 1 AND ino NOT IN (SELECT ino FROM departures)',
+    )
+    this.#release = database.prepare('UPDATE garbage SET held = 0 WHERE held = 1 AND ino = ?')
     this.#forget = database.prepare('DELETE FROM garbage WHERE space = ? AND key = ? AND version = ?')
   }
 
@@ -112,11 +151,17 @@ export class Outbox {
 
   /** Work in the order in which it was asked for, numbered above `after`. */
   pending(after: bigint, limit: number): Work[] {
-    return (this.#pending.all(after, limit) as Row[]).map((row) => ({
-      seq: row.seq as bigint,
-      kind: row.kind as WorkKind,
-      ino: toUnsigned(row.ino as bigint),
-    }))
+    return (this.#pending.all(after, limit) as Row[]).map(workOf)
+  }
+
+  /** The files among `pending`. */
+  uploads(after: bigint, limit: number): Work[] {
+    return (this.#uploads.all(after, limit) as Row[]).map(workOf)
+  }
+
+  /** The directories, in the order in which they are best written. */
+  directories(limit: number): Work[] {
+    return (this.#directories.all(limit) as Row[]).map(workOf)
   }
 
   get length(): number {
@@ -133,6 +178,7 @@ export class Outbox {
   }
 
   markShard(directory: bigint, shard: number): void {
+    this.#watches.get(directory)?.marked.add(shard)
     const name = `shard ${directory} ${shard}`
     if (!this.#unread.has(name)) this.#markShard.run(toSigned(directory), shard)
     this.#noteUnread(name)
@@ -142,11 +188,24 @@ export class Outbox {
     return (this.#shards.all(toSigned(directory)) as Array<{ shard: number }>).map((row) => row.shard)
   }
 
+  isDirtyShard(directory: bigint, shard: number): boolean {
+    return this.#isDirty.get(toSigned(directory), shard) !== undefined
+  }
+
   clearShards(directory: bigint): void {
-    for (const shard of this.dirtyShards(directory)) {
-      this.#unread.delete(`shard ${directory} ${shard}`)
-      this.#clearShard.run(toSigned(directory), shard)
-    }
+    for (const shard of this.dirtyShards(directory)) this.clearShard(directory, shard)
+  }
+
+  clearShard(directory: bigint, shard: number): void {
+    this.#unread.delete(`shard ${directory} ${shard}`)
+    this.#clearShard.run(toSigned(directory), shard)
+  }
+
+  /** From now on notes what is marked in the directory, also where the mark is there already. One watch at a time. */
+  watch(directory: bigint): ShardWatch {
+    const watch = { marked: new Set<number>(), end: () => this.#watches.delete(directory) }
+    this.#watches.set(directory, watch)
+    return watch
   }
 
   /** Lists an object for deletion up to the given version. */
@@ -173,9 +232,19 @@ export class Outbox {
     return this.#database.isFlushed(this.#young.get(`${space} ${key}`) ?? 1)
   }
 
-  /** Whether an object is under this key that is garbage, and may be needed by the last flushed catalog. */
+  /** Whether an object is under this key that is garbage, and may be needed by the last flushed catalog or led to by a record. */
   isListed(space: Garbage['space'], key: string): boolean {
     return this.#isListed.get(space, key) !== undefined
+  }
+
+  /** No record names the file any more: what is listed of it can go. */
+  release(ino: bigint): void {
+    if (this.#release.run(toSigned(ino)).changes > 0) this.onWork('garbage')
+  }
+
+  /** The same for whatever `departures` does not name. */
+  releaseUnnamed(): void {
+    this.#releaseUnnamed.run()
   }
 
   forget(garbage: Garbage): void {
@@ -196,3 +265,9 @@ export class Outbox {
     this.#unread.add(name)
   }
 }
+
+const workOf = (row: Row): Work => ({
+  seq: row.seq as bigint,
+  kind: row.kind as WorkKind,
+  ino: toUnsigned(row.ino as bigint),
+})

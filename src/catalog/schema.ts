@@ -2,7 +2,21 @@
 export const APPLICATION_ID = 0x66657272
 
 /** Format of the schema below. A catalog with a higher one is refused (written by a newer ferryfs). */
-export const FORMAT = 4
+export const FORMAT = 5
+
+/** Since format 5. */
+const DEPARTURES = `
+CREATE TABLE departures (
+  parent INTEGER NOT NULL, parent_generation INTEGER NOT NULL, name BLOB NOT NULL,
+  ino INTEGER NOT NULL, generation INTEGER NOT NULL, bucket INTEGER NOT NULL,
+  PRIMARY KEY (parent, parent_generation, name, ino, generation)
+) WITHOUT ROWID;
+CREATE INDEX departures_ino ON departures (ino);
+CREATE INDEX departures_bucket ON departures (parent, parent_generation, bucket);
+CREATE INDEX garbage_free ON garbage (since) WHERE held = 0;
+CREATE INDEX garbage_held ON garbage (ino) WHERE held = 1;
+CREATE INDEX outbox_kind ON outbox (kind, seq);
+`
 
 /**
  * `inodes`: one row for every file that was ever looked at. What its columns mean is said in inode.ts.
@@ -16,8 +30,10 @@ export const FORMAT = 4
  * what is known of those bytes (`StagedChunk` in catalog.ts).
  * `outbox`: store work that is owed, one row per kind and inode. `garbage`: objects that nothing refers to any more.
  * `unproven`: files whose copy was made from the volume's page cache, in the order of the copies, while the volume has not been
- * synced since. `dirty_shards`: parts of directory records to write. `intents`: operations on the legacy volume that may be half
- * done, and the answers to requests that the kernel may repeat.
+ * synced since. `held` in `garbage`: a record in the store may still name the file or directory that the object is of; the object
+ * is not deleted before that has changed. `dirty_shards`: parts of directory records to write. `departures`: names that a
+ * directory's record in the store may still have for a file that is not there any more (departures.ts).
+ * `intents`: operations on the legacy volume that may be half done, and the answers to requests that the kernel may repeat.
  */
 export const SCHEMA = `
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -63,14 +79,14 @@ CREATE TABLE outbox (
 );
 CREATE TABLE garbage (
   space TEXT NOT NULL, key TEXT NOT NULL, epoch INTEGER NOT NULL, version INTEGER NOT NULL, ino INTEGER NOT NULL,
-  since INTEGER NOT NULL, PRIMARY KEY (space, key)
+  since INTEGER NOT NULL, held INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (space, key)
 ) WITHOUT ROWID;
 CREATE TABLE unproven (seq INTEGER PRIMARY KEY AUTOINCREMENT, ino INTEGER NOT NULL UNIQUE);
 CREATE TABLE dirty_shards (ino INTEGER NOT NULL, shard INTEGER NOT NULL, PRIMARY KEY (ino, shard)) WITHOUT ROWID;
 CREATE TABLE intents (id INTEGER PRIMARY KEY, operation TEXT NOT NULL, answer TEXT);
-`
+${DEPARTURES}`
 
-/** What makes a catalog of the format before it one of this format. */
+/** By format: what makes a catalog of the format before it one of this format. */
 export const UPGRADES: Readonly<Record<number, string>> = {
   // `staged` became the number of the staging file; 1 is what those are that format 1 made.
   2: 'DROP INDEX inodes_staged; CREATE INDEX inodes_staged ON inodes (ino) WHERE staged <> 0',
@@ -78,4 +94,5 @@ export const UPGRADES: Readonly<Record<number, string>> = {
   3: `ALTER TABLE staged ADD COLUMN sums BLOB; ALTER TABLE staged ADD COLUMN cut INTEGER NOT NULL DEFAULT 0;
     INSERT OR REPLACE INTO meta VALUES ('staging-lengths', 'unknown')`,
   4: 'CREATE TABLE unproven (seq INTEGER PRIMARY KEY AUTOINCREMENT, ino INTEGER NOT NULL UNIQUE)',
+  5: `ALTER TABLE garbage ADD COLUMN held INTEGER NOT NULL DEFAULT 0; ${DEPARTURES}`,
 }

@@ -20,8 +20,10 @@ const LONGEST_PAUSE_MS = 10_000
 const FIRST_RETRY_MS = 2000
 const LONGEST_RETRY_MS = 300_000
 const SCAN_ROWS = 256
+const DIRECTORY_ROWS = 1024
 
-type Task = { readonly name: string; readonly ino: bigint; run(): Promise<void> }
+/** `run` says false where the task is not done and is not to be tried again before it was postponed to. */
+type Task = { readonly name: string; readonly ino: bigint; run(): Promise<unknown> }
 
 /**
  * Does the store work that the catalog owes, with bounded concurrency, until it succeeds. A store that is down pauses
@@ -34,6 +36,7 @@ export class Carrier {
   readonly #active = new Map<string, Promise<void>>()
   readonly #wanted = new Set<bigint>()
   readonly #postponed = new Map<string, { until: number; waitMs: number; since: number }>()
+  #directoryWork = new Map<bigint, Work>()
   readonly #upWaiters = new Set<() => void>()
   readonly #idleWaiters = new Set<() => void>()
   /** A file was not found on the legacy volume; the overlay finds out what became of it. */
@@ -177,8 +180,8 @@ export class Carrier {
     const running = task
       .run()
       .then(
-        () => {
-          this.#postponed.delete(task.name)
+        (done) => {
+          if (done !== false) this.#postponed.delete(task.name)
         },
         (error: unknown) => this.#failed(task, error),
       )
@@ -196,19 +199,19 @@ export class Carrier {
     if (policy.copies || policy.writeTo === 'store') {
       let after = 0n
       for (;;) {
-        const batch = outbox.pending(after, SCAN_ROWS)
+        const batch = outbox.uploads(after, SCAN_ROWS)
         for (const work of batch) {
           after = work.seq
-          if (!this.#isReady(nameOf(work))) continue
-          if (work.kind === 'directory') directory ??= work
-          else if (this.#isQuiet(work)) return this.#upload(work.ino)
+          if (this.#isReady(nameOf(work)) && this.#isQuiet(work)) return this.#upload(work.ino)
         }
         if (batch.length < SCAN_ROWS) break
       }
+      directory = this.#nextDirectory()
     }
     if (directory && (!this.#uploader.isBusy || outbox.oldestSeconds * 1000 > DIRECTORY_PATIENCE_MS)) {
       const { ino } = directory
-      return { name: nameOf(directory), ino, run: () => this.#directories.write(ino) }
+      this.#directoryWork.delete(ino)
+      return { name: nameOf(directory), ino, run: () => this.#writeDirectory(directory) }
     }
     const garbage = this.#nextGarbage()
     if (garbage) return garbage
@@ -235,6 +238,27 @@ export class Carrier {
       })
     }
     return undefined
+  }
+
+  /** A directory whose record is to be written. The list of them is read many at a time: each look at it sorts it. */
+  #nextDirectory(): Work | undefined {
+    const { outbox } = this.#context.catalog
+    for (const isFresh of [false, true]) {
+      if (isFresh)
+        this.#directoryWork = new Map(outbox.directories(DIRECTORY_ROWS).map((work) => [work.ino, work]))
+      for (const work of this.#directoryWork.values()) {
+        if (!outbox.find('directory', work.ino)) this.#directoryWork.delete(work.ino)
+        else if (this.#isReady(nameOf(work))) return work
+      }
+    }
+    return undefined
+  }
+
+  async #writeDirectory(work: Work): Promise<boolean> {
+    const done = await this.#directories.write(work.ino)
+    // Something else has to be written first, and it is not known when that will be.
+    if (!done) this.#postpone(nameOf(work), LATER_MS, LONGEST_PAUSE_MS)
+    return done
   }
 
   /** A file to be copied because it was read. Those whose turn has not come yet stay, behind the others. */

@@ -9,6 +9,9 @@ import type { Activity } from './activity.ts'
 /** Size of a chunk in the store and of the unit of staging, in bytes. Part of a namespace's format. */
 export const CHUNK_BYTES = 1024 * 1024
 
+/** `ContentSettings.shardEntries` of every daemon. */
+export const SHARD_ENTRIES = 1000
+
 export interface ContentSettings {
   /** Directory of the staging files. */
   readonly stagingDirectory: string
@@ -20,6 +23,8 @@ export interface ContentSettings {
   readonly opTimeoutMs: number
   /** Bytes of chunks kept in memory. */
   readonly memoryCacheBytes: number
+  /** A shard of a directory's record that would grow past so many entries is split. */
+  readonly shardEntries: number
 }
 
 /** What the parts of content, overlay and migration share. */

@@ -19,12 +19,32 @@ export interface DirectoryHeader {
   readonly shards: number
 }
 
+/** A place that a file had left when the record was written, while the record of that directory may still have named it. */
+export interface FormerPlace {
+  /** Id of the directory. */
+  readonly directory: string
+  readonly name: Buffer
+}
+
 /** One name in a directory. Without a key it is a directory with a record of its own. */
 export interface RecordedEntry {
   readonly name: Buffer
   readonly ino: bigint
   readonly generation: number
   readonly key: string | undefined
+  /** Names that the file had, where it had several. */
+  readonly links?: number
+  readonly from?: readonly FormerPlace[]
+}
+
+/** What one shard of a directory's record says. */
+export interface DirectoryShard {
+  readonly entries: readonly RecordedEntry[]
+  /**
+   * Names of files that are in the directory no more, but to which no other record was known to lead when this one was written.
+   * Whoever finds such a file nowhere else finds it here.
+   */
+  readonly leaving: readonly RecordedEntry[]
 }
 
 const decimal = z.string().regex(/^\d{1,20}$/)
@@ -43,18 +63,20 @@ const headerSchema = z.object({
   recordGeneration: z.int().positive(),
   shards: z.int().positive(),
 })
+/** A name as UTF-8 text, or `raw` in base64 where it is none. */
+const nameFields = { name: z.string().optional(), raw: z.string().optional() }
+const entrySchema = z.object({
+  ...nameFields,
+  ino: decimal,
+  generation: z.int().nonnegative(),
+  key: z.string().optional(),
+  links: z.int().positive().optional(),
+  from: z.array(z.object({ ...nameFields, directory: z.string() })).optional(),
+})
 const shardSchema = z.object({
   format: z.literal(RECORD_FORMAT),
-  entries: z.array(
-    z.object({
-      /** Name as UTF-8 text, or `raw` in base64 where it is none. */
-      name: z.string().optional(),
-      raw: z.string().optional(),
-      ino: decimal,
-      generation: z.int().nonnegative(),
-      key: z.string().optional(),
-    }),
-  ),
+  entries: z.array(entrySchema),
+  leaving: z.array(entrySchema).optional(),
 })
 
 export const DIRECTORY_CONTENT_TYPE = 'application/json'
@@ -145,14 +167,11 @@ export function decodeHeader(
   }
 }
 
-export function encodeShard(entries: readonly RecordedEntry[]): RecordObject {
+export function encodeShard({ entries, leaving }: DirectoryShard): RecordObject {
   return sealed({
     format: RECORD_FORMAT,
-    entries: entries.map(({ name, ino, generation, key }) => {
-      const text = name.toString('utf8')
-      const named = Buffer.from(text).equals(name) ? { name: text } : { raw: name.toString('base64') }
-      return { ...named, ino: ino.toString(), generation, ...(key === undefined ? {} : { key }) }
-    }),
+    entries: entries.map(encodeEntry),
+    ...(leaving.length > 0 ? { leaving: leaving.map(encodeEntry) } : {}),
   })
 }
 
@@ -160,11 +179,53 @@ export function encodeShard(entries: readonly RecordedEntry[]): RecordObject {
 export function decodeShard(
   key: string,
   object: { value: Buffer; metadata: Readonly<Record<string, string>> },
-): RecordedEntry[] {
-  return opened(key, object, shardSchema).entries.map(({ name, raw, ino, generation, key: fileKey }) => ({
-    name: name === undefined ? Buffer.from(raw ?? '', 'base64') : Buffer.from(name),
+): DirectoryShard {
+  const { entries, leaving = [] } = opened(key, object, shardSchema)
+  return { entries: entries.map(decodeEntry), leaving: leaving.map(decodeEntry) }
+}
+
+function encodeEntry({ name, ino, generation, key, links, from }: RecordedEntry): unknown {
+  return {
+    ...encodeName(name),
+    ino: ino.toString(),
+    generation,
+    ...(key === undefined ? {} : { key }),
+    ...(links === undefined ? {} : { links }),
+    ...(from
+      ? { from: from.map((place) => ({ directory: place.directory, ...encodeName(place.name) })) }
+      : {}),
+  }
+}
+
+function decodeEntry({
+  name,
+  raw,
+  ino,
+  generation,
+  key,
+  links,
+  from,
+}: z.infer<typeof entrySchema>): RecordedEntry {
+  return {
+    name: decodeName({ name, raw }),
     ino: BigInt(ino),
     generation,
-    key: fileKey,
-  }))
+    key,
+    ...(links === undefined ? {} : { links }),
+    ...(from ? { from: from.map((place) => ({ directory: place.directory, name: decodeName(place) })) } : {}),
+  }
+}
+
+interface NameFields {
+  readonly name?: string | undefined
+  readonly raw?: string | undefined
+}
+
+function encodeName(name: Buffer): NameFields {
+  const text = name.toString('utf8')
+  return Buffer.from(text).equals(name) ? { name: text } : { raw: name.toString('base64') }
+}
+
+function decodeName({ name, raw }: NameFields): Buffer {
+  return name === undefined ? Buffer.from(raw ?? '', 'base64') : Buffer.from(name)
 }

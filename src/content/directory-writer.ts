@@ -2,25 +2,42 @@ import { isDirectory } from '../base/attributes.ts'
 import { KeyedMutex } from '../base/concurrency.ts'
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
-import { fileId, type Garbage, type Inode } from '../catalog/index.ts'
-import type { ContentContext } from './context.ts'
 import {
-  DIRECTORY_CONTENT_TYPE,
-  encodeHeader,
-  encodeShard,
-  headerKey,
-  type RecordedEntry,
-  shardKey,
-} from './directory-record.ts'
+  type Departure,
+  fileId,
+  type Garbage,
+  type Inode,
+  type ShardWatch,
+  shardOf,
+  type Work,
+} from '../catalog/index.ts'
+import { StoreError, StoreSuperseded } from '../store/errors.ts'
+import type { ContentContext } from './context.ts'
+import { contentOf, writtenBefore } from './directory-content.ts'
+import { DIRECTORY_CONTENT_TYPE, encodeHeader, encodeShard, headerKey, shardKey } from './directory-record.ts'
 import { legacyStat, placeOf, readLegacyXattrs, requireLegacy } from './takeover.ts'
 
-/** A shard that would grow past this many entries is split: all shards of the directory are written anew, twice as many. */
-const SHARD_ENTRIES = 1000
+/** Twice as many shards as before, all written anew, where one would get too long; but no more than these. */
 const MAX_SHARDS = 4096
+// How many other records are written before one from which files went to those.
+const MOST_FIRST = 32
+const DEPARTED_AT_ONCE = 1000
+
+/** One writing of a directory's record. */
+interface Round {
+  readonly inode: Inode
+  readonly work: Work
+  readonly watch: ShardWatch
+  readonly signal: AbortSignal | undefined
+}
 
 /**
  * Writes directory records, whole shards at a time, from the catalog. Order: shards, then the header that names their
  * generation, then the catalog; so a reader of the store alone always finds the shards that a header names.
+ *
+ * Between records: a record names a directory only once that has a header, and a name goes from a record only once the records
+ * that lead to that file without it are durable (directory-content.ts). So at every moment everything that was ever in a record, and was
+ * not deleted, is to be found from the root directory's record down.
  */
 export class DirectoryWriter {
   readonly #context: ContentContext
@@ -30,9 +47,26 @@ export class DirectoryWriter {
     this.#context = context
   }
 
-  /** Brings one directory's record up to date. @throws StoreError, FsError */
-  write(ino: bigint, signal?: AbortSignal): Promise<void> {
+  /**
+   * Brings one directory's record up to date. False if names that went from it have to stay in it for now, because the records of
+   * the directories to which these files went are not written yet. @throws StoreError, FsError
+   */
+  async write(ino: bigint, signal?: AbortSignal): Promise<boolean> {
+    const { catalog } = this.#context
+    const inode = catalog.get(ino)
+    const first = inode ? writtenBefore(catalog, inode, MOST_FIRST) : []
+    for (const other of first) await this.#writeFirst(other, signal)
     return this.#locks.run(ino, () => this.#write(ino, signal))
+  }
+
+  /** What goes wrong there is met by that record's own turn. This one is written all the same, names that went included. */
+  async #writeFirst(ino: bigint, signal: AbortSignal | undefined): Promise<void> {
+    try {
+      await this.#locks.run(ino, () => this.#write(ino, signal))
+    } catch (error) {
+      if (error instanceof StoreSuperseded || !(error instanceof StoreError || error instanceof FsError))
+        throw error
+    }
   }
 
   /** Runs `body` while the directory's record is not being written. */
@@ -53,49 +87,124 @@ export class DirectoryWriter {
     }
   }
 
-  async #write(ino: bigint, signal: AbortSignal | undefined): Promise<void> {
+  async #write(ino: bigint, signal: AbortSignal | undefined): Promise<boolean> {
     const { catalog } = this.#context
     const work = catalog.outbox.find('directory', ino)
-    if (!work) return
+    if (!work) return true
     const inode = catalog.get(ino)
     if (!inode || inode.orphan || !isDirectory(inode.mode) || inode.dirGeneration === 0) {
       catalog.transaction(() => catalog.outbox.done(work))
-      return
+      return true
     }
-    const before = { generation: inode.dirGeneration, shards: inode.dirShards }
-    const shards = wantedShards(before.shards, catalog.entryCount(ino))
-    const resharded = before.shards !== 0 && shards !== before.shards
-    const generation = resharded ? before.generation + 1 : before.generation
-    const all = resharded || before.shards === 0
-    const dirty = all ? Array.from({ length: shards }, (_, shard) => shard) : catalog.outbox.dirtyShards(ino)
-    const fresh = all && shards > 1 ? this.#expect(inode, generation, shards) : []
-    // Nothing is written once the directory is gone: its removal has listed what was written before as garbage.
-    const isRemoved = (now: Inode | undefined): boolean => now?.generation !== inode.generation || now.orphan
-    const lives = (): boolean => !isRemoved(catalog.get(ino))
-    for (const shard of dirty) if (lives()) await this.#writeShard(inode, generation, shard, shards, signal)
+    const watch = catalog.outbox.watch(ino)
+    try {
+      const now = inode.dirShards
+      const entries = catalog.entryCount(ino) + catalog.departures.count(inode)
+      const shards = wantedShards(now, entries, this.#context.settings.shardEntries)
+      if (shards === now) return await this.#writeParts({ inode, work, watch, signal })
+      return await this.#writeWhole({ inode, work, watch, signal }, shards)
+    } finally {
+      watch.end()
+    }
+  }
+
+  /** Writes the shards that are out of date. Those from which files went to others come after those. */
+  async #writeParts(round: Round): Promise<boolean> {
+    const { catalog } = this.#context
+    const { inode, watch } = round
+    const { ino, dirShards: shards, dirGeneration: generation } = inode
+    const losing = new Set(catalog.departures.bucketsOf(inode).map((bucket) => shardOf(bucket, shards)))
+    const dirty = catalog.outbox.dirtyShards(ino)
+    const order = [...dirty.filter((shard) => !losing.has(shard)), ...losing]
+    const isDurable = (shard: number): boolean => !catalog.outbox.isDirtyShard(ino, shard)
+    for (const shard of order) {
+      watch.marked.delete(shard)
+      const content = contentOf(catalog, inode, shard, { shards, isDurable })
+      if (isDurable(shard) && content.gone.length === 0) continue
+      const written = await this.#put(round, shardKey(fileId(inode), generation, shard), encodeShard(content))
+      if (!written) break
+      catalog.transaction(() => {
+        if (!watch.marked.has(shard)) catalog.outbox.clearShard(ino, shard)
+      })
+      await this.#departed(content.gone)
+    }
     faultPoint('content.directory.shards-stored')
-    if (lives()) await this.#writeHeader(inode, generation, shards, signal)
+    await this.#putHeader(round, generation, shards)
     faultPoint('content.directory.header-stored')
-    catalog.transaction(() => {
+    return catalog.transaction(() => this.#finish(round, { generation, shards }))
+  }
+
+  /**
+   * Writes all of the record, in another number of shards and under another generation, which is the record once the header names
+   * it: what it has to say is complete as of then, and whoever comes meanwhile marks it.
+   */
+  async #writeWhole(round: Round, shards: number): Promise<boolean> {
+    const { catalog } = this.#context
+    const { inode, watch } = round
+    const before = { generation: inode.dirGeneration, shards: inode.dirShards }
+    const first = before.shards === 0
+    // Not one that a writing that was cut short may have used: its header may be there, and name a part of what is written now.
+    const generation = first ? before.generation : catalog.transaction(() => catalog.nextVersion())
+    const listed = shards > 1 ? this.#expect(inode, generation, shards) : []
+    const fresh = new Set<number>()
+    const isDurable = (shard: number): boolean => fresh.has(shard) && watch.marked.size === 0
+    const gone: Departure[] = []
+    watch.marked.clear()
+    for (let shard = 0; shard < shards; shard += 1) {
+      const content = contentOf(catalog, inode, shard, { shards, isDurable })
+      const written = await this.#put(round, shardKey(fileId(inode), generation, shard), encodeShard(content))
+      if (!written) break
+      fresh.add(shard)
+      gone.push(...content.gone)
+    }
+    faultPoint('content.directory.shards-stored')
+    await this.#putHeader(round, generation, shards)
+    faultPoint('content.directory.header-stored')
+    const { ino } = inode
+    const recorded = catalog.transaction(() => {
       const now = catalog.get(ino)
-      if (!now || isRemoved(now)) {
-        // Removed while its record was written: what arrived after the removal's clean-up is garbage.
-        discardDirectoryRecord(this.#context, { ...inode, dirGeneration: generation, dirShards: shards })
-        return
-      }
+      if (!now || isGone(now, inode)) return false
       now.dirGeneration = generation
       now.dirShards = shards
       catalog.save(now)
-      for (const shard of fresh) catalog.outbox.forget(shard)
-      if (resharded) this.#discardShards(now, before)
-      // Asked for again meanwhile: what was marked since cannot be told from what was written, so all of it stays.
-      if (catalog.outbox.find('directory', ino)?.seq !== work.seq) {
-        if (resharded) for (let shard = 0; shard < shards; shard += 1) catalog.outbox.markShard(ino, shard)
-        return
-      }
+      for (const shard of listed) catalog.outbox.forget(shard)
+      const again = watch.marked.size > 0
       catalog.outbox.clearShards(ino)
-      catalog.outbox.done(work)
+      // What was marked meanwhile was marked by its old number.
+      if (again) for (let shard = 0; shard < shards; shard += 1) catalog.outbox.markShard(ino, shard)
+      if (first) for (const link of catalog.linksOf(ino)) catalog.touchEntry(link.parent, link.name)
+      else this.#discardShards(now, before)
+      return true
     })
+    if (recorded) await this.#departed(gone)
+    return catalog.transaction(() => this.#finish(round, { generation, shards }))
+  }
+
+  /** Crosses the work off, unless it was asked for again or names are left that will have to go. */
+  #finish({ inode, work }: Round, record: { generation: number; shards: number }): boolean {
+    const { catalog } = this.#context
+    const now = catalog.get(inode.ino)
+    if (!now || isGone(now, inode)) {
+      // Removed while its record was written: what arrived after the removal's clean-up is garbage.
+      discardDirectoryRecord(this.#context, {
+        ...inode,
+        dirGeneration: record.generation,
+        dirShards: record.shards,
+      })
+      return true
+    }
+    if (catalog.departures.below(now, 1).length > 0) return false
+    if (catalog.outbox.dirtyShards(inode.ino).length === 0) catalog.outbox.done(work)
+    return true
+  }
+
+  /** The record names them no more. What that lets go may be a whole tree: other work has its turns meanwhile. */
+  async #departed(gone: readonly Departure[]): Promise<void> {
+    const { catalog } = this.#context
+    if (gone.length === 0) return
+    while (!catalog.transaction(() => catalog.departed(gone, DEPARTED_AT_ONCE))) {
+      await new Promise((resolve) => setImmediate(resolve))
+    }
   }
 
   /**
@@ -115,23 +224,9 @@ export class DirectoryWriter {
     )
   }
 
-  async #writeShard(
-    inode: Inode,
-    generation: number,
-    shard: number,
-    shards: number,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
-    const entries = entriesToRecord(this.#context.catalog, inode.ino, shard, shards)
-    await this.#put(shardKey(fileId(inode), generation, shard), encodeShard(entries), signal)
-  }
-
-  async #writeHeader(
-    inode: Inode,
-    recordGeneration: number,
-    shards: number,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
+  async #putHeader(round: Round, recordGeneration: number, shards: number): Promise<void> {
+    const inode = this.#context.catalog.get(round.inode.ino)
+    if (!inode) return
     const own = inode.authority === 'catalog' ? inode : this.#legacyAttributes(inode)
     const header = encodeHeader({
       ino: inode.ino,
@@ -147,7 +242,7 @@ export class DirectoryWriter {
       recordGeneration,
       shards,
     })
-    await this.#put(headerKey(fileId(inode)), header, signal)
+    await this.#put(round, headerKey(fileId(inode)), header)
   }
 
   #legacyAttributes(inode: Inode) {
@@ -164,21 +259,27 @@ export class DirectoryWriter {
     }
   }
 
+  /**
+   * Stores a part of the record. Not before all that it says is flushed: after a power loss the store would be ahead of the
+   * catalog, which would then not know what the record names. Nothing is written, and false is returned, once the directory is
+   * gone: its removal has listed what was written before as garbage.
+   */
   async #put(
+    { inode, signal }: Round,
     key: string,
     record: { value: Buffer; metadata: Record<string, string> },
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
+  ): Promise<boolean> {
     const { catalog, store, epoch } = this.#context
     const version = { epoch, version: catalog.transaction(() => catalog.nextVersion()) }
-    // The store never has a record of what a power loss can take back.
     await catalog.flush()
+    if (isGone(catalog.get(inode.ino), inode)) return false
     await store.put(
       'dirs',
       key,
       { ...record, version, contentType: DIRECTORY_CONTENT_TYPE },
       signal ? { signal } : {},
     )
+    return true
   }
 
   #discardShards(inode: Inode, before: { generation: number; shards: number }): void {
@@ -188,30 +289,6 @@ export class DirectoryWriter {
       catalog.outbox.discard('dirs', key, epoch, catalog.nextVersion(), inode.ino)
     }
   }
-}
-
-/** What one shard of a directory's record has to say, in the order of the catalog. */
-export function entriesToRecord(
-  catalog: ContentContext['catalog'],
-  ino: bigint,
-  shard: number,
-  shards: number,
-): RecordedEntry[] {
-  const entries: RecordedEntry[] = []
-  for (const dirent of catalog.shardEntries(ino, shard, shards)) {
-    const child = dirent.ino === undefined ? undefined : catalog.get(dirent.ino)
-    if (!child) continue
-    const directory = isDirectory(child.mode)
-    // A file that is not in the store yet comes into the record when it is.
-    if (directory ? child.dirGeneration === 0 : child.version === 0) continue
-    entries.push({
-      name: dirent.name,
-      ino: child.ino,
-      generation: child.generation,
-      key: directory ? undefined : child.key,
-    })
-  }
-  return entries
 }
 
 /** Removes a directory's record from the store, in the transaction that removes the directory. */
@@ -227,10 +304,14 @@ export function discardDirectoryRecord(context: ContentContext, inode: Inode): v
     ),
   ]
   for (const key of keys) catalog.outbox.discard('dirs', key, epoch, catalog.nextVersion(), inode.ino)
+  catalog.recordGone(inode)
 }
 
-function wantedShards(now: number, entries: number): number {
+const isGone = (now: Inode | undefined, inode: Inode): boolean =>
+  now?.generation !== inode.generation || now.orphan
+
+function wantedShards(now: number, entries: number, most: number): number {
   let shards = Math.max(1, now)
-  while (shards < MAX_SHARDS && entries > shards * SHARD_ENTRIES) shards *= 2
+  while (shards < MAX_SHARDS && entries > shards * most) shards *= 2
   return shards
 }

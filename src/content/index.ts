@@ -6,9 +6,11 @@ export {
   type ContentSettings,
   chunkCount,
   type ReadCounters,
+  SHARD_ENTRIES,
 } from './context.ts'
+export { entriesToRecord } from './directory-content.ts'
 export * from './directory-record.ts'
-export { DirectoryWriter, discardDirectoryRecord, entriesToRecord } from './directory-writer.ts'
+export { DirectoryWriter, discardDirectoryRecord } from './directory-writer.ts'
 export { DiskCache } from './disk-cache.ts'
 export { sha256 } from './hash.ts'
 export { type Holder, LegacyFiles } from './legacy-files.ts'

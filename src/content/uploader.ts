@@ -209,11 +209,12 @@ export class Uploader {
     if (inode.key !== undefined) return { key: inode.key, version, fresh: false }
     const path = catalog.pathOf(ino) ?? Buffer.from(fileId(inode))
     const plain = fileKey(path)
-    // A file that was renamed away keeps its key; the newcomer gets one of its own.
-    const key = catalog.byKey(plain) ? fileKey(path, fileId(inode)) : plain
+    // A file that was renamed away keeps its key; the newcomer gets one of its own. So it does while the object of a file that was
+    // removed is there: a record in the store may still lead to it.
+    const taken = catalog.byKey(plain) !== undefined || catalog.outbox.isListed('files', plain)
+    const key = taken ? fileKey(path, fileId(inode)) : plain
     catalog.assignKey(inode, key)
-    // A file that is gone may have left its object there.
-    return { key, version, fresh: !catalog.outbox.isListed('files', key) }
+    return { key, version, fresh: true }
   }
 
   #snapshot(inode: Inode): Snapshot {

@@ -18,6 +18,7 @@ import {
   LegacyFiles,
   type ReadCounters,
   Reader,
+  SHARD_ENTRIES,
   StagedChunks,
   Staging,
   StoredContent,
@@ -271,6 +272,7 @@ export function build(
     inlineLimit: config.inlineLimit,
     opTimeoutMs: config.opTimeout,
     memoryCacheBytes: config.memoryCacheLimit,
+    shardEntries: SHARD_ENTRIES,
   }
   const content: ContentContext = {
     catalog,

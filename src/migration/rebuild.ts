@@ -59,6 +59,7 @@ export class Rebuild {
   readonly #meter: ProgressMeter
   readonly #signal: AbortSignal
   readonly #failures: Array<{ path: string; reason: string }> = []
+  readonly #leaving: Array<{ directory: Directory; entry: RecordedEntry }> = []
   #directories = 0
   #highestVersion = 0n
   #highestGeneration = 0n
@@ -84,9 +85,12 @@ export class Rebuild {
     const header = await this.#header(rootId)
     this.#adoptDirectory(header, undefined)
     queue.push({ ino: ROOT_INO, id: rootId, parent: ROOT_INO, name: Buffer.alloc(0), path: Buffer.alloc(0) })
-    for (let directory = queue.shift(); directory; directory = queue.shift()) {
-      this.#signal.throwIfAborted()
-      await this.#fill(directory, queue, concurrency)
+    while (queue.length > 0) {
+      for (let directory = queue.shift(); directory; directory = queue.shift()) {
+        this.#signal.throwIfAborted()
+        await this.#fill(directory, queue, concurrency)
+      }
+      await this.#takeLeaving(queue, concurrency)
     }
     this.#catalog.transaction(() => {
       this.#catalog.raiseCounters(
@@ -123,17 +127,43 @@ export class Rebuild {
 
   async #fill(directory: Directory, queue: Directory[], concurrency: number): Promise<void> {
     let entries: RecordedEntry[] = []
+    const leaving: RecordedEntry[] = []
     try {
       const inode = this.#catalog.get(directory.ino)
       for (let shard = 0; shard < (inode?.dirShards ?? 0); shard += 1) {
         const key = shardKey(directory.id, inode?.dirGeneration ?? 1, shard)
         const object = await this.#newest('dirs', key)
         this.#seen(object.version.version)
-        entries = entries.concat(decodeShard(key, object))
+        const shardSays = decodeShard(key, object)
+        entries = entries.concat(shardSays.entries)
+        leaving.push(...shardSays.leaving)
       }
     } catch (error) {
       this.#fail(directory.path, error)
     }
+    this.#leaving.push(...leaving.map((entry) => ({ directory, entry })))
+    await this.#take(directory, entries, queue, concurrency)
+  }
+
+  /** Files to which only a record leads that is about to lose them. */
+  async #takeLeaving(queue: Directory[], concurrency: number): Promise<void> {
+    for (const { directory, entry } of this.#leaving.splice(0)) {
+      const known = this.#catalog.get(entry.ino)
+      if (known?.generation === entry.generation) continue
+      const isTaken = this.#catalog.dirent(directory.ino, entry.name) !== undefined
+      const name = isTaken
+        ? Buffer.concat([entry.name, Buffer.from(`.${entry.ino.toString(16)}`)])
+        : entry.name
+      await this.#take(directory, [{ ...entry, name }], queue, concurrency)
+    }
+  }
+
+  async #take(
+    directory: Directory,
+    entries: readonly RecordedEntry[],
+    queue: Directory[],
+    concurrency: number,
+  ): Promise<void> {
     for (let from = 0; from < entries.length; from += concurrency) {
       this.#signal.throwIfAborted()
       const ended = await Promise.allSettled(

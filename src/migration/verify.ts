@@ -281,7 +281,7 @@ async function compareRecord(context: OverlayContext, ino: bigint): Promise<Fail
       const key = shardKey(id, dirGeneration, shard)
       const object = await store.get('dirs', key, ANY_VERSION)
       if (!object) throw new StoreUnavailable(`directory record ${key} is not found`)
-      const recorded = new Set(decodeShard(key, object).map(textOf))
+      const recorded = new Set(decodeShard(key, object).entries.map(textOf))
       const wanted = new Set(entriesToRecord(catalog, ino, shard, dirShards).map(textOf))
       const more = [...recorded].find((entry) => !wanted.has(entry))
       if (more !== undefined)

@@ -39,7 +39,10 @@ export function recover(context: OverlayContext, overlay: Overlay, fresh: boolea
   context.legacyFiles.releaseUnless((ino) => open.has(ino) || catalog.get(ino)?.orphan === true)
   if (catalog.lastUnproven() !== undefined) context.proof.arm()
   if (!fresh) return
-  catalog.transaction(() => catalog.clearIntents())
+  catalog.transaction(() => {
+    catalog.clearIntents()
+    catalog.dropUnreachable()
+  })
   for (const ino of catalog.orphans()) overlay.names.purge(ino)
 }
 

@@ -21,6 +21,7 @@ import { clock, turns } from './clock.ts'
 import { clearTrap, freeze, setTrap, Unanswered } from './crash.ts'
 import { FaultStore, FaultyWorld } from './fault-store.ts'
 import { PowerCut, type Unsynced } from './power.ts'
+import { RecordWatch } from './record-watch.ts'
 
 export interface RigOptions {
   readonly mode?: Mode
@@ -36,6 +37,10 @@ export interface RigOptions {
   readonly seed?: number
   /** Fills the legacy directory before the first mount. */
   readonly fill?: (source: string) => void
+  /** Most entries of a shard of a directory's record. */
+  readonly shardEntries?: number
+  /** Looks at the store after each write, as `records` tells. */
+  readonly watchRecords?: boolean
   /** Another daemon's store to look at or to fight over. */
   readonly memory?: MemoryStore
 }
@@ -84,6 +89,8 @@ export class Rig {
   readonly #options: RigOptions
   readonly #held = new HeldDescriptors()
   readonly #power: PowerCut | undefined
+  /** What the records in the store led to at every moment, if it is watched. */
+  readonly records: RecordWatch | undefined
   /** A daemon has died whose writes may have reached the store after what its successor did there. */
   diedWriting = false
   readonly logged: Array<{ level: number; msg: string }> = []
@@ -98,6 +105,11 @@ export class Rig {
     mkdirSync(this.stateDir, { mode: 0o700 })
     this.#power = options.powerCuts ? new PowerCut(this.root, this.stateDir) : undefined
     this.world = new FaultyWorld(options.memory ?? new MemoryStore(), options.seed ?? 1)
+    this.records = options.watchRecords
+      ? new RecordWatch(this.world.memory, () =>
+          this.#generation?.dead === false ? this.catalog : undefined,
+        )
+      : undefined
     process.umask(0)
   }
 
@@ -440,6 +452,7 @@ export class Rig {
       io: new Set(),
     }
     this.#generation = generation
+    Object.assign(built.context.settings, options.shardEntries ? { shardEntries: options.shardEntries } : {})
     this.#watchIo(generation)
     const { afterFlush } = catalog
     catalog.afterFlush = (follow) => afterFlush.call(catalog, () => generation.dead || follow())

@@ -12,6 +12,7 @@ import { differences, diskTree } from './trees.ts'
  */
 export async function expectSettled(rig: Rig, expected: { unowned?: boolean } = {}): Promise<void> {
   await rig.settle()
+  expect(rig.records?.violations ?? [], 'what the records in the store led to').toEqual([])
   const shown = await new Client(rig).tree()
   if (rig.modes.policy.writeTo === 'legacy') {
     expect(differences(shown, diskTree(rig.source)), 'overlay | legacy volume').toEqual([])

@@ -148,18 +148,23 @@ describe('the record of a directory', () => {
     recordGeneration: fc.integer({ min: 1, max: 1000 }),
     shards: fc.integer({ min: 1, max: 4096 }),
   })
-  const entries = fc.array(
-    fc.record({
-      name: bytes(255).filter(({ length }) => length > 0),
+  const name = bytes(255).filter(({ length }) => length > 0)
+  const entry = fc.record(
+    {
+      name,
       ino,
       generation: fc.nat(),
       key: fc.option(fc.string(), { nil: undefined }),
-    }),
+      links: fc.integer({ min: 2, max: 1000 }),
+      from: fc.array(fc.record({ directory: fc.constantFrom('1-0', 'ff-a'), name }), { minLength: 1 }),
+    },
+    { requiredKeys: ['name', 'ino', 'generation', 'key'] },
   )
+  const shard = fc.record({ entries: fc.array(entry), leaving: fc.array(entry) })
 
   test('comes back as it was, names that are no text included', () => {
     fc.assert(
-      fc.property(header, entries, (given, list) => {
+      fc.property(header, shard, (given, list) => {
         expect(decodeHeader('k', encodeHeader(given))).toEqual(given)
         expect(decodeShard('k', encodeShard(list))).toEqual(list)
       }),
@@ -168,7 +173,7 @@ describe('the record of a directory', () => {
 
   test('P1: is refused with any byte changed', () => {
     fc.assert(
-      fc.property(header, entries, fc.nat(), (given, list, at) => {
+      fc.property(header, shard, fc.nat(), (given, list, at) => {
         const one = encodeHeader(given)
         const other = encodeShard(list)
         expect(() => decodeHeader('k', { ...one, value: flipped(one.value, at) })).toThrow(StoreCorrupt)

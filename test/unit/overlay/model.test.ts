@@ -56,7 +56,7 @@ async function run(options: RigOptions, choice: Choice): Promise<void> {
     ...(replayPath === undefined ? {} : { replayPath }),
   })
   const property = fc.asyncProperty(commands, async (sequence) => {
-    const rig = await Rig.start(options)
+    const rig = await Rig.start({ ...options, watchRecords: true })
     try {
       const system = new System(rig)
       await fc.asyncModelRun(() => ({ model: {}, real: system }), sequence)
