@@ -52,14 +52,22 @@ const REAP_EVERY_MS = 2000
 const MODE_CHECK_MS = 5000
 const VOLUME_CHECK_MS = 2000
 
+/** What the composition has from outside this machine's memory: a way to the applications and one to the store. */
+export interface Outside {
+  readonly openTransport: typeof openTransport
+  readonly openStore: typeof openStore
+}
+
 /** The worker's inside out of catalog, store, content, overlay, migration and transport. */
-export const startEngine: StartEngine = async (config, connection) => {
-  const opened: Array<() => Promise<void> | void> = []
-  try {
-    return await compose(config, connection, opened)
-  } catch (error) {
-    for (const close of opened.reverse()) await close()
-    throw error
+export function engineWith(outside: Outside): StartEngine {
+  return async (config, connection) => {
+    const opened: Array<() => Promise<void> | void> = []
+    try {
+      return await compose(config, connection, opened, outside)
+    } catch (error) {
+      for (const close of opened.reverse()) await close()
+      throw error
+    }
   }
 }
 
@@ -67,6 +75,7 @@ async function compose(
   config: MountConfig,
   connection: Connection,
   opened: Array<() => Promise<void> | void>,
+  outside: Outside,
 ): Promise<RunningEngine> {
   const { log } = connection
   const path = join(config.stateDir, CATALOG_FILE)
@@ -84,7 +93,8 @@ async function compose(
   const catalog = openCatalog(path, { check: !connection.takesOver, failedSyncs, onBroken })
   opened.push(() => closeUnserved(catalog, path))
   const metrics = createMetrics()
-  const store = await openResilientStore(config, log, metrics, { failedSyncs, onBroken })
+  const onTrouble = { failedSyncs, onBroken }
+  const store = await openResilientStore(config, log, metrics, onTrouble, outside.openStore)
   opened.push(() => store.close())
   const recorded = catalog.meta('mode')
   const first = recorded !== undefined && isMode(recorded) ? recorded : firstMode(config)
@@ -142,7 +152,7 @@ async function compose(
   })
   if (config.mode !== undefined && config.mode !== first && !connection.takesOver)
     await engine.setMode(config.mode)
-  const session = await openTransport(config, connection, ownership, {
+  const session = await outside.openTransport(config, connection, ownership, {
     fileSystem: overlay,
     onWaited: waitMetric(metrics),
   })
@@ -194,6 +204,9 @@ async function openTransport(
   return new KernelSession({ fd, fileSystem, log, state, onInit, onWaited })
 }
 
+/** The engine of the product, over the kernel or fuse-native and the store that the configuration names. */
+export const startEngine: StartEngine = engineWith({ openTransport, openStore })
+
 /** Nothing is in the store yet: a mode that does without the legacy volume is changed to, or refused, like any time. */
 function firstMode({ mode, sourceReadonly }: MountConfig): Mode {
   return mode !== undefined && policyOf(mode, sourceReadonly).needsLegacy ? mode : 'mirror'
@@ -228,9 +241,10 @@ async function openResilientStore(
   log: Connection['log'],
   metrics: Registry,
   onTrouble: Pick<StoreOptions, 'failedSyncs' | 'onBroken'> = {},
+  open: Outside['openStore'] = openStore,
 ): Promise<ResilientStore> {
   const { stateDir, namespace } = config
-  const raw = await openStore(config.store, { stateDir, namespace, log, ...onTrouble })
+  const raw = await open(config.store, { stateDir, namespace, log, ...onTrouble })
   return new ResilientStore(new InstrumentedStore(raw, storeMetrics(metrics)), {
     deadlineMs: config.opTimeout,
     concurrency: Math.max(64, config.concurrency * 4),

@@ -1,0 +1,192 @@
+import type { Seen } from '../product/kernel.ts'
+
+export type FileType = 'file' | 'directory' | 'symlink'
+
+/** A change of content, or of attributes, by the step that made it. */
+interface Version<T> {
+  readonly step: number
+  readonly value: T
+}
+
+export interface Attributes {
+  readonly mode: number
+  readonly xattrs: ReadonlyMap<string, string>
+}
+
+export interface Node {
+  readonly id: number
+  readonly type: FileType
+  readonly target: string | undefined
+  readonly contents: Version<Buffer>[]
+  readonly attributes: Version<Attributes>[]
+  /** Steps that synced its content, or its attributes too. */
+  readonly dataSyncs: number[]
+  readonly syncs: number[]
+  /** Number of the last change of names that a local file system's fsync of it would bring to the disk. */
+  touched: number
+}
+
+interface NameChange {
+  readonly step: number
+  readonly apply: (tree: Map<string, number>) => void
+}
+
+/** Steps that the application has been told are done, and the one that it has asked for and not been told of. */
+export interface Moment {
+  readonly done: number
+  readonly begun: number
+}
+
+const BEFORE = -1
+
+/**
+ * What applications did and were told, and what a local file system may have of it after a power cut: names in a state that
+ * they had, no older than what was synced; every page of a file as it was at some moment since its last fsync.
+ */
+export class History {
+  readonly nodes: Node[] = []
+  readonly #names: NameChange[] = []
+  /** Names as they are now: path to node. */
+  readonly now = new Map<string, number>()
+  /** By step: up to how many changes of names it synced. */
+  readonly #namesSynced: Array<{ readonly step: number; readonly changes: number }> = []
+  #step = BEFORE
+
+  begin(step: number): void {
+    this.#step = step
+  }
+
+  node(path: string): Node | undefined {
+    const id = this.now.get(path)
+    return id === undefined ? undefined : this.nodes[id]
+  }
+
+  contentOf(node: Node): Buffer {
+    return node.contents.at(-1)?.value ?? Buffer.alloc(0)
+  }
+
+  make(
+    path: string,
+    type: FileType,
+    mode: number,
+    options: { target?: string; content?: Buffer } = {},
+  ): void {
+    const id = this.nodes.length
+    const step = this.#step
+    const node: Node = {
+      id,
+      type,
+      target: options.target,
+      contents: type === 'file' ? [{ step, value: options.content ?? Buffer.alloc(0) }] : [],
+      attributes: [{ step, value: { mode, xattrs: new Map() } }],
+      dataSyncs: step === BEFORE ? [BEFORE] : [],
+      syncs: step === BEFORE ? [BEFORE] : [],
+      touched: 0,
+    }
+    this.nodes.push(node)
+    this.#change([node, this.#above(path)], (tree) => tree.set(path, id))
+  }
+
+  remove(path: string): void {
+    this.#change([this.node(path), this.#above(path)], (tree) => tree.delete(path))
+  }
+
+  link(path: string, to: string): void {
+    const node = this.node(path)
+    if (node) this.#change([node, this.#above(to)], (tree) => tree.set(to, node.id))
+  }
+
+  rename(path: string, to: string): void {
+    const touched = [this.node(path), this.node(to), this.#above(path), this.#above(to)]
+    this.#change(touched, (tree) => {
+      const moved = [...tree].filter(([name]) => name === path || name.startsWith(`${path}/`))
+      for (const [name] of moved) tree.delete(name)
+      for (const [name, id] of moved) tree.set(to + name.slice(path.length), id)
+    })
+  }
+
+  setContent(node: Node, value: Buffer): void {
+    node.contents.push({ step: this.#step, value })
+  }
+
+  setAttributes(node: Node, change: { mode?: number; xattr?: readonly [string, string] }): void {
+    const last = node.attributes.at(-1)?.value ?? { mode: 0, xattrs: new Map() }
+    const xattrs = new Map(last.xattrs)
+    if (change.xattr) xattrs.set(...change.xattr)
+    node.attributes.push({ step: this.#step, value: { mode: change.mode ?? last.mode, xattrs } })
+  }
+
+  sync(node: Node, dataOnly: boolean): void {
+    node.dataSyncs.push(this.#step)
+    if (dataOnly && node.type === 'file') {
+      // What fdatasync has to bring besides is that the file is there at all.
+      this.#namesSynced.push({ step: this.#step, changes: node.touched })
+      return
+    }
+    node.syncs.push(this.#step)
+    this.#namesSynced.push({ step: this.#step, changes: node.touched })
+  }
+
+  syncAll(): void {
+    for (const node of this.nodes) {
+      node.dataSyncs.push(this.#step)
+      node.syncs.push(this.#step)
+    }
+    this.#namesSynced.push({ step: this.#step, changes: this.#names.length })
+  }
+
+  /** How many changes of names are there at least, and at most. */
+  namesBetween({ done, begun }: Moment): { least: number; most: number } {
+    let least = this.#names.filter(({ step }) => step === BEFORE).length
+    for (const { step, changes } of this.#namesSynced) if (step <= done) least = Math.max(least, changes)
+    const most = this.#names.filter(({ step }) => step <= begun).length
+    return { least, most }
+  }
+
+  /** Names after so many changes. */
+  namesAfter(count: number): Map<string, number> {
+    const tree = new Map<string, number>()
+    for (const change of this.#names.slice(0, count)) change.apply(tree)
+    return tree
+  }
+
+  /** Contents that the file may have had on the disk, oldest first. */
+  possibleContents(node: Node, { done, begun }: Moment): Buffer[] {
+    return possible(node.contents, node.dataSyncs, done, begun)
+  }
+
+  possibleAttributes(node: Node, { done, begun }: Moment): Attributes[] {
+    return possible(node.attributes, node.syncs, done, begun)
+  }
+
+  /** It was on the disk for certain at some time. */
+  wasDurable(node: Node, { done }: Moment): boolean {
+    return node.dataSyncs.some((step) => step <= done)
+  }
+
+  #above(path: string): Node | undefined {
+    return this.node(path.slice(0, path.lastIndexOf('/')))
+  }
+
+  #change(touched: ReadonlyArray<Node | undefined>, apply: (tree: Map<string, number>) => void): void {
+    apply(this.now)
+    this.#names.push({ step: this.#step, apply })
+    for (const node of touched) if (node) node.touched = this.#names.length
+  }
+}
+
+function possible<T>(
+  versions: ReadonlyArray<Version<T>>,
+  syncs: readonly number[],
+  done: number,
+  begun: number,
+): T[] {
+  let synced = Number.NEGATIVE_INFINITY
+  for (const step of syncs) if (step <= done) synced = Math.max(synced, step)
+  const reached = versions.filter(({ step }) => step <= begun)
+  let first = 0
+  for (const [index, { step }] of reached.entries()) if (step <= synced) first = index
+  return reached.slice(first).map(({ value }) => value)
+}
+
+export type Tree = ReadonlyMap<string, Seen>

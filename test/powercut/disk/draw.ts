@@ -1,0 +1,60 @@
+import { Random } from '../../support/rig/random.ts'
+import type { Journal, Writeback } from './journal.ts'
+import type { VolumeImage } from './image.ts'
+
+/** A moment at which the power goes, and the seed of what has reached the disks by then. */
+export interface CrashState {
+  /** The last event that took place. */
+  readonly cut: number
+  readonly seed: number
+}
+
+/** How far one file was written back: each a way in which real disks differ. */
+type Manner = 'all' | 'none' | 'until' | 'pages'
+const MANNERS: readonly Manner[] = ['all', 'none', 'until', 'pages', 'pages']
+
+/** What one volume has on its disk in the crash state. */
+export function drawVolume(journal: Journal, { cut, seed }: CrashState, salt: number): VolumeImage {
+  const random = new Random(seed * 31 + salt)
+  const forced = journal.forcedAt(cut)
+  return journal.imageAt(cut, drawCommit(random, forced, cut), drawWriteback(cut, seed * 17 + salt))
+}
+
+/** A commit may come at any moment, by itself every five seconds; no later than what was synced asks for. */
+function drawCommit(random: Random, forced: number, cut: number): number {
+  const manner = random.next()
+  if (manner < 0.3) return forced
+  if (manner < 0.6) return cut
+  return forced + random.below(cut - forced + 1)
+}
+
+function drawWriteback(cut: number, seed: number): Writeback {
+  const files = new Map<number, (page: number, synced: number) => number>()
+  const of = (file: number): ((page: number, synced: number) => number) => {
+    const known = files.get(file)
+    if (known) return known
+    const random = new Random(seed + file * 7919)
+    const manner = MANNERS[random.below(MANNERS.length)] ?? 'all'
+    const share = random.next()
+    const between = (synced: number, part: number): number => Math.floor(synced + (cut - synced) * part)
+    const pages = new Map<number, number>()
+    const upTo = (page: number, synced: number): number => {
+      if (manner === 'all') return cut
+      if (manner === 'none') return synced
+      if (manner === 'until') return between(synced, share)
+      let part = pages.get(page)
+      if (part === undefined) {
+        const draw = random.next()
+        part = draw < 0.4 ? 1 : draw < 0.7 ? 0 : random.next()
+        pages.set(page, part)
+      }
+      return between(synced, part)
+    }
+    files.set(file, upTo)
+    return upTo
+  }
+  return {
+    upTo: (file, page, synced) => of(file)(page, synced),
+    sizeFirst: (file) => new Random(seed + file * 104_729).next() < 0.2,
+  }
+}

@@ -1,0 +1,191 @@
+import { closeSync, mkdirSync, readdirSync, readlinkSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Mode } from '../../../src/base/modes.ts'
+import type { MountConfig } from '../../../src/config/mount-config.ts'
+import { engineWith } from '../../../src/daemon/compose.ts'
+import type { Connection, RunningEngine } from '../../../src/daemon/connection.ts'
+import { HeldDescriptors } from '../../../src/daemon/held-descriptors.ts'
+import type { Answer, FileSystem, RequestContext } from '../../../src/fuse/operations.ts'
+import type { Transport, TransportEnd } from '../../../src/fuse/transport.ts'
+import { createLog } from '../../../src/observe/log.ts'
+import type { KeyValueStore } from '../../../src/store/contract.ts'
+import { EmbeddedStore } from '../../../src/store/embedded/store.ts'
+import { wait } from '../machine/time.ts'
+
+/** The directories of one machine: what the daemon keeps, what the store keeps, the legacy volume. */
+export const VOLUMES = ['state', 'store', 'volume'] as const
+export type VolumeName = (typeof VOLUMES)[number]
+
+export interface DaemonOptions {
+  /** Holds the three volumes. */
+  readonly root: string
+  /** Undefined: the mode that the state directory records. */
+  readonly mode: Mode | undefined
+  readonly inlineLimit: number
+  /** A store on other machines; undefined: the embedded one in the volume `store`. */
+  readonly store: KeyValueStore | undefined
+}
+
+export interface Logged {
+  readonly level: string
+  readonly msg: string
+  readonly err?: { readonly message?: string }
+}
+
+let nextUnique = 2n
+
+/** The product's worker, whole, with the harness in the place of supervisor and kernel. */
+export class Daemon {
+  readonly engine: RunningEngine
+  readonly fileSystem: FileSystem
+  readonly logged: readonly Logged[]
+  readonly #options: DaemonOptions
+  readonly #held: HeldDescriptors
+
+  private constructor(
+    options: DaemonOptions,
+    parts: {
+      engine: RunningEngine
+      fileSystem: FileSystem
+      logged: readonly Logged[]
+      held: HeldDescriptors
+    },
+  ) {
+    this.#options = options
+    this.engine = parts.engine
+    this.fileSystem = parts.fileSystem
+    this.logged = parts.logged
+    this.#held = parts.held
+  }
+
+  /** As `ferryfs mount` after a boot. @throws what the start throws */
+  static async start(options: DaemonOptions): Promise<Daemon> {
+    const held = new HeldDescriptors()
+    const logged: Logged[] = []
+    const transport = new NoKernel()
+    let fileSystem: FileSystem | undefined
+    const start = engineWith({
+      openTransport: async (_config, _connection, _ownership, serving) => {
+        fileSystem = serving.fileSystem
+        return transport
+      },
+      openStore: async (url, given) =>
+        options.store ?? EmbeddedStore.open(join(options.root, 'store', 'ns'), { ...given, url }),
+    })
+    mkdirSync(join(options.root, 'state'), { recursive: true, mode: 0o700 })
+    // What the machine remembers of its mounts lies on the same disk.
+    process.env.FERRYFS_STATE_ROOT = join(options.root, 'state', 'machine')
+    try {
+      const engine = await wait(start(configOf(options), connectionOf(held, logged)), 'the start')
+      if (!fileSystem) throw new Error('the engine opened no transport')
+      return new Daemon(options, { engine, fileSystem, logged, held })
+    } catch (error) {
+      closeLeftOpen(options.root)
+      throw error
+    }
+  }
+
+  /** One request and its answer, as a kernel sends it. @throws FsError of the operation */
+  async perform<T>(
+    what: string,
+    operation: (fileSystem: FileSystem, request: RequestContext) => Answer<T>,
+  ): Promise<T> {
+    const request = {
+      uid: 0,
+      gid: 0,
+      umask: 0o022,
+      pid: 1,
+      unique: (nextUnique += 2n),
+      resent: false,
+      signal: new AbortController().signal,
+    }
+    try {
+      return await wait(operation(this.fileSystem, request), what)
+    } finally {
+      this.fileSystem.answered?.(request.unique)
+    }
+  }
+
+  async stop(): Promise<void> {
+    await wait(
+      this.engine.stop().catch(() => undefined),
+      'the stop',
+    )
+    this.#held.dropAll()
+    closeLeftOpen(this.#options.root)
+  }
+}
+
+class NoKernel implements Transport {
+  readonly ready = Promise.resolve(undefined)
+  readonly #done = Promise.withResolvers<TransportEnd>()
+
+  get done(): Promise<TransportEnd> {
+    return this.#done.promise
+  }
+
+  start(): void {}
+
+  stop(): Promise<void> {
+    this.#done.resolve({ reason: 'stopped' })
+    return Promise.resolve()
+  }
+}
+
+function configOf({ root, mode, inlineLimit }: DaemonOptions): MountConfig {
+  return {
+    source: join(root, 'volume'),
+    target: join(root, 'target'),
+    stateDir: join(root, 'state'),
+    store: 'embedded:',
+    mode,
+    namespace: 'ns',
+    transport: 'kernel',
+    sourceReadonly: false,
+    ack: 'local',
+    opTimeout: 30_000,
+    stagingLimit: 1024 * 1024 * 1024,
+    cacheLimit: 16 * 1024 * 1024,
+    memoryCacheLimit: 0,
+    inlineLimit,
+    concurrency: 4,
+    metricsListen: undefined,
+    logLevel: 'info',
+  }
+}
+
+function connectionOf(held: HeldDescriptors, logged: Logged[]): Connection {
+  return {
+    supervisorPid: process.pid,
+    workerStarts: 1,
+    startedAt: new Date(0).toISOString(),
+    takesOver: false,
+    log: createLog({
+      level: 'info',
+      name: 'power-cut',
+      write: (line) => logged.push(JSON.parse(line) as Logged),
+    }),
+    held: new Map(Object.entries(held.list())),
+    attach: () => Promise.reject(new Error('there is no kernel')),
+    useSource: () => undefined,
+    saveState: () => undefined,
+    closed: () => undefined,
+    hold: (id, fd) => held.hold(id, `/proc/self/fd/${fd}`),
+    drop: (id) => held.drop(id),
+  }
+}
+
+/** Descriptors that only the end of a process would have closed. */
+function closeLeftOpen(root: string): void {
+  for (const descriptor of readdirSync('/proc/self/fd')) {
+    let path: string
+    try {
+      path = readlinkSync(`/proc/self/fd/${descriptor}`)
+    } catch {
+      continue
+    }
+    if (path.startsWith(`${root}/volume/`) || path.startsWith(`${root}/state/staging/`)) {
+      closeSync(Number(descriptor))
+    }
+  }
+}

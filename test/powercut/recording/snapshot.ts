@@ -1,0 +1,98 @@
+import { closeSync, constants, lstatSync, openSync, readdirSync, readlinkSync, readSync } from 'node:fs'
+import { closeDescriptor, getXattr, listXattrs, O_PATH, openAt } from '../../../src/sys/index.ts'
+import { contentOf, type FileImage, newFile, PAGE, type VolumeImage } from '../disk/image.ts'
+
+const AT_FDCWD = -100
+const EMPTY = Buffer.alloc(PAGE)
+
+/** What lies below a directory, as it is now. */
+export function snapshot(root: string): VolumeImage {
+  const files = new Map<number, FileImage>()
+  const visit = (path: Buffer): number => {
+    const stat = lstatSync(path, { bigint: true })
+    const ino = Number(stat.ino)
+    if (files.has(ino)) return ino
+    const { mode, uid, gid, rdev, atimeNs, mtimeNs, ctimeNs, birthtimeNs } = stat
+    const state = {
+      mode: Number(mode),
+      uid: Number(uid),
+      gid: Number(gid),
+      rdev: Number(rdev),
+      atimeNs,
+      mtimeNs,
+      ctimeNs,
+      btimeNs: birthtimeNs,
+    }
+    const target = stat.isSymbolicLink()
+      ? readlinkSync(path, { encoding: 'buffer' }).toString('latin1')
+      : undefined
+    const file = newFile(ino, state, target)
+    files.set(ino, file)
+    if (stat.isFile()) {
+      file.size = Number(stat.size)
+      readPages(path, file)
+    }
+    readXattrs(path, file)
+    if (stat.isDirectory()) {
+      for (const name of readdirSync(path, { encoding: 'buffer' })) {
+        file.children.set(name.toString('latin1'), visit(Buffer.concat([path, Buffer.from('/'), name])))
+      }
+    }
+    return ino
+  }
+  return { root: visit(Buffer.from(root)), files }
+}
+
+function readPages(path: Buffer, file: FileImage): void {
+  const descriptor = openSync(path, 'r')
+  for (let page = 0; page * PAGE < file.size; page += 1) {
+    const bytes = Buffer.alloc(PAGE)
+    readSync(descriptor, bytes, 0, PAGE, page * PAGE)
+    if (!bytes.equals(EMPTY)) file.pages.set(page, bytes)
+  }
+  closeSync(descriptor)
+}
+
+function readXattrs(path: Buffer, file: FileImage): void {
+  const at = path.lastIndexOf(0x2f)
+  const descriptor = openAt(AT_FDCWD, path.subarray(0, at), O_PATH | constants.O_DIRECTORY)
+  const name = path.subarray(at + 1)
+  for (const xattr of listXattrs(descriptor, name)) {
+    file.xattrs.set(xattr.toString('latin1'), getXattr(descriptor, name, xattr))
+  }
+  closeDescriptor(descriptor)
+}
+
+/** What differs between two states of a volume, sparse pages and times of access aside; empty if nothing does. */
+export function differencesOf(expected: VolumeImage, found: VolumeImage): string[] {
+  const problems: string[] = []
+  const visit = (own: number, other: number, path: string): void => {
+    const a = expected.files.get(own)
+    const b = found.files.get(other)
+    if (!a || !b || own !== other) {
+      problems.push(`${path}: inode ${own} | ${other}`)
+      return
+    }
+    const describe = ({ state: { mode, uid, gid, rdev, mtimeNs, ctimeNs }, target, xattrs }: FileImage) =>
+      JSON.stringify([
+        mode,
+        uid,
+        gid,
+        rdev,
+        String(mtimeNs),
+        String(ctimeNs),
+        target,
+        [...xattrs].map(String).sort(),
+      ])
+    if (describe(a) !== describe(b)) problems.push(`${path}: ${describe(a)} | ${describe(b)}`)
+    if (!path.endsWith('-shm') && !contentOf(a).equals(contentOf(b))) problems.push(`${path}: content`)
+    for (const name of new Set([...a.children.keys(), ...b.children.keys()])) {
+      const [one, two] = [a.children.get(name), b.children.get(name)]
+      if (one === undefined || two === undefined)
+        problems.push(`${path}/${name}: only ${one ? 'expected' : 'found'}`)
+      else visit(one, two, `${path}/${name}`)
+    }
+  }
+  visit(expected.root, found.root, '')
+  return problems
+}
