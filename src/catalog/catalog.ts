@@ -1,6 +1,7 @@
 import type { StatementSync } from 'node:sqlite'
 import { isDirectory, S_IFDIR, S_IFMT } from '../base/attributes.ts'
 import { Database, type DatabaseOptions } from '../base/database.ts'
+import { ContentIndex } from './content-index.ts'
 import { Counter } from './counter.ts'
 import { type Departure, Departures, type Numbered } from './departures.ts'
 import {
@@ -18,7 +19,6 @@ import {
 import { InodeCache } from './inode-cache.ts'
 import { LinkMemory } from './links.ts'
 import { bucketOf, shardOf } from './names.ts'
-import { chunkKey, pageKey } from './object-keys.ts'
 import { Outbox } from './outbox.ts'
 import { APPLICATION_ID, FORMAT, SCHEMA, UPGRADES } from './schema.ts'
 import { addTo, isSameShare, NO_TOTALS, shareOf, TOTALS, type Totals } from './totals.ts'
@@ -75,6 +75,8 @@ const BEFORE_ALL = -(1n << 63n)
 export class Catalog {
   readonly outbox: Outbox
   readonly departures: Departures
+  /** What the stored content of files is made of. */
+  readonly content: ContentIndex
   readonly #database: Database
   readonly #inodes: InodeCache
   readonly #memory = new LinkMemory<Dirent>()
@@ -121,18 +123,6 @@ export class Catalog {
       whiteouts: all(
         'SELECT parent, name, ino, legacy FROM dirents WHERE legacy = 0 AND legacy IS NOT ino LIMIT ?',
       ),
-      chunk: all('SELECT hash FROM chunks WHERE ino = ? AND idx = ?'),
-      setChunk: all('INSERT OR REPLACE INTO chunks VALUES (?,?,?)'),
-      dropChunk: all('DELETE FROM chunks WHERE ino = ? AND idx = ?'),
-      chunksFrom: all('SELECT idx, hash FROM chunks WHERE ino = ? AND idx >= ? ORDER BY idx'),
-      chunksOn: all('SELECT idx, hash FROM chunks WHERE ino = ? AND idx >= ? ORDER BY idx LIMIT ?'),
-      chunkRange: all('SELECT idx, hash FROM chunks WHERE ino = ? AND idx >= ? AND idx < ? ORDER BY idx'),
-      dropChunks: all('DELETE FROM chunks WHERE ino = ? AND idx >= ?'),
-      page: all('SELECT hash FROM pages WHERE ino = ? AND idx = ?'),
-      setPage: all('INSERT OR REPLACE INTO pages VALUES (?,?,?)'),
-      dropPage: all('DELETE FROM pages WHERE ino = ? AND idx = ?'),
-      pagesFrom: all('SELECT idx, hash FROM pages WHERE ino = ? AND idx >= ? ORDER BY idx'),
-      dropPages: all('DELETE FROM pages WHERE ino = ? AND idx >= ?'),
       isStaged: all('SELECT 1 AS n FROM staged WHERE ino = ? AND idx = ?'),
       stage: all('INSERT OR IGNORE INTO staged (ino, idx) VALUES (?,?)'),
       stagedRow: all('SELECT synced, sums, cut FROM staged WHERE ino = ? AND idx = ?'),
@@ -194,6 +184,7 @@ export class Catalog {
     this.#stagingFiles = new Counter(metaNumber, 'next-staging-file', FIRST_STAGING_FILE)
     this.outbox = new Outbox(database)
     this.departures = new Departures(database)
+    this.content = new ContentIndex(database, this.outbox)
   }
 
   /** @throws DatabaseDamaged */
@@ -685,70 +676,6 @@ export class Catalog {
     return Buffer.concat(parts.flatMap((part, index) => (index === 0 ? [part] : [Buffer.from('/'), part])))
   }
 
-  // ---- chunks of stored content and their manifest pages
-
-  chunk(ino: bigint, index: number): Buffer | undefined {
-    const row = this.#one('chunk', toSigned(ino), index)
-    return row ? blob(row.hash) : undefined
-  }
-
-  chunks(ino: bigint, from: number, to: number): Array<{ index: number; hash: Buffer }> {
-    return this.#list('chunkRange', toSigned(ino), from, to).map(hashRow)
-  }
-
-  /**
-   * The chunks that have an object in the store, ascending from an index on; what is not among them is a hole. Reads some at a
-   * time, so rows may change while it is used.
-   */
-  *chunksFrom(ino: bigint, from: number): IterableIterator<{ index: number; hash: Buffer }> {
-    for (let next = from; ; ) {
-      const rows = this.#list('chunksOn', toSigned(ino), next, ROWS_AT_ONCE).map(hashRow)
-      yield* rows
-      const last = rows[rows.length - 1]
-      if (!last || rows.length < ROWS_AT_ONCE) return
-      next = last.index + 1
-    }
-  }
-
-  setChunk(ino: bigint, index: number, hash: Buffer): void {
-    this.#sql.setChunk?.run(toSigned(ino), index, hash)
-  }
-
-  /** The chunk is a hole now. */
-  dropChunk(ino: bigint, index: number): void {
-    this.#sql.dropChunk?.run(toSigned(ino), index)
-  }
-
-  /** Removes and returns the chunks from an index on. */
-  dropChunks(ino: bigint, from: number): Array<{ index: number; hash: Buffer }> {
-    const rows = this.#list('chunksFrom', toSigned(ino), from).map(hashRow)
-    if (rows.length > 0) this.#sql.dropChunks?.run(toSigned(ino), from)
-    return rows
-  }
-
-  page(ino: bigint, index: number): Buffer | undefined {
-    const row = this.#one('page', toSigned(ino), index)
-    return row ? blob(row.hash) : undefined
-  }
-
-  pages(ino: bigint): Array<{ index: number; hash: Buffer }> {
-    return this.#list('pagesFrom', toSigned(ino), 0).map(hashRow)
-  }
-
-  setPage(ino: bigint, index: number, hash: Buffer): void {
-    this.#sql.setPage?.run(toSigned(ino), index, hash)
-  }
-
-  dropPage(ino: bigint, index: number): void {
-    this.#sql.dropPage?.run(toSigned(ino), index)
-  }
-
-  dropPages(ino: bigint, from: number): Array<{ index: number; hash: Buffer }> {
-    const rows = this.#list('pagesFrom', toSigned(ino), from).map(hashRow)
-    if (rows.length > 0) this.#sql.dropPages?.run(toSigned(ino), from)
-    return rows
-  }
-
   // ---- staging
 
   isStaged(ino: bigint, index: number): boolean {
@@ -773,6 +700,12 @@ export class Catalog {
     if (first !== index) return { staged: false, end: first ?? Number.POSITIVE_INFINITY }
     const gap = rows.findIndex((idx, nth) => idx !== index + nth)
     return { staged: true, end: index + (gap === -1 ? rows.length : gap) }
+  }
+
+  /** The first staged chunk from an index on. */
+  nextStaged(ino: bigint, from: number): number | undefined {
+    const row = this.#one('stagedOn', toSigned(ino), from, 1)
+    return row && Number(row.idx)
   }
 
   dropStaged(ino: bigint, from: number): void {
@@ -914,19 +847,6 @@ export class Catalog {
     this.#sql.setMeta?.run(name, value)
   }
 
-  // ---- garbage
-
-  /** Objects of a file that nothing refers to any more: its chunks and pages from the given indexes on. */
-  discardContent(inode: Inode, fromChunk = 0, fromPage = 0): void {
-    const id = fileId(inode)
-    for (const { index, hash } of this.dropChunks(inode.ino, fromChunk)) {
-      this.outbox.discard('chunks', chunkKey(id, index, hash), 0, 0, inode.ino)
-    }
-    for (const { index, hash } of this.dropPages(inode.ino, fromPage)) {
-      this.outbox.discard('chunks', pageKey(id, index, hash), 0, 0, inode.ino)
-    }
-  }
-
   /** The file, if a directory's record mentions it or will. */
   #recorded(ino: bigint | undefined): Inode | undefined {
     const inode = ino === undefined ? undefined : this.get(ino)
@@ -968,8 +888,3 @@ const blob = (value: Row[string] | undefined): Buffer =>
   value instanceof Uint8Array
     ? Buffer.from(value.buffer, value.byteOffset, value.byteLength)
     : Buffer.alloc(0)
-
-const hashRow = (row: Row): { index: number; hash: Buffer } => ({
-  index: Number(row.idx),
-  hash: blob(row.hash),
-})

@@ -11,7 +11,14 @@ export const DIRTY_LOST = 4
 
 /** How content lies in the store. */
 export const LAYOUT_INLINE = 1
+/** Chunks whose list the store has as format 1 wrote it: to be listed anew when the file is written again. */
 export const LAYOUT_CHUNKED = 2
+/** Chunks whose list names only what is not a hole. */
+export const LAYOUT_RUNS = 3
+
+export function isChunked({ layout }: Pick<Inode, 'layout'>): boolean {
+  return layout === LAYOUT_CHUNKED || layout === LAYOUT_RUNS
+}
 
 /** Identifies the state of a legacy file's content and attributes as last copied. */
 export interface Fingerprint {

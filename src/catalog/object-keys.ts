@@ -1,19 +1,18 @@
-/** Key of a chunk: immutable, so a repeated write is harmless and a stale read impossible. */
-export function chunkKey(id: string, index: number, hash: Buffer): string {
-  return `${id}/${index}-${hash.toString('hex')}`
+/**
+ * Key of an object of a file's content, a chunk (level 0) or a page that lists objects of the level below. Immutable, so a
+ * repeated write is harmless and a stale read impossible.
+ */
+export function contentKey(id: string, level: number, index: number, hash: Buffer): string {
+  const mark = level === 0 ? '' : level === 1 ? 'm' : `m${level}.`
+  return `${id}/${mark}${index}-${hash.toString('hex')}`
 }
 
-/** Key of a page of chunk hashes. */
-export function pageKey(id: string, index: number, hash: Buffer): string {
-  return `${id}/m${index}-${hash.toString('hex')}`
-}
-
-/** What a chunk's or page's key says; `undefined` for another kind of key. */
+/** What a key of a file's content says; `undefined` for another kind of key. */
 export function parseContentKey(
   key: string,
-): { id: string; kind: 'chunk' | 'page'; index: number; hash: string } | undefined {
-  const match = /^([0-9a-f]+-[0-9a-f]+)\/(m?)(\d+)-([0-9a-f]{64})$/.exec(key)
-  const [, id, mark, index, hash] = match ?? []
+): { id: string; level: number; index: number; hash: string } | undefined {
+  const match = /^([0-9a-f]+-[0-9a-f]+)\/(?:(m)(?:([2-9])\.)?)?(\d+)-([0-9a-f]{64})$/.exec(key)
+  const [, id, mark, level, index, hash] = match ?? []
   if (id === undefined || hash === undefined) return undefined
-  return { id, kind: mark === 'm' ? 'page' : 'chunk', index: Number(index), hash }
+  return { id, level: mark === undefined ? 0 : Number(level ?? 1), index: Number(index), hash }
 }

@@ -96,7 +96,7 @@ export class Outbox {
     )
     this.#has = database.prepare('SELECT seq FROM outbox WHERE kind = ? AND ino = ?', true)
     this.#length = database.prepare(
-      'SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM garbage) AS n',
+      'SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM garbage) + (SELECT count(*) FROM discarded) AS n',
     )
     this.#oldest = database.prepare(
       'SELECT min(since) AS since FROM (SELECT min(since) AS since FROM outbox UNION ALL SELECT min(since) FROM garbage)',
@@ -214,6 +214,11 @@ export class Outbox {
     if (this.#young.size >= MOST_UNREAD) this.#forgetOld()
     // The commit under way, or the next.
     this.#young.set(`${space} ${key}`, this.#database.lastCommit + 1)
+    this.onWork('garbage')
+  }
+
+  /** Garbage is to be listed of which no row is there yet. */
+  noteGarbage(): void {
     this.onWork('garbage')
   }
 

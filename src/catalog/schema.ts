@@ -2,7 +2,7 @@
 export const APPLICATION_ID = 0x66657272
 
 /** Format of the schema below. A catalog with a higher one is refused (written by a newer ferryfs). */
-export const FORMAT = 5
+export const FORMAT = 6
 
 /** Since format 5. */
 const DEPARTURES = `
@@ -18,6 +18,25 @@ CREATE INDEX garbage_held ON garbage (ino) WHERE held = 1;
 CREATE INDEX outbox_kind ON outbox (kind, seq);
 `
 
+/** Since format 6. */
+const CONTENT = `
+CREATE TABLE hashes (
+  file INTEGER NOT NULL, level INTEGER NOT NULL, idx INTEGER NOT NULL, hash BLOB NOT NULL,
+  PRIMARY KEY (file, level, idx)
+) WITHOUT ROWID;
+CREATE TABLE gaps (
+  file INTEGER NOT NULL, start INTEGER NOT NULL, "end" INTEGER NOT NULL, PRIMARY KEY (file, start)
+) WITHOUT ROWID;
+CREATE TABLE zeros (
+  file INTEGER NOT NULL, idx INTEGER NOT NULL, bits BLOB NOT NULL, PRIMARY KEY (file, idx)
+) WITHOUT ROWID;
+CREATE TABLE incoming (
+  file INTEGER NOT NULL, level INTEGER NOT NULL, idx INTEGER NOT NULL, hash BLOB, zeros BLOB,
+  PRIMARY KEY (file, level, idx)
+) WITHOUT ROWID;
+CREATE TABLE discarded (file INTEGER PRIMARY KEY, ino INTEGER NOT NULL);
+`
+
 /**
  * `inodes`: one row for every file that was ever looked at. What its columns mean is said in inode.ts.
  *
@@ -26,8 +45,12 @@ CREATE INDEX outbox_kind ON outbox (kind, seq);
  * 0 for a file that was deleted in the overlay and is still there, NULL for nothing. `bucket` is a 16-bit hash of the
  * name; a shard of the directory's record in the store is a range of it.
  *
- * `chunks`: SHA-256 of every chunk of the stored content but the holes (a chunk of zeros has no row and no object). `staged`: chunks whose current bytes are in the staging file, and
- * what is known of those bytes (`StagedChunk` in catalog.ts).
+ * `hashes`: SHA-256 of every object of the stored content, chunks (level 0) and the pages that list them (from level 1 on); `file`
+ * is the file's generation, which no other file has. A chunk of zeros has no row and no object: `gaps` has the runs of those,
+ * the last of them without an end. `zeros`: which blocks of a chunk, or of content that is one object, are zeros.
+ * `incoming`: what a copy under way has found different. `discarded`: files that are gone, and not all of their objects are
+ * listed as garbage yet.
+ * `staged`: chunks whose current bytes are in the staging file, and what is known of those bytes (`StagedChunk` in catalog.ts).
  * `outbox`: store work that is owed, one row per kind and inode. `garbage`: objects that nothing refers to any more.
  * `unproven`: files whose copy was made from the volume's page cache, in the order of the copies, while the volume has not been
  * synced since. `held` in `garbage`: a record in the store may still name the file or directory that the object is of; the object
@@ -63,12 +86,7 @@ CREATE TABLE dirents (
 CREATE INDEX dirents_ino ON dirents (ino) WHERE ino IS NOT NULL;
 CREATE INDEX dirents_moved ON dirents (legacy) WHERE legacy IS NOT NULL AND legacy IS NOT ino;
 CREATE INDEX dirents_bucket ON dirents (parent, bucket) WHERE ino IS NOT NULL;
-CREATE TABLE chunks (
-  ino INTEGER NOT NULL, idx INTEGER NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (ino, idx)
-) WITHOUT ROWID;
-CREATE TABLE pages (
-  ino INTEGER NOT NULL, idx INTEGER NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (ino, idx)
-) WITHOUT ROWID;
+${CONTENT}
 CREATE TABLE staged (
   ino INTEGER NOT NULL, idx INTEGER NOT NULL, synced INTEGER NOT NULL DEFAULT 0,
   sums BLOB, cut INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (ino, idx)
@@ -95,4 +113,16 @@ export const UPGRADES: Readonly<Record<number, string>> = {
     INSERT OR REPLACE INTO meta VALUES ('staging-lengths', 'unknown')`,
   4: 'CREATE TABLE unproven (seq INTEGER PRIMARY KEY AUTOINCREMENT, ino INTEGER NOT NULL UNIQUE)',
   5: `ALTER TABLE garbage ADD COLUMN held INTEGER NOT NULL DEFAULT 0; ${DEPARTURES}`,
+  // `chunks` and `pages` became `hashes`, by generation; `gaps` are what lies between the chunks. 2^40 stands for "no end".
+  6: `${CONTENT}
+INSERT INTO hashes SELECT generation, 0, idx, hash FROM chunks JOIN inodes ON inodes.ino = chunks.ino;
+INSERT INTO hashes SELECT generation, 1, idx, hash FROM pages JOIN inodes ON inodes.ino = pages.ino;
+INSERT INTO gaps SELECT file, start, "end" FROM (
+  SELECT file, coalesce(lag(idx) OVER (PARTITION BY file ORDER BY idx) + 1, 0) AS start, idx AS "end"
+  FROM (
+    SELECT file, idx FROM hashes WHERE level = 0
+    UNION ALL SELECT generation, 1099511627776 FROM inodes WHERE layout = 2
+  )
+) WHERE start < "end";
+DROP TABLE chunks; DROP TABLE pages`,
 }

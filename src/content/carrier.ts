@@ -222,7 +222,13 @@ export class Carrier {
   #nextGarbage(): Task | undefined {
     const { catalog } = this.#context
     let young = false
-    for (const garbage of catalog.outbox.garbage(SCAN_ROWS)) {
+    const listed = catalog.outbox.garbage(SCAN_ROWS)
+    // Of a file that is gone with more objects than one transaction lists, the next ones.
+    if (listed.length < SCAN_ROWS && catalog.content.discarded > 0) {
+      catalog.transaction(() => catalog.content.discardMore())
+      this.wake()
+    }
+    for (const garbage of listed) {
       const name = `garbage:${garbage.space}:${garbage.key}`
       if (!this.#isReady(name)) continue
       if (catalog.outbox.isRipe(garbage)) {
@@ -347,9 +353,7 @@ export class Carrier {
     const { catalog } = this.#context
     const inode = catalog.get(garbage.ino)
     if (!named || !inode || fileId(inode) !== named.id) return false
-    const hash =
-      named.kind === 'page' ? catalog.page(garbage.ino, named.index) : catalog.chunk(garbage.ino, named.index)
-    return hash?.toString('hex') === named.hash
+    return catalog.content.hash(inode.generation, named.level, named.index)?.toString('hex') === named.hash
   }
 
   #isOfRecord({ ino, key }: Garbage): boolean {

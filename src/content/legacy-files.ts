@@ -97,21 +97,26 @@ export class LegacyFiles {
 
   /** Indexes of the chunks below `count` that hold data, ascending. A volume that cannot tell says that all is data. */
   async *dataChunks(ino: bigint, count: number): AsyncGenerator<number> {
-    for (let next = 0; next < count; ) {
-      const from = next * CHUNK_BYTES
-      let offset: number | undefined
-      try {
-        offset = this.seek(ino, from, SEEK_DATA)
-      } catch (error) {
-        // Read it and see.
-        if (!(error instanceof FsError)) throw error
-        offset = from
-      }
-      const index = offset === undefined ? count : Math.floor(offset / CHUNK_BYTES)
-      if (index >= count) return
-      yield index
-      next = index + 1
+    for (let next: number | undefined = 0; ; next += 1) {
+      next = this.nextDataChunk(ino, next, count)
+      if (next === undefined) return
+      yield next
     }
+  }
+
+  /** The first chunk from `from` on, and before `end`, that holds data, within this tick. */
+  nextDataChunk(ino: bigint, from: number, end: number): number | undefined {
+    if (from >= end) return undefined
+    let offset: number | undefined
+    try {
+      offset = this.seek(ino, from * CHUNK_BYTES, SEEK_DATA)
+    } catch (error) {
+      // Read it and see.
+      if (!(error instanceof FsError)) throw error
+      return from
+    }
+    const index = offset === undefined ? end : Math.floor(offset / CHUNK_BYTES)
+    return index < end ? index : undefined
   }
 
   /**

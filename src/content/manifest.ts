@@ -1,20 +1,23 @@
 import { z } from 'zod'
 import { type Attributes, S_IFMT } from '../base/attributes.ts'
+import { BLOCK_BYTES } from '../catalog/index.ts'
 import type { ObjectVersion } from '../store/contract.ts'
 import { StoreCorrupt } from '../store/errors.ts'
-import { CHUNK_BYTES } from './context.ts'
-import { sha256 } from './hash.ts'
+import { CHUNK_BYTES, chunkCount } from './context.ts'
+import { HASH_BYTES, sha256 } from './hash.ts'
+import { decodeList, type Entry, encodeList, ListDamaged, levelsFor, slotsOf } from './list.ts'
 
-/** Format of file objects, manifests and directory records. A higher one was written by a newer ferryfs. */
+/** Format of file objects and directory records. */
 export const RECORD_FORMAT = 1
 
-/** Up to this many chunks a manifest lists them itself; beyond, it lists pages of them. */
-export const EMBEDDED_CHUNKS = 1024
+/** Format of manifests that list what is not a hole. Those of format 1 name every chunk. */
+const RUNS_FORMAT = 2
 
-/** Chunk hashes in one page object (256 KiB). */
+/** Format of a namespace as a whole: the highest of what may lie in it. A higher one was written by a newer ferryfs. */
+export const NAMESPACE_FORMAT = 2
+
+/** Chunk hashes in one page object of format 1 (256 KiB). */
 export const PAGE_CHUNKS = 8192
-
-export const HASH_BYTES = 32
 
 /** Stands for the hash of a chunk of zeros, which has no object in the store. */
 export const HOLE = Buffer.alloc(HASH_BYTES)
@@ -60,14 +63,23 @@ const metadataSchema = z.object({
   'ferry-xattrs': z.string().optional(),
 })
 
-const manifestSchema = z.object({
-  format: z.literal(RECORD_FORMAT),
-  chunkBytes: z.literal(CHUNK_BYTES),
-  xattrs: z.string().optional(),
-  inline: z.string().optional(),
-  chunks: z.string().optional(),
-  pages: z.string().optional(),
-})
+const manifestSchema = z.discriminatedUnion('format', [
+  z.object({
+    format: z.literal(RECORD_FORMAT),
+    chunkBytes: z.literal(CHUNK_BYTES),
+    xattrs: z.string().optional(),
+    inline: z.string().optional(),
+    chunks: z.string().optional(),
+    pages: z.string().optional(),
+  }),
+  z.object({
+    format: z.literal(RUNS_FORMAT),
+    chunkBytes: z.literal(CHUNK_BYTES),
+    blockBytes: z.literal(BLOCK_BYTES),
+    xattrs: z.string().optional(),
+    list: z.string(),
+  }),
+])
 
 function metadataOf(
   record: FileRecord,
@@ -93,8 +105,14 @@ function metadataOf(
   }
 }
 
-export type ChunkList =
+/** `list`: the top of the lists, one of pages if there are more chunks than a list has entries. */
+export type NewChunkList =
   | { readonly kind: 'inline'; readonly bytes: Buffer }
+  | { readonly kind: 'list'; readonly entries: readonly Entry[] }
+
+/** `chunks`, `pages`: as format 1 has them, a hash for every chunk or for every page of them. */
+export type ChunkList =
+  | NewChunkList
   | { readonly kind: 'chunks'; readonly hashes: readonly Buffer[] }
   | { readonly kind: 'pages'; readonly hashes: readonly Buffer[] }
 
@@ -102,7 +120,7 @@ export type ChunkList =
  * The object of a file. With inline content the value is the file itself (a symlink's target, nothing for a device), so
  * that any client of the store sees it as it was; otherwise the value is a manifest.
  */
-export function encodeFileObject(record: FileRecord, content: ChunkList): FileObject {
+export function encodeFileObject(record: FileRecord, content: NewChunkList): FileObject {
   const large = (record.xattrs?.length ?? 0) > METADATA_XATTR_BYTES
   if (content.kind === 'inline' && !large) {
     const digest = sha256(content.bytes)
@@ -110,15 +128,17 @@ export function encodeFileObject(record: FileRecord, content: ChunkList): FileOb
     if (record.xattrs) metadata['ferry-xattrs'] = record.xattrs.toString('base64')
     return { value: content.bytes, metadata, digest }
   }
-  const list = content.kind === 'inline' ? content.bytes : Buffer.concat([...content.hashes])
-  const value = Buffer.from(
-    JSON.stringify({
-      format: RECORD_FORMAT,
-      chunkBytes: CHUNK_BYTES,
-      [content.kind]: list.toString('base64'),
-      ...(record.xattrs ? { xattrs: record.xattrs.toString('base64') } : {}),
-    }),
-  )
+  const listed =
+    content.kind === 'inline'
+      ? { format: RECORD_FORMAT, chunkBytes: CHUNK_BYTES, inline: content.bytes.toString('base64') }
+      : {
+          format: RUNS_FORMAT,
+          chunkBytes: CHUNK_BYTES,
+          blockBytes: BLOCK_BYTES,
+          list: encodeList(content.entries).toString('base64'),
+        }
+  const xattrs = record.xattrs ? { xattrs: record.xattrs.toString('base64') } : {}
+  const value = Buffer.from(JSON.stringify({ ...listed, ...xattrs }))
   const digest = sha256(value)
   return { value, metadata: metadataOf(record, 'chunked', digest), digest }
 }
@@ -171,10 +191,14 @@ export function decodeFileObject(
       content: { kind: 'inline', bytes: object.value },
     }
   }
-  return { ...common, ...decodeManifest(key, object.value) }
+  return { ...common, ...decodeManifest(key, object.value, size) }
 }
 
-function decodeManifest(key: string, value: Buffer): { xattrs: Buffer | undefined; content: ChunkList } {
+function decodeManifest(
+  key: string,
+  value: Buffer,
+  size: number,
+): { xattrs: Buffer | undefined; content: ChunkList } {
   let json: unknown
   try {
     json = JSON.parse(value.toString('utf8'))
@@ -185,13 +209,35 @@ function decodeManifest(key: string, value: Buffer): { xattrs: Buffer | undefine
   if (!parsed.success) {
     throw new StoreCorrupt(`object ${key}: its manifest cannot be read: ${z.prettifyError(parsed.error)}`)
   }
-  const { inline, chunks, pages, xattrs: encoded } = parsed.data
+  const encoded = parsed.data.xattrs
   const xattrs = encoded === undefined ? undefined : Buffer.from(encoded, 'base64')
+  if (parsed.data.format === RUNS_FORMAT) {
+    const chunks = chunkCount(size)
+    const slots = slotsOf(chunks, levelsFor(chunks))
+    return { xattrs, content: { kind: 'list', entries: entriesOf(key, parsed.data.list, slots) } }
+  }
+  const { inline, chunks, pages } = parsed.data
   if (inline !== undefined)
     return { xattrs, content: { kind: 'inline', bytes: Buffer.from(inline, 'base64') } }
   if (chunks !== undefined) return { xattrs, content: { kind: 'chunks', hashes: splitHashes(key, chunks) } }
   if (pages !== undefined) return { xattrs, content: { kind: 'pages', hashes: splitHashes(key, pages) } }
   throw new StoreCorrupt(`object ${key}: its manifest lists no content`)
+}
+
+function entriesOf(key: string, base64: string, slots: number): Entry[] {
+  return splitList(key, Buffer.from(base64, 'base64'), slots)
+}
+
+/** The entries of a list, of a manifest or a page. @throws StoreCorrupt */
+export function splitList(key: string, bytes: Buffer, slots: number): Entry[] {
+  try {
+    return decodeList(bytes, slots)
+  } catch (error) {
+    if (!(error instanceof ListDamaged)) throw error
+    throw new StoreCorrupt(`object ${key}: its list of chunks cannot be used: ${error.message}`, {
+      cause: error,
+    })
+  }
 }
 
 function splitHashes(key: string, base64: string): Buffer[] {

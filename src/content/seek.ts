@@ -1,6 +1,6 @@
 import { FsError } from '../base/errors.ts'
 import { giveWay } from '../base/pace.ts'
-import { type Inode, LAYOUT_INLINE } from '../catalog/index.ts'
+import { BLOCK_BYTES, type Inode } from '../catalog/index.ts'
 import { SEEK_DATA, SEEK_HOLE } from '../sys/index.ts'
 import { CHUNK_BYTES, type ContentContext } from './context.ts'
 import type { LegacyFiles } from './legacy-files.ts'
@@ -102,16 +102,13 @@ export class Seeker {
   }
 
   #inStore(inode: Inode, at: number, whence: Whence): number | undefined {
-    const { ino, layout, storedSize } = inode
+    const { storedSize } = inode
     if (at >= storedSize) return whence === SEEK_HOLE ? at : undefined
-    if (layout === LAYOUT_INLINE) return whence === SEEK_DATA ? at : storedSize
-    let hole = Math.floor(at / CHUNK_BYTES)
-    for (const { index } of this.#context.catalog.chunksFrom(ino, hole)) {
-      if (whence === SEEK_DATA) return Math.max(at, index * CHUNK_BYTES)
-      if (index > hole) break
-      hole = index + 1
-    }
-    return whence === SEEK_HOLE ? Math.min(storedSize, Math.max(at, hole * CHUNK_BYTES)) : undefined
+    const { content } = this.#context.catalog
+    const block = Math.floor(at / BLOCK_BYTES)
+    const found = whence === SEEK_DATA ? content.nextData(inode, block) : content.nextHole(inode, block)
+    if (found * BLOCK_BYTES < storedSize) return Math.max(at, found * BLOCK_BYTES)
+    return whence === SEEK_HOLE ? storedSize : undefined
   }
 }
 

@@ -188,13 +188,15 @@ export class Staging {
     this.#files.get(ino)?.sound.add(index)
   }
 
-  /** Makes a range a hole; the length of the staging file stays. */
+  /** Makes a range a hole, as far as the staging file goes; its length stays. */
   punch(inode: Inode, offset: number, length: number): void {
     this.#descriptors.useSync(
       inode.ino,
       () => this.#open(inode),
       (descriptor) => {
-        fallocate(descriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length)
+        const end = Math.min(offset + length, statDescriptor(descriptor).size)
+        if (end <= offset) return
+        fallocate(descriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, end - offset)
         this.#account(inode.ino, descriptor)
       },
     )

@@ -1,12 +1,13 @@
 import { untilAborted } from '../base/concurrency.ts'
 import { FsError } from '../base/errors.ts'
-import { chunkKey, fileId, type Inode, LAYOUT_INLINE } from '../catalog/index.ts'
+import { contentKey, fileId, type Inode, LAYOUT_INLINE } from '../catalog/index.ts'
 import type { ObjectVersion } from '../store/contract.ts'
 import { StoreCorrupt, StoreError, StoreUnavailable } from '../store/errors.ts'
 import { CHUNK_BYTES, type ContentContext, chunkCount, type ReadCounters } from './context.ts'
 import type { DiskCache } from './disk-cache.ts'
 import { sha256 } from './hash.ts'
 import { decodeFileObject, HOLE, isHole } from './manifest.ts'
+import { unpacked } from './zeros.ts'
 
 const IMMUTABLE = { epoch: 0, version: 0 }
 
@@ -16,6 +17,8 @@ interface ChunkReference {
   readonly space: 'files' | 'chunks'
   readonly key: string
   readonly hash: Buffer
+  /** Blocks of zeros, which a chunk's object leaves out. */
+  readonly zeros: Buffer | undefined
   readonly expect: ObjectVersion
   readonly length: number
 }
@@ -92,20 +95,24 @@ export class StoredContent {
   }
 
   async #loadCached(wanted: ChunkReference): Promise<Buffer> {
+    if (isHole(wanted.hash)) return Buffer.alloc(wanted.length)
     const cached = await this.#disk.get(wanted.hash)
     if (cached) {
       this.#counters.cache += 1
-      return cached
+      return bytesOf(wanted, cached)
     }
-    const bytes = await this.#load(wanted)
+    const value = await this.#loadValue(wanted)
     this.#counters.store += 1
-    if (!isHole(wanted.hash)) void this.#disk.put(wanted.hash, bytes)
-    return bytes
+    void this.#disk.put(wanted.hash, value)
+    return bytesOf(wanted, value)
   }
 
   async #load(wanted: ChunkReference, signal?: AbortSignal): Promise<Buffer> {
-    const { space, key, hash, expect } = wanted
-    if (isHole(hash)) return Buffer.alloc(wanted.length)
+    if (isHole(wanted.hash)) return Buffer.alloc(wanted.length)
+    return bytesOf(wanted, await this.#loadValue(wanted, signal))
+  }
+
+  async #loadValue({ space, key, hash, expect }: ChunkReference, signal?: AbortSignal): Promise<Buffer> {
     const object = await this.#context.store.get(space, key, signal ? { expect, signal } : { expect })
     if (!object) {
       throw new StoreUnavailable(`object ${key} is recorded as stored, but the store does not find it`)
@@ -136,15 +143,18 @@ export class StoredContent {
         space: 'files',
         key,
         hash: digest,
+        zeros: undefined,
         expect: { epoch, version },
         length: inode.storedSize,
       }
     }
     // A chunk that is not listed is a hole.
-    const hash = this.#context.catalog.chunk(inode.ino, index) ?? HOLE
-    const own = chunkKey(fileId(inode), index, hash)
+    const { content } = this.#context.catalog
+    const hash = content.chunk(inode, index) ?? HOLE
+    const zeros = content.zeros(inode.generation, index)
+    const own = contentKey(fileId(inode), 0, index, hash)
     const length = Math.min(CHUNK_BYTES, inode.storedSize - index * CHUNK_BYTES)
-    return { name: own, space: 'chunks', key: own, hash, expect: IMMUTABLE, length }
+    return { name: own, space: 'chunks', key: own, hash, zeros, expect: IMMUTABLE, length }
   }
 
   #keep(name: string, bytes: Buffer): void {
@@ -158,6 +168,13 @@ export class StoredContent {
       this.#bytes -= value.length
     }
   }
+}
+
+/** The chunk that an object holds. @throws StoreCorrupt */
+function bytesOf({ key, zeros, length }: ChunkReference, value: Buffer): Buffer {
+  const bytes = unpacked(value, zeros, length)
+  if (!bytes) throw new StoreCorrupt(`chunk ${key}: it has other blocks than the catalog says`)
+  return bytes
 }
 
 /** Offset and length of the part of chunk `index` that a request for [offset, end) wants. */

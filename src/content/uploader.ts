@@ -1,41 +1,25 @@
 import { release } from 'node:os'
 import { isDirectory, isRegular, isSymlink } from '../base/attributes.ts'
 import { untilNextTick } from '../base/clock.ts'
-import { KeyedMutex, Semaphore } from '../base/concurrency.ts'
+import { KeyedMutex } from '../base/concurrency.ts'
 import { faultPoint } from '../base/faults.ts'
-import {
-  attributesOf,
-  chunkKey,
-  DIRTY_CONTENT,
-  DIRTY_LOST,
-  fileId,
-  type Inode,
-  LAYOUT_CHUNKED,
-  LAYOUT_INLINE,
-  pageKey,
-} from '../catalog/index.ts'
+import { giveWay } from '../base/pace.ts'
+import { attributesOf, DIRTY_CONTENT, fileId, type Inode, LAYOUT_INLINE } from '../catalog/index.ts'
 import { contentTypeOf, fileKey } from '../store/layout.ts'
 import { readlinkAt, type Stat } from '../sys/index.ts'
 import type { NodeActivity } from './activity.ts'
-import { CHUNK_BYTES, type ContentContext, chunkCount } from './context.ts'
-import { sha256 } from './hash.ts'
+import { type ContentContext, chunkCount } from './context.ts'
+import { type Copied, Copier } from './copier.ts'
 import type { LegacyFiles } from './legacy-files.ts'
-import {
-  type ChunkList,
-  EMBEDDED_CHUNKS,
-  encodeFileObject,
-  type FileRecord,
-  HOLE,
-  isHole,
-  METADATA_XATTR_BYTES,
-  PAGE_CHUNKS,
-} from './manifest.ts'
+import { encodeFileObject } from './manifest.ts'
 import type { Reader } from './reader.ts'
+import { CHANGED, type Snapshot } from './snapshot.ts'
 import type { Staging } from './staging.ts'
 import {
   fingerprintOf,
   legacyStat,
   matches,
+  owe,
   placeOf,
   readLegacyXattrs,
   requireLegacy,
@@ -48,28 +32,6 @@ import type { Writer } from './writer.ts'
 export type UploadResult = 'stored' | 'busy' | 'gone'
 
 const ROUNDS = 3
-// Chunks of one file under way at once, and of all files together: bounds the memory of a copy (P6).
-const CHUNKS_PER_FILE = 4
-const CHUNKS_TOTAL = 16
-const IMMUTABLE = { epoch: 0, version: 0 }
-
-interface Snapshot {
-  readonly record: FileRecord
-  readonly stat: Stat | undefined
-  readonly target: Buffer | undefined
-  /** Where the catalog's own chunks came from. */
-  readonly base: Pick<Inode, 'base' | 'fingerprint'>
-  /** Content need not be read: only attributes changed since the store saw it. */
-  readonly sameContent: boolean
-}
-
-interface Copied {
-  readonly content: ChunkList
-  readonly layout: number
-  /** New hashes by chunk; chunks that are not listed are as the catalog has them. */
-  readonly chunks: ReadonlyMap<number, Buffer>
-  readonly pages: ReadonlyMap<number, Buffer>
-}
 
 /**
  * Brings the store up to date with one file: chunks, then the file's object, then the catalog. One upload of a file at a
@@ -77,13 +39,11 @@ interface Copied {
  */
 export class Uploader {
   readonly #context: ContentContext
-  readonly #legacy: LegacyFiles
   readonly #staging: Staging
-  readonly #reader: Reader
+  readonly #copier: Copier
   readonly #writer: Writer
   readonly #proof: VolumeProof
   readonly #locks = new KeyedMutex<bigint>()
-  readonly #slots = new Semaphore(CHUNKS_TOTAL)
   /** Before 6.13 the kernel's clock for ctime ticks every few milliseconds, so two changes in one tick look like one. */
   readonly #coarse = isOlder(release(), 6, 13)
   #underWay = 0
@@ -93,9 +53,8 @@ export class Uploader {
     parts: { legacy: LegacyFiles; staging: Staging; reader: Reader; writer: Writer; proof: VolumeProof },
   ) {
     this.#context = context
-    this.#legacy = parts.legacy
+    this.#copier = new Copier(context, parts)
     this.#staging = parts.staging
-    this.#reader = parts.reader
     this.#writer = parts.writer
     this.#proof = parts.proof
   }
@@ -151,7 +110,7 @@ export class Uploader {
     const { key, version, fresh } = claimed
     faultPoint('content.upload.claimed')
     if (!fresh) await this.#letGo(ino)
-    const copied = await this.#copy(ino, snapshot, signal)
+    const copied = await this.#copier.copy(ino, snapshot, signal)
     if (!copied || !unchanged() || !this.#isSame(ino, snapshot)) return 'busy'
     const object = encodeFileObject(snapshot.record, copied.content)
     if (this.#replacesOnlyCopy(ino, object.digest)) {
@@ -171,8 +130,14 @@ export class Uploader {
       { fresh, ...(signal && { signal }) },
     )
     faultPoint('content.upload.object-stored')
+    const owed = await this.#moveOver(ino)
     const isClean = (): boolean => unchanged() && this.#isSame(ino, snapshot)
-    const stored = { version, digest: object.digest, isClean, work }
+    const stored = {
+      version,
+      digest: object.digest,
+      isClean,
+      work: owed ? catalog.outbox.find('upload', ino) : work,
+    }
     const clean = await catalog.shared(() => this.#record(ino, snapshot, copied, stored))
     return clean ? 'stored' : 'busy'
   }
@@ -268,185 +233,28 @@ export class Uploader {
     if (milliseconds > 0) await new Promise((resolve) => setTimeout(resolve, milliseconds))
   }
 
-  async #copy(ino: bigint, snapshot: Snapshot, signal: AbortSignal | undefined): Promise<Copied | undefined> {
-    const { attributes, xattrs } = snapshot.record
-    const none = new Map<number, Buffer>()
-    const inline = (bytes: Buffer): Copied => ({
-      content: { kind: 'inline', bytes },
-      layout: LAYOUT_INLINE,
-      chunks: none,
-      pages: none,
-    })
-    if (!isRegular(attributes.mode)) return inline(snapshot.target ?? Buffer.alloc(0))
-    const fits = attributes.size <= this.#context.settings.inlineLimit
-    if (fits && (xattrs?.length ?? 0) <= METADATA_XATTR_BYTES) {
-      const bytes = await this.#readChunk(ino, 0, attributes.size, snapshot)
-      return bytes.length === attributes.size ? inline(bytes) : undefined
-    }
-    const chunks = await this.#copyChunks(ino, snapshot, signal)
-    if (!chunks) return undefined
-    return this.#list(ino, chunkCount(attributes.size), chunks, signal)
-  }
-
-  /** Stores every chunk that the store does not have yet; new hashes by index. */
-  async #copyChunks(
-    ino: bigint,
-    snapshot: Snapshot,
-    signal: AbortSignal | undefined,
-  ): Promise<Map<number, Buffer> | undefined> {
-    const { catalog } = this.#context
-    const { size } = snapshot.record.attributes
-    const hashes = new Map<number, Buffer>()
-    const underWay = new Set<Promise<void>>()
-    let failed: unknown
-    let short = false
-    const holes = new Set(catalog.chunks(ino, 0, chunkCount(size)).map(({ index }) => index))
-    for await (const index of this.#dataChunks(ino, snapshot)) {
-      if (failed !== undefined || short) break
-      holes.delete(index)
-      if (this.#isUnchangedChunk(ino, index, snapshot)) continue
-      while (underWay.size >= CHUNKS_PER_FILE) await Promise.race(underWay)
-      await this.#slots.acquire()
-      const length = Math.min(CHUNK_BYTES, size - index * CHUNK_BYTES)
-      const task = this.#readChunk(ino, index, length, snapshot)
-        .then(async (bytes) => {
-          if (bytes.length !== length) {
-            short = true
-            return
-          }
-          const hash = bytes.equals(ZEROS.subarray(0, length)) ? HOLE : sha256(bytes)
-          if (this.#isLost(ino) || !hash.equals(catalog.chunk(ino, index) ?? HOLE)) {
-            if (!isHole(hash)) await this.#storeImmutable(ino, chunkKey, index, hash, bytes, signal)
-            hashes.set(index, hash)
-          }
-        })
-        .catch((error: unknown) => {
-          failed ??= error
-        })
-        .finally(() => {
-          this.#slots.release()
-          underWay.delete(task)
-        })
-      underWay.add(task)
-    }
-    for (const index of holes) hashes.set(index, HOLE)
-    await Promise.all(underWay)
-    if (failed !== undefined) throw failed
-    return short ? undefined : hashes
-  }
-
-  /** Indexes of the chunks that may hold anything but zeros, ascending within each source. */
-  async *#dataChunks(ino: bigint, snapshot: Snapshot): AsyncGenerator<number> {
-    const { catalog } = this.#context
-    const count = chunkCount(snapshot.record.attributes.size)
-    if (snapshot.stat) {
-      yield* this.#legacy.dataChunks(ino, count)
-      return
-    }
-    const inode = catalog.get(ino)
-    if (!inode) return
-    const staged = catalog.stagedChunks(ino)
-    yield* staged.filter((index) => index < count)
-    const base = Math.min(count, inode.baseLimit)
-    const others =
-      inode.base === 'legacy'
-        ? this.#legacy.dataChunks(ino, base)
-        : inode.layout === LAYOUT_INLINE
-          ? [...Array(base).keys()]
-          : catalog.chunks(ino, 0, base).map(({ index }) => index)
-    const seen = new Set(staged)
-    for await (const index of others) if (!seen.has(index)) yield index
-  }
-
-  /** The stored version's chunk is still the file's, without a look at the bytes. */
-  #isUnchangedChunk(ino: bigint, index: number, snapshot: Snapshot): boolean {
-    const { catalog } = this.#context
-    const inode = catalog.get(ino)
-    if (!inode || inode.layout !== LAYOUT_CHUNKED || !catalog.chunk(ino, index)) return false
-    if (this.#isLost(ino)) return false
-    if (snapshot.sameContent) return true
-    // The last chunk of the stored version may be shorter than it has to be now.
-    const full = (index + 1) * CHUNK_BYTES <= Math.min(inode.storedSize, inode.size)
-    return (
-      inode.authority === 'catalog' &&
-      inode.base === 'store' &&
-      index < inode.baseLimit &&
-      !catalog.isStaged(ino, index) &&
-      full
-    )
-  }
-
-  /** What the catalog says of the file's objects cannot be relied on. */
-  #isLost(ino: bigint): boolean {
-    return ((this.#context.catalog.get(ino)?.dirty ?? 0) & DIRTY_LOST) !== 0
-  }
-
-  async #readChunk(ino: bigint, index: number, length: number, snapshot: Snapshot): Promise<Buffer> {
-    if (!snapshot.stat) return this.#reader.chunk(ino, index)
-    const buffer = Buffer.allocUnsafe(length)
-    return buffer.subarray(0, await this.#legacy.read(ino, buffer, index * CHUNK_BYTES))
-  }
-
   /**
-   * Before the store gets a chunk or page, the catalog lists it as garbage: an upload that is never finished leaves
-   * nothing behind. `#record` takes it off the list.
+   * The store has the whole of the new version: its chunks become the file's, but for what fits into the transaction that records
+   * it. Meanwhile the catalog lists chunks of either, and nobody may take the file for one that is stored: true if that had to be
+   * noted.
    */
-  async #storeImmutable(
-    ino: bigint,
-    keyOf: typeof chunkKey,
-    index: number,
-    hash: Buffer,
-    value: Buffer,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
-    const { catalog, store } = this.#context
-    const inode = catalog.get(ino)
-    if (!inode) return
-    const key = keyOf(fileId(inode), index, hash)
-    await catalog.shared(() => catalog.outbox.discard('chunks', key, 0, 0, ino))
-    faultPoint('content.upload.chunk-listed')
-    const object = { value, version: IMMUTABLE, contentType: 'application/octet-stream', metadata: {} }
-    // One that is there already, from an upload that a crash cut short, has the same bytes.
-    await store.put('chunks', key, object, { fresh: !this.#isLost(ino), ...(signal && { signal }) })
-  }
-
-  /** The list of all chunks, in the manifest itself or as pages of their own. */
-  async #list(
-    ino: bigint,
-    count: number,
-    chunks: ReadonlyMap<number, Buffer>,
-    signal: AbortSignal | undefined,
-  ): Promise<Copied> {
+  async #moveOver(ino: bigint): Promise<boolean> {
     const { catalog } = this.#context
-    const hashesOf = (from: number, to: number): Buffer[] => {
-      const known = new Map(catalog.chunks(ino, from, to).map(({ index, hash }) => [index, hash]))
-      return Array.from(
-        { length: to - from },
-        (_, at) => chunks.get(from + at) ?? known.get(from + at) ?? HOLE,
-      )
+    for (let owed = false; ; ) {
+      const generation = catalog.get(ino)?.generation
+      if (generation === undefined || !catalog.content.hasMuchIncoming(generation)) return owed
+      await catalog.shared(() => {
+        const inode = catalog.get(ino)
+        if (inode?.generation !== generation) return
+        if (inode.version > 0 && (inode.dirty & CHANGED) === 0) {
+          owe(catalog, inode, DIRTY_CONTENT)
+          owed = true
+        }
+        catalog.content.moveIncoming(inode)
+      })
+      faultPoint('content.upload.moving')
+      await giveWay()
     }
-    const pages = new Map<number, Buffer>()
-    if (count <= EMBEDDED_CHUNKS) {
-      const hashes = hashesOf(0, count)
-      return { content: { kind: 'chunks', hashes }, layout: LAYOUT_CHUNKED, chunks, pages }
-    }
-    const list: Buffer[] = []
-    for (let index = 0; index * PAGE_CHUNKS < count; index += 1) {
-      const hashes = hashesOf(index * PAGE_CHUNKS, Math.min(count, (index + 1) * PAGE_CHUNKS))
-      // A page of holes has no object either.
-      if (hashes.every(isHole)) {
-        list.push(HOLE)
-        if (catalog.page(ino, index)) pages.set(index, HOLE)
-        continue
-      }
-      const page = Buffer.concat(hashes)
-      const hash = sha256(page)
-      list.push(hash)
-      if (!this.#isLost(ino) && catalog.page(ino, index)?.equals(hash)) continue
-      await this.#storeImmutable(ino, pageKey, index, hash, page, signal)
-      pages.set(index, hash)
-    }
-    return { content: { kind: 'pages', hashes: list }, layout: LAYOUT_CHUNKED, chunks, pages }
   }
 
   /**
@@ -469,9 +277,9 @@ export class Uploader {
     const inode = catalog.get(ino)
     if (!inode) return clean
     const first = inode.version === 0
-    const count = copied.layout === LAYOUT_CHUNKED ? chunkCount(snapshot.record.attributes.size) : 0
-    if (copied.layout === LAYOUT_CHUNKED || inode.layout === LAYOUT_CHUNKED) {
-      this.#replaceChunks(inode, copied, count)
+    if (!copied.isPlain) {
+      catalog.content.moveIncoming(inode)
+      if (copied.layout === LAYOUT_INLINE) catalog.content.setInline(inode.generation, copied.zeros)
     }
     inode.epoch = epoch
     inode.version = stored.version
@@ -495,55 +303,6 @@ export class Uploader {
       this.#staging.release(inode, staging)
     })
     return clean
-  }
-
-  #replaceChunks(inode: Inode, copied: Copied, count: number): void {
-    const { catalog } = this.#context
-    const { ino } = inode
-    this.#replaceHashes(inode, copied.chunks, {
-      keyOf: chunkKey,
-      get: (index) => catalog.chunk(ino, index),
-      set: (index, hash) => catalog.setChunk(ino, index, hash),
-      drop: (index) => catalog.dropChunk(ino, index),
-    })
-    this.#replaceHashes(inode, copied.pages, {
-      keyOf: pageKey,
-      get: (index) => catalog.page(ino, index),
-      set: (index, hash) => catalog.setPage(ino, index, hash),
-      drop: (index) => catalog.dropPage(ino, index),
-    })
-    catalog.discardContent(inode, count, copied.content.kind === 'pages' ? Math.ceil(count / PAGE_CHUNKS) : 0)
-  }
-
-  /** Old objects become garbage, new ones are garbage no more. A hole has neither row nor object. */
-  #replaceHashes(
-    inode: Inode,
-    hashes: ReadonlyMap<number, Buffer>,
-    rows: {
-      readonly keyOf: typeof chunkKey
-      get(index: number): Buffer | undefined
-      set(index: number, hash: Buffer): void
-      drop(index: number): void
-    },
-  ): void {
-    const { outbox } = this.#context.catalog
-    const id = fileId(inode)
-    for (const [index, hash] of hashes) {
-      const old = rows.get(index)
-      if (old) outbox.discard('chunks', rows.keyOf(id, index, old), 0, 0, inode.ino)
-      if (isHole(hash)) {
-        rows.drop(index)
-        continue
-      }
-      rows.set(index, hash)
-      outbox.forget({
-        space: 'chunks',
-        key: rows.keyOf(id, index, hash),
-        epoch: 0,
-        version: 0,
-        ino: inode.ino,
-      })
-    }
   }
 
   /** The store is the base from now on. The number of the staging file if it is not needed any more, else 0. */
@@ -586,9 +345,6 @@ function isBasedOn(inode: Inode, { base, fingerprint }: Snapshot['base']): boole
     now.ctimeNs === fingerprint.ctimeNs
   )
 }
-
-const ZEROS = Buffer.alloc(CHUNK_BYTES)
-const CHANGED = DIRTY_CONTENT | DIRTY_LOST
 
 function isOlder(text: string, major: number, minor: number): boolean {
   const [a = 0, b = 0] = text.split('.').map(Number)

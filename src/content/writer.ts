@@ -3,7 +3,7 @@ import { nowNs } from '../base/clock.ts'
 import { KeyedMutex } from '../base/concurrency.ts'
 import { FsError, isSystemError, reasonOf } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
-import { DIRTY_CONTENT, type Inode, LAYOUT_CHUNKED } from '../catalog/index.ts'
+import { BLOCK_BYTES, DIRTY_CONTENT, type Inode, isChunked } from '../catalog/index.ts'
 import { StoreError } from '../store/errors.ts'
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE, printable } from '../sys/index.ts'
 import { CHUNK_BYTES, type ContentContext } from './context.ts'
@@ -13,6 +13,7 @@ import { lengthOf, type StagedChunks } from './staged-chunks.ts'
 import type { Staging } from './staging.ts'
 import { partOf } from './stored.ts'
 import { decodeXattrs, encodeXattrs } from './xattrs.ts'
+import { dataBlocks, dataOf } from './zeros.ts'
 
 /**
  * Changes content of files under the catalog's authority, in their staging files.
@@ -411,8 +412,11 @@ export class Writer {
     try {
       const bytes = await this.#reader.baseChunk(ino, index, signal)
       const inode = this.#require(ino)
-      const length = Math.min(bytes.length, inode.size - index * CHUNK_BYTES)
-      if (length > 0) await this.#staging.write(inode, bytes.subarray(0, length), index * CHUNK_BYTES)
+      const length = Math.max(0, Math.min(bytes.length, inode.size - index * CHUNK_BYTES))
+      // What is zeros is a hole there already.
+      for (const { start, end } of dataOf(bytes.subarray(0, length))) {
+        await this.#staging.write(inode, bytes.subarray(start, end), index * CHUNK_BYTES + start)
+      }
       faultPoint('content.write.filled')
     } catch (error) {
       if (error instanceof StoreError)
@@ -499,11 +503,12 @@ export class Writer {
   #baseBlocks(inode: Inode, index: number): number {
     if (index >= inode.baseLimit || inode.base === 'none') return 0
     const fromStore = inode.base === 'store'
-    const isHole = inode.layout === LAYOUT_CHUNKED && !this.#context.catalog.chunk(inode.ino, index)
-    if (fromStore && isHole) return 0
+    const { content } = this.#context.catalog
+    if (fromStore && isChunked(inode) && !content.chunk(inode, index)) return 0
     const size = fromStore ? inode.storedSize : inode.size
     const length = Math.min(CHUNK_BYTES, Math.max(0, size - index * CHUNK_BYTES))
-    return Math.ceil(length / 4096) * 8
+    const zeros = fromStore ? content.zeros(inode.generation, index) : undefined
+    return (dataBlocks(zeros, Math.ceil(length / BLOCK_BYTES)) * BLOCK_BYTES) / 512
   }
 
   #require(ino: bigint): Inode {
@@ -513,8 +518,8 @@ export class Writer {
   }
 }
 
-// Largest file, as on ext4 with blocks of 4 KiB: keeps the list of chunks within what a manifest can hold.
-const MAX_FILE_BYTES = 2 ** 44 - 4096
+// Sizes and offsets are numbers that are exact up to here: 8 PiB.
+const MAX_FILE_BYTES = 2 ** 53 - 4096
 
 function requireSize(size: number): void {
   if (size > MAX_FILE_BYTES) throw new FsError('EFBIG', `a file of ${size} bytes; at most ${MAX_FILE_BYTES}`)

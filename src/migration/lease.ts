@@ -4,7 +4,7 @@ import { z } from 'zod'
 import { UsageError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import type { Catalog } from '../catalog/index.ts'
-import { CHUNK_BYTES, RECORD_FORMAT } from '../content/index.ts'
+import { CHUNK_BYTES, NAMESPACE_FORMAT } from '../content/index.ts'
 import type { KeyValueStore, ObjectVersion } from '../store/contract.ts'
 import { StoreCorrupt, StoreError, StoreSuperseded } from '../store/errors.ts'
 
@@ -65,9 +65,9 @@ export class NamespaceLease {
       )
     }
     const lease = parsed.data
-    if (lease.format > RECORD_FORMAT) {
+    if (lease.format > NAMESPACE_FORMAT) {
       throw new UsageError(
-        `namespace ${this.#namespace} has format ${lease.format}, this ferryfs knows ${RECORD_FORMAT}: use the newer ferryfs that wrote it`,
+        `namespace ${this.#namespace} has format ${lease.format}, this ferryfs knows ${NAMESPACE_FORMAT}: use the newer ferryfs that wrote it`,
       )
     }
     if (lease.chunkBytes !== CHUNK_BYTES) {
@@ -147,7 +147,7 @@ export class NamespaceLease {
 
   #record(owner: string, epoch: number): Lease {
     return {
-      format: RECORD_FORMAT,
+      format: NAMESPACE_FORMAT,
       chunkBytes: CHUNK_BYTES,
       owner,
       host: hostname(),

@@ -1,6 +1,6 @@
 import { isDirectory } from '../base/attributes.ts'
-import { chunkKey, fileId, type Inode, pageKey } from '../catalog/index.ts'
-import { headerKey, isHole, renew, shardKey } from '../content/index.ts'
+import { contentKey, fileId, type Inode } from '../catalog/index.ts'
+import { headerKey, MOST_LEVELS, renew, shardKey } from '../content/index.ts'
 import type { OverlayContext } from '../overlay/index.ts'
 import type { KeySpace } from '../store/contract.ts'
 import { StoreCorrupt, StoreUnavailable } from '../store/errors.ts'
@@ -39,8 +39,8 @@ function* objectsOf(catalog: OverlayContext['catalog'], inode: Inode): Generator
     return
   }
   if (inode.key !== undefined) yield ['files', inode.key]
-  const chunks = catalog.chunks(inode.ino, 0, Number.MAX_SAFE_INTEGER)
-  for (const { index, hash } of chunks) if (!isHole(hash)) yield ['chunks', chunkKey(id, index, hash)]
-  for (const { index, hash } of catalog.pages(inode.ino))
-    if (!isHole(hash)) yield ['chunks', pageKey(id, index, hash)]
+  for (let level = 0; level <= MOST_LEVELS; level += 1) {
+    for (const { index, hash } of catalog.content.hashesFrom(inode.generation, level, 0))
+      yield ['chunks', contentKey(id, level, index, hash)]
+  }
 }

@@ -2,7 +2,7 @@ import { isDirectory, isRegular, isSymlink } from '../base/attributes.ts'
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import { giveWay } from '../base/pace.ts'
-import { type Inode, LAYOUT_CHUNKED, ROOT_INO } from '../catalog/index.ts'
+import { type Inode, isChunked, ROOT_INO } from '../catalog/index.ts'
 import {
   ctimeStays,
   type DirectoryWriter,
@@ -172,7 +172,7 @@ export class Reaper {
   /** Reads the object back, all of it, past every cache. @throws StoreError */
   async #verify(inode: Inode): Promise<void> {
     await compareObject(this.#context, inode)
-    if (inode.layout !== LAYOUT_CHUNKED || !isRegular(inode.mode)) return
+    if (!isChunked(inode) || !isRegular(inode.mode)) return
     for (const index of storedChunks(this.#context.catalog, inode)) {
       await giveWay()
       await this.#stored.readBack(inode, index)

@@ -1,27 +1,31 @@
 import { isDirectory, isRegular, isSymlink, S_IFDIR } from '../base/attributes.ts'
+import { KeyedMutex } from '../base/concurrency.ts'
 import { reasonOf } from '../base/errors.ts'
+import { giveWay } from '../base/pace.ts'
 import {
+  BLOCK_BYTES,
   type Catalog,
+  type Incoming,
   type Inode,
   LAYOUT_CHUNKED,
   LAYOUT_INLINE,
-  pageKey,
+  LAYOUT_RUNS,
   ROOT_INO,
 } from '../catalog/index.ts'
 import {
+  ALL_ZEROS,
   CHUNK_BYTES,
   chunkCount,
+  dataBlocks,
   type DirectoryHeader,
   decodeFileObject,
   decodeHeader,
   decodeShard,
   headerKey,
-  isHole,
-  PAGE_CHUNKS,
+  listedObjects,
   type RecordedEntry,
-  sha256,
   shardKey,
-  splitPage,
+  zerosOf,
 } from '../content/index.ts'
 import type { Log } from '../observe/log.ts'
 import { newInode } from '../overlay/index.ts'
@@ -32,6 +36,10 @@ import { ProgressMeter, type RunProgress } from './progress.ts'
 
 /** Everybody who would have it was asked: it is lost. */
 class Missing extends StoreUnavailable {}
+
+type RebuiltFile = ReturnType<typeof decodeFileObject>
+
+const ROWS_AT_ONCE = 256
 
 interface Directory {
   readonly ino: bigint
@@ -58,6 +66,8 @@ export class Rebuild {
   readonly #log: Log
   readonly #meter: ProgressMeter
   readonly #signal: AbortSignal
+  /** One name of a file at a time. */
+  readonly #loading = new KeyedMutex<number>()
   readonly #failures: Array<{ path: string; reason: string }> = []
   readonly #leaving: Array<{ directory: Directory; entry: RecordedEntry }> = []
   #directories = 0
@@ -92,6 +102,7 @@ export class Rebuild {
       }
       await this.#takeLeaving(queue, concurrency)
     }
+    while (this.#catalog.transaction(() => this.#catalog.content.discardMore())) await giveWay()
     this.#catalog.transaction(() => {
       this.#catalog.raiseCounters(
         this.#highestVersion + 1n,
@@ -220,53 +231,71 @@ export class Rebuild {
     this.#seen(object.version.version)
     const record = decodeFileObject(key, object)
     if (record.ino !== entry.ino) throw new StoreCorrupt(`object ${key} belongs to inode ${record.ino}`)
-    const pages = record.content.kind === 'pages' ? record.content.hashes : []
-    const id = `${record.ino.toString(16)}-${record.generation.toString(16)}`
-    const chunks =
-      record.content.kind === 'chunks'
-        ? [...record.content.hashes]
-        : await this.#pages(id, pages, chunkCount(record.attributes.size))
-    const { attributes } = record
-    if (
-      isRegular(attributes.mode) &&
-      record.content.kind !== 'inline' &&
-      chunks.length !== chunkCount(attributes.size)
-    ) {
-      throw new StoreCorrupt(`object ${key}: its list of chunks does not fit its size`)
-    }
-    // Its other names were met meanwhile.
-    if (this.#linkKnown(parent, entry, key)) return
-    this.#catalog.transaction(() => {
-      const inode = this.#inode(record.ino, record.generation)
-      const { ino: _, blksize: __, ...rest } = attributes
-      Object.assign(inode, rest)
-      const held = record.content.kind === 'inline' ? 1 : chunks.filter((hash) => !isHole(hash)).length
-      inode.blocks = Math.min(held * (CHUNK_BYTES / 512), Math.ceil(attributes.size / 4096) * 8)
-      inode.xattrs = record.xattrs
-      inode.base = isRegular(attributes.mode) ? 'store' : 'none'
-      inode.baseLimit = isRegular(attributes.mode) ? chunkCount(attributes.size) : 0
-      inode.key = key
-      inode.epoch = object.version.epoch
-      inode.version = object.version.version
-      inode.layout =
-        record.content.kind === 'inline' && object.metadata['ferry-layout'] === 'inline'
-          ? LAYOUT_INLINE
-          : LAYOUT_CHUNKED
-      inode.digest = record.digest
-      inode.storedSize = attributes.size
-      if (isSymlink(attributes.mode) && record.content.kind === 'inline')
-        inode.target = Buffer.from(record.content.bytes)
-      this.#catalog.save(inode)
-      for (const [index, hash] of chunks.entries()) {
-        if (!isHole(hash)) this.#catalog.setChunk(inode.ino, index, hash)
-      }
-      for (const [index, hash] of pages.entries()) {
-        if (!isHole(hash)) this.#catalog.setPage(inode.ino, index, hash)
-      }
-      this.#link(parent, entry.name, inode.ino)
+    await this.#loading.run(record.generation, async () => {
+      // Its other names were met meanwhile.
+      if (this.#linkKnown(parent, entry, key)) return
+      const blocks = await this.#content(key, record)
+      this.#catalog.transaction(() => {
+        const inode = this.#inode(record.ino, record.generation)
+        Object.assign(inode, adopted(record), {
+          key,
+          epoch: object.version.epoch,
+          version: object.version.version,
+          blocks,
+        } satisfies Partial<Inode>)
+        this.#catalog.save(inode)
+        this.#link(parent, entry.name, inode.ino)
+      })
+      this.#meter.files += 1
+      this.#meter.bytes += record.attributes.size
     })
-    this.#meter.files += 1
-    this.#meter.bytes += attributes.size
+  }
+
+  /** Lists what the content of a file is made of. Blocks of 512 bytes that it takes. @throws StoreError */
+  async #content(key: string, record: RebuiltFile): Promise<number> {
+    const { content } = this.#catalog
+    const { generation, attributes } = record
+    const { size } = attributes
+    if (!isRegular(attributes.mode) || size === 0) return 0
+    // Content is filed under the generation, which is the file's alone.
+    if (!content.isPlain(generation))
+      throw new StoreCorrupt(`object ${key} says that it is generation ${generation}, and so does another`)
+    if (record.content.kind === 'inline') {
+      const found = zerosOf(record.content.bytes)
+      const zeros = found === 'all' ? ALL_ZEROS : found
+      if (zeros) this.#catalog.transaction(() => content.setInline(generation, zeros))
+      return blocksIn(zeros, 0, size)
+    }
+    try {
+      return await this.#lists(record)
+    } catch (error) {
+      this.#catalog.transaction(() => content.discard(record))
+      while (this.#catalog.transaction(() => content.discardMore())) await giveWay()
+      throw error
+    }
+  }
+
+  async #lists(record: RebuiltFile): Promise<number> {
+    const { content } = this.#catalog
+    const { generation, attributes } = record
+    let blocks = 0
+    let rows: Incoming[] = []
+    const file = (): void => {
+      this.#catalog.transaction(() => {
+        content.begin(generation)
+        content.list(generation, rows)
+      })
+      rows = []
+    }
+    const get = async (key: string): Promise<Buffer> => (await this.#newest('chunks', key)).value
+    for await (const row of listedObjects(record, record.content, attributes.size, get)) {
+      if (row.level === 0) blocks += blocksIn(row.zeros, row.index, attributes.size)
+      if (rows.push(row) < ROWS_AT_ONCE) continue
+      file()
+      await giveWay()
+    }
+    file()
+    return blocks
   }
 
   /** Another name of a file that is in the catalog already. */
@@ -277,34 +306,13 @@ export class Rebuild {
     return true
   }
 
-  async #pages(id: string, pages: readonly Buffer[], chunks: number): Promise<Buffer[]> {
-    const hashes: Buffer[] = []
-    for (const [index, hash] of pages.entries()) {
-      if (isHole(hash)) {
-        const last = index === pages.length - 1
-        const length = last ? chunks - index * PAGE_CHUNKS : PAGE_CHUNKS
-        for (let at = 0; at < length; at += 1) hashes.push(hash)
-        continue
-      }
-      const key = pageKey(id, index, hash)
-      const object = await this.#newest('chunks', key)
-      if (!sha256(object.value).equals(hash))
-        throw new StoreCorrupt(`object ${key} has other bytes than its name says`)
-      const page = splitPage(key, object.value)
-      if (page.length > PAGE_CHUNKS) throw new StoreCorrupt(`object ${key} lists too many chunks`)
-      hashes.push(...page)
-    }
-    return hashes
-  }
-
   #inode(ino: bigint, generation: number): Inode {
     if (ino > this.#highestIno && ino > 1n << 48n) this.#highestIno = ino
     if (BigInt(generation) > this.#highestGeneration) this.#highestGeneration = BigInt(generation)
     // Records that are moments apart may name two files that had one number, one after the other: the last one read stays.
     const other = this.#catalog.get(ino)
     if (other) {
-      this.#catalog.dropChunks(ino, 0)
-      this.#catalog.dropPages(ino, 0)
+      this.#catalog.content.discard(other)
       this.#catalog.remove(other)
     }
     const inode = newInode(ino, generation)
@@ -342,4 +350,28 @@ export class Rebuild {
     this.#log.warn({ err: error, path: printable(path) }, 'not rebuilt')
     this.#failures.push({ path: printable(path), reason: reasonOf(error) })
   }
+}
+
+/** What the record of a file says of its inode. */
+function adopted({ attributes, xattrs, content, digest }: RebuiltFile): Partial<Inode> {
+  const { ino: _, blksize: __, ...rest } = attributes
+  const regular = isRegular(attributes.mode)
+  const listed = content.kind === 'list' ? LAYOUT_RUNS : LAYOUT_CHUNKED
+  return {
+    ...rest,
+    xattrs,
+    base: regular ? 'store' : 'none',
+    baseLimit: regular ? chunkCount(attributes.size) : 0,
+    layout: content.kind === 'inline' ? LAYOUT_INLINE : listed,
+    digest,
+    storedSize: attributes.size,
+    ...(isSymlink(attributes.mode) && content.kind === 'inline'
+      ? { target: Buffer.from(content.bytes) }
+      : {}),
+  }
+}
+
+function blocksIn(zeros: Buffer | undefined, chunk: number, size: number): number {
+  const length = Math.min(CHUNK_BYTES, size - chunk * CHUNK_BYTES)
+  return (dataBlocks(zeros, Math.ceil(length / BLOCK_BYTES)) * BLOCK_BYTES) / 512
 }

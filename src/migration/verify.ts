@@ -2,7 +2,7 @@ import { isDirectory, isRegular, isSymlink } from '../base/attributes.ts'
 import { Semaphore } from '../base/concurrency.ts'
 import { FsError, reasonOf } from '../base/errors.ts'
 import { giveWay } from '../base/pace.ts'
-import { fileId, type Inode, isStored, LAYOUT_CHUNKED, pageKey } from '../catalog/index.ts'
+import { fileId, type Inode, isChunked, isStored } from '../catalog/index.ts'
 import {
   CHUNK_BYTES,
   chunkCount,
@@ -12,12 +12,11 @@ import {
   decodeShard,
   entriesToRecord,
   headerKey,
-  isHole,
   legacyStat,
+  listedObjects,
   matches,
   type RecordedEntry,
   type StoredContent,
-  sha256,
   shardKey,
 } from '../content/index.ts'
 import type { OverlayContext } from '../overlay/index.ts'
@@ -151,10 +150,10 @@ async function compare(
  */
 async function* chunksToCompare(
   context: OverlayContext,
-  { ino, layout, storedSize }: Inode,
+  { ino, generation, layout, storedSize }: Inode,
   withLegacy: boolean,
 ): AsyncGenerator<number> {
-  const inStore = storedChunks(context.catalog, { ino, layout, storedSize })
+  const inStore = storedChunks(context.catalog, { generation, layout, storedSize })
   let stored = inStore.next()
   if (withLegacy) {
     for await (const onVolume of context.legacyFiles.dataChunks(ino, chunkCount(storedSize))) {
@@ -169,10 +168,10 @@ async function* chunksToCompare(
 /** Chunks of the stored version that are not holes, ascending. */
 export function* storedChunks(
   catalog: OverlayContext['catalog'],
-  { ino, layout, storedSize }: Pick<Inode, 'ino' | 'layout' | 'storedSize'>,
+  { generation, layout, storedSize }: Pick<Inode, 'generation' | 'layout' | 'storedSize'>,
 ): Generator<number, undefined> {
-  if (layout === LAYOUT_CHUNKED) {
-    for (const { index } of catalog.chunksFrom(ino, 0)) yield index
+  if (isChunked({ layout })) {
+    for (const { index } of catalog.content.hashesFrom(generation, 0, 0)) yield index
   } else if (storedSize > 0) {
     yield 0
   }
@@ -225,13 +224,15 @@ export async function compareObject(context: OverlayContext, inode: Inode): Prom
     if (!record.content.bytes.equals(inode.target))
       throw new StoreCorrupt(`object ${key}: another link target`)
   }
-  if (inode.layout !== LAYOUT_CHUNKED || record.content.kind !== 'pages') return
-  for (const [index, hash] of record.content.hashes.entries()) {
-    if (isHole(hash)) continue
-    const page = await context.store.get('chunks', pageKey(fileId(inode), index, hash), ANY_VERSION)
-    if (!page) throw new StoreUnavailable(`page ${index} of object ${key} is not found`)
-    if (!sha256(page.value).equals(hash))
-      throw new StoreCorrupt(`page ${index} of object ${key} has other bytes`)
+  if (!isChunked(inode)) return
+  const getPage = async (page: string): Promise<Buffer> => {
+    const found = await context.store.get('chunks', page, ANY_VERSION)
+    if (!found) throw new StoreUnavailable(`page ${page} of object ${key} is not found`)
+    return found.value
+  }
+  for await (const _ of listedObjects(record, record.content, inode.storedSize, getPage)) {
+    // Every page has been read and compared with its hash; the chunks are compared one by one.
+    await giveWay()
   }
 }
 

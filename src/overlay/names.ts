@@ -148,7 +148,7 @@ export class Names {
         for (const below of [...catalog.dirents(ino)]) this.unlinked(below)
         discardDirectoryRecord(this.#context, inode)
       }
-      catalog.discardContent(inode)
+      catalog.content.discard(inode)
       if (inode.key !== undefined) {
         catalog.outbox.discard('files', inode.key, epoch, catalog.nextVersion(), ino)
       }

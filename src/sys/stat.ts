@@ -1,4 +1,5 @@
 import type { Attributes } from '../base/attributes.ts'
+import { FsError } from '../base/errors.ts'
 import { check, cstring, declare } from './library.ts'
 
 const statxCall = declare('int statx(int, const void *, int, unsigned int, void *)')
@@ -26,6 +27,12 @@ const EMPTY = Buffer.from([0])
 const timeAt = (offset: number): bigint =>
   buffer.readBigInt64LE(offset) * 1_000_000_000n + BigInt(buffer.readUInt32LE(offset + 8))
 
+/** @throws FsError EOVERFLOW, as stat(2) has it where a size does not fit */
+function exact(size: bigint): number {
+  if (size <= Number.MAX_SAFE_INTEGER) return Number(size)
+  throw new FsError('EOVERFLOW', `a file of ${size} bytes: ferryfs serves files of up to 8 PiB (2^53 bytes)`)
+}
+
 function decode(): Stat {
   const major = buffer.readUInt32LE(128)
   const minor = buffer.readUInt32LE(132)
@@ -37,7 +44,7 @@ function decode(): Stat {
     gid: buffer.readUInt32LE(24),
     // new_encode_dev of linux/kdev_t.h
     rdev: ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0,
-    size: Number(buffer.readBigUInt64LE(40)),
+    size: exact(buffer.readBigUInt64LE(40)),
     blocks: Number(buffer.readBigUInt64LE(48)),
     blksize: buffer.readUInt32LE(4),
     atimeNs: timeAt(64),

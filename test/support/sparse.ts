@@ -1,4 +1,5 @@
 import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs'
+import koffi from 'koffi'
 
 /** Bytes at an offset of a file that is a hole everywhere else. */
 export interface Piece {
@@ -15,4 +16,13 @@ export function writeSparse(path: string, size: number, pieces: readonly Piece[]
   } finally {
     closeSync(descriptor)
   }
+}
+
+/** Makes a file of 4 EiB, one hole: more than a number says exactly. */
+export function writeLarge(path: string): void {
+  const descriptor = openSync(path, 'w')
+  const truncate = koffi.load('libc.so.6').func('int ftruncate(int, int64_t)')
+  const failed = truncate(descriptor, 4n << 60n) !== 0
+  closeSync(descriptor)
+  if (failed) throw new Error(`${path}: the file system has no file of this size`)
 }

@@ -1,6 +1,6 @@
 import { isDirectory } from '../../../src/base/attributes.ts'
-import { type Catalog, chunkKey, fileId, pageKey } from '../../../src/catalog/index.ts'
-import { headerKey, isHole, shardKey } from '../../../src/content/index.ts'
+import { type Catalog, contentKey, fileId } from '../../../src/catalog/index.ts'
+import { headerKey, MOST_LEVELS, shardKey } from '../../../src/content/index.ts'
 import type { KeyValueStore } from '../../../src/store/contract.ts'
 
 /** Every object that the catalog says the store has, as `space key`. */
@@ -17,13 +17,9 @@ function recordedObjects(catalog: Catalog): Set<string> {
       continue
     }
     if (inode.version > 0) keys.add(`files ${inode.key}`)
-    for (const { index, hash } of catalog.chunks(inode.ino, 0, Number.MAX_SAFE_INTEGER)) {
-      if (!isHole(hash)) keys.add(`chunks ${chunkKey(id, index, hash)}`)
-    }
-    for (let index = 0; ; index += 1) {
-      const page = catalog.page(inode.ino, index)
-      if (!page) break
-      keys.add(`chunks ${pageKey(id, index, page)}`)
+    for (let level = 0; level <= MOST_LEVELS; level += 1) {
+      for (const { index, hash } of catalog.content.hashesFrom(inode.generation, level, 0))
+        keys.add(`chunks ${contentKey(id, level, index, hash)}`)
     }
   }
   return keys

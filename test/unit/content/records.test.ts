@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import {
-  type ChunkList,
+  CHUNK_BYTES,
   decodeFileObject,
   decodeHeader,
   decodeShard,
@@ -11,9 +11,10 @@ import {
   encodeHeader,
   encodeShard,
   encodeXattrs,
-  HASH_BYTES,
   METADATA_XATTR_BYTES,
+  type NewChunkList,
 } from '../../../src/content/index.ts'
+import { entriesOf } from '../../support/lists.ts'
 import { StoreCorrupt } from '../../../src/store/errors.ts'
 
 const VERSION = { epoch: 1, version: 1 }
@@ -22,9 +23,6 @@ const bytes = (max = 200): fc.Arbitrary<Buffer> =>
 const id = fc.nat(0xffffffff)
 const ino = fc.bigInt({ min: 1n, max: 2n ** 64n - 1n })
 const time = fc.bigInt({ min: -(2n ** 62n), max: 2n ** 62n })
-const hash = fc
-  .uint8Array({ minLength: HASH_BYTES, maxLength: HASH_BYTES })
-  .map((array) => Buffer.from(array))
 const xattrs = fc
   .dictionary(
     fc.constantFrom('user.a', 'user.b', 'trusted.\xff', 'security.c'),
@@ -47,10 +45,10 @@ const record = fc.record({
     ctimeNs: time,
   }),
 })
-const content: fc.Arbitrary<ChunkList> = fc.oneof(
+const MANY = 1024 * CHUNK_BYTES
+const content: fc.Arbitrary<NewChunkList> = fc.oneof(
   bytes().map((value) => ({ kind: 'inline' as const, bytes: value })),
-  fc.array(hash, { maxLength: 20 }).map((hashes) => ({ kind: 'chunks' as const, hashes })),
-  fc.array(hash, { maxLength: 20 }).map((hashes) => ({ kind: 'pages' as const, hashes })),
+  entriesOf(1024).map((entries) => ({ kind: 'list' as const, entries })),
 )
 const complete = (
   given: typeof record extends fc.Arbitrary<infer T> ? T : never,
@@ -81,8 +79,8 @@ function flipped(value: Buffer, at: number): Buffer {
 describe('the object of a file', () => {
   test('comes back as it was', () => {
     fc.assert(
-      fc.property(record, content, fc.nat(), (given, list, size) => {
-        const whole = complete(given, size)
+      fc.property(record, content, fc.nat({ max: CHUNK_BYTES }), (given, list, less) => {
+        const whole = complete(given, MANY - less)
         const { value, metadata, digest } = encodeFileObject(whole, list)
         const read = decodeFileObject('k', { value, metadata, version: VERSION })
         expect(read).toEqual({ ...whole, content: list, digest })
@@ -93,7 +91,7 @@ describe('the object of a file', () => {
   test('P1: is refused with any byte changed', () => {
     fc.assert(
       fc.property(record, content, fc.nat(), (given, list, at) => {
-        const { value, metadata } = encodeFileObject(complete(given, 1), list)
+        const { value, metadata } = encodeFileObject(complete(given, MANY), list)
         const damaged = value.length === 0 ? Buffer.from([0]) : flipped(value, at)
         expect(() => decodeFileObject('k', { value: damaged, metadata, version: VERSION })).toThrow(
           StoreCorrupt,
@@ -120,7 +118,7 @@ describe('the object of a file', () => {
 
   test('P1: a manifest that is none, with a checksum that holds, is refused', () => {
     const whole = complete(fc.sample(record, 1)[0] ?? expect.unreachable(), 5)
-    const { metadata } = encodeFileObject(whole, { kind: 'chunks', hashes: [] })
+    const { metadata } = encodeFileObject(whole, { kind: 'list', entries: [] })
     fc.assert(
       fc.property(fc.oneof(bytes(), fc.json().map(Buffer.from)), (value) => {
         const damaged = { value, metadata: { ...metadata, ...sealed(value).metadata }, version: VERSION }
