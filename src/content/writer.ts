@@ -136,7 +136,9 @@ export class Writer {
     return this.#exclusive(ino, async () => {
       const end = offset + length
       this.#staging.reserve(length)
-      if (keepSize || end <= this.#require(ino).size) return
+      const before = this.#require(ino)
+      if (keepSize || end <= before.size) return
+      if (before.staged) this.#extend(before, end)
       this.#commit(ino, end, end, (inode) => {
         inode.size = end
       })

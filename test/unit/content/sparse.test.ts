@@ -185,3 +185,13 @@ test('P6: files up to 8 PiB can be made and changed; a larger one is refused', a
   await rig.settle()
   expect((await rig.verify()).differences).toEqual([])
 })
+
+test('P2: a file that fallocate made longer is whole after a restart', async () => {
+  rig = await Rig.start({ mode: 'drain' })
+  client = new Client(rig)
+  rig.world.inject({ fault: 'unavailable' })
+  node = await client.create('f', 'begin')
+  await rig.perform((overlay, request) => overlay.fallocate(request, node, 0n, 0, MIB, 5))
+  await rig.restart('worker')
+  expect((await client.read(node)).equals(Buffer.concat([Buffer.from('begin')], MIB + 5))).toBe(true)
+})
