@@ -52,12 +52,12 @@ interface Arguments {
   /** Opens a file and keeps it open in a slot, also when its name goes. */
   hold: Path & Slot
   readHeld: Slot & Range
-  writeHeld: Slot & Range & Seed
+  writeHeld: Slot & Range & Seed & { readonly fsync?: boolean }
   release: Slot
   /** Appends one line to a file that all clients append to. */
-  record: Path & { readonly line: string }
-  /** Writes a new file and renames it over one that all clients replace. */
-  publish: Path & { readonly temporary: string; readonly text: string }
+  record: Path & { readonly line: string; readonly fsync?: boolean }
+  /** Writes a new file and renames it over one that all clients replace; with `fsync` the file before, its directory after. */
+  publish: Path & { readonly temporary: string; readonly text: string; readonly fsync?: boolean }
   /** The whole tree below a path; `content`: with the sum of every file's bytes, read past the page cache. */
   walk: Path & { readonly content: boolean }
 }

@@ -17,6 +17,7 @@ export class LegacyWatch {
   readonly #enough: number
   readonly #gone = new Set<string>()
   #violation: Contradiction | undefined
+  #isPaused = false
 
   /** `enough`: how many replicas have to hold a file that has gone. */
   constructor(world: World, files: ReadonlyMap<string, Buffer>, enough: number) {
@@ -28,7 +29,7 @@ export class LegacyWatch {
   /** Where the store is not the simulator its replicas cannot be asked; the checks at the end have to do. */
   look(): void {
     const { simulator } = this.#world.store
-    if (!simulator || this.#violation) return
+    if (!simulator || this.#violation || this.#isPaused) return
     for (const [path, content] of this.#files) {
       if (this.#gone.has(path) || existsSync(join(this.#world.legacy, path))) continue
       this.#gone.add(path)
@@ -42,6 +43,16 @@ export class LegacyWatch {
         `P3: the legacy file ${path} was removed while ${holding.length} replicas held its content`,
       )
     }
+  }
+
+  /** The volume itself is away, and files that had gone may be back: a removal that never reached the disk. */
+  pause(): void {
+    this.#isPaused = true
+  }
+
+  resume(): void {
+    this.#isPaused = false
+    this.#gone.clear()
   }
 
   /** @throws Contradiction */

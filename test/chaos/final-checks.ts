@@ -126,7 +126,7 @@ async function rebuilt(session: Session): Promise<void> {
   await successor.unmount()
 }
 
-function labelled(where: string, body: () => void): void {
+export function labelled(where: string, body: () => void): void {
   try {
     body()
   } catch (error) {

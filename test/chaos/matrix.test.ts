@@ -88,9 +88,20 @@ test('P6: what a session needs follows from all of its faults', () => {
     smallDisks: true,
     weakVolume: false,
     ownClock: true,
+    powerDisks: false,
     half: 1,
     variant: 'ack-store',
   })
+})
+
+// Both would mount their own over the same directories.
+test('P6: no session has disks that lose power and disks that fill up or fail', () => {
+  let drawn = 0
+  for (const { settings } of plans(everything)) {
+    expect(settings.powerDisks && (settings.smallDisks || settings.weakVolume)).toBe(false)
+    drawn += 1
+    if (drawn > 2000) return
+  }
 })
 
 test('P1: two faults excuse what either does, and nothing else', () => {

@@ -38,6 +38,7 @@ const COMPANY: Readonly<Record<Group, string>> = {
   disks: 'disks',
   volume: 'surroundings',
   clock: 'surroundings',
+  power: 'power',
 }
 
 /** The pairs that a first pass takes its share from: those that have the most to go wrong together. */
@@ -58,6 +59,8 @@ const FIRST_PAIRS = [
   'stale-replica+kill-both',
   'hand-over+legacy-full',
   'damaged-object+kill-worker',
+  'outage+power-cut',
+  'kill-worker+power-cut',
 ]
 
 /** How often each variant comes up once every cell was met. */
@@ -117,11 +120,25 @@ interface Draw {
 function drawnPairs(possible: readonly Fault[], { mode, variant, seed, pass, nth }: Draw): Fault[] {
   const policy = policyOf(mode, variant === 'source-readonly')
   const meant = possible.filter((pair) => pair.idleIn?.(policy) === undefined)
-  if (pass > 0) return shuffled(meant, seed + pass * 31 + nth).slice(0, COMBINED_PHASES)
+  if (pass > 0) return company(shuffled(meant, seed + pass * 31 + nth))
   const names = new Set(FIRST_PAIRS)
   const first = meant.filter(({ name }) => names.has(name))
   const from = (seed + nth * COMBINED_PHASES) % Math.max(1, first.length)
-  return [...first.slice(from), ...first.slice(0, from)].slice(0, COMBINED_PHASES)
+  return company([...first.slice(from), ...first.slice(0, from)])
+}
+
+/** The first few that one session can have: its directories lie on file systems of one kind. */
+function company(pairs: readonly Fault[]): Fault[] {
+  const taken: Fault[] = []
+  const wants = (one: Fault): string => {
+    if (one.groups.includes('power')) return 'power'
+    return one.groups.some((group) => group === 'disks' || group === 'volume') ? 'others' : 'any'
+  }
+  for (const pair of pairs) {
+    const kinds = new Set([...taken, pair].map(wants))
+    if (taken.length < COMBINED_PHASES && !(kinds.has('power') && kinds.has('others'))) taken.push(pair)
+  }
+  return taken
 }
 
 function taken<T>(items: readonly T[], index: number): T {
@@ -142,6 +159,7 @@ export function plan(mode: Mode, faults: readonly Fault[], seed: number, variant
       smallDisks: has('disks'),
       weakVolume: has('volume'),
       ownClock: has('clock'),
+      powerDisks: has('power'),
       // Seeds of neighbouring modes differ by an odd number, so those of one kind have both halves between them.
       half: seed % 2,
       variant,
@@ -171,9 +189,9 @@ function grouped(faults: readonly Fault[]): Fault[][] {
 
 /** One of each kind in turn: a run that ends early has seen some of everything. */
 function interleaved(groups: readonly Fault[][]): Fault[][] {
-  const company = (group: readonly Fault[]): string => (group[0] ? companyOf(group[0]) : '')
+  const kind = (group: readonly Fault[]): string => (group[0] ? companyOf(group[0]) : '')
   const turn = (group: readonly Fault[], index: number): number =>
-    groups.slice(0, index).filter((before) => company(before) === company(group)).length
+    groups.slice(0, index).filter((before) => kind(before) === kind(group)).length
   return groups
     .map((group, index) => ({ group, turn: turn(group, index) }))
     .sort((a, b) => a.turn - b.turn)

@@ -155,8 +155,50 @@ const action: fc.Arbitrary<Action> = fc.oneof(
   ),
 )
 
-function turns(most: number): fc.Arbitrary<Turn[]> {
-  return fc.array(fc.array(action, { minLength: 0, maxLength: most, size: 'max' }), {
+/** What is synced, and by whom, decides what a power cut may leave. */
+const synced: fc.Arbitrary<Action> = fc.oneof(
+  { weight: 12, arbitrary: action },
+  weighted(
+    4,
+    fc.record({
+      do: fc.constant('write'),
+      path: file,
+      offset,
+      length,
+      seed,
+      truncate: fc.boolean(),
+      append: fc.boolean(),
+      fsync: fc.constant(true),
+    }),
+  ),
+  weighted(
+    2,
+    fc.record({ do: fc.constant('writeHeld'), slot, offset, length, seed, fsync: fc.constant(true) }),
+  ),
+  weighted(2, fc.record({ do: fc.constant('syncDirectory'), path: fc.oneof(folder, fc.constant('')) })),
+  weighted(
+    1,
+    fc.record({
+      do: fc.constant('record'),
+      path: fc.constant('log'),
+      line: fc.constant(''),
+      fsync: fc.constant(true),
+    }),
+  ),
+  weighted(
+    1,
+    fc.record({
+      do: fc.constant('publish'),
+      path: fc.constant('current'),
+      temporary: fc.constant(''),
+      text: fc.constant(''),
+      fsync: fc.constant(true),
+    }),
+  ),
+)
+
+function turns(one: fc.Arbitrary<Action>, most: number): fc.Arbitrary<Turn[]> {
+  return fc.array(fc.array(one, { minLength: 0, maxLength: most, size: 'max' }), {
     minLength: CLIENTS,
     maxLength: CLIENTS,
   })
@@ -168,12 +210,13 @@ function present<T>(value: T): fc.Arbitrary<T | undefined> {
 }
 
 function phase(fault: string): fc.Arbitrary<Phase> {
+  const one = fault.split('+').includes('power-cut') ? synced : action
   return fc.record({
     fault: present(fault),
     excursion: fc.option(fc.constantFrom(...MODES), { nil: undefined, freq: 1 }),
-    before: turns(6),
-    during: turns(14),
-    after: turns(5),
+    before: turns(one, 6),
+    during: turns(one, 14),
+    after: turns(one, 5),
   })
 }
 

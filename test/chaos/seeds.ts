@@ -44,7 +44,8 @@ export function seedVolume(
 }
 
 function file(seed: number, size: number): FileNode {
-  return { type: 'file', data: pattern(seed, size), others: [], mode: 0o644, mtime: undefined, links: 1 }
+  const data = pattern(seed, size)
+  return { type: 'file', data, others: [], unsynced: [], mode: 0o644, mtime: undefined, links: 1 }
 }
 
 function clientTree(client: number): Tree {

@@ -1,6 +1,7 @@
 import { readdirSync } from 'node:fs'
 import { type Mode, type Policy, policyOf } from '../../src/base/modes.ts'
 import type { Action, Reply } from './actions.ts'
+import { afterCut, lookAgain } from './after-cut.ts'
 import { Client, Hang } from './clients/client.ts'
 import { Delays } from './delays.ts'
 import { LegacyWatch } from './deletions.ts'
@@ -31,7 +32,7 @@ const RECOVERY_MS = 90_000
 // How often legacy files that have gone are looked for.
 const WATCH_MS = 25
 
-interface Member {
+export interface Member {
   readonly client: Client
   readonly subtree: Subtree
 }
@@ -116,19 +117,21 @@ export class Session {
   /** An action of a client, compared with the model of its subtree. */
   async act(member: Member, action: Action): Promise<void> {
     const filled = this.#filled(member, action)
+    const lines = this.shared.lines
     const { reply: heard, detached } = await this.call(member.client, filled)
     const reply = this.#isOnlyUnacknowledged(filled, heard) ? { ...heard, errno: undefined } : heard
     if (filled.do === 'record') {
       if (reply.errno !== undefined && !detached) this.#mustBeExcused(member, filled, reply)
       this.shared.recorded(filled.line, reply.errno === undefined)
+      if (filled.fsync && reply.errno === undefined) this.shared.synced([...lines, filled.line])
     } else if (filled.do === 'publish') {
-      if (reply.errno === undefined) this.shared.published()
+      if (reply.errno === undefined) this.shared.published(filled.fsync)
       else if (!detached) this.#mustBeExcused(member, filled, reply)
     } else if (detached && reply.errno !== undefined) {
       member.subtree.unanswered(filled)
     } else {
       this.#explained(member.client, reply, () =>
-        member.subtree.answered(filled, reply, (one, errno) => this.#excuses(one, errno)),
+        member.subtree.answered(filled, reply, (one, errno) => this.excuses(one, errno)),
       )
     }
   }
@@ -138,7 +141,7 @@ export class Session {
     const action: Action = { do: 'read', path, offset: 0, length: 1 << 17, direct: true }
     const { reply, detached } = await this.call(this.reader, action)
     if (reply.errno !== undefined) {
-      if (detached || this.#excuses(action, reply.errno)) return false
+      if (detached || this.excuses(action, reply.errno)) return false
       throw new Violation(`${this.#promiseOf(reply)}: reading ${path}: ${reply.errno} in ${reply.step}`)
     }
     const expected = this.untouched.get(path)
@@ -161,7 +164,7 @@ export class Session {
     })
     try {
       const reply = await answer
-      const excused = reply.errno !== undefined && this.#excuses(action, reply.errno)
+      const excused = reply.errno !== undefined && this.excuses(action, reply.errno)
       const ms = performance.now() - started
       this.#delays.took(ms)
       this.#collector.operation(this.#cell, {
@@ -177,7 +180,7 @@ export class Session {
       throw new Violation(`P6: client ${client.name}: ${action.do}: ${error.message}`)
     } finally {
       this.#inFlight.delete(answer)
-      this.#pace.stepDone()
+      if (!this.#gate.isInspected) this.#pace.stepDone()
     }
   }
 
@@ -227,6 +230,8 @@ export class Session {
     this.#cell.delayedMs += this.#delays.end()
     if (active && this.#hidesTheStore(active)) this.#delays.check()
     await active?.end?.(this.#conductor())
+    // What could not be looked at after the cut, because something else was away, too.
+    if (active?.groups.includes('power') && isCombined(active)) await lookAgain(this, this.#note)
     span.toMs = this.#collector.elapsedMs
     this.#watch.check()
     await this.#recovered()
@@ -286,6 +291,8 @@ export class Session {
     this.#returns = true
   }
 
+  readonly #note = (key: string): void => void this.#cell.notes.add(key)
+
   #returns = false
   /** Objects were damaged for good: the first look finds them, and has them written again. */
   damaged = false
@@ -324,6 +331,7 @@ export class Session {
       policy: this.policy,
       phase: this.#phase,
       remounting: (body) => this.#remounting(body),
+      cutting: (body) => this.#cutting(body),
       perform: (action) => this.act(first, action),
       changedPast: (path, content) => {
         this.untouched.set(path, content)
@@ -343,7 +351,7 @@ export class Session {
         this.#cell.injected -= 1
         this.#cell.remarks.add(why)
       },
-      note: (key) => this.#cell.notes.add(key),
+      note: this.#note,
     }
   }
 
@@ -354,6 +362,21 @@ export class Session {
       const left = this.policy.removesLegacy ? readdirSync(legacy).length : 0
       return files.pending === 0 && files.dirty === 0 && outbox.length === 0 && left === 0
     })
+  }
+
+  async #cutting(body: () => Promise<void>): Promise<void> {
+    this.#watch.check()
+    this.#watch.pause()
+    await this.#remounting(async () => {
+      await body()
+      this.#watch.resume()
+      await Promise.allSettled(this.#inFlight)
+      // What their clients make of the last answers comes first.
+      await new Promise((resolve) => setImmediate(resolve))
+      this.#gate.inspect()
+      await afterCut(this, this.#note)
+    })
+    this.#watch.check()
   }
 
   async #remounting(body: () => Promise<void>): Promise<void> {
@@ -391,7 +414,8 @@ export class Session {
     return action
   }
 
-  #excuses(action: Action, errno: string): boolean {
+  /** Whether the fault in force is a reason for an action to fail so. */
+  excuses(action: Action, errno: string): boolean {
     const fault = this.#fault
     if (!fault) return false
     if (fault.excuses?.(this.policy, action, errno)) return true
@@ -405,12 +429,12 @@ export class Session {
     const groups = this.#fault?.groups ?? []
     if (variant !== 'ack-store' || !groups.includes('network') || action.do === 'publish') return false
     if (groups.includes('disks') || groups.includes('volume')) return false
-    return (step === 'close' || step === 'fsync') && errno !== undefined && this.#excuses(action, errno)
+    return (step === 'close' || step === 'fsync') && errno !== undefined && this.excuses(action, errno)
   }
 
   #mustBeExcused(member: Member, action: Action, reply: Reply): void {
     const { errno = '' } = reply
-    if (this.#excuses(action, errno)) return
+    if (this.excuses(action, errno)) return
     throw new Violation(
       `${this.#promiseOf(reply)}: client ${member.client.name}: ${action.do}: ${errno} in ${reply.step}`,
     )

@@ -93,6 +93,12 @@ function withFile(steps: Steps, path: string, flags: number, body: (fd: number) 
   }
 }
 
+function syncDirectory(steps: Steps, path: string): void {
+  withFile(steps, path, constants.O_RDONLY | constants.O_DIRECTORY, (fd) =>
+    steps.run('fsync', () => fsyncSync(fd)),
+  )
+}
+
 /** After an error that is reported; the descriptor is gone whatever close says. */
 function closeQuietly(fd: number): void {
   try {
@@ -147,11 +153,7 @@ const handlers: Handlers = {
       data: readlinkSync(at(path), 'buffer').toString('base64'),
     }))
   },
-  syncDirectory({ path }, steps) {
-    withFile(steps, path, constants.O_RDONLY | constants.O_DIRECTORY, (fd) =>
-      steps.run('fsync', () => fsyncSync(fd)),
-    )
-  },
+  syncDirectory: ({ path }, steps) => syncDirectory(steps, path),
   hold({ path, slot }, steps) {
     const before = slots.get(slot)
     if (before !== undefined) closeQuietly(before)
@@ -166,9 +168,10 @@ const handlers: Handlers = {
       length,
     )
   },
-  writeHeld({ slot, offset, length, seed }, steps) {
+  writeHeld({ slot, offset, length, seed, fsync }, steps) {
     const fd = steps.run('write', () => slotOf(slot))
     writeAll(steps, fd, pattern(seed, length), offset)
+    if (fsync) steps.run('fsync', () => fsyncSync(fd))
   },
   release({ slot }, steps) {
     steps.run('close', () => {
@@ -177,14 +180,21 @@ const handlers: Handlers = {
       closeSync(fd)
     })
   },
-  record({ path, line }, steps) {
+  record({ path, line, fsync }, steps) {
     const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND
-    withFile(steps, path, flags, (fd) => writeAll(steps, fd, Buffer.from(line, 'latin1'), null))
+    withFile(steps, path, flags, (fd) => {
+      writeAll(steps, fd, Buffer.from(line, 'latin1'), null)
+      if (fsync) steps.run('fsync', () => fsyncSync(fd))
+    })
   },
-  publish({ path, temporary, text }, steps) {
+  publish({ path, temporary, text, fsync }, steps) {
     const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC
-    withFile(steps, temporary, flags, (fd) => writeAll(steps, fd, Buffer.from(text, 'latin1'), 0))
+    withFile(steps, temporary, flags, (fd) => {
+      writeAll(steps, fd, Buffer.from(text, 'latin1'), 0)
+      if (fsync) steps.run('fsync', () => fsyncSync(fd))
+    })
     steps.run('rename', () => renameSync(at(temporary), at(path)))
+    if (fsync) syncDirectory(steps, path.slice(0, path.lastIndexOf('/')))
   },
   walk({ path, content }, steps) {
     const flags = constants.O_DIRECT

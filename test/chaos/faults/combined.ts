@@ -53,6 +53,9 @@ const APART: readonly (readonly [string | Group, string | Group])[] = [
   ['terminate', 'volume'],
   // Both are about what the legacy volume answers: which of them an errno came of nobody could tell.
   ['disks', 'volume'],
+  // Each wants the directories on file systems of its own kind.
+  ['power', 'disks'],
+  ['power', 'volume'],
 ]
 
 /** Whether the two may come together. */

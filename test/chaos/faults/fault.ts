@@ -14,6 +14,8 @@ export interface Conductor {
    * What they had open is gone.
    */
   remounting(body: () => Promise<void>): Promise<void>
+  /** As `remounting`, with a body that cuts the power: what was not synced may be gone, and is looked for before anybody goes on. */
+  cutting(body: () => Promise<void>): Promise<void>
   /** An action of the first client that has to succeed as on a local file system. */
   perform(action: Action): Promise<void>
   /** A file of the legacy volume that no client changes: its content is now this. */
@@ -32,7 +34,7 @@ export interface Conductor {
   note(key: string): void
 }
 
-export type Group = 'network' | 'processes' | 'disks' | 'volume' | 'clock'
+export type Group = 'network' | 'processes' | 'disks' | 'volume' | 'clock' | 'power'
 
 /** Something that goes wrong, on purpose. */
 export interface Fault {
@@ -40,7 +42,7 @@ export interface Fault {
   /** Faults of a group share a session's settings; several where faults are combined. */
   readonly groups: readonly Group[]
   /** Why it cannot be had here; undefined if it can. */
-  readonly unavailable?: (world: Pick<World, 'store' | 'clock'>) => string | undefined
+  readonly unavailable?: (world: Pick<World, 'store' | 'clock' | 'power'>) => string | undefined
   /** Modes in which it means nothing. */
   readonly idleIn?: (policy: Policy) => string | undefined
   readonly begin?: (conductor: Conductor) => Promise<void>

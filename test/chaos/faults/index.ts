@@ -3,6 +3,7 @@ import { combined } from './combined.ts'
 import { DISK_FAULTS } from './disks.ts'
 import type { Fault } from './fault.ts'
 import { NETWORK_FAULTS } from './network.ts'
+import { POWER_FAULTS } from './power.ts'
 import { PROCESS_FAULTS } from './processes.ts'
 import { VOLUME_FAULTS } from './volume.ts'
 
@@ -12,6 +13,7 @@ export const FAULTS: readonly Fault[] = [
   ...DISK_FAULTS,
   ...VOLUME_FAULTS,
   ...CLOCK_FAULTS,
+  ...POWER_FAULTS,
 ]
 
 const byName = new Map(FAULTS.map((fault) => [fault.name, fault]))

@@ -49,6 +49,8 @@ export const FAULT_POINTS: readonly string[] = [
   'content.upload.chunks-stored',
   'content.upload.object-stored',
   'content.upload.recorded',
+  'content.staging.flushed',
+  'content.staging.removed',
   'content.directory.shards-stored',
   'content.directory.header-stored',
   'content.garbage.deleted',
@@ -63,6 +65,8 @@ export const FAULT_POINTS: readonly string[] = [
 export const POINTS_OF_OTHER_TIMES: readonly string[] = [
   'content.upload.moving',
   'daemon.file.written',
+  'daemon.mark.written',
+  'legacy.mark.written',
   'daemon.start.recovered',
   'daemon.stop.drained',
   'daemon.supervisor.claimed',

@@ -18,7 +18,13 @@ export function resized(data: Buffer, size: number): Buffer {
 
 /** The file after a change that took place. */
 export function changed(file: FileNode, change: (data: Buffer) => Buffer): FileNode {
-  return { ...file, data: change(file.data), others: file.others.map(change), mtime: undefined }
+  return {
+    ...file,
+    data: change(file.data),
+    others: file.others.map(change),
+    unsynced: [...file.unsynced, file.data, ...file.others],
+    mtime: undefined,
+  }
 }
 
 /** The file after a change that may have taken place in part. */
@@ -46,6 +52,7 @@ export function misread(file: FileNode, offset: number, length: number, got: Buf
     }
     return `other bytes${firstDifference(expected, got, offset)}`
   }
+  if ([data, ...others].some((one) => one.subarray(offset, offset + length).equals(got))) return undefined
   const [least, most] = sizeBounds(file)
   const end = offset + got.length
   if (end > most && got.length > 0) return `bytes up to ${end} of a file that ends at ${most} at most`

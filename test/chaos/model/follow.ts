@@ -264,7 +264,7 @@ function followRead(
   if (problem !== undefined) return wrong(problem)
   if (file.others.length === 0 || action.offset > 0 || got.length === action.length) return { trees: [tree] }
   const after = tree.copy()
-  after.set(id, { ...file, data: got, others: [] })
+  after.set(id, { ...file, data: got, others: [], unsynced: [...file.unsynced, file.data, ...file.others] })
   return { trees: [after] }
 }
 
@@ -293,6 +293,7 @@ function open(tree: Tree, action: ActionOf<'write'>): number {
       type: 'file',
       data: Buffer.alloc(0),
       others: [],
+      unsynced: [],
       mode: 0o644,
       mtime: undefined,
       links: 1,

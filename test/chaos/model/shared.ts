@@ -7,9 +7,28 @@ import { Contradiction } from './subtree.ts'
 export class SharedArea {
   readonly #acknowledged = new Set<string>()
   readonly #uncertain = new Set<string>()
+  /** Lines that a sync of the file has put on the disk. */
+  readonly #synced = new Set<string>()
   readonly #published = new Set<string>()
   /** Somebody's version is there for certain. */
   #isPublished = false
+  #isPublishedOnDisk = false
+
+  /** The lines that are there for certain: a sync that begins now and succeeds covers them. */
+  get lines(): readonly string[] {
+    return [...this.#acknowledged]
+  }
+
+  synced(lines: readonly string[]): void {
+    for (const line of lines) this.#synced.add(line)
+  }
+
+  /** The power went: what nobody synced may be there or not. */
+  cut(): void {
+    for (const line of this.#acknowledged) if (!this.#synced.has(line)) this.#uncertain.add(line)
+    for (const line of this.#uncertain) this.#acknowledged.delete(line)
+    this.#isPublished = this.#isPublishedOnDisk
+  }
 
   recorded(line: string, certain: boolean): void {
     if (certain) this.#acknowledged.add(line)
@@ -21,8 +40,9 @@ export class SharedArea {
     this.#published.add(text)
   }
 
-  published(): void {
+  published(synced = false): void {
     this.#isPublished = true
+    this.#isPublishedOnDisk ||= synced
   }
 
   /** @throws Contradiction */
@@ -38,9 +58,13 @@ export class SharedArea {
     }
   }
 
+  isWhole(content: string): boolean {
+    return this.#published.has(content)
+  }
+
   /** @throws Contradiction */
   checkCurrent(content: string): void {
-    if (this.#published.has(content)) return
+    if (this.isWhole(content)) return
     const shown = JSON.stringify(content.slice(0, 80))
     throw new Contradiction(`the shared file holds ${shown}, which is no whole version of it`)
   }
@@ -51,5 +75,14 @@ export class SharedArea {
 
   get hasPublished(): boolean {
     return this.#isPublished
+  }
+
+  /** Somebody has tried to; it may be there. */
+  get mayHaveRecords(): boolean {
+    return this.hasRecords || this.#uncertain.size > 0
+  }
+
+  get mayHavePublished(): boolean {
+    return this.#published.size > 0
   }
 }

@@ -7,6 +7,8 @@ export interface FileNode {
    * `data` or of one of these. An observation of the whole file ends the doubt.
    */
   readonly others: readonly Buffer[]
+  /** What the content was before, back to the last sync: any byte of it may be what a power cut leaves. */
+  readonly unsynced: readonly Buffer[]
   readonly mode: number
   /** Undefined where the system's clock decided. */
   readonly mtime: number | undefined
@@ -174,6 +176,34 @@ export class Tree {
   /** Every path with its node, the root ('') first, in the order of names. */
   *paths(): Generator<readonly [path: string, node: Node, id: number]> {
     yield* this.#below('', ROOT)
+  }
+
+  /** Every name that leads to a node: the directory's number and the name in it. */
+  places(id: number): string[] {
+    return [...this.#nodes].flatMap(([parent, node]) =>
+      node.type === 'dir'
+        ? [...node.entries].flatMap(([name, child]) => (child === id ? [`${parent}/${name}`] : []))
+        : [],
+    )
+  }
+
+  /** The number of a path's node, or undefined where it leads nowhere. */
+  numberOf(path: string): number | undefined {
+    try {
+      return this.find(path)
+    } catch (error) {
+      if (error instanceof Refusal) return undefined
+      throw error
+    }
+  }
+
+  has(id: number): boolean {
+    return this.#nodes.has(id)
+  }
+
+  /** Every file, by path. */
+  files(): string[] {
+    return [...this.paths()].flatMap(([path, node]) => (node.type === 'file' ? [path] : []))
   }
 
   /** Files whose content is in doubt, by path. */

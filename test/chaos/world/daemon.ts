@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { untilAborted } from '../../../src/base/concurrency.ts'
 import type { Mode } from '../../../src/base/modes.ts'
@@ -9,6 +9,8 @@ import { isRunning, startTicks } from '../../../src/daemon/process.ts'
 import { findRegistration, type Registration } from '../../../src/daemon/registry.ts'
 import { unmountKernel } from '../../../src/fuse/kernel/mount.ts'
 import { mountsOf } from '../../../src/fuse/kernel/mountinfo.ts'
+import type { Boot } from '../../support/power/boot.ts'
+import { stop } from '../../support/power/stop.ts'
 
 /** Which program is tried, and with what settings. */
 export interface Program {
@@ -63,9 +65,11 @@ export class Daemon {
   readonly places: Places
   readonly #program: Program
   readonly #mountArguments: readonly string[]
+  readonly #boot: Boot
   readonly #started = new Map<number, number>()
 
-  constructor(program: Program, places: Places, mountArguments: readonly string[]) {
+  constructor(program: Program, places: Places, mountArguments: readonly string[], boot: Boot) {
+    this.#boot = boot
     this.#program = program
     this.places = places
     this.#mountArguments = mountArguments
@@ -80,10 +84,12 @@ export class Daemon {
       FERRYFS_RUN_DIR: this.places.runDir,
       FERRYFS_STATE_ROOT: join(this.places.runDir, 'machine'),
     }
+    const line = ['--disable-warning=ExperimentalWarning', this.#program.cli, ...args]
+    const [command, own] = this.#boot.line(process.execPath, line)
     return new Promise((resolve) => {
       execFile(
-        process.execPath,
-        ['--disable-warning=ExperimentalWarning', this.#program.cli, ...args],
+        command,
+        own,
         { env, cwd: '/', timeout: COMMAND_MS, killSignal: 'SIGKILL', maxBuffer: 64 << 20 },
         (error, stdout, stderr) => {
           const status = error === null ? 0 : typeof error.code === 'number' ? error.code : null
@@ -186,6 +192,19 @@ export class Daemon {
     for (const victim of [supervisorPid, pid]) process.kill(victim, 'SIGKILL')
     await this.#gone(supervisorPid)
     await this.#gone(pid)
+  }
+
+  /**
+   * The machine stops: `stopped` is called when nothing of the daemon goes on, and what it answered is known to have been
+   * answered before. Then it dies, and what it had mounted is gone.
+   */
+  async loseMachine(stopped: () => Promise<void>): Promise<void> {
+    const { pid, supervisorPid } = await this.status()
+    await stop([supervisorPid, pid])
+    await stopped()
+    for (const victim of [supervisorPid, pid]) process.kill(victim, 'SIGKILL')
+    await this.clear()
+    rmSync(this.places.runDir, { recursive: true, force: true })
   }
 
   /** SIGTERM, and waits for the end. */

@@ -44,6 +44,11 @@ export class Disk {
     command('mount', '-o', `remount,${readOnly ? 'ro' : 'rw'}`, this.path)
   }
 
+  /** What is mounted below it in another mount namespace is seen in this one, too. */
+  share(): void {
+    command('mount', '--make-shared', this.path)
+  }
+
   remove(): void {
     command('umount', '-l', this.path)
   }

@@ -1,6 +1,9 @@
 import { mkdirSync, mkdtempSync, realpathSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Boot } from '../../support/power/boot.ts'
+import { PowerDisks } from '../../support/power/power-disks.ts'
+import { whyNoPower } from '../../support/power/why-no-power.ts'
 import { WeakVolume } from '../../support/volume/weak-volume.ts'
 import { takeAwayLater } from '../interrupts.ts'
 import { Clock } from './clock.ts'
@@ -17,7 +20,12 @@ export interface Settings {
   readonly weakVolume: boolean
   /** A wall clock of the daemon's own. */
   readonly ownClock: boolean
-  /** Which half of the fault points a session that kills at points takes: those of even or of odd number. */
+  /** The legacy volume, the state directory and the embedded store on disks that can lose power. */
+  readonly powerDisks: boolean
+  /**
+   * Which half of the fault points a session that kills at points takes: those of even or of odd number. On disks that can lose
+   * power: all of it on one file system (0), or the legacy volume on one of its own (1).
+   */
   readonly half: number
   readonly variant: Variant
 }
@@ -52,6 +60,9 @@ export class World {
   readonly weakVolume: WeakVolume | undefined
   /** Only with `ownClock`, and where there is a way to have one. */
   readonly clock: Clock | undefined
+  /** Only with `powerDisks`, and where there is a way to have them. */
+  readonly power: PowerDisks | undefined
+  readonly boot: Boot
   readonly #program: Program
   readonly #ground: Disk
   readonly #others: Daemon[] = []
@@ -63,24 +74,42 @@ export class World {
     this.store = store
     this.settings = settings
     this.root = realpathSync(mkdtempSync(join(tmpdir(), 'ferryfs-chaos-')))
+    this.boot = new Boot(join(this.root, 'boot-id'))
     this.namespace = `chaos-${process.pid}-${Date.now().toString(36)}-${number++}`
     this.volume = settings.smallDisks ? new Disk(join(this.root, 'volume'), VOLUME_SIZE) : undefined
+    this.power = settings.powerDisks && whyNoPower() === undefined ? this.#powerDisks() : undefined
     this.stateDisk = settings.smallDisks ? new Disk(join(this.root, 'disk'), STATE_SIZE) : undefined
     // Under the mount lies nothing, and nothing can be made there: a client that comes while nothing is mounted gets an
     // error, never a success that means nothing.
     this.#ground = new Disk(join(this.root, 'ground'), '1m')
     mkdirSync(join(this.root, 'ground', 'target'))
+    this.#ground.share()
     this.#ground.setReadOnly(true)
     mkdirSync(join(this.root, 'volume', 'legacy'), { recursive: true })
-    mkdirSync(join(this.root, 'disk'), { recursive: true })
+    mkdirSync(this.#own, { recursive: true })
     this.legacy = join(this.root, 'volume', 'legacy')
     this.clock = settings.ownClock ? Clock.at(join(this.root, 'clock')) : undefined
     this.weakVolume = settings.weakVolume ? new WeakVolume(this.legacy, join(this.root, 'source')) : undefined
-    this.daemon = this.#daemon(this.#source, join(this.root, 'disk', 'state'))
+    this.daemon = this.#daemon(this.#source, join(this.#own, 'state'))
+  }
+
+  #powerDisks(): PowerDisks {
+    const mountPoints = this.settings.half === 0 ? ['volume'] : ['volume', 'disk']
+    return new PowerDisks(
+      join(this.root, 'power'),
+      mountPoints.map((name) => join(this.root, name)),
+    )
+  }
+
+  /** Where the daemon has what is its own: state directory and embedded store. */
+  get #own(): string {
+    return join(this.root, this.power && this.settings.half === 0 ? 'volume' : 'disk')
   }
 
   /** What has to be there before a daemon can be mounted. */
   async open(): Promise<void> {
+    // The volume has been there for long.
+    await this.power?.sync()
     await this.weakVolume?.start()
   }
 
@@ -128,13 +157,13 @@ export class World {
       FERRYFS_STAGING_LIMIT: '48MiB',
     }
     const places = { source, target, stateDir, runDir: join(this.root, 'run') }
-    const storage = ['--store', this.store.url(this.root), '--namespace', this.namespace]
+    const storage = ['--store', this.store.url(this.#own), '--namespace', this.namespace]
     const options = [...storage, ...VARIANT_OPTIONS[this.settings.variant]]
-    return new Daemon({ cli: this.#program.cli, environment }, places, options)
+    return new Daemon({ cli: this.#program.cli, environment }, places, options, this.boot)
   }
 
   storage(): [store: string, namespace: string] {
-    return [this.store.url(this.root), this.namespace]
+    return [this.store.url(this.#own), this.namespace]
   }
 
   async clear(): Promise<void> {
@@ -143,6 +172,7 @@ export class World {
     await this.weakVolume?.remove()
     for (const daemon of [this.daemon, ...this.#others]) await daemon.clear()
     for (const disk of [this.volume, this.stateDisk, this.#ground]) disk?.remove()
+    this.power?.remove()
     rmSync(this.root, { recursive: true, force: true })
   }
 }
