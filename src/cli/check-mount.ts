@@ -66,6 +66,9 @@ export async function checkMount(wanted: MountToCheck, sources: MountSources): P
   }
   const takesFrom = checkOwner(mount, sources.takeOver, environment)
   checkStateDir(stateDir, mount)
+  if (settings.transport === 'fuse-native' && settings.options?.split(',').includes('nosymfollow')) {
+    throw new UsageError('--options nosymfollow cannot be had with --transport fuse-native; leave one out')
+  }
   if (settings.transport === 'kernel' && process.geteuid?.() !== 0) {
     throw new UsageError(
       'mounting needs root; be root, or use --transport fuse-native with fusermount',

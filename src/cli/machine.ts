@@ -37,9 +37,29 @@ export async function inspectMachine(environment: NodeJS.ProcessEnv): Promise<Fi
     checkNode(process.versions.node),
     checkKernel(release()),
     ...judgeTransports(await transportFacts(environment)),
+    ...checkRemount(existsSync),
     checkWritable('the default state directory', defaultStateRoot(environment), 'warn'),
     checkMemory(),
     checkOpenFiles(),
+  ]
+}
+
+// Where mount(8) looks for helpers, and where the helper of the package fuse looks for the program that serves.
+const HELPERS = ['/sbin/mount.fuse', '/sbin/mount.fuse3', '/usr/sbin/mount.fuse', '/usr/sbin/mount.fuse3']
+const PROGRAMS = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin']
+
+/** Whether "mount -o remount" and fstab(5) reach ferryfs. */
+export function checkRemount(exists: (path: string) => boolean): Finding[] {
+  const helper = HELPERS.find(exists)
+  if (helper === undefined) return []
+  const program = PROGRAMS.map((directory) => `${directory}/ferryfs`).find(exists)
+  return [
+    program
+      ? ok(`"mount -o remount" works: ${helper} finds ${program}`)
+      : warn(
+          `"mount -o remount" does not work: ${helper} finds no ferryfs`,
+          'put it into /usr/local/bin (npm install -g), or use "mount -i -o remount,…"',
+        ),
   ]
 }
 

@@ -22,6 +22,11 @@ const FLAGS: readonly (readonly [key: OptionKey, argument: string, words: string
   ['namespace', '<name>', 'keeps several trees in one store apart'],
   ['transport', '<name>', 'kernel, or fuse-native for a mount without root'],
   ['sourceReadonly', '', 'never touch SOURCE: changes go to the store only'],
+  [
+    'options',
+    '<list>',
+    'of mount(8): ro, nosuid, nodev, noexec, noatime …; those of SOURCE are in force anyway',
+  ],
   ['ack', '<where>', 'close and fsync return when the bytes are safe here (local) or in the store (store)'],
   ['opTimeout', '<duration>', 'how long one operation may wait for the store'],
   ['stagingLimit', '<size>', 'disk for changes that are not in the store yet'],

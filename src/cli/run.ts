@@ -8,6 +8,7 @@ import { addForget } from './forget.ts'
 import { addMigrate } from './migrate.ts'
 import { addMode } from './mode.ts'
 import { addMount } from './mount.ts'
+import { helperCall, isRemount, mountArguments, remount } from './mount-helper.ts'
 import { addRebuild } from './rebuild.ts'
 import { addRestore } from './restore.ts'
 import { addStatus } from './status.ts'
@@ -58,7 +59,9 @@ export async function runCli(args: readonly string[], context: Context): Promise
     return EXIT.usage
   }
   try {
-    await program.parseAsync([...args], { from: 'user' })
+    const call = helperCall(args)
+    if (call && isRemount(call.options)) return await remount(call, context)
+    await program.parseAsync(call ? mountArguments(call) : [...args], { from: 'user' })
     return status
   } catch (error) {
     if (error instanceof CommanderError) {

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { MODES } from '../base/modes.ts'
+import { MOUNT_FLAGS, parseMountFlags } from './mount-flags.ts'
 import { parseDuration, parseSize } from './units.ts'
 
 const KiB = 1024
@@ -91,6 +92,11 @@ export const OPTIONS = {
   ),
   transport: oneOf(['kernel', 'fuse-native'], 'kernel'),
   sourceReadonly: option(flag, 'true or false', false),
+  options: option<string | undefined>(
+    z.string().refine((text) => parseMountFlags(text) !== undefined),
+    `a list with commas of ${MOUNT_FLAGS.join(', ')}`,
+    undefined,
+  ),
   ack: oneOf(['local', 'store'], 'local'),
   // A wait shorter than a round trip would fail everything; longer than ten minutes is a hang to an application (P6).
   opTimeout: option(

@@ -8,6 +8,7 @@ import { faultPoint } from '../base/faults.ts'
 import { isMode, type Mode, policyOf } from '../base/modes.ts'
 import { Catalog, type CatalogOptions } from '../catalog/index.ts'
 import type { MountConfig } from '../config/mount-config.ts'
+import { parseMountFlags } from '../config/mount-flags.ts'
 import {
   Activity,
   Carrier,
@@ -28,6 +29,7 @@ import {
 } from '../content/index.ts'
 import { KernelSession, NativeSession, type SessionOptions, type Transport } from '../fuse/index.ts'
 import { ClaimedStore, ModeSwitch, Mover, NamespaceLease, Reaper, Rebuild } from '../migration/index.ts'
+import type { QuietReads } from '../legacy/index.ts'
 import { createMetrics } from '../observe/metrics.ts'
 import { Overlay, type OverlayContext, recover } from '../overlay/index.ts'
 import type { KeyValueStore } from '../store/contract.ts'
@@ -101,7 +103,12 @@ async function compose(
   const modes = new ModeSwitch(catalog, first, config.sourceReadonly)
   const lease = new NamespaceLease(store, config.namespace)
   const ownership = new Ownership(config, catalog, lease.ownerOf(catalog), log)
-  const volume = new Volume(config.source, catalog, (tree) => ownership.admit(tree))
+  const volume = new Volume(
+    config.source,
+    catalog,
+    (tree) => ownership.admit(tree),
+    quietReads(config.options),
+  )
   // A worker that follows another serves what does not need the volume.
   if (modes.policy.needsLegacy) volume.attach({ mayFail: connection.takesOver })
   else connection.useSource(false)
@@ -188,6 +195,13 @@ async function compose(
   return engine
 }
 
+/** What of `--options` this process sees to itself: the kernel leaves access times to whoever serves a FUSE mount. */
+function quietReads(options: string | undefined): QuietReads {
+  const flags = parseMountFlags(options ?? '') ?? []
+  const files = flags.includes('noatime')
+  return { files, directories: files || flags.includes('nodiratime') }
+}
+
 /** The way to the kernel that the configuration names, not started yet. */
 async function openTransport(
   config: MountConfig,
@@ -196,9 +210,9 @@ async function openTransport(
   { fileSystem, onWaited }: Required<Pick<SessionOptions, 'fileSystem' | 'onWaited'>>,
 ): Promise<Transport> {
   const { log } = connection
-  const { fd, state } = await connection.attach({ id, replaces })
+  const { fd, state, flags } = await connection.attach({ id, replaces })
   if (fd === undefined) {
-    return new NativeSession({ target: config.target, source: config.source, fileSystem, log })
+    return new NativeSession({ target: config.target, source: config.source, flags, fileSystem, log })
   }
   const onInit: SessionOptions['onInit'] = (agreed) => connection.saveState(agreed)
   return new KernelSession({ fd, fileSystem, log, state, onInit, onWaited })

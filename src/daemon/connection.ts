@@ -10,6 +10,8 @@ export interface Attachment {
   readonly fd: number | undefined
   /** What a predecessor gave to `saveState`; undefined where the kernel's INIT is still to come. */
   readonly state: unknown
+  /** Options of mount(8) for a transport that mounts by itself. */
+  readonly flags: readonly string[]
 }
 
 /** How a SOURCE's mark may name a state directory. */

@@ -1,3 +1,5 @@
+import type { MountFlag } from '../config/mount-flags.ts'
+
 /** The mount point has users: open files, working directories, mounts inside. */
 export class MountBusy extends Error {
   constructor(target: string, options?: ErrorOptions) {
@@ -10,8 +12,11 @@ export class MountBusy extends Error {
 export interface MountDriver {
   /** Opens the descriptor that workers inherit, not mounted yet; undefined where the worker mounts by itself. */
   open(): number | undefined
-  /** Mounts that descriptor on TARGET, in the place of what a killed daemon left there. */
-  mount(fd: number | undefined): Promise<void>
+  /**
+   * Mounts that descriptor on TARGET, in the place of what a killed daemon left there.
+   * @param flags options of mount(8)
+   */
+  mount(fd: number | undefined, flags: readonly MountFlag[]): Promise<void>
   /**
    * Resolves once TARGET is unmounted, or was not mounted.
    * @param lazy detach now, also while it is in use

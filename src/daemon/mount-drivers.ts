@@ -1,4 +1,5 @@
 import type { MountConfig } from '../config/mount-config.ts'
+import { flagsOfMount, type MountFlag } from '../config/mount-flags.ts'
 import { MountError, mountKernel, openFuseDevice, unmountKernel } from '../fuse/kernel/mount.ts'
 import { mountsOf } from '../fuse/kernel/mountinfo.ts'
 import { probeMount } from '../fuse/kernel/probe.ts'
@@ -31,7 +32,7 @@ abstract class CommonDriver implements MountDriver {
   }
 
   abstract open(): number | undefined
-  abstract mount(fd: number | undefined): Promise<void>
+  abstract mount(fd: number | undefined, flags: readonly MountFlag[]): Promise<void>
   abstract survivesKill(state: unknown): boolean
   protected abstract detach(lazy: boolean): Promise<void>
 
@@ -58,15 +59,19 @@ abstract class CommonDriver implements MountDriver {
 
 /** The kernel's protocol on a descriptor that the supervisor owns. */
 class KernelDriver extends CommonDriver {
+  /** What somebody made of it by a remount stays when it has to be mounted anew. */
+  #remounted: readonly MountFlag[] = []
+
   open(): number {
     return openFuseDevice()
   }
 
-  async mount(fd: number | undefined): Promise<void> {
+  async mount(fd: number | undefined, flags: readonly MountFlag[]): Promise<void> {
     const { source, target } = this.config
+    const options = this.#remounted.length > 0 ? this.#remounted : flags
     // Only now: until the new mount is there, an application would write into the directory underneath.
     await detachStale(target)
-    await mountKernel({ source, target, ...(fd === undefined ? {} : { fd }) })
+    await mountKernel({ source, target, options, ...(fd === undefined ? {} : { fd }) })
     this.device = mountsOf(target).at(-1)?.device
   }
 
@@ -75,6 +80,8 @@ class KernelDriver extends CommonDriver {
   }
 
   protected override detach(lazy: boolean): Promise<void> {
+    const top = mountsOf(this.config.target).at(-1)
+    if (top) this.#remounted = flagsOfMount(top)
     return unmountKernel(this.config.target, { lazy })
   }
 }

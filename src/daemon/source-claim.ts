@@ -4,7 +4,7 @@ import { promisify } from 'node:util'
 import { FsError, UsageError } from '../base/errors.ts'
 import { isWithin } from '../base/paths.ts'
 import { shellWord } from '../config/mount-command.ts'
-import { mountOfDescriptor, mountTable } from '../fuse/kernel/mountinfo.ts'
+import { type MountEntry, mountOfDescriptor, mountTable } from '../fuse/kernel/mountinfo.ts'
 import { DIRECTORY_TO_READ, type Holder, leavePresence, othersPresent, presentAt } from '../sys/presence.ts'
 import { type Registration, registrations } from './registry.ts'
 
@@ -20,6 +20,8 @@ const HOLDS_SERVED = SERVED + 1
  * served". Everybody first leaves his own and then looks for others', so of two that start at once at least one sees the other.
  */
 export class SourceClaim {
+  /** The mount that SOURCE was reached through; undefined where it is not there. */
+  mount: MountEntry | undefined
   readonly #source: string
   readonly #runDir: string
   readonly #descriptors: number[] = []
@@ -52,7 +54,8 @@ export class SourceClaim {
   async #claim(): Promise<void> {
     const root = await this.#open(this.#source)
     if (root === undefined) return
-    const above = await this.#above(root)
+    this.mount = mountOfDescriptor(root)
+    const above = await this.#above()
     leave(root, SERVED)
     for (const { descriptor } of above) leave(descriptor, HOLDS_SERVED)
     const [served, inside] = [ferryfsAt(root, SERVED), ferryfsAt(root, HOLDS_SERVED)]
@@ -67,14 +70,14 @@ export class SourceClaim {
   }
 
   /** The directories above the root, by its path and, where it is bind mounted, by where else its file system is mounted. */
-  async #above(root: number): Promise<Array<{ readonly descriptor: number; readonly path: string }>> {
+  async #above(): Promise<Array<{ readonly descriptor: number; readonly path: string }>> {
     const above: Array<{ readonly descriptor: number; readonly path: string }> = []
     for (let path = this.#source; dirname(path) !== path; ) {
       path = dirname(path)
       const descriptor = await this.#open(path)
       if (descriptor !== undefined) above.push({ descriptor, path })
     }
-    const mount = mountOfDescriptor(root)
+    const { mount } = this
     const inside = mount && join(mount.root, relative(mount.mountPoint, this.#source))
     for (const { id, device, root: top, mountPoint } of mountTable()) {
       if (!mount || !inside || id === mount.id || device !== mount.device || !isWithin(inside, top)) continue

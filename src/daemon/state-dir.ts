@@ -1,5 +1,6 @@
 import { existsSync, mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { isMountFlag, type MountFlag } from '../config/mount-flags.ts'
 import { type SettingTexts, settingTextsIn } from '../config/mount-command.ts'
 import { reasonOf, UsageError } from '../base/errors.ts'
 import { FileLock, LockHeld } from '../base/file-lock.ts'
@@ -18,6 +19,8 @@ export interface Identity {
   readonly replaces?: readonly string[] | undefined
   /** What the last mount was told, as `mount` takes it. */
   readonly settings?: SettingTexts | undefined
+  /** With what options SOURCE was mounted when it was seen last. */
+  readonly sourceFlags?: readonly MountFlag[] | undefined
 }
 
 const IDENTITY_FILE = 'mount.json'
@@ -58,11 +61,13 @@ function additions({
   id,
   replaces,
   settings,
-}: Readonly<Record<string, unknown>>): Pick<Identity, 'id' | 'replaces' | 'settings'> {
+  sourceFlags,
+}: Readonly<Record<string, unknown>>): Pick<Identity, 'id' | 'replaces' | 'settings' | 'sourceFlags'> {
   return {
     ...(typeof id === 'string' ? { id } : {}),
     ...(Array.isArray(replaces) ? { replaces: replaces.filter((each) => typeof each === 'string') } : {}),
     ...(settings === undefined ? {} : { settings: settingTextsIn(settings) }),
+    ...(Array.isArray(sourceFlags) ? { sourceFlags: sourceFlags.map(String).filter(isMountFlag) } : {}),
   }
 }
 
@@ -184,6 +189,7 @@ export function recordIdentity(stateDir: string, wanted: Identity): void {
     id: wanted.id ?? found?.id,
     replaces: wanted.replaces ?? found?.replaces,
     settings: wanted.settings ?? found?.settings,
+    sourceFlags: wanted.sourceFlags ?? found?.sourceFlags,
   }
   replaceFile(join(stateDir, IDENTITY_FILE), `${JSON.stringify(identity, undefined, 2)}\n`)
 }

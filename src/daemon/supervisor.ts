@@ -5,6 +5,7 @@ import { faultPoint } from '../base/faults.ts'
 import type { FileLock } from '../base/file-lock.ts'
 import type { MountConfig } from '../config/mount-config.ts'
 import { settingTexts } from '../config/mount-command.ts'
+import { flagsOfMount, type MountFlag, mergeMountFlags, parseMountFlags } from '../config/mount-flags.ts'
 import { controlSocket } from '../config/paths.ts'
 import type { Log } from '../observe/log.ts'
 import type { StateNames } from './connection.ts'
@@ -15,7 +16,7 @@ import type { MountDriver } from './mount-driver.ts'
 import { MountBusy } from './mount-driver.ts'
 import { makeRunDirectory, register, unregister } from './registry.ts'
 import { SourceClaim } from './source-claim.ts'
-import { claimStateDir, recordIdentity } from './state-dir.ts'
+import { claimStateDir, readIdentity, recordIdentity } from './state-dir.ts'
 import { WorkerHandle } from './worker-handle.ts'
 
 const closeAsync = promisify(close)
@@ -316,11 +317,17 @@ export class Supervisor {
     worker.send(reply)
   }
 
-  async #attach(names: StateNames | undefined): Promise<{ readonly state: unknown }> {
+  async #attach(
+    names: StateNames | undefined,
+  ): Promise<{ readonly state: unknown; readonly flags: unknown }> {
+    await this.#claiming
+    const { config, driver, log } = this.#options
+    const flags = this.#mountFlags()
     if (!this.#mounted) {
-      const { config, driver, log } = this.#options
       const settings = settingTexts(config)
-      recordIdentity(config.stateDir, { ...config, ...names, settings })
+      const { mount } = this.#claim ?? {}
+      const sourceFlags = mount && flagsOfMount(mount)
+      recordIdentity(config.stateDir, { ...config, ...names, settings, sourceFlags })
       faultPoint('daemon.supervisor.identified')
       try {
         const { target, source, stateDir } = config
@@ -329,11 +336,22 @@ export class Supervisor {
         // A machine that keeps no records can still serve: the next mount has to be told all.
         log.warn({ err: error }, 'the machine cannot remember this mount')
       }
-      await driver.mount(this.#connection)
+      await driver.mount(this.#connection, flags)
       this.#mounted = true
       faultPoint('daemon.supervisor.mounted')
     }
-    return { state: this.#state }
+    return { state: this.#state, flags }
+  }
+
+  /** Nobody can do more at TARGET than at SOURCE; of one that is not there, what was in force when it was seen last. */
+  #mountFlags(): MountFlag[] {
+    const { options, sourceReadonly, stateDir } = this.#options.config
+    const { mount } = this.#claim ?? {}
+    const source = mount ? flagsOfMount(mount) : (readIdentity(stateDir)?.sourceFlags ?? [])
+    // Where changes do not go to SOURCE, they need not be possible there.
+    const isWritten = mount !== undefined && !sourceReadonly
+    const inForce = isWritten ? source : source.filter((flag) => flag !== 'ro')
+    return mergeMountFlags(inForce, parseMountFlags(options ?? '') ?? [])
   }
 
   /** One after the other: a claim is given up before it is made anew. */

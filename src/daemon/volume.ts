@@ -2,18 +2,25 @@ import { stat } from 'node:fs/promises'
 import { reasonOf, UsageError } from '../base/errors.ts'
 import { type Catalog, ROOT_INO } from '../catalog/index.ts'
 import { placeOf } from '../content/index.ts'
-import { LegacyTree } from '../legacy/index.ts'
+import { LegacyTree, type QuietReads } from '../legacy/index.ts'
 
 /** The legacy volume, while there is one. */
 export class Volume {
   readonly #path: string
   readonly #catalog: Catalog
+  readonly #quiet: QuietReads | undefined
   readonly #admit: (tree: LegacyTree) => void
   #tree: LegacyTree | undefined
 
   /** @param admit throws for a directory that belongs to another mount */
-  constructor(path: string, catalog: Catalog, admit: (tree: LegacyTree) => void = () => undefined) {
+  constructor(
+    path: string,
+    catalog: Catalog,
+    admit: (tree: LegacyTree) => void = () => undefined,
+    quiet?: QuietReads,
+  ) {
     this.#path = path
+    this.#quiet = quiet
     this.#catalog = catalog
     this.#admit = admit
   }
@@ -71,7 +78,10 @@ export class Volume {
       const found = placeOf(this.#catalog, ino)
       return found && { ...found, legacyIno: this.#catalog.get(ino)?.legacyIno }
     }
-    return new LegacyTree(path, ROOT_INO, place, options)
+    return new LegacyTree(path, ROOT_INO, place, {
+      ...options,
+      ...(this.#quiet ? { quiet: this.#quiet } : {}),
+    })
   }
 
   #open(): LegacyTree {

@@ -45,8 +45,10 @@ export class WorkerConnection implements Connection {
 
   async attach(names: StateNames): Promise<Attachment> {
     const value = await this.#ask((request) => ({ type: 'attach', request, names }))
-    const state = typeof value === 'object' && value !== null && 'state' in value ? value.state : undefined
-    return { fd: this.#hasConnection ? CONNECTION_FD : undefined, state: state ?? undefined }
+    const answer: { readonly state?: unknown; readonly flags?: unknown } =
+      typeof value === 'object' && value !== null ? value : {}
+    const flags = Array.isArray(answer.flags) ? answer.flags.map(String) : []
+    return { fd: this.#hasConnection ? CONNECTION_FD : undefined, state: answer.state ?? undefined, flags }
   }
 
   useSource(used: boolean): void {

@@ -9,4 +9,4 @@ export {
   rootIdentity,
   writeMark,
 } from './owner-mark.ts'
-export { type LegacyPlace, LegacyTree } from './tree.ts'
+export { type LegacyPlace, LegacyTree, type QuietReads } from './tree.ts'

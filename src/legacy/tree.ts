@@ -26,6 +26,13 @@ export type PlaceOf = (
   directory: bigint,
 ) => (LegacyPlace & { readonly legacyIno: bigint | undefined }) | undefined
 
+/** Reads that do not move the access time, as a mount with noatime or nodiratime has it. */
+export interface QuietReads {
+  readonly files: boolean
+  readonly directories: boolean
+}
+
+const LOUD: QuietReads = { files: false, directories: false }
 const AT_FDCWD = -100
 const DOT = Buffer.from('.')
 const DIRECTORY_DESCRIPTORS = 1024
@@ -43,6 +50,8 @@ export class LegacyTree {
   readonly #placeOf: PlaceOf
   readonly #directories = new Map<bigint, number>()
   #retired: number[] = []
+  /** Access times that reads leave as they are. */
+  readonly #quiet: QuietReads
   /** The root has a mark of ferryfs that is a file. */
   hidesOwnFiles = false
 
@@ -50,7 +59,13 @@ export class LegacyTree {
    * `mayFail`: stands for a volume that does not answer, and says so to everybody who asks.
    * @throws FsError if the path is not a directory that can be opened
    */
-  constructor(path: string, rootIno: bigint, placeOf: PlaceOf, { mayFail = false } = {}) {
+  constructor(
+    path: string,
+    rootIno: bigint,
+    placeOf: PlaceOf,
+    { mayFail = false, quiet = LOUD }: { readonly mayFail?: boolean; readonly quiet?: QuietReads } = {},
+  ) {
+    this.#quiet = quiet
     this.path = path
     this.#rootIno = rootIno
     this.#placeOf = placeOf
@@ -147,7 +162,8 @@ export class LegacyTree {
   /** A descriptor of a regular file. @throws FsError, ESTALE if another file has taken the place */
   openFile(place: LegacyPlace, legacyIno: bigint | undefined, flags: number): number {
     const careful = flags | constants.O_NOFOLLOW | constants.O_NONBLOCK
-    const descriptor = openAt(this.directory(place.parent), place.name, careful)
+    const quiet = this.#quiet.files && (flags & (constants.O_WRONLY | constants.O_RDWR)) === 0
+    const descriptor = openQuietly(this.directory(place.parent), place.name, careful, quiet)
     if (legacyIno !== undefined && statDescriptor(descriptor).ino !== legacyIno) {
       closeDescriptor(descriptor)
       throw new FsError('ESTALE', 'another file has taken the place')
@@ -156,7 +172,7 @@ export class LegacyTree {
   }
 
   list(ino: bigint): RawDirent[] {
-    const descriptor = openAt(this.directory(ino), DOT, constants.O_RDONLY | constants.O_DIRECTORY)
+    const descriptor = this.openDirectory(ino)
     try {
       return readDirectory(descriptor).filter(({ name }) => !this.#isHidden(ino, name))
     } finally {
@@ -166,7 +182,8 @@ export class LegacyTree {
 
   /** A descriptor of the directory that can be synced or listed; the caller closes it. */
   openDirectory(ino: bigint): number {
-    return openAt(this.directory(ino), DOT, constants.O_RDONLY | constants.O_DIRECTORY)
+    const flags = constants.O_RDONLY | constants.O_DIRECTORY
+    return openQuietly(this.directory(ino), DOT, flags, this.#quiet.directories)
   }
 
   space(): VolumeSpace {
@@ -186,5 +203,16 @@ export class LegacyTree {
   #closeRetired(): void {
     for (const descriptor of this.#retired) closeDescriptor(descriptor)
     this.#retired = []
+  }
+}
+
+/** Only the owner of a file, or root, may read it without a trace. */
+function openQuietly(directory: number, name: Buffer, flags: number, quiet: boolean): number {
+  if (!quiet) return openAt(directory, name, flags)
+  try {
+    return openAt(directory, name, flags | constants.O_NOATIME)
+  } catch (error) {
+    if (!(error instanceof FsError && error.code === 'EPERM')) throw error
+    return openAt(directory, name, flags)
   }
 }

@@ -33,9 +33,14 @@ export interface NativeSessionOptions {
   readonly source: string
   /** Behind `fuse.` in the file system's type; `ferryfs` unless given. */
   readonly subtype?: string
+  /** Further options of mount(8), for example `ro` or `noatime`. */
+  readonly flags?: readonly string[]
   readonly fileSystem: FileSystem
   readonly log: Log
 }
+
+/** Those of mount(8) that libfuse 2 and fusermount know. */
+const KNOWN_FLAGS: ReadonlySet<string> = new Set(['ro', 'nosuid', 'nodev', 'noexec', 'noatime'])
 
 /**
  * Options that fuse-native has no word for go behind the comma of one that it hands through: writes of 128 KiB instead of
@@ -44,10 +49,11 @@ export interface NativeSessionOptions {
  */
 const SMUGGLED = 'big_writes,use_ino,nonempty,attr_timeout=0'
 
-function fsnameOf(source: string): string {
+function fsnameOf(source: string, flags: readonly string[]): string {
+  const smuggled = [SMUGGLED, ...flags].join(',')
   const escaped = source.replace(/[\\,]/g, '\\$&')
-  const short = Buffer.byteLength(escaped) + SMUGGLED.length + 100 > MAX_BYTES ? 'ferryfs' : escaped
-  return `${short},${SMUGGLED}`
+  const short = Buffer.byteLength(escaped) + smuggled.length + 100 > MAX_BYTES ? 'ferryfs' : escaped
+  return `${short},${smuggled}`
 }
 
 /** libfuse, and fusermount too, opens the device with the user's own rights. @throws MountError */
@@ -143,14 +149,17 @@ export class NativeSession implements Transport {
   }
 
   #fuse(Fuse: NativeFuseClass): NativeFuse {
-    const { target, source, subtype = 'ferryfs' } = this.#options
+    const { target, source, subtype = 'ferryfs', flags = [] } = this.#options
     const handlers = handlersOf(this.#bridge, this.#serve, (atime) => this.#times(atime))
     const fuse = new Fuse(target, handlers, {
       timeout: false,
       // Only root may give other users access without being asked in /etc/fuse.conf, and what they make would be ours.
       allowOther: process.geteuid?.() === 0,
       defaultPermissions: true,
-      fsname: fsnameOf(source),
+      fsname: fsnameOf(
+        source,
+        flags.filter((flag) => KNOWN_FLAGS.has(flag)),
+      ),
       subtype,
     })
     fuse._op_getattr = (signal, path) =>

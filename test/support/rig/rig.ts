@@ -501,6 +501,7 @@ export class Rig {
       stateDir: this.stateDir,
       store: 'memory:',
       mode: undefined,
+      options: undefined,
       namespace: 'rig',
       transport: 'kernel',
       sourceReadonly: options.sourceReadonly ?? false,
