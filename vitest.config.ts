@@ -1,8 +1,12 @@
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { defineConfig } from 'vitest/config'
 
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
+    // What the machine remembers of mounts is not this machine's business.
+    env: { FERRYFS_STATE_ROOT: join(tmpdir(), 'ferryfs-test-machine') },
     setupFiles: ['test/support/seed.ts'],
     pool: 'forks',
     // A real mount, a daemon start and a kill each take their time on two cores; a test that

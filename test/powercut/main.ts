@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
@@ -12,6 +13,9 @@ import { type Options, readOptions, Usage } from './run/options.ts'
 const EXIT = { held: 0, broken: 1, cannotRun: 2 } as const
 const LANE = fileURLToPath(new URL('./run/lane.ts', import.meta.url))
 const STEPS_SHOWN = 60
+
+// What the machine remembers of mounts is not this machine's business.
+process.env.FERRYFS_STATE_ROOT ??= join(tmpdir(), 'ferryfs-test-machine')
 
 const log = (line: string): void => void process.stdout.write(`${line}\n`)
 

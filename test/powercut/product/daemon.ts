@@ -140,6 +140,7 @@ function configOf({ root, mode, inlineLimit }: DaemonOptions): MountConfig {
     store: 'embedded:',
     mode,
     namespace: 'ns',
+    options: undefined,
     transport: 'kernel',
     sourceReadonly: false,
     ack: 'local',
