@@ -127,6 +127,7 @@ export class Catalog {
       stage: all('INSERT OR IGNORE INTO staged (ino, idx) VALUES (?,?)'),
       stagedRow: all('SELECT synced, sums, cut FROM staged WHERE ino = ? AND idx = ?'),
       stagedRows: all('SELECT idx, synced FROM staged WHERE ino = ? ORDER BY idx'),
+      lastStaged: all('SELECT max(idx) AS n FROM staged WHERE ino = ?'),
       unsealedOf: all('SELECT idx FROM staged WHERE ino = ? AND sums IS NULL ORDER BY idx'),
       sealStaged: all('UPDATE staged SET sums = ?, cut = 0 WHERE ino = ? AND idx = ?'),
       unsealStaged: all('UPDATE staged SET sums = NULL WHERE ino = ? AND idx = ?'),
@@ -726,6 +727,11 @@ export class Catalog {
       index: Number(row.idx),
       synced: Number(row.synced),
     }))
+  }
+
+  lastStagedChunk(ino: bigint): number | undefined {
+    const last = this.#one('lastStaged', toSigned(ino))?.n
+    return typeof last === 'bigint' ? Number(last) : undefined
   }
 
   /** Staged chunks that have no checksums. */

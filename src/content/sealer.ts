@@ -43,7 +43,8 @@ export class Sealer {
 
   async #run(): Promise<void> {
     for (const [ino, changed] of this.#changed) {
-      if (this.#stopped || performance.now() - changed < QUIET_MS) return
+      // A timer may fire a moment early.
+      if (this.#stopped || performance.now() - changed < QUIET_MS - 10) return
       this.#changed.delete(ino)
       if (!this.#context.catalog.get(ino)?.staged) continue
       try {

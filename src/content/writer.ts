@@ -72,7 +72,6 @@ export class Writer {
     return this.#exclusive(ino, async () => {
       const before = this.#require(ino)
       if (size >= before.size) {
-        if (before.staged) this.#extend(before, size)
         this.#commit(ino, size, size, (inode) => {
           inode.size = size
         })
@@ -231,12 +230,17 @@ export class Writer {
   /** Makes the staging file as long as what it stands for. @throws FsError EIO if it is missing */
   extend(ino: bigint): void {
     const inode = this.#require(ino)
-    this.#extend(inode, inode.size)
+    this.#extend(inode, inode.size, -1)
   }
 
-  /** Chunks that are staged end where the file ends, as long as it reaches beyond them. What is not written is zeros. */
-  #extend(inode: Inode, size: number, last = this.#context.catalog.stagedChunks(inode.ino).at(-1)): void {
-    if (last !== undefined) this.#staging.extend(inode, Math.min(size, (last + 1) * CHUNK_BYTES))
+  /**
+   * The staging file is as long as its chunks, the staged ones and the one at `index`, as far as a file of this size reaches:
+   * so what it lacks is missing, and what was not written is zeros.
+   */
+  #extend(inode: Inode, size: number, index: number): void {
+    if (this.#staging.lengthOf(inode) >= size) return
+    const last = Math.max(index, this.#context.catalog.lastStagedChunk(inode.ino) ?? -1)
+    if (last >= 0) this.#staging.extend(inode, Math.min(size, (last + 1) * CHUNK_BYTES))
   }
 
   /** The same of the staging file alone, within the file's turn. */
@@ -365,8 +369,6 @@ export class Writer {
       if (fresh.length === 0) this.#staging.reserve(0)
       this.#chunks.unseal(ino, listed)
       await change.apply(this.#require(ino))
-      const last = Math.floor((end - 1) / CHUNK_BYTES)
-      this.#extend(this.#require(ino), Math.max(this.#require(ino).size, end), last)
       this.#commit(ino, offset, end, alter)
     } catch (error) {
       this.#undo(ino, fresh)
@@ -448,6 +450,11 @@ export class Writer {
   /** The one transaction after which the change is there. */
   #commit(ino: bigint, offset: number, end: number, alter: (inode: Inode) => void): void {
     const { catalog } = this.#context
+    const before = this.#require(ino)
+    if (before.staged) {
+      const last = offset < end ? Math.floor((end - 1) / CHUNK_BYTES) : -1
+      this.#extend(before, Math.max(before.size, end), last)
+    }
     catalog.transaction(() => {
       const inode = this.#require(ino)
       for (

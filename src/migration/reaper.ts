@@ -19,6 +19,7 @@ import { StoreError } from '../store/errors.ts'
 import { AT_REMOVEDIR, readlinkAt, type Stat, unlinkAt } from '../sys/index.ts'
 import { writeAgain } from './lost.ts'
 import { compareObject, storedChunks } from './verify.ts'
+import { VolumeSync } from './volume-sync.ts'
 
 const BATCH = 200
 const TOGETHER = 16
@@ -31,12 +32,14 @@ export class Reaper {
   readonly #context: OverlayContext
   readonly #directories: DirectoryWriter
   readonly #stored: StoredContent
+  readonly #volume: VolumeSync
   #running: Promise<void> | undefined
 
   constructor(context: OverlayContext, parts: { directories: DirectoryWriter; stored: StoredContent }) {
     this.#context = context
     this.#directories = parts.directories
     this.#stored = parts.stored
+    this.#volume = new VolumeSync(context)
   }
 
   /** Goes over everything that could be removed, once. Ends early when `goOn` says no. */
@@ -109,13 +112,14 @@ export class Reaper {
       if (moves) ctimeStays(this.#context, ino, fingerprint)
       return
     }
-    this.#removeNames(ino, places)
+    await this.#removeNames(ino, places)
   }
 
-  /** Within the tick of the last look at them. */
-  #removeNames(ino: bigint, places: ReadonlyArray<{ place: LegacyPlace }>): void {
+  /** Within the tick of the last look at them. That they are gone is noted once the volume's disk has it. */
+  async #removeNames(ino: bigint, places: ReadonlyArray<{ place: LegacyPlace }>): Promise<void> {
     const legacy = this.#context.legacy()
     if (!legacy) return
+    const known = this.#context.catalog.legacyPlaces(ino).map(({ parent }) => parent)
     try {
       for (const { place } of places) {
         unlinkAt(legacy.directory(place.parent), place.name)
@@ -123,6 +127,8 @@ export class Reaper {
       }
     } finally {
       this.#context.legacyFiles.forget(ino)
+      await this.#volume.directories(known)
+      faultPoint('migration.reap.synced')
       namesRemoved(this.#context, ino)
     }
   }
@@ -189,6 +195,7 @@ export class Reaper {
     this.#expectFewerNames(whiteouts)
     // The last flushed catalog may still show the file under the name.
     await catalog.flush()
+    const removed: Array<{ whiteout: LegacyPlace; stat: Stat | undefined }> = []
     for (const whiteout of whiteouts) {
       const now = catalog.dirent(whiteout.parent, whiteout.name)
       if (now?.legacy !== 0n || !this.#context.policy().removesLegacy) continue
@@ -199,14 +206,31 @@ export class Reaper {
           unlinkAt(legacy.directory(whiteout.parent), whiteout.name, flags)
         }
         faultPoint('migration.reap.whiteout-removed')
-        catalog.transaction(() => catalog.setDirent(whiteout.parent, whiteout.name, now.ino, undefined))
-        const other = stat && this.#otherNames(stat)
-        if (other) namesRemoved(this.#context, other.ino)
+        removed.push({ whiteout, stat })
       } catch (error) {
         if (!(error instanceof FsError)) throw error
         log.warn({ err: error }, 'a deleted file cannot be removed from the legacy volume yet')
       }
     }
+    try {
+      // Before that, a name that comes back with the power has to be hidden.
+      await this.#volume.directories(removed.map(({ whiteout }) => whiteout.parent))
+    } catch (error) {
+      if (!(error instanceof FsError)) throw error
+      log.warn({ err: error }, 'that deleted files are gone from the legacy volume is noted later')
+      return
+    }
+    for (const { whiteout, stat } of removed) this.#forgetWhiteout(whiteout, stat)
+  }
+
+  #forgetWhiteout(whiteout: LegacyPlace, stat: Stat | undefined): void {
+    const { catalog } = this.#context
+    const now = catalog.dirent(whiteout.parent, whiteout.name)
+    // What somebody put there meanwhile, past the overlay, is hidden as before.
+    if (now?.legacy !== 0n || this.#context.legacy()?.find(whiteout)) return
+    catalog.transaction(() => catalog.setDirent(whiteout.parent, whiteout.name, now.ino, undefined))
+    const other = stat && this.#otherNames(stat)
+    if (other) namesRemoved(this.#context, other.ino)
   }
 
   /** A file that is about to lose one of its names is the one that was copied afterwards as well. To be flushed. */
@@ -241,10 +265,11 @@ export class Reaper {
       if (this.#isOwnDirectory(catalog.get(ino))) own.add(ino)
     })
     if (own.size > 0 && !(await this.#isFlushed())) return
+    const removed: bigint[] = []
     this.#eachVolumeDirectory((ino) => {
-      if (own.has(ino)) this.#removeDirectory(ino)
+      if (own.has(ino) && this.#removeDirectory(ino)) removed.push(ino)
     })
-    this.#forgetRemovedDirectories()
+    await this.#forgetRemovedDirectories(removed)
   }
 
   async #isFlushed(): Promise<boolean> {
@@ -278,31 +303,50 @@ export class Reaper {
     return inode.orphan || this.#directories.isDurable(inode.ino)
   }
 
-  #removeDirectory(ino: bigint): void {
+  /** True if it is gone from the volume. */
+  #removeDirectory(ino: bigint): boolean {
     const { catalog } = this.#context
     const legacy = this.#context.legacy()
     const inode = catalog.get(ino)
-    if (!legacy || !inode || !this.#isOwnDirectory(inode)) return
+    if (!legacy || !inode || !this.#isOwnDirectory(inode)) return false
     const [place] = catalog.legacyPlaces(ino)
-    if (!place || legacy.list(ino).length > 0) return
+    if (!place || legacy.list(ino).length > 0) return false
     try {
       unlinkAt(legacy.directory(place.parent), place.name, AT_REMOVEDIR)
     } catch (error) {
       // Somebody put something there meanwhile, or it is in use: it stays.
-      if (error instanceof FsError) return
+      if (error instanceof FsError) return false
       throw error
     }
     faultPoint('migration.reap.directory-removed')
-    this.#forgetDirectory(inode)
+    legacy.forget(ino)
+    return true
   }
 
-  /** Directories that are gone from the volume already: a crash or a full disk kept the catalog from saying so. */
-  #forgetRemovedDirectories(): void {
-    const { catalog } = this.#context
-    for (const ino of catalog.emptiedDirectories()) {
-      const inode = catalog.get(ino)
-      if (inode && this.#places(inode).length === 0) this.#forgetDirectory(inode)
+  /** Directories that are gone from the volume, now or before a crash or a full disk kept the catalog from saying so. */
+  async #forgetRemovedDirectories(removed: readonly bigint[]): Promise<void> {
+    const { catalog, log } = this.#context
+    const gone = [...new Set([...removed, ...catalog.emptiedDirectories()])].filter((ino) =>
+      this.#isGone(ino),
+    )
+    try {
+      await this.#volume.directories(
+        gone.flatMap((ino) => catalog.legacyPlaces(ino).map(({ parent }) => parent)),
+      )
+    } catch (error) {
+      if (!(error instanceof FsError)) throw error
+      log.warn({ err: error }, 'that directories are gone from the legacy volume is noted later')
+      return
     }
+    for (const ino of gone) {
+      const inode = catalog.get(ino)
+      if (inode && this.#isGone(ino)) this.#forgetDirectory(inode)
+    }
+  }
+
+  #isGone(ino: bigint): boolean {
+    const inode = this.#context.catalog.get(ino)
+    return inode?.legacyIno !== undefined && this.#places(inode).length === 0
   }
 
   #forgetDirectory(inode: Inode): void {

@@ -84,6 +84,7 @@ describe('a crash of the reaper', () => {
     ['migration.reap.verified', true],
     ['migration.reap.flushed', true],
     ['migration.reap.removed', false],
+    ['migration.reap.synced', false],
   ] as const)('P3: at %s the content is somewhere at every moment', async (point, kept) => {
     for (const next of ['worker', 'mount'] as const) {
       rig = await Rig.start({

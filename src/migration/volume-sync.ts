@@ -1,0 +1,59 @@
+import { fsync } from 'node:fs'
+import { SharedJob } from '../base/concurrency.ts'
+import { FsError } from '../base/errors.ts'
+import type { OverlayContext } from '../overlay/index.ts'
+import { closeDescriptor } from '../sys/index.ts'
+
+/**
+ * Syncs directories of the volume after names were removed there. Only then may the catalog forget that they were: the volume
+ * is another disk, and a name that comes back with the power must still be hidden. Those who ask at once share a sync.
+ */
+export class VolumeSync {
+  readonly #context: OverlayContext
+  readonly #jobs = new Map<bigint, SharedJob>()
+
+  constructor(context: OverlayContext) {
+    this.#context = context
+  }
+
+  /** @throws FsError, or the system's error, if one cannot be synced; a directory that is gone needs none */
+  async directories(inos: Iterable<bigint>): Promise<void> {
+    await Promise.all([...new Set(inos)].map((ino) => this.#directory(ino)))
+  }
+
+  async #directory(ino: bigint): Promise<void> {
+    let job = this.#jobs.get(ino)
+    if (!job) {
+      job = new SharedJob(() => this.#sync(ino))
+      this.#jobs.set(ino, job)
+    }
+    try {
+      await job.run()
+    } finally {
+      if (!job.isBusy && this.#jobs.get(ino) === job) this.#jobs.delete(ino)
+    }
+  }
+
+  async #sync(ino: bigint): Promise<void> {
+    const legacy = this.#context.legacy()
+    if (!legacy) return
+    let descriptor: number
+    try {
+      descriptor = legacy.openDirectory(ino)
+    } catch (error) {
+      if (error instanceof FsError && (error.code === 'ENOENT' || error.code === 'ESTALE')) return
+      throw error
+    }
+    try {
+      await new Promise<void>((resolve, reject) =>
+        fsync(descriptor, (error) =>
+          error
+            ? reject(new FsError('EIO', 'a directory of the volume cannot be synced', { cause: error }))
+            : resolve(),
+        ),
+      )
+    } finally {
+      closeDescriptor(descriptor)
+    }
+  }
+}
