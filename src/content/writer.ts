@@ -135,9 +135,7 @@ export class Writer {
     return this.#exclusive(ino, async () => {
       const end = offset + length
       this.#staging.reserve(length)
-      const before = this.#require(ino)
-      if (keepSize || end <= before.size) return
-      if (before.staged) this.#extend(before, end)
+      if (keepSize || end <= this.#require(ino).size) return
       this.#commit(ino, end, end, (inode) => {
         inode.size = end
       })

@@ -181,6 +181,8 @@ async function compose(
     await built.mover.stop()
     await context.carrier.stop()
     context.writer.stop()
+    // Damage is listed already, and found again.
+    for (const ino of catalog.stagedInodes()) await context.writer.seal(ino).catch(() => undefined)
     await context.proof.sync()
     context.proof.stop()
     await overlay

@@ -191,7 +191,10 @@ export class ComposedEngine implements RunningEngine {
 
   async settle(timeoutMs: number): Promise<{ outboxLeft: number }> {
     const { context, overlay } = this.#parts
-    await overlay.syncfs()
+    // What cannot be synced is listed as a failure, and is no reason to leave the rest of the work.
+    await overlay
+      .syncfs()
+      .catch((error: unknown) => context.log.warn({ err: error }, 'not everything could be synced'))
     // What a mode that copies nothing has noted is for a later mode to send: nothing to wait for, nothing left over.
     const { copies, writeTo } = context.policy()
     const sends = copies || writeTo === 'store'

@@ -146,10 +146,12 @@ class Worker {
       this.#unmounting = false
       throw error
     }
-    const settled = await engine.settle(force ? 0 : this.#opTimeout)
-    // The answer goes out before the end begins, which closes the control socket.
-    setImmediate(() => void this.#end(undefined))
-    return settled
+    try {
+      return await engine.settle(force ? 0 : this.#opTimeout)
+    } finally {
+      // Nothing is mounted any more, so it ends, whatever the work came to. The answer goes out before that closes the socket.
+      setImmediate(() => void this.#end(undefined))
+    }
   }
 
   /** Finishes and ends the process; with `settleMs`, store work may first go on for that long. */

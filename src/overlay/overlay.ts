@@ -485,8 +485,13 @@ export class Overlay implements FileSystem {
         closeDescriptor(descriptor)
       }
     }
-    for (const ino of catalog.stagedInodes()) await writer.sync(ino)
+    const failed: unknown[] = []
+    for (const ino of catalog.stagedInodes()) {
+      await writer.sync(ino).catch((error: unknown) => failed.push(error))
+    }
     await catalog.flush()
+    // One file whose bytes are lost is no reason not to sync the others.
+    if (failed.length > 0) throw failed[0]
   }
 
   statfs(): StatFs {

@@ -133,3 +133,13 @@ test('P1: checksums are given up before a sealed chunk is changed, and a crash i
   await rig.restart('mount')
   expect((await client.readPath('f')).length).toBe(2 * MiB)
 })
+
+test('P2: a file whose bytes are lost does not keep others from being synced', async () => {
+  const client = await staged()
+  rig.die()
+  rmSync(stagingFile())
+  await rig.restart('mount')
+  const node = await client.create('whole', BYTES)
+  await expect(rig.perform((overlay) => overlay.syncfs())).rejects.toMatchObject({ code: 'EIO' })
+  expect(rig.catalog.stagedRows(node)).toEqual([{ index: 0, synced: BYTES.length }])
+})
