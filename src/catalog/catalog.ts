@@ -113,6 +113,9 @@ export class Catalog {
       ),
       removeDirent: all('DELETE FROM dirents WHERE parent = ? AND name = ?'),
       dirents: all('SELECT name, ino, legacy FROM dirents WHERE parent = ?'),
+      direntsOn: all(
+        'SELECT name, ino, legacy FROM dirents WHERE parent = ? AND name > ? ORDER BY name LIMIT ?',
+      ),
       bucket: all(
         'SELECT name, ino, legacy FROM dirents WHERE parent = ? AND bucket >= ? AND bucket < ? AND ino IS NOT NULL',
       ),
@@ -614,6 +617,13 @@ export class Catalog {
     for (const row of this.#list('dirents', toSigned(parent))) {
       yield direntFromRow(parent, blob(row.name), row)
     }
+  }
+
+  /** As many of them, in the order of their names, behind `after`: for a directory of any size. */
+  direntsOn(parent: bigint, after: Buffer, limit: number): Dirent[] {
+    return this.#list('direntsOn', toSigned(parent), after, limit).map((row) =>
+      direntFromRow(parent, blob(row.name), row),
+    )
   }
 
   /** Shown entries of one shard out of `shards` (a power of two). */

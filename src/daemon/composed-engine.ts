@@ -1,9 +1,8 @@
 import type { Registry } from 'prom-client'
 import { UsageError } from '../base/errors.ts'
 import { type Mode, policyOf } from '../base/modes.ts'
-import { isWithin } from '../base/paths.ts'
 import type { MountConfig } from '../config/mount-config.ts'
-import { Restore, shownPath, verify } from '../migration/index.ts'
+import { type SourceTree, shownPath, TreeView, verify } from '../migration/index.ts'
 import { ModeRefused, type ModeSwitch } from '../migration/mode-switch.ts'
 import type { ResilientStore } from '../store/resilience/store.ts'
 import type { Built } from './compose.ts'
@@ -14,7 +13,6 @@ import {
   type MigrateOptions,
   type MigrateReport,
   Refused,
-  type RestoreReport,
   type StatusReport,
   type VerifyReport,
 } from './engine.ts'
@@ -172,17 +170,9 @@ export class ComposedEngine implements RunningEngine {
     return verify(this.#parts.context, this.#parts, run)
   }
 
-  restore(destination: string, run: LongRunning): Promise<RestoreReport> {
-    const { config, context, overlay, stored } = this.#parts
-    for (const [what, directory] of [
-      ['mount', config.target],
-      ['source', config.source],
-    ] as const) {
-      if (isWithin(destination, directory)) {
-        throw new Refused(`${destination} lies in the ${what} ${directory}; restore to a directory outside`)
-      }
-    }
-    return new Restore(context, overlay, stored, run).run(destination)
+  tree(): SourceTree {
+    const { context, overlay, stored } = this.#parts
+    return new TreeView(context, overlay, stored)
   }
 
   metrics(): Promise<string> {

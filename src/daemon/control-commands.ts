@@ -2,7 +2,7 @@ import type { Logger } from 'pino'
 import type { ControlRequest } from './control-protocol.ts'
 import type { Engine, LongRunning, MigrateOptions } from './engine.ts'
 
-type EngineRequest = Exclude<ControlRequest, { command: 'unmount' }>
+type EngineRequest = Exclude<ControlRequest, { command: 'unmount' | 'tree' }>
 
 // A migration that neither fails nor moves by then (a long scan, paused) counts as started.
 const STARTED_MS = 1_000
@@ -32,8 +32,6 @@ export async function carryOut(
       return {}
     case 'verify':
       return engine.verify(run)
-    case 'restore':
-      return engine.restore(request.destination, run)
   }
 }
 

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { MODES } from '../base/modes.ts'
-import type { MigrateReport, Progress, RestoreReport, StatusReport, VerifyReport } from './engine.ts'
+import type { MigrateReport, Progress, StatusReport, VerifyReport } from './engine.ts'
 
 /**
  * What commands and a worker say to each other over the control socket: one line of JSON with the request, then lines
@@ -19,7 +19,8 @@ export const requestSchema = z.discriminatedUnion('command', [
   z.strictObject({ command: z.literal('pause') }),
   z.strictObject({ command: z.literal('resume') }),
   z.strictObject({ command: z.literal('verify') }),
-  z.strictObject({ command: z.literal('restore'), destination: z.string().startsWith('/') }),
+  /** From its answer on the connection is one of tree-frames.ts, over which the tree is read. */
+  z.strictObject({ command: z.literal('tree') }),
   z.strictObject({
     command: z.literal('unmount'),
     /** Detach although it is in use, and leave pending work to the next mount. */
@@ -92,7 +93,7 @@ export interface Results {
   readonly pause: object
   readonly resume: object
   readonly verify: VerifyReport
-  readonly restore: RestoreReport
+  readonly tree: object
   readonly unmount: { readonly outboxLeft: number }
 }
 
@@ -113,7 +114,7 @@ export const resultSchemas: { readonly [C in Command]: z.ZodType<Results[C]> } =
       }),
     ),
   }),
-  restore: z.object({ files: z.number(), bytes: z.number(), failures: z.array(failure) }),
+  tree: nothing,
   unmount: z.object({ outboxLeft: z.number() }),
 }
 

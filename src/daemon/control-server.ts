@@ -2,6 +2,7 @@ import { rmSync } from 'node:fs'
 import { createServer, type Server, type Socket } from 'node:net'
 import { z } from 'zod'
 import { reasonOf } from '../base/errors.ts'
+import type { SourceTree } from '../migration/index.ts'
 import {
   type ControlRequest,
   type Frame,
@@ -11,12 +12,20 @@ import {
 } from './control-protocol.ts'
 import type { LongRunning } from './engine.ts'
 import { EXIT, exitStatusOf } from './exit-status.ts'
+import { serveTree } from './tree-server.ts'
 
-/** Carries a request out. `run.signal` is aborted when whoever asked has gone. */
-export type ControlHandler = (request: ControlRequest, run: LongRunning) => Promise<unknown>
+type Carried = Exclude<ControlRequest, { command: 'tree' }>
+
+export interface ControlHandler {
+  /** Carries a request out. `run.signal` is aborted when whoever asked has gone. */
+  carryOut(request: Carried, run: LongRunning): Promise<unknown>
+  /** What a connection that asks for the tree is served from. */
+  tree(): Promise<SourceTree>
+}
 
 // A client that reads slower than progress comes loses progress, not this process's memory (P6).
 const MAX_UNSENT_BYTES = 64 * 1024
+const LINE_FEED = 0x0a
 
 /** Answers the commands of this mount on a Unix socket that only its owner may connect to. */
 export class ControlServer {
@@ -59,22 +68,22 @@ export class ControlServer {
   #converse(socket: Socket, handler: ControlHandler): void {
     this.#sockets.add(socket)
     const gone = new AbortController()
-    let text = ''
-    let asked = false
-    socket.setEncoding('utf8')
+    let text = Buffer.alloc(0)
     socket.on('error', () => socket.destroy())
     socket.on('close', () => {
       this.#sockets.delete(socket)
       gone.abort(new Error('the client has gone'))
     })
-    socket.on('data', (part: string) => {
-      if (asked) return
-      text += part
-      const end = text.indexOf('\n')
+    const take = (part: Buffer): void => {
+      text = Buffer.concat([text, part])
+      const end = text.indexOf(LINE_FEED)
       if (end === -1 && text.length <= MAX_REQUEST_BYTES) return
-      asked = true
-      void this.#serve(socket, end === -1 ? '' : text.slice(0, end), handler, gone.signal)
-    })
+      socket.off('data', take)
+      // What follows a request is nobody's business, but the end of the connection is.
+      socket.resume()
+      void this.#serve(socket, end === -1 ? '' : text.toString('utf8', 0, end), handler, gone.signal)
+    }
+    socket.on('data', take)
   }
 
   async #serve(socket: Socket, line: string, handler: ControlHandler, signal: AbortSignal): Promise<void> {
@@ -82,19 +91,27 @@ export class ControlServer {
       if (socket.writable) socket.write(`${JSON.stringify(frame)}\n`)
     }
     const pulse = setInterval(() => send({ alive: true }), SIGN_OF_LIFE_MS)
+    let isOver = true
     try {
       const request = parseRequest(line)
+      if (request.command === 'tree') {
+        const tree = await handler.tree()
+        send({ result: {} })
+        serveTree(socket, tree)
+        isOver = false
+        return
+      }
       const onProgress: LongRunning['onProgress'] = (progress) => {
         if (socket.writableLength < MAX_UNSENT_BYTES) send({ progress })
       }
-      send({ result: await handler(request, { onProgress, signal }) })
+      send({ result: await handler.carryOut(request, { onProgress, signal }) })
     } catch (error) {
       const code =
         error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
       send({ error: { message: reasonOf(error), exitStatus: exitStatusOf(error), code } })
     } finally {
       clearInterval(pulse)
-      socket.end()
+      if (isOver) socket.end()
     }
   }
 }

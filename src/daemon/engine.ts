@@ -1,5 +1,5 @@
 import type { Mode } from '../base/modes.ts'
-import type { FoundDifference, MoverState, RunProgress } from '../migration/index.ts'
+import type { FoundDifference, MoverState, RunProgress, SourceTree } from '../migration/index.ts'
 
 /** A file that could not be stored, and why. `path` is relative to the mount point; bytes that are not UTF-8 as \xNN. */
 export interface Failure {
@@ -57,12 +57,6 @@ export interface VerifyReport {
   readonly differences: readonly FoundDifference[]
 }
 
-export interface RestoreReport {
-  readonly files: number
-  readonly bytes: number
-  readonly failures: readonly Failure[]
-}
-
 export interface MigrateReport {
   readonly files: number
   readonly bytes: number
@@ -113,8 +107,8 @@ export interface Engine {
   pauseMigration(): void
   resumeMigration(): void
   verify(run: LongRunning): Promise<VerifyReport>
-  /** `destination` is an empty or absent directory outside the mount. @throws Refused */
-  restore(destination: string, run: LongRunning): Promise<RestoreReport>
+  /** The tree as it is served, for the process that writes it out. */
+  tree(): SourceTree
   /** Prometheus text format. */
   metrics(): Promise<string>
   /** Makes everything acknowledged durable and lets pending store work finish, up to `timeoutMs`. */

@@ -97,10 +97,13 @@ class Worker {
     this.#opTimeout = config.opTimeout
     try {
       this.#lock = acquireWorkerLock(config.stateDir, PREDECESSOR_MS)
-      const handler: ControlHandler = async (request, run) => {
-        const engine = await this.#engine.promise
-        if (request.command === 'unmount') return this.#unmount(engine, request.force)
-        return carryOut(engine, request, run, this.#log)
+      const handler: ControlHandler = {
+        carryOut: async (request, run) => {
+          const engine = await this.#engine.promise
+          if (request.command === 'unmount') return this.#unmount(engine, request.force)
+          return carryOut(engine, request, run, this.#log)
+        },
+        tree: async () => (await this.#engine.promise).tree(),
       }
       this.#control = await ControlServer.listen(controlSocket(config.stateDir, start.runDir), handler)
       // The kernel applies each caller's umask, or hands it over; ours must not come on top.

@@ -165,14 +165,15 @@ async function* chunksToCompare(
   for (; !stored.done; stored = inStore.next()) yield stored.value
 }
 
-/** Chunks of the stored version that are not holes, ascending. */
+/** Chunks of the stored version that are not holes, ascending from one on. */
 export function* storedChunks(
   catalog: OverlayContext['catalog'],
   { generation, layout, storedSize }: Pick<Inode, 'generation' | 'layout' | 'storedSize'>,
+  from = 0,
 ): Generator<number, undefined> {
   if (isChunked({ layout })) {
-    for (const { index } of catalog.content.hashesFrom(generation, 0, 0)) yield index
-  } else if (storedSize > 0) {
+    for (const { index } of catalog.content.hashesFrom(generation, 0, from)) yield index
+  } else if (storedSize > 0 && from === 0) {
     yield 0
   }
 }

@@ -16,12 +16,14 @@ const utimensatCall = declare('int utimensat(int, const void *, const void *, in
 const futimensCall = declare('int futimens(int, const void *)')
 const fallocateCall = declare('int fallocate(int, int, int64_t, int64_t)')
 const lseekCall = declare('int64_t lseek(int, int64_t, int)')
+const flockCall = declare('int flock(int, int)')
 const copyFileRangeCall = declare('long copy_file_range(int, void *, int, void *, size_t, unsigned int)')
 const syncfsCall = declareAsync('int syncfs(int)')
 
 // fcntl.h; the same on every Linux architecture but for O_DIRECTORY and O_NOFOLLOW, which Node knows.
 export const AT_REMOVEDIR = 0x200
 const AT_SYMLINK_NOFOLLOW = 0x100
+export const AT_FDCWD = -100
 export const O_PATH = 0o10000000
 const O_CLOEXEC = 0o2000000
 export const RENAME_NOREPLACE = 1
@@ -108,6 +110,11 @@ export function utimensAt(directory: number, name: Buffer, atime: Time, mtime: T
   check(utimensatCall(directory, cstring(name), times, AT_SYMLINK_NOFOLLOW), 'utimensat', name)
 }
 
+/** The same for what a path leads to, symlinks followed. */
+export function utimensPath(path: string, atime: Time, mtime: Time): void {
+  check(utimensatCall(AT_FDCWD, cstring(Buffer.from(path)), timespecs(atime, mtime), 0), 'utimensat')
+}
+
 /** The same for an open file. */
 export function utimensDescriptor(descriptor: number, atime: Time, mtime: Time): void {
   check(futimensCall(descriptor, timespecs(atime, mtime)), 'futimens')
@@ -157,4 +164,12 @@ export function copyFileRange(
 /** Resolves when everything on the descriptor's file system is on the medium. */
 export async function syncFileSystem(descriptor: number): Promise<void> {
   if ((await syncfsCall(descriptor)) !== 0) throw new FsError('EIO', 'syncfs failed')
+}
+
+const LOCK_EX = 2
+const LOCK_NB = 4
+
+/** Locks an open file or directory against whoever asks the same, until it is closed: flock(2). @throws FsError EAGAIN if it is locked */
+export function lockDescriptor(descriptor: number): void {
+  check(flockCall(descriptor, LOCK_EX | LOCK_NB), 'flock')
 }

@@ -1,3 +1,4 @@
+export * from './by-descriptor.ts'
 export * from './cached-read.ts'
 export * from './descriptors.ts'
 export * from './directory.ts'

@@ -4,6 +4,10 @@ const lsetxattr = declare('int lsetxattr(const void *, const void *, const void 
 const lgetxattr = declare('long lgetxattr(const void *, const void *, void *, size_t)')
 const llistxattr = declare('long llistxattr(const void *, void *, size_t)')
 const lremovexattr = declare('int lremovexattr(const void *, const void *)')
+const setxattr = declare('int setxattr(const void *, const void *, const void *, size_t, int)')
+const getxattr = declare('long getxattr(const void *, const void *, void *, size_t)')
+const listxattr = declare('long listxattr(const void *, void *, size_t)')
+const removexattr = declare('int removexattr(const void *, const void *)')
 const fsetxattr = declare('int fsetxattr(int, const void *, const void *, size_t, int)')
 const fgetxattr = declare('long fgetxattr(int, const void *, void *, size_t)')
 const flistxattr = declare('long flistxattr(int, void *, size_t)')
@@ -69,5 +73,26 @@ export const xattrsOfOpen = {
 
   remove(descriptor: number, name: Buffer): void {
     check(fremovexattr(descriptor, cstring(name)), 'fremovexattr')
+  },
+}
+
+/** The same of what a path leads to, symlinks followed. */
+export const xattrsOfPath = {
+  set(path: string, name: Buffer, value: Buffer): void {
+    check(setxattr(cstring(Buffer.from(path)), cstring(name), value, value.length, 0), 'setxattr')
+  },
+
+  get(path: string, name: Buffer): Buffer {
+    const at = cstring(Buffer.from(path))
+    const length = check(getxattr(at, cstring(name), scratch, scratch.length), 'getxattr')
+    return Buffer.from(scratch.subarray(0, length))
+  },
+
+  list(path: string): Buffer[] {
+    return namesIn(check(listxattr(cstring(Buffer.from(path)), scratch, scratch.length), 'listxattr'))
+  },
+
+  remove(path: string, name: Buffer): void {
+    check(removexattr(cstring(Buffer.from(path)), cstring(name)), 'removexattr')
   },
 }

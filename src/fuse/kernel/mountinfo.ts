@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { isWithin } from '../../base/paths.ts'
 
 /** One line of /proc/self/mountinfo, proc(5). */
 export interface MountEntry {
@@ -82,4 +83,20 @@ export function mountOfDescriptor(descriptor: number): MountEntry | undefined {
  */
 export function mountsOf(target: string): MountEntry[] {
   return mountTable().filter((entry) => entry.mountPoint === target)
+}
+
+/** Where a path lies: on which mount, and by which path in its file system, whatever bind mounts lead there. */
+export function locationOf(
+  path: string,
+  table = mountTable(),
+): (MountEntry & { readonly inside: string }) | undefined {
+  let found: MountEntry | undefined
+  for (const entry of table) {
+    // Of two mounts on one point the later one is seen.
+    if (isWithin(path, entry.mountPoint) && entry.mountPoint.length >= (found?.mountPoint.length ?? 0))
+      found = entry
+  }
+  if (!found) return undefined
+  const below = found.mountPoint === '/' ? path.slice(1) : path.slice(found.mountPoint.length + 1)
+  return { ...found, inside: below === '' ? found.root : `${found.root === '/' ? '' : found.root}/${below}` }
 }

@@ -64,18 +64,6 @@ describeMounted('a daemon that dies at its start, at its end, or under a command
     expect((await ferry.call.readFile(ferry.at('new'))).toString()).toBe('new')
   })
 
-  test('P5: at migration.restore.written the command fails, applications go on, and another restore is whole', async () => {
-    await ferry.mount()
-    ferry.arm('migration.restore.written')
-    const { status, stderr } = await ferry.ferryfs('restore', ferry.target, join(ferry.root, 'first'))
-    expect(ferry.fired).toBe(true)
-    expect(status).not.toBe(0)
-    expect(stderr).not.toBe('')
-    expect(await shown()).toBe('content')
-    await ferry.done('restore', ferry.target, join(ferry.root, 'second'))
-    expect((await ferry.call.readFile(join(ferry.root, 'second/file'))).toString()).toBe('content')
-  })
-
   test('P5: a rebuild that dies at migration.rebuild.filled and at migration.rebuild.leased is run again', async () => {
     const store = `embedded:${join(ferry.root, 'store')}`
     await ferry.mount('--mode', 'drain', '--store', store, '--namespace', 'tree')

@@ -7,6 +7,7 @@ import type { Connection, RunningEngine } from '../../../src/daemon/connection.t
 import { type LongRunning, type MigrateReport, Refused } from '../../../src/daemon/engine.ts'
 import { KernelSession } from '../../../src/fuse/index.ts'
 import { StoreUnavailable } from '../../../src/store/errors.ts'
+import { MemoryTree } from '../restore/memory-tree.ts'
 import { TwoNodeFileSystem } from './two-node-file-system.ts'
 
 /** How the engine is to behave, from the environment variable FERRYFS_FAKE, which a daemon inherits. */
@@ -181,8 +182,11 @@ class FakeEngine implements RunningEngine {
     return { files: 3, bytes: 3072, differences }
   }
 
-  async restore(): ReturnType<RunningEngine['restore']> {
-    return { files: 3, bytes: 3072, failures: [...(this.#fake.failures ?? [])] }
+  tree(): MemoryTree {
+    const tree = new MemoryTree()
+    for (let n = 0; n < 3; n += 1) tree.put(`file-${n}`, tree.regular(Buffer.alloc(1024, n + 1)))
+    for (const { path, reason } of this.#fake.failures ?? []) tree.put(path.replaceAll('/', '-'), reason)
+    return tree
   }
 
   async metrics(): Promise<string> {

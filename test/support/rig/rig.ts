@@ -12,11 +12,12 @@ import type { Connection } from '../../../src/daemon/connection.ts'
 import { HeldDescriptors } from '../../../src/daemon/held-descriptors.ts'
 import { Volume } from '../../../src/daemon/volume.ts'
 import type { Answer, RequestContext } from '../../../src/fuse/operations.ts'
-import { NamespaceLease, Rebuild, Restore, verify } from '../../../src/migration/index.ts'
+import { NamespaceLease, Rebuild, TreeView, verify } from '../../../src/migration/index.ts'
 import { ModeSwitch } from '../../../src/migration/mode-switch.ts'
 import { createLog } from '../../../src/observe/log.ts'
 import { type Overlay, recover } from '../../../src/overlay/index.ts'
 import { MemoryStore } from '../../../src/store/memory/store.ts'
+import { restoreTo } from '../restore/restore-to.ts'
 import { clock, turns } from './clock.ts'
 import { clearTrap, freeze, setTrap, Unanswered } from './crash.ts'
 import { FaultStore, FaultyWorld } from './fault-store.ts'
@@ -365,10 +366,13 @@ export class Rig {
     return verify(this.context, this.built, this.#longRun())
   }
 
-  restoreTo(destination: string): ReturnType<Restore['run']> {
-    return clock.until(
-      new Restore(this.context, this.overlay, this.built.stored, this.#longRun()).run(destination),
-    )
+  /** The tree, read as `restore` reads it. */
+  get tree(): TreeView {
+    return new TreeView(this.context, this.overlay, this.built.stored)
+  }
+
+  restoreTo(destination: string): ReturnType<typeof restoreTo> {
+    return clock.until(restoreTo(this.tree, destination, { namespace: 'rig' }))
   }
 
   async stop(): Promise<void> {

@@ -12,10 +12,13 @@ const SERVER = fileURLToPath(new URL('./server.ts', import.meta.url))
 export class WeakVolume {
   readonly target: string
   readonly #directory: string
+  readonly #program: string
   #server: ChildProcess | undefined
 
-  constructor(directory: string, target: string) {
+  /** `program` serves another kind of volume than one that fails. */
+  constructor(directory: string, target: string, program = SERVER) {
     this.#directory = directory
+    this.#program = program
     this.target = target
     mkdirSync(target, { recursive: true })
   }
@@ -24,7 +27,7 @@ export class WeakVolume {
   async start(): Promise<void> {
     this.#server = spawn(
       process.execPath,
-      ['--disable-warning=ExperimentalWarning', SERVER, this.#directory, this.target],
+      ['--disable-warning=ExperimentalWarning', this.#program, this.#directory, this.target],
       { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] },
     )
     await this.#answered(this.#server)

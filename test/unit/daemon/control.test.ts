@@ -12,6 +12,7 @@ import { exitStatusOf } from '../../../src/daemon/exit-status.ts'
 import { startTicks } from '../../../src/daemon/process.ts'
 import type { Registration } from '../../../src/daemon/registry.ts'
 import { StoreCorrupt, StoreTimeout, StoreUnavailable } from '../../../src/store/errors.ts'
+import { MemoryTree } from '../../support/restore/memory-tree.ts'
 
 const progress: Progress = {
   phase: 'copying',
@@ -45,8 +46,9 @@ describe('commands and daemon over the control socket', () => {
     rmSync(directory, { recursive: true })
   })
 
-  async function serve(handler: ControlHandler): Promise<ControlServer> {
-    const server = await ControlServer.listen(registration.socket, handler)
+  async function serve(carryOut: ControlHandler['carryOut']): Promise<ControlServer> {
+    const tree = async () => new MemoryTree()
+    const server = await ControlServer.listen(registration.socket, { carryOut, tree })
     closing.push(() => server.close())
     return server
   }
@@ -137,7 +139,7 @@ describe('commands and daemon over the control socket', () => {
       calls += 1
       socket.once('data', () => socket.destroy())
     })
-    const call = callDaemon(registration, { command: 'restore', destination: '/d' }, { again: false })
+    const call = callDaemon(registration, { command: 'migrate', wait: true }, { again: false })
     await expect(call).rejects.toThrow(/did not answer: the connection was closed; see .*daemon.log/)
     expect(calls).toBe(1)
   })

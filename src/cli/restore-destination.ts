@@ -1,0 +1,42 @@
+import { UsageError } from '../base/errors.ts'
+import { isWithin } from '../base/paths.ts'
+import { realPathOfNew } from '../daemon/locate.ts'
+import { locationOf } from '../fuse/kernel/mountinfo.ts'
+
+/** A directory that has nothing to do with DEST. */
+export interface Elsewhere {
+  /** Completes "DEST … and … lie one in the other". */
+  readonly what: string
+  readonly path: string
+}
+
+// What the kernel shows there are no files.
+const KERNELS_OWN = ['/proc', '/sys'] as const
+
+/**
+ * The real path of DEST, which may not be there yet.
+ * @throws UsageError where a tree must not be written: into itself, into what it is read from, or where no files are
+ */
+export async function destinationOf(dest: string, elsewhere: readonly Elsewhere[]): Promise<string> {
+  const destination = await realPathOfNew(dest)
+  for (const directory of KERNELS_OWN) {
+    if (isWithin(destination, directory))
+      throw new UsageError(`DEST ${destination} lies below ${directory}; give a directory on a disk`)
+  }
+  for (const { what, path } of elsewhere) {
+    if (overlaps(destination, path)) {
+      throw new UsageError(
+        `DEST ${destination} and ${what} ${path} lie one in the other; give a directory elsewhere`,
+      )
+    }
+  }
+  return destination
+}
+
+/** Whether one of two directories lies in the other, also by another way that a bind mount makes. */
+function overlaps(one: string, other: string): boolean {
+  if (isWithin(one, other) || isWithin(other, one)) return true
+  const [here, there] = [locationOf(one), locationOf(other)]
+  if (!here || !there || here.device !== there.device) return false
+  return isWithin(here.inside, there.inside) || isWithin(there.inside, here.inside)
+}

@@ -1,0 +1,105 @@
+import { isSymlink } from '../../base/attributes.ts'
+import { decodeXattrs } from '../../content/index.ts'
+import { byDescriptor, printable, statDescriptor } from '../../sys/index.ts'
+import { inWords } from './findings.ts'
+import type { TreeFile } from './tree.ts'
+
+// What a file may get from DEST by itself, by inheritance for one, and must not keep unless it had it. Labels of the security
+// modules of the kernel are not among it.
+const OURS = /^(user\.|trusted\.|system\.posix_acl_|security\.capability$)/
+
+const PERMISSIONS = 0o7777
+
+/**
+ * Makes owner, mode, extended attributes and times of an open file what they were; any descriptor will do. Each by itself: what DEST
+ * cannot hold is in the answer, in words, and the rest is as it should be.
+ */
+export function dress(descriptor: number, file: Pick<TreeFile, 'attributes' | 'xattrs'>): string[] {
+  const { mode, uid, gid, atimeNs, mtimeNs } = file.attributes
+  const lacks: string[] = []
+  const attempt = (what: string, body: () => void): void => {
+    try {
+      body()
+    } catch (error) {
+      lacks.push(`${what}: ${inWords(error)}`)
+    }
+  }
+  let xattrs: ReadonlyMap<string, Buffer> = new Map()
+  attempt('extended attributes', () => {
+    xattrs = decodeXattrs(file.xattrs)
+  })
+  removeForeign(descriptor, xattrs)
+  // In this order: a change of the owner clears set-id bits and capabilities, an ACL is part of the mode.
+  const before = statDescriptor(descriptor)
+  if (!isOwner(uid) || !isOwner(gid)) lacks.push(`owner: ${uid}:${gid} is none`)
+  else if (before.uid !== uid || before.gid !== gid)
+    attempt('owner', () => byDescriptor.chown(descriptor, uid, gid))
+  if (!isSymlink(mode)) attempt('mode', () => byDescriptor.chmod(descriptor, mode & PERMISSIONS))
+  for (const [name, value] of xattrs) {
+    const bytes = Buffer.from(name, 'latin1')
+    if (storedValue(descriptor, bytes)?.equals(value)) continue
+    attempt(`extended attribute ${printable(bytes)}`, () => byDescriptor.setXattr(descriptor, bytes, value))
+  }
+  attempt('times', () => byDescriptor.utimens(descriptor, atimeNs, mtimeNs))
+  return lacks.length > 0 ? lacks : differences(descriptor, file)
+}
+
+// The last one means "leave it" to chown(2), and what is larger would be cut to fit.
+const isOwner = (id: number): boolean => Number.isInteger(id) && id >= 0 && id < 0xffffffff
+
+/** What DEST took without a word and keeps otherwise: a time out of its range, for one. */
+function differences(descriptor: number, { attributes }: Pick<TreeFile, 'attributes'>): string[] {
+  const now = statDescriptor(descriptor)
+  const found: string[] = []
+  const compare = (what: string, wanted: string, kept: string): void => {
+    if (wanted !== kept) found.push(`${what}: DEST keeps ${kept} instead of ${wanted}`)
+  }
+  compare('owner', `${attributes.uid}:${attributes.gid}`, `${now.uid}:${now.gid}`)
+  const octal = (mode: number): string => (mode & PERMISSIONS).toString(8).padStart(4, '0')
+  if (!isSymlink(attributes.mode)) compare('mode', octal(attributes.mode), octal(now.mode))
+  compare('mtime', inSeconds(attributes.mtimeNs), inSeconds(now.mtimeNs))
+  compare('atime', inSeconds(attributes.atimeNs), inSeconds(now.atimeNs))
+  return found
+}
+
+/** Seconds since the epoch with their nanoseconds, as stat(1) prints them. */
+function inSeconds(ns: bigint): string {
+  const seconds = (ns - (((ns % 1_000_000_000n) + 1_000_000_000n) % 1_000_000_000n)) / 1_000_000_000n
+  return `@${seconds}.${String(ns - seconds * 1_000_000_000n).padStart(9, '0')}`
+}
+
+function removeForeign(descriptor: number, wanted: ReadonlyMap<string, Buffer>): void {
+  let names: Buffer[]
+  try {
+    names = byDescriptor.listXattrs(descriptor)
+  } catch {
+    // DEST has none at all.
+    return
+  }
+  for (const name of names) {
+    const text = name.toString('latin1')
+    if (!OURS.test(text) || wanted.has(text)) continue
+    try {
+      byDescriptor.removeXattr(descriptor, name)
+    } catch {
+      // Some file systems list what they only show.
+    }
+  }
+}
+
+function storedValue(descriptor: number, name: Buffer): Buffer | undefined {
+  try {
+    return byDescriptor.getXattr(descriptor, name)
+  } catch {
+    return undefined
+  }
+}
+
+/** Takes what the rights of others could come from, from a directory: they get theirs when it is done. */
+export function closeToOthers(descriptor: number): void {
+  const uid = process.geteuid?.() ?? 0
+  const gid = process.getegid?.() ?? 0
+  byDescriptor.chown(descriptor, uid, gid)
+  removeForeign(descriptor, new Map())
+  byDescriptor.chmod(descriptor, 0o700)
+}

@@ -1,0 +1,249 @@
+import { randomBytes } from 'node:crypto'
+import { closeSync, constants, fsyncSync, readSync, writeSync } from 'node:fs'
+import { z } from 'zod'
+import { UsageError } from '../../base/errors.ts'
+import { faultPoint } from '../../base/faults.ts'
+import {
+  AT_REMOVEDIR,
+  closeDescriptor,
+  directoryBatches,
+  mkdirAt,
+  openAt,
+  renameAt,
+  statAt,
+  unlinkAt,
+} from '../../sys/index.ts'
+import { codeOf } from './findings.ts'
+
+const NAME = '.ferryfs-restore'
+const TEMPORARY = '.ferryfs-'
+const STATE = Buffer.from('state.json')
+const NEW_STATE = Buffer.from('state.new')
+const LINKS = Buffer.from('links')
+const DOT = Buffer.from('.')
+const MAX_STATE_BYTES = 4096
+
+const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW
+
+const stateSchema = z.object({
+  format: z.literal(1),
+  /** Begins the names of files that are being written; nobody else knows it. */
+  token: z.string().regex(/^[0-9a-f]{16}$/),
+  namespace: z.string(),
+  /** `finishing`: all of the tree is there and on the medium; what is left is to open DEST. */
+  phase: z.enum(['writing', 'finishing']),
+})
+type State = z.infer<typeof stateSchema>
+
+/** Names that the working directory may have: the first that the tree itself does not have in its root. */
+export function workDirectoryNames(): Buffer[] {
+  return [NAME, ...Array.from({ length: 9 }, (_, nth) => `${NAME}.${nth + 1}`)].map((name) =>
+    Buffer.from(name),
+  )
+}
+
+/**
+ * A directory in DEST that says that a restore is under way there, and keeps what the next run needs. It goes last.
+ *
+ * `links` holds a link to each file with several names that this run has written, by the file's identity: so no list of them is
+ * in memory, and no path has to be walked to make the next name.
+ */
+export class WorkDirectory {
+  readonly name: Buffer
+  readonly links: number
+  readonly #root: number
+  readonly #descriptor: number
+  /** Tells the names of this run from those that an earlier one has left. */
+  readonly #run = randomBytes(4).toString('hex')
+  #state: State
+  #temporaries = 0
+
+  private constructor(
+    root: number,
+    name: Buffer,
+    parts: { descriptor: number; links: number; state: State },
+  ) {
+    this.name = name
+    this.#root = root
+    this.#descriptor = parts.descriptor
+    this.links = parts.links
+    this.#state = parts.state
+  }
+
+  /**
+   * Goes on with the restore under way in DEST, or begins one.
+   * @throws UsageError if the one under way is of another tree
+   */
+  static open(root: number, name: Buffer, namespace: string): WorkDirectory {
+    try {
+      mkdirAt(root, name, 0o700)
+    } catch (error) {
+      if (codeOf(error) !== 'EEXIST') throw error
+    }
+    faultPoint('migration.restore.begun')
+    const descriptor = openAt(root, name, DIRECTORY)
+    try {
+      const found = readState(descriptor)
+      if (found && found.namespace !== namespace) {
+        throw new UsageError(
+          `in DEST a restore of namespace ${found.namespace} is under way, not of ${namespace}; give another DEST`,
+        )
+      }
+      const state = found ?? {
+        format: 1,
+        token: randomBytes(8).toString('hex'),
+        namespace,
+        phase: 'writing',
+      }
+      if (!found) writeState(descriptor, state)
+      sync(root)
+      faultPoint('migration.restore.claimed')
+      return new WorkDirectory(root, name, { descriptor, links: freshLinks(descriptor), state })
+    } catch (error) {
+      closeDescriptor(descriptor)
+      throw error
+    }
+  }
+
+  /** Whether DEST takes two names that differ for one, as some file systems do with upper and lower case. */
+  get foldsNames(): boolean {
+    return find(this.#descriptor, Buffer.from(STATE.toString().toUpperCase())) !== undefined
+  }
+
+  get isFinishing(): boolean {
+    return this.#state.phase === 'finishing'
+  }
+
+  /** A name for a file that is not whole yet, anywhere in DEST. */
+  temporary(): Buffer {
+    this.#temporaries += 1
+    return Buffer.from(`${TEMPORARY}${this.#state.token}-${this.#run}-${this.#temporaries}`)
+  }
+
+  /** Whether a file of this name is left over from a run that was cut short. */
+  isTemporary(name: Buffer): boolean {
+    return name.toString('latin1').startsWith(`${TEMPORARY}${this.#state.token}-`)
+  }
+
+  /** From now on only DEST's own attributes are left to be set, whatever happens. */
+  beginToFinish(): void {
+    emptyLinks(this.links)
+    this.#state = { ...this.#state, phase: 'finishing' }
+    writeState(this.#descriptor, this.#state)
+  }
+
+  /** The restore is over. */
+  remove(): void {
+    emptyLinks(this.links)
+    unlinkAt(this.#descriptor, LINKS, AT_REMOVEDIR)
+    for (const name of [NEW_STATE, STATE]) {
+      try {
+        unlinkAt(this.#descriptor, name)
+      } catch (error) {
+        if (codeOf(error) !== 'ENOENT') throw error
+      }
+    }
+    unlinkAt(this.#root, this.name, AT_REMOVEDIR)
+  }
+
+  close(): void {
+    closeDescriptor(this.links)
+    closeDescriptor(this.#descriptor)
+  }
+}
+
+/** Whether DEST has such a directory of a restore that is under way, or has just begun. */
+export function isUnderWay(root: number, name: Buffer): boolean {
+  let descriptor: number
+  try {
+    descriptor = openAt(root, name, DIRECTORY)
+  } catch {
+    return false
+  }
+  try {
+    return readState(descriptor) !== undefined
+  } finally {
+    closeDescriptor(descriptor)
+  }
+}
+
+function readState(descriptor: number): State | undefined {
+  let file: number
+  try {
+    file = openAt(descriptor, STATE, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return undefined
+    throw error
+  }
+  try {
+    const buffer = Buffer.alloc(MAX_STATE_BYTES)
+    const text = buffer.toString('utf8', 0, readSync(file, buffer, 0, buffer.length, 0))
+    return stateSchema.parse(JSON.parse(text))
+  } catch (cause) {
+    throw new UsageError(
+      'DEST: state.json of the restore that is under way there cannot be read; give another DEST',
+      2,
+      {
+        cause,
+      },
+    )
+  } finally {
+    closeSync(file)
+  }
+}
+
+function writeState(descriptor: number, state: State): void {
+  const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW
+  const file = openAt(descriptor, NEW_STATE, flags, 0o600)
+  try {
+    const bytes = Buffer.from(JSON.stringify(state))
+    for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done)
+    fsyncSync(file)
+  } finally {
+    closeSync(file)
+  }
+  renameAt(descriptor, NEW_STATE, descriptor, STATE, 0)
+  sync(descriptor)
+}
+
+function freshLinks(descriptor: number): number {
+  try {
+    mkdirAt(descriptor, LINKS, 0o700)
+  } catch (error) {
+    if (codeOf(error) !== 'EEXIST') throw error
+  }
+  const links = openAt(descriptor, LINKS, DIRECTORY)
+  emptyLinks(links)
+  return links
+}
+
+/** What a run linked does not count for the next one: that compares every file anew. */
+function emptyLinks(links: number): void {
+  // Once more after one that found some: a listing may pass over names while others go.
+  for (let found = true; found; ) {
+    found = false
+    const listed = openAt(links, DOT, DIRECTORY)
+    try {
+      for (const batch of directoryBatches(listed)) {
+        for (const { name } of batch) unlinkAt(links, name)
+        found ||= batch.length > 0
+      }
+    } finally {
+      closeDescriptor(listed)
+    }
+  }
+}
+
+export function sync(descriptor: number): void {
+  fsyncSync(descriptor)
+}
+
+/** Attributes of a name, `undefined` if there is none. @throws FsError for a name that DEST cannot have */
+export function find(directory: number, name: Buffer): ReturnType<typeof statAt> | undefined {
+  try {
+    return statAt(directory, name)
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return undefined
+    throw error
+  }
+}
