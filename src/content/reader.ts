@@ -190,7 +190,7 @@ export class Reader {
       if (inode.authority === 'legacy') return this.#readLegacy(ino, index * CHUNK_BYTES + start, end - start)
       if (catalog.isStaged(ino, index)) {
         if (!this.#staging.isSound(ino, index)) {
-          await this.#chunks.check(ino, index)
+          await this.#chunks.checkOrRescue(ino, index)
           continue
         }
         this.#counters.staging += 1

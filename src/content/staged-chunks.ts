@@ -1,6 +1,8 @@
+import { KeyedMutex } from '../base/concurrency.ts'
 import { FsError } from '../base/errors.ts'
 import type { Inode, StagedChunk } from '../catalog/index.ts'
-import { CHUNK_BYTES, type ContentContext } from './context.ts'
+import { CHUNK_BYTES, type ContentContext, lengthOf } from './context.ts'
+import { bytesFromStore } from './rescue.ts'
 import { matchesSums, sumsOf } from './staged-sums.ts'
 import type { Staging } from './staging.ts'
 
@@ -12,6 +14,8 @@ import type { Staging } from './staging.ts'
 export class StagedChunks {
   readonly #context: ContentContext
   readonly #staging: Staging
+  /** One change of a file's staged bytes at a time. */
+  readonly turns = new KeyedMutex<bigint>()
   constructor(context: ContentContext, staging: Staging) {
     this.#context = context
     this.#staging = staging
@@ -34,6 +38,46 @@ export class StagedChunks {
       this.#staging.markSound(ino, index)
       return
     }
+  }
+
+  /** The staged chunk is what was staged, or what the store has of the very same state. Outside the file's turn. @throws FsError EIO */
+  async checkOrRescue(ino: bigint, index: number): Promise<void> {
+    try {
+      await this.check(ino, index)
+    } catch (error) {
+      if (!(error instanceof FsError && error.code === 'EIO') || !(await this.#rescue(ino, index)))
+        throw error
+    }
+  }
+
+  async #rescue(ino: bigint, index: number): Promise<boolean> {
+    const { catalog, log } = this.#context
+    const before = catalog.get(ino)
+    const bytes = before && (await bytesFromStore(this.#context, before, index))
+    if (!bytes) return false
+    const { mtimeNs, size } = before
+    return this.turns.run(ino, async () => {
+      const inode = catalog.get(ino)
+      // Changed meanwhile: what the store has is not that any more.
+      if (!inode || inode.mtimeNs !== mtimeNs || inode.size !== size || !catalog.isStaged(ino, index))
+        return false
+      if (!this.#staging.isThere(inode)) catalog.transaction(() => this.#replaceFile(inode))
+      this.unseal(ino, [index])
+      await this.#staging.write(inode, bytes, index * CHUNK_BYTES)
+      this.#staging.markSound(ino, index)
+      log.warn(
+        { ino: ino.toString(), index },
+        'staged bytes were lost; the store has them, and gave them back',
+      )
+      return true
+    })
+  }
+
+  /** In a transaction: a new staging file in the place of one that is missing. */
+  #replaceFile(inode: Inode): void {
+    inode.staged = this.#staging.create(inode)
+    inode.failure = undefined
+    this.#context.catalog.save(inode)
   }
 
   /** The chunks are about to be changed: a crash meanwhile must not make them look rotten. */
@@ -108,10 +152,6 @@ export class StagedChunks {
     return error
   }
 }
-
-/** Bytes that a staged chunk of the file has to have. */
-export const lengthOf = ({ size }: Inode, index: number): number =>
-  Math.max(0, Math.min(CHUNK_BYTES, size - index * CHUNK_BYTES))
 
 const isSame = (one: StagedChunk, other: StagedChunk): boolean =>
   one.cut === other.cut &&

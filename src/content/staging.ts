@@ -338,7 +338,7 @@ export class Staging {
       const inode = catalog.get(ino)
       if (!inode) continue
       owned.add(nameOf(inode, inode.staged))
-      if (!this.#isThere(inode)) continue
+      if (!this.isThere(inode)) continue
       this.cut(inode, inode.size)
       const staged = new Set(catalog.stagedChunks(ino))
       for (let offset = this.seek(inode, 0, SEEK_DATA); offset !== undefined; ) {
@@ -352,7 +352,8 @@ export class Staging {
     }
   }
 
-  #isThere(inode: Inode): boolean {
+  /** The staging file has not gone missing. */
+  isThere(inode: Inode): boolean {
     return existsSync(this.#path(inode, inode.staged))
   }
 

@@ -1,15 +1,15 @@
 import { S_ISGID, S_ISUID, S_IXGRP } from '../base/attributes.ts'
 import { nowNs } from '../base/clock.ts'
-import { KeyedMutex } from '../base/concurrency.ts'
+import type { KeyedMutex } from '../base/concurrency.ts'
 import { FsError, isSystemError, reasonOf } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import { BLOCK_BYTES, DIRTY_CONTENT, type Inode, isChunked } from '../catalog/index.ts'
 import { StoreError } from '../store/errors.ts'
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE, printable } from '../sys/index.ts'
-import { CHUNK_BYTES, type ContentContext } from './context.ts'
+import { CHUNK_BYTES, type ContentContext, lengthOf } from './context.ts'
 import type { Reader } from './reader.ts'
 import { Sealer } from './sealer.ts'
-import { lengthOf, type StagedChunks } from './staged-chunks.ts'
+import type { StagedChunks } from './staged-chunks.ts'
 import type { Staging } from './staging.ts'
 import { partOf } from './stored.ts'
 import { decodeXattrs, encodeXattrs } from './xattrs.ts'
@@ -31,7 +31,7 @@ export class Writer {
   readonly #sealer: Sealer
   /** Syncs under way: the smallest size that the file has had since each began. */
   readonly #syncs = new Map<bigint, Set<{ size: number }>>()
-  readonly #locks = new KeyedMutex<bigint>()
+  readonly #locks: KeyedMutex<bigint>
   // During a change: staging bytes that the inode's blocks include, and base blocks that the change replaces.
   readonly #counted = new Map<bigint, number>()
   readonly #displaced = new Map<bigint, number>()
@@ -41,6 +41,7 @@ export class Writer {
     this.#reader = reader
     this.#staging = staging
     this.#chunks = chunks
+    this.#locks = chunks.turns
     this.#sealer = new Sealer(context, (ino) => this.seal(ino))
   }
 
@@ -216,13 +217,16 @@ export class Writer {
    * @throws FsError EIO if it is damaged
    */
   async seal(ino: bigint): Promise<void> {
+    for (const index of this.#context.catalog.stagedChunks(ino)) {
+      if (!this.#staging.isSound(ino, index)) await this.#chunks.checkOrRescue(ino, index)
+    }
     await this.#locks.run(ino, () => this.#chunks.seal(ino))
     if (this.#context.catalog.stagedRows(ino).some(({ synced }) => synced === 0)) await this.sync(ino)
   }
 
   /** Every staged chunk of the file is what was staged. @throws FsError EIO */
   async check(ino: bigint): Promise<void> {
-    for (const index of this.#context.catalog.stagedChunks(ino)) await this.#chunks.check(ino, index)
+    for (const index of this.#context.catalog.stagedChunks(ino)) await this.#chunks.checkOrRescue(ino, index)
   }
 
   /** Makes the staging file as long as what it stands for. @throws FsError EIO if it is missing */
