@@ -1,4 +1,5 @@
 import { DatabaseSync } from 'node:sqlite'
+import { makePrivateFile } from './private.ts'
 
 /** Another process holds the lock. */
 export class LockHeld extends Error {
@@ -30,6 +31,8 @@ export class FileLock {
    * @throws LockHeld, or SQLite's error where the file cannot be created or is something else
    */
   static acquire(path: string, waitMs = 0): FileLock {
+    // SQLite would make one that others can open, and hold.
+    makePrivateFile(path)
     const database = new DatabaseSync(path, { timeout: waitMs })
     try {
       // Nothing is ever written, so there is no journal to leave behind.

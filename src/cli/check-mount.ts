@@ -7,6 +7,7 @@ import { defaultStateDir, runDirectory } from '../config/paths.ts'
 import { EXIT } from '../daemon/exit-status.ts'
 import { mountPath, realPathOfNew } from '../daemon/locate.ts'
 import { MOUNT_TYPE } from '../daemon/mount-drivers.ts'
+import { refuseNoStorage } from '../daemon/not-storage.ts'
 import { checkOwner } from '../daemon/owner-check.ts'
 import { probePath } from '../daemon/probe.ts'
 import { findRegistration, supervisorAlive } from '../daemon/registry.ts'
@@ -55,6 +56,7 @@ export async function checkMount(wanted: MountToCheck, sources: MountSources): P
   const kept: [name: string, path: string][] = [['the state directory', stateDir]]
   if (storePath.startsWith('/')) kept.push(['the store', await realPathOfNew(storePath)])
   for (const [name, path] of kept) {
+    refuseNoStorage(name, path)
     // In TARGET the daemon would wait for itself, in SOURCE it would migrate its own files.
     refuseInside(name, path, 'TARGET', mountPoint)
     refuseInside(name, path, 'SOURCE', legacy.path)

@@ -4,6 +4,7 @@ import { flagOf } from '../config/options.ts'
 import { formatBytes } from '../config/units.ts'
 import { EXIT } from '../daemon/exit-status.ts'
 import { realPathOfNew } from '../daemon/locate.ts'
+import { refuseNoStorage } from '../daemon/not-storage.ts'
 import { claimStateDir, LOG_FILE, recordIdentity } from '../daemon/state-dir.ts'
 import { createLog } from '../observe/log.ts'
 import { LogFile } from '../observe/log-file.ts'
@@ -39,6 +40,8 @@ async function rebuild(flags: RebuildFlags, context: Context): Promise<ExitStatu
   })
   const { store, namespace, opTimeout, concurrency } = settings
   const stateDir = await realPathOfNew(flags.stateDir)
+  refuseNoStorage('the state directory', stateDir)
+  if (store.startsWith('embedded:/')) refuseNoStorage('the store', store.slice('embedded:'.length))
   const identity = { source: null, target: null, namespace, store }
   const lock = claimStateDir(stateDir, identity)
   const logFile = new LogFile(join(stateDir, LOG_FILE))

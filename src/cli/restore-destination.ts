@@ -1,6 +1,7 @@
 import { UsageError } from '../base/errors.ts'
 import { isWithin } from '../base/paths.ts'
 import { realPathOfNew } from '../daemon/locate.ts'
+import { refuseNoStorage } from '../daemon/not-storage.ts'
 import { locationOf } from '../fuse/kernel/mountinfo.ts'
 
 /** A directory that has nothing to do with DEST. */
@@ -10,19 +11,13 @@ export interface Elsewhere {
   readonly path: string
 }
 
-// What the kernel shows there are no files.
-const KERNELS_OWN = ['/proc', '/sys'] as const
-
 /**
  * The real path of DEST, which may not be there yet.
  * @throws UsageError where a tree must not be written: into itself, into what it is read from, or where no files are
  */
 export async function destinationOf(dest: string, elsewhere: readonly Elsewhere[]): Promise<string> {
   const destination = await realPathOfNew(dest)
-  for (const directory of KERNELS_OWN) {
-    if (isWithin(destination, directory))
-      throw new UsageError(`DEST ${destination} lies below ${directory}; give a directory on a disk`)
-  }
+  refuseNoStorage('DEST', destination)
   for (const { what, path } of elsewhere) {
     if (overlaps(destination, path)) {
       throw new UsageError(

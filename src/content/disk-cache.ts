@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto'
-import { mkdirSync, readdirSync, rmSync, statSync, utimes } from 'node:fs'
+import { readdirSync, rmSync, statSync, utimes } from 'node:fs'
 import { readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { makePrivateDirectory } from '../base/private.ts'
 import { sha256 } from './hash.ts'
 
 /**
@@ -19,7 +20,7 @@ export class DiskCache {
   constructor(directory: string, limit: number) {
     this.#directory = directory
     this.#limit = limit
-    mkdirSync(directory, { recursive: true, mode: 0o700 })
+    makePrivateDirectory(directory)
     const found: Array<{ name: string; size: number; used: number }> = []
     for (const name of readdirSync(directory)) {
       const path = join(directory, name)

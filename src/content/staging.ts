@@ -5,7 +5,6 @@ import {
   fdatasync,
   fsync,
   ftruncateSync,
-  mkdirSync,
   openSync,
   readdirSync,
   rmSync,
@@ -14,6 +13,7 @@ import { join } from 'node:path'
 import { SharedJob } from '../base/concurrency.ts'
 import { FsError, toErrno } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
+import { makePrivateDirectory } from '../base/private.ts'
 import { type Catalog, fileId, type Inode } from '../catalog/index.ts'
 import {
   DescriptorCache,
@@ -76,7 +76,7 @@ export class Staging {
   constructor(settings: ContentSettings, catalog: Catalog) {
     this.#settings = settings
     this.#catalog = catalog
-    mkdirSync(settings.stagingDirectory, { recursive: true, mode: 0o700 })
+    makePrivateDirectory(settings.stagingDirectory)
   }
 
   /** Bytes that all files in use occupy; those that only wait to be removed do not count. */

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, rmSync } from 'node:fs'
+import { existsSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Registry } from 'prom-client'
 import { DatabaseDamaged } from '../base/database.ts'
@@ -6,6 +6,7 @@ import { FsError, UsageError } from '../base/errors.ts'
 import { FailedSyncs } from '../base/failed-syncs.ts'
 import { faultPoint } from '../base/faults.ts'
 import { isMode, type Mode, policyOf } from '../base/modes.ts'
+import { makePrivateDirectory, makePrivateFile } from '../base/private.ts'
 import { Catalog, type CatalogOptions } from '../catalog/index.ts'
 import type { MountConfig } from '../config/mount-config.ts'
 import { parseMountFlags } from '../config/mount-flags.ts'
@@ -241,6 +242,8 @@ function removeDatabase(path: string): void {
 
 function openCatalog(path: string, options: CatalogOptions): Catalog {
   try {
+    // SQLite would make one that others can read, and its log like it.
+    makePrivateFile(path)
     return Catalog.open(path, options)
   } catch (error) {
     if (!(error instanceof DatabaseDamaged)) throw error
@@ -295,7 +298,7 @@ export function build(
   { catalog, store, modes, volume, epoch, failedSyncs }: Foundation,
 ): Built {
   const stagingDirectory = join(config.stateDir, 'staging')
-  mkdirSync(stagingDirectory, { recursive: true, mode: 0o700 })
+  makePrivateDirectory(stagingDirectory)
   const settings: ContentSettings = {
     stagingDirectory,
     stagingLimit: config.stagingLimit,

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { UsageError } from '../base/errors.ts'
 import type { FromSupervisor, SupervisorOrder } from './messages.ts'
 import { entryPoint, NODE_FLAGS } from './process.ts'
-import { LOG_FILE, makeStateDir } from './state-dir.ts'
+import { claimStateDir, LOG_FILE } from './state-dir.ts'
 
 /**
  * Starts a supervisor that outlives this process, in a session of its own.
@@ -13,7 +13,8 @@ import { LOG_FILE, makeStateDir } from './state-dir.ts'
  */
 export async function launchDaemon(order: SupervisorOrder): Promise<number> {
   const { stateDir } = order.config
-  makeStateDir(stateDir)
+  // The daemon claims it again, for as long as it lives; before the log is opened it has to be private.
+  claimStateDir(stateDir, order.config).release()
   const logPath = join(stateDir, LOG_FILE)
   // What the supervisor logs goes through its own file of bounded size; here lands only what Node says when it dies.
   const log = openSync(logPath, 'a', 0o600)

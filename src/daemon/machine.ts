@@ -1,5 +1,6 @@
-import { mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { readdirSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { makeDirectories } from '../base/private.ts'
 import { type SettingTexts, settingTextsIn } from '../config/mount-command.ts'
 import { ownersDirectory, rememberedFile } from '../config/paths.ts'
 import { isSameRoot, type OwnerMark, parseMark } from '../legacy/index.ts'
@@ -16,7 +17,7 @@ export interface Remembered {
 /** @throws the error of a file system that does not take it */
 export function remember(mount: Remembered, environment: NodeJS.ProcessEnv): void {
   const file = rememberedFile(environment, mount.target)
-  mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
+  makeDirectories(dirname(file), 0o700)
   replaceFile(file, `${JSON.stringify({ format: 1, ...mount }, undefined, 2)}\n`)
 }
 
@@ -54,7 +55,7 @@ function readRemembered(file: string): Remembered | undefined {
  */
 export function recordOwner(mark: OwnerMark, environment: NodeJS.ProcessEnv): void {
   const directory = ownersDirectory(environment)
-  mkdirSync(directory, { recursive: true, mode: 0o700 })
+  makeDirectories(directory, 0o700)
   replaceFile(ownerFile(directory, mark.id), `${JSON.stringify({ format: 1, ...mark }, undefined, 2)}\n`)
 }
 

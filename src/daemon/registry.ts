@@ -1,6 +1,7 @@
-import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { readdirSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { reasonOf, UsageError } from '../base/errors.ts'
+import { makeDirectories } from '../base/private.ts'
 import { registryFile } from '../config/paths.ts'
 import { readJsonObject, replaceFile } from './files.ts'
 import { isRunning, startTicks } from './process.ts'
@@ -21,7 +22,7 @@ export interface Registration {
  */
 export function makeRunDirectory(runDir: string): void {
   try {
-    mkdirSync(runDir, { recursive: true, mode: 0o755 })
+    makeDirectories(runDir, 0o755)
     const { uid, mode } = statSync(runDir)
     if (uid === process.getuid?.() && (mode & 0o022) === 0) return
   } catch (error) {

@@ -1,10 +1,13 @@
-import { existsSync, mkdirSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { isMountFlag, type MountFlag } from '../config/mount-flags.ts'
 import { type SettingTexts, settingTextsIn } from '../config/mount-command.ts'
 import { reasonOf, UsageError } from '../base/errors.ts'
 import { FileLock, LockHeld } from '../base/file-lock.ts'
+import { makeDirectories, makePrivateDirectory } from '../base/private.ts'
+import { lockHolders } from '../sys/presence.ts'
 import { readJsonObject, replaceFile } from './files.ts'
+import { checkPrivate, makePrivate } from './private-state-dir.ts'
 
 /** Whose state a directory holds, in its `mount.json`. After `rebuild` it has no source and target until it is mounted. */
 export interface Identity {
@@ -24,6 +27,8 @@ export interface Identity {
 }
 
 const IDENTITY_FILE = 'mount.json'
+// A directory of its own, made with no rights for others: nobody else can ever have opened a lock in it.
+const LOCKS = 'locks'
 const SUPERVISOR_LOCK = 'supervisor.lock'
 const WORKER_LOCK = 'worker.lock'
 export const LOG_FILE = 'daemon.log'
@@ -104,7 +109,7 @@ function refuseForeign(stateDir: string): void {
   if (!existsSync(stateDir)) return
   const entries = readdirSync(stateDir)
   // A start that was killed before mount.json leaves a log and a lock; a volume of its own has a lost+found.
-  if (entries.includes(SUPERVISOR_LOCK)) return
+  if (entries.includes(LOCKS) || entries.includes(SUPERVISOR_LOCK)) return
   const foreign = entries.find((name) => name !== 'lost+found' && !name.startsWith(LOG_FILE))
   if (foreign !== undefined) {
     throw new UsageError(
@@ -123,10 +128,20 @@ function inUse(stateDir: string, cause: unknown): UsageError {
   )
 }
 
-function acquireSupervisorLock(stateDir: string): FileLock {
-  const path = join(stateDir, SUPERVISOR_LOCK)
+function makeLockDirectory(stateDir: string): void {
   try {
-    return FileLock.acquire(path, DYING_MS)
+    makePrivateDirectory(join(stateDir, LOCKS))
+  } catch (error) {
+    throw new UsageError(`the state directory ${stateDir} cannot be locked: ${reasonOf(error)}`, 2, {
+      cause: error,
+    })
+  }
+}
+
+function acquireSupervisorLock(stateDir: string): FileLock {
+  makeLockDirectory(stateDir)
+  try {
+    return FileLock.acquire(join(stateDir, LOCKS, SUPERVISOR_LOCK), DYING_MS)
   } catch (error) {
     if (error instanceof LockHeld) throw inUse(stateDir, error)
     throw new UsageError(`the state directory ${stateDir} cannot be locked: ${reasonOf(error)}`, 2, {
@@ -141,13 +156,28 @@ function acquireSupervisorLock(stateDir: string): FileLock {
  */
 export function checkStateDir(stateDir: string, wanted: Identity): void {
   checkIdentity(stateDir, wanted)
-  if (existsSync(join(stateDir, SUPERVISOR_LOCK))) acquireSupervisorLock(stateDir).release()
+  checkPrivate(stateDir)
+  refuseOldDaemon(stateDir)
+  if (existsSync(join(stateDir, LOCKS, SUPERVISOR_LOCK))) acquireSupervisorLock(stateDir).release()
 }
 
-/** @throws UsageError if it cannot be made or is no directory of ours */
-export function makeStateDir(stateDir: string): void {
+/** An older ferryfs had its locks beside everything else, where others may have been able to open and hold them. */
+function refuseOldDaemon(stateDir: string): void {
+  for (const path of oldLocks(stateDir)) {
+    const own = process.geteuid?.()
+    const ours = lockHolders(path).find(({ uid }) => uid === own || uid === 0)
+    if (ours) throw inUse(stateDir, new LockHeld(path))
+  }
+}
+
+function oldLocks(stateDir: string): string[] {
+  return [SUPERVISOR_LOCK, WORKER_LOCK].map((name) => join(stateDir, name)).filter((path) => existsSync(path))
+}
+
+/** @throws UsageError if it cannot be made */
+function makeStateDir(stateDir: string): void {
   try {
-    mkdirSync(stateDir, { recursive: true, mode: 0o700 })
+    makeDirectories(stateDir, 0o700)
   } catch (error) {
     throw new UsageError(`the state directory ${stateDir} cannot be created: ${reasonOf(error)}`, 2, {
       cause: error,
@@ -163,10 +193,15 @@ export function claimStateDir(stateDir: string, wanted: Identity): FileLock {
   makeStateDir(stateDir)
   // Before the lock file is made, which afterwards says that the directory is ours.
   checkIdentity(stateDir, wanted)
+  checkPrivate(stateDir)
+  refuseOldDaemon(stateDir)
   const lock = acquireSupervisorLock(stateDir)
   try {
     // Again under the lock: another start may have recorded itself in between.
     checkIdentity(stateDir, wanted)
+    makePrivate(stateDir)
+    for (const path of oldLocks(stateDir))
+      for (const suffix of ['', '-journal']) rmSync(`${path}${suffix}`, { force: true })
     return lock
   } catch (error) {
     lock.release()
@@ -200,5 +235,6 @@ export function recordIdentity(stateDir: string, wanted: Identity): void {
  * @throws LockHeld after `waitMs`
  */
 export function acquireWorkerLock(stateDir: string, waitMs: number): FileLock {
-  return FileLock.acquire(join(stateDir, WORKER_LOCK), waitMs)
+  makeLockDirectory(stateDir)
+  return FileLock.acquire(join(stateDir, LOCKS, WORKER_LOCK), waitMs)
 }

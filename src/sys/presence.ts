@@ -1,4 +1,5 @@
-import { constants, readdirSync, readFileSync, statSync } from 'node:fs'
+import { closeSync, constants, openSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
+import { O_PATH } from './files.ts'
 import { check, declare } from './library.ts'
 
 const fcntlCall = declare('int fcntl(int, int, void *)')
@@ -50,9 +51,24 @@ export interface Holder {
  * namespaces, and without root only one's own. Looks at every descriptor of the machine, so only for who is to be told.
  */
 export function presentAt(descriptor: number, at: number): Holder[] {
+  return holdersOf(descriptor, ` ${at} ${at}$`)
+}
+
+/** The processes that hold any lock on a file, as far as they can be seen from here. @throws the error of open(2) */
+export function lockHolders(path: string): Holder[] {
+  // A descriptor of this kind can be closed without dropping locks that this process has on the file.
+  const descriptor = openSync(path, O_PATH | constants.O_NOFOLLOW)
+  try {
+    return holdersOf(descriptor, ' ')
+  } finally {
+    closeSync(descriptor)
+  }
+}
+
+function holdersOf(descriptor: number, rest: string): Holder[] {
   const file = lockedFile(descriptor)
   if (file === undefined) return []
-  const line = new RegExp(`^lock:.* ${file} ${at} ${at}$`, 'm')
+  const line = new RegExp(`^lock:.* ${file}${rest}`, 'm')
   const holders: Holder[] = []
   for (const entry of readdirSync('/proc')) {
     const pid = Number(entry)
@@ -61,6 +77,45 @@ export function presentAt(descriptor: number, at: number): Holder[] {
     if (uid !== undefined) holders.push({ pid, uid })
   }
   return holders
+}
+
+/** A file that somebody else has open. */
+export interface Opened extends Holder {
+  readonly path: string
+}
+
+/** Processes of other users that have something in a directory open, as far as they can be seen from here. */
+export function openedByOthers(directory: string): Opened[] {
+  const own = process.geteuid?.()
+  const opened: Opened[] = []
+  for (const entry of readdirSync('/proc')) {
+    const pid = Number(entry)
+    const uid = Number.isInteger(pid) && pid !== process.pid ? realUser(pid) : undefined
+    if (uid === undefined || uid === own) continue
+    const path = pathsOf(pid).find((each) => each.startsWith(`${directory}/`))
+    if (path !== undefined) opened.push({ pid, uid, path })
+  }
+  return opened
+}
+
+/** What a process has open or mapped. */
+function pathsOf(pid: number): string[] {
+  return ['fd', 'map_files'].flatMap((kind) => {
+    try {
+      return readdirSync(`/proc/${pid}/${kind}`).flatMap((name) => linkOf(`/proc/${pid}/${kind}/${name}`))
+    } catch {
+      return []
+    }
+  })
+}
+
+function linkOf(path: string): string[] {
+  try {
+    return [readlinkSync(path)]
+  } catch {
+    // Closed meanwhile.
+    return []
+  }
 }
 
 function holdsLock(pid: number, line: RegExp): boolean {

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { access, mkdir, readdir } from 'node:fs/promises'
+import { access, readdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { StatementSync } from 'node:sqlite'
 import { setImmediate as nextTurn } from 'node:timers/promises'
@@ -8,6 +8,7 @@ import { reasonOf, UsageError } from '../../base/errors.ts'
 import type { FailedSyncs } from '../../base/failed-syncs.ts'
 import { faultPoint } from '../../base/faults.ts'
 import type { FileLock } from '../../base/file-lock.ts'
+import { makePrivateDirectory, makePrivateFile } from '../../base/private.ts'
 import type { Log } from '../../observe/log.ts'
 import { untilGivenUp } from '../abort.ts'
 import {
@@ -134,13 +135,16 @@ export class EmbeddedStore implements KeyValueStore {
     let database: Database | undefined
     try {
       const objects = join(directory, 'objects')
-      const created = await mkdir(objects, { recursive: true, mode: 0o700 })
+      // Whatever rights a file has on the legacy volume, here lies its content.
+      const created = makePrivateDirectory(directory)
+      makePrivateDirectory(objects)
       lock = lockDirectory(join(directory, 'lock'))
       const index = join(directory, 'index.sqlite')
       if (!existsSync(index) && (await readdir(objects)).length > 0) {
         // A new index beside old values would be an empty store, and everything in it gone.
         throw new DatabaseDamaged(index, 'it is missing, and there are values')
       }
+      makePrivateFile(index)
       database = Database.open(index, {
         applicationId: APPLICATION_ID,
         format: FORMAT,

@@ -149,6 +149,33 @@ describeMounted('bad input', () => {
     }
   })
 
+  test('P6: what the kernel shows of itself is no place for a state directory, a store or a restored tree', async () => {
+    const { source, target } = ferry
+    for (const place of ['/proc/ferryfs/state', '/sys/kernel/new/state']) {
+      const nowhere = /lies inside \/(proc|sys), where nothing can be kept; give a directory on a disk/
+      await refused(['mount', source, target, '--state-dir', place], 2, nowhere)
+      await refused(['mount', source, target, '--store', `embedded:${place}`], 2, nowhere)
+      const rebuild = ['rebuild', '--namespace', 'n', '--store']
+      await refused([...rebuild, 'embedded:/tmp/none', '--state-dir', place], 2, nowhere)
+      await refused([...rebuild, `embedded:${place}`, '--state-dir', ferry.stateDir], 2, nowhere)
+    }
+    const own = join(ferry.root, 'kernel')
+    mkdirSync(own)
+    await ferry.run('mount', '-t', 'proc', 'proc', own)
+    try {
+      await refused(
+        ['mount', source, target, '--state-dir', join(own, 'state')],
+        2,
+        /lies on a file system of type proc, where nothing can be kept/,
+      )
+      await ferry.mount()
+      for (const place of ['/proc/restored', '/sys/restored', join(own, 'restored')])
+        await refused(['restore', target, place], 2, /DEST .* where nothing can be kept/)
+    } finally {
+      await ferry.run('umount', own)
+    }
+  })
+
   test('P1: a relative --state-dir is relative to the working directory', async () => {
     await ferry.done('mount', ferry.source, ferry.target, '--state-dir', './state')
     expect((await ferry.status()).stateDir).toBe(ferry.stateDir)

@@ -70,7 +70,8 @@ describe('a lock between processes', () => {
   })
 
   it('waits for the end of the holder when told to', async () => {
-    const other = await holder(join(directory, 'worker.lock'))
+    acquireWorkerLock(directory, 0).release()
+    const other = await holder(join(directory, 'locks/worker.lock'))
     const waiting = new Promise<FileLock>((resolve) => {
       // The wait blocks this thread; the kill comes from a process of its own.
       spawn('sh', ['-c', `kill -9 ${other.pid}`], { stdio: 'ignore' })
@@ -101,7 +102,7 @@ describe('a state directory', () => {
     expect(statSync(stateDir()).mode & 0o777).toBe(0o700)
     recordIdentity(stateDir(), wanted)
     lock.release()
-    const other = await holder(join(stateDir(), 'supervisor.lock'))
+    const other = await holder(join(stateDir(), 'locks/supervisor.lock'))
     const refusal = /^the state directory .* is held by a running ferryfs that serves \/t; unmount that first/
     expect(() => claimStateDir(stateDir(), wanted)).toThrow(refusal)
     expect(() => checkStateDir(stateDir(), wanted)).toThrow(refusal)
@@ -157,7 +158,7 @@ describe('a state directory', () => {
       /not empty and not of ferryfs \(it holds thesis.txt\)/,
     )
     expect(() => claimStateDir(stateDir(), wanted)).toThrow(/not empty/)
-    expect(existsSync(join(stateDir(), 'supervisor.lock'))).toBe(false)
+    expect(existsSync(join(stateDir(), 'locks'))).toBe(false)
   })
 
   it.each(['{', '{}', '{"format":2,"source":"/s","target":"/t","namespace":"n","store":"memory:"}'])(
