@@ -421,13 +421,20 @@ function volumeCheck(
 }
 
 /** The catalog out of the store. */
-export const rebuildState: RebuildState = async (request, run) => {
+export const rebuildState: RebuildState = (request, run) => rebuildOutOf(openStore, request, run)
+
+/** The same out of a store that is opened in this way. */
+export async function rebuildOutOf(
+  open: Outside['openStore'],
+  request: Parameters<RebuildState>[0],
+  run: Parameters<RebuildState>[1],
+): ReturnType<RebuildState> {
   const path = join(request.stateDir, CATALOG_FILE)
   const unfinished = join(request.stateDir, UNFINISHED_FILE)
   if (existsSync(path)) {
     throw new UsageError(`${path} exists: rebuild makes a new state directory and never writes into another`)
   }
-  const store = await openResilientStore({ ...request }, request.log, createMetrics())
+  const store = await openResilientStore({ ...request }, request.log, createMetrics(), {}, open)
   try {
     const lease = new NamespaceLease(store, request.namespace)
     if (!(await lease.read())) {

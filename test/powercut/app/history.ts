@@ -18,10 +18,14 @@ export interface Node {
   readonly type: FileType
   readonly target: string | undefined
   readonly contents: Version<Buffer>[]
+  /** Where the writes ended that made the contents. */
+  readonly ends: Version<number>[]
   readonly attributes: Version<Attributes>[]
   /** Steps that synced its content, or its attributes too. */
   readonly dataSyncs: number[]
   readonly syncs: number[]
+  /** Number of the change of names that made it. */
+  made: number
   /** Number of the last change of names that a local file system's fsync of it would bring to the disk. */
   touched: number
 }
@@ -50,6 +54,8 @@ export class History {
   readonly now = new Map<string, number>()
   /** By step: up to how many changes of names it synced. */
   readonly #namesSynced: Array<{ readonly step: number; readonly changes: number }> = []
+  /** By step: after it the store had everything as it was after so many changes of names. */
+  readonly #stored: Array<{ readonly step: number; readonly changes: number }> = []
   #step = BEFORE
 
   begin(step: number): void {
@@ -59,6 +65,12 @@ export class History {
   node(path: string): Node | undefined {
     const id = this.now.get(path)
     return id === undefined ? undefined : this.nodes[id]
+  }
+
+  /** Files of all types, directories aside. */
+  get fileCount(): number {
+    const ids = new Set(this.now.values())
+    return [...ids].filter((id) => this.nodes[id]?.type !== 'directory').length
   }
 
   contentOf(node: Node): Buffer {
@@ -78,13 +90,16 @@ export class History {
       type,
       target: options.target,
       contents: type === 'file' ? [{ step, value: options.content ?? Buffer.alloc(0) }] : [],
+      ends: type === 'file' ? [{ step, value: options.content?.length ?? 0 }] : [],
       attributes: [{ step, value: { mode, xattrs: new Map() } }],
       dataSyncs: step === BEFORE ? [BEFORE] : [],
       syncs: step === BEFORE ? [BEFORE] : [],
+      made: 0,
       touched: 0,
     }
     this.nodes.push(node)
     this.#change([node, this.#above(path)], (tree) => tree.set(path, id))
+    node.made = node.touched
   }
 
   remove(path: string): void {
@@ -105,8 +120,10 @@ export class History {
     })
   }
 
-  setContent(node: Node, value: Buffer): void {
+  /** `end`: where what was written to make it so ends. */
+  setContent(node: Node, value: Buffer, end = value.length): void {
     node.contents.push({ step: this.#step, value })
+    node.ends.push({ step: this.#step, value: end })
   }
 
   setAttributes(node: Node, change: { mode?: number; xattr?: readonly [string, string] }): void {
@@ -119,8 +136,8 @@ export class History {
   sync(node: Node, dataOnly: boolean): void {
     node.dataSyncs.push(this.#step)
     if (dataOnly && node.type === 'file') {
-      // What fdatasync has to bring besides is that the file is there at all.
-      this.#namesSynced.push({ step: this.#step, changes: node.touched })
+      // What fdatasync has to bring besides is that the file is there at all, under whichever name.
+      this.#namesSynced.push({ step: this.#step, changes: node.made })
       return
     }
     node.syncs.push(this.#step)
@@ -133,6 +150,38 @@ export class History {
       node.syncs.push(this.#step)
     }
     this.#namesSynced.push({ step: this.#step, changes: this.#names.length })
+  }
+
+  /** The store has everything as it is now. */
+  allStored(): void {
+    this.#stored.push({ step: this.#step, changes: this.#names.length })
+  }
+
+  /**
+   * Files that the store has had, and that nobody has removed since: the paths that they have had, and what was in them. Undefined
+   * if it never had everything.
+   */
+  storedBefore({
+    done,
+    begun,
+  }: Moment): Array<{ node: Node; paths: Set<string>; contents: Buffer[] }> | undefined {
+    const last = this.#stored.filter(({ step }) => step <= done).at(-1)
+    if (!last) return undefined
+    const { most } = this.namesBetween({ done, begun })
+    const paths = new Map<number, Set<string>>()
+    for (const [path, id] of this.namesAfter(last.changes)) {
+      if (this.nodes[id]?.type !== 'directory') paths.set(id, (paths.get(id) ?? new Set()).add(path))
+    }
+    for (let count = last.changes + 1; count <= most; count += 1) {
+      const names = this.namesAfter(count)
+      const alive = new Set(names.values())
+      for (const id of paths.keys()) if (!alive.has(id)) paths.delete(id)
+      for (const [path, id] of names) paths.get(id)?.add(path)
+    }
+    return [...paths].flatMap(([id, own]) => {
+      const node = this.nodes[id]
+      return node ? [{ node, paths: own, contents: possible(node.contents, [last.step], done, begun) }] : []
+    })
   }
 
   /** How many changes of names are there at least, and at most. */
@@ -153,6 +202,13 @@ export class History {
   /** Contents that the file may have had on the disk, oldest first. */
   possibleContents(node: Node, { done, begun }: Moment): Buffer[] {
     return possible(node.contents, node.dataSyncs, done, begun)
+  }
+
+  /** Sizes that it may have had there: it ends where what reached the disk ends. */
+  possibleSizes(node: Node, moment: Moment): Set<number> {
+    const { done, begun } = moment
+    const sizes = this.possibleContents(node, moment).map(({ length }) => length)
+    return new Set([...sizes, ...possible(node.ends, node.dataSyncs, done, begun)])
   }
 
   possibleAttributes(node: Node, { done, begun }: Moment): Attributes[] {

@@ -143,7 +143,7 @@ async function write(context: Context, path: string, at: number, size: number): 
   const after = Buffer.alloc(Math.max(before.length, at + size))
   before.copy(after)
   data.copy(after, at)
-  history.setContent(node, after)
+  history.setContent(node, after, at + size)
   await kernel.write(path, at, data)
   return true
 }
@@ -234,9 +234,11 @@ async function operate({ daemon, kernel, history }: Context, step: Step): Promis
       return true
     case 'migrate':
       await unlessRefused(daemon.engine.migrate({}, LONG_RUN), 'migrate')
+      noteStored(daemon, history)
       return true
     case 'settle':
       await wait(daemon.engine.settle(SETTLE_MS), 'settle')
+      noteStored(daemon, history)
       return true
     case 'verify':
       await wait(daemon.engine.verify(LONG_RUN), 'verify')
@@ -250,6 +252,12 @@ async function operate({ daemon, kernel, history }: Context, step: Step): Promis
     default:
       throw new Error(`step ${step.step}`)
   }
+}
+
+function noteStored(daemon: Daemon, history: History): void {
+  const { files, outbox, mode } = daemon.engine.status()
+  if (mode === 'observe' || outbox.length > 0 || files.pending > 0 || files.failed > 0) return
+  if (files.total >= history.fileCount) history.allStored()
 }
 
 async function unlessRefused(work: Promise<unknown>, what: string): Promise<void> {

@@ -1,3 +1,4 @@
+import { CHUNK_BYTES } from '../../../src/content/index.ts'
 import { isDirectory, isSymlink } from '../../../src/base/attributes.ts'
 import type { Attributes, FileType, History, Moment, Node, Tree } from '../app/history.ts'
 import type { Seen } from '../product/kernel.ts'
@@ -89,30 +90,27 @@ function compareAttributes(
 
 function compareContent(
   path: string,
-  { content, attributes }: Seen,
+  { content, lost }: Seen,
   node: Node,
   history: History,
   moment: Moment,
 ): Problem[] {
   const possible = history.possibleContents(node, moment)
-  if (!Buffer.isBuffer(content)) {
-    if (!history.wasDurable(node, moment)) return []
-    return [{ kind: 'unreadable', path, detail: `${content ?? 'nothing'} instead of what was on the disk` }]
+  if (!content || possible.length === 0) return []
+  // Of what was never synced nothing need be left, nor of what was cut off since; a local file system would show zeros there.
+  const lengths = possible.map(({ length }) => length)
+  const durable = history.wasDurable(node, moment) ? Math.min(...lengths) : 0
+  for (const [chunk, why] of lost) {
+    if (chunk * CHUNK_BYTES < durable) return [{ kind: 'unreadable', path, detail: why }]
   }
-  if (content.length !== attributes.size) {
-    return [{ kind: 'short', path, detail: `${content.length} bytes of ${attributes.size}` }]
-  }
-  if (!isPossibleSize(content.length, possible)) {
-    const sizes = [...new Set(possible.map(({ length }) => length))].join(', ')
-    return [{ kind: 'size', path, detail: `${content.length} bytes; it had ${sizes}` }]
+  const sizes = [...history.possibleSizes(node, moment)]
+  if (!isPossibleSize(content.length, sizes)) {
+    return [{ kind: 'size', path, detail: `${content.length} bytes; it had ${sizes.join(', ')}` }]
   }
   for (let at = 0; at < content.length; at += PAGE) {
     const page = content.subarray(at, at + PAGE)
-    if (!possible.some((each) => isPage(page, each, at))) {
-      return [
-        { kind: isZero(page) ? 'zeros' : 'wrong bytes', path, detail: describePage(page, at, possible) },
-      ]
-    }
+    if (lost.has(Math.floor(at / CHUNK_BYTES)) || possible.some((each) => isPage(page, each, at))) continue
+    return [{ kind: isZero(page) ? 'zeros' : 'wrong bytes', path, detail: describePage(page, at, possible) }]
   }
   return []
 }
@@ -126,8 +124,7 @@ function isPage(page: Buffer, content: Buffer, at: number): boolean {
 }
 
 /** A size that it had, or one on the way: pages are added one after the other. */
-function isPossibleSize(size: number, possible: readonly Buffer[]): boolean {
-  const sizes = possible.map(({ length }) => length)
+function isPossibleSize(size: number, sizes: readonly number[]): boolean {
   if (sizes.includes(size)) return true
   return size % PAGE === 0 && size > Math.min(...sizes) && size < Math.max(...sizes)
 }

@@ -16,32 +16,74 @@ export async function checkServing(
   daemon: Daemon,
   root: string,
   isPossible: (seen: Tree) => Problem[],
-): Promise<Problem[]> {
+): Promise<{ problems: Problem[]; settled: Tree | undefined }> {
   const kernel = new Kernel(daemon)
   const first = await kernel.tree()
   const problems = isPossible(first)
-  if (problems.length > 0) return problems
+  if (problems.length > 0) return { problems, settled: undefined }
+  const lost = new Set([...first].filter(([, file]) => file.lost.size > 0).map(([path]) => path))
   const policy = policyOf(daemon.engine.status().mode, false)
-  await wait(daemon.engine.settle(SETTLE_MS), 'what is owed to the store')
-  if (policy.copies) {
-    await wait(daemon.engine.migrate({}, LONG_RUN), 'the migration')
-    const { outboxLeft } = await wait(daemon.engine.settle(SETTLE_MS), 'what is owed to the store')
-    if (outboxLeft > 0) return [{ kind: 'owed', path: '/', detail: `${outboxLeft} left for the store` }]
+  const owed = await settle(daemon, policy.copies)
+  // What is lost cannot be stored, and is no reason to hold up the rest.
+  if (owed.length > lost.size) {
+    return { problems: [{ kind: 'owed', path: '/', detail: owed.join('; ') }], settled: undefined }
   }
   const settled = await kernel.tree()
   const changed = differences(first, settled)
-  if (changed.length > 0) return changed
-  const { differences: found } = await wait(daemon.engine.verify(LONG_RUN), 'verify')
+  if (changed.length > 0) return { problems: changed, settled: undefined }
+  const found = await verified(daemon, policy.copies, lost, first)
+  if (found.length > 0) return { problems: found, settled: undefined }
+  const onVolume = policy.writeTo === 'legacy' ? compareVolume(settled, join(root, 'volume')) : []
+  return { problems: onVolume, settled: policy.copies ? settled : undefined }
+}
+
+/** Has all done that is owed; what is left. */
+async function settle(daemon: Daemon, copies: boolean): Promise<string[]> {
+  const { engine } = daemon
+  await stage(daemon, 'settle', engine.settle(SETTLE_MS))
+  if (!copies) return []
+  await stage(daemon, 'migrate', engine.migrate({}, LONG_RUN))
+  const { outboxLeft } = await stage(daemon, 'settle', engine.settle(SETTLE_MS))
+  const failures = engine.status().failures.map(({ path, reason }) => `${path}: ${reason}`)
+  return [...Array(outboxLeft).keys()].map((number) => failures[number] ?? 'nothing says why')
+}
+
+/** `verify` finds everything in order but what is lost, and that it lists. */
+async function verified(
+  daemon: Daemon,
+  copies: boolean,
+  lost: ReadonlySet<string>,
+  shown: Tree,
+): Promise<Problem[]> {
+  const { differences: found } = await stage(daemon, 'verify', daemon.engine.verify(LONG_RUN))
   // A mode that copies nothing says so of what is to be copied.
-  const wrong = found.filter(({ kind }) => policy.copies || kind !== 'pending')
-  if (wrong.length > 0)
-    return wrong.map(({ path, kind, detail }) => ({ kind: `verify ${kind}`, path, detail }))
-  if (policy.writeTo === 'legacy') return compareVolume(settled, join(root, 'volume'))
-  return []
+  const listed = found.filter(({ kind }) => copies || kind !== 'pending')
+  const wrong = listed.filter(({ path }) => !lost.has(`/${path}`))
+  // A file of several names is listed under one of them.
+  const inodes = new Set(listed.map(({ path }) => shown.get(`/${path}`)?.attributes.ino))
+  const unlisted = [...lost].filter((path) => !inodes.has(shown.get(path)?.attributes.ino))
+  return [
+    ...wrong.map(({ path, kind, detail }) => ({ kind: `verify ${kind}`, path, detail })),
+    ...unlisted.map((path) => ({
+      kind: 'not listed',
+      path,
+      detail: 'cannot be read, and verify says nothing of it',
+    })),
+  ]
+}
+
+/** @throws Error that says what failed */
+async function stage<T>(daemon: Daemon, what: string, work: Promise<T>): Promise<T> {
+  try {
+    return await wait(work, what)
+  } catch (error) {
+    const failures = daemon.engine.status().failures.map(({ path }) => path)
+    throw new Error(`${what} failed (${failures.join(', ')})`, { cause: error })
+  }
 }
 
 /** Names and content are what they were. */
-function differences(before: Tree, after: Tree): Problem[] {
+export function differences(before: Tree, after: Tree): Problem[] {
   const problems: Problem[] = []
   for (const path of new Set([...before.keys(), ...after.keys()])) {
     const [one, other] = [before.get(path), after.get(path)]
@@ -53,9 +95,8 @@ function differences(before: Tree, after: Tree): Problem[] {
   return problems
 }
 
-type Content = Buffer | string | undefined
-const isSame = (one: Content, other: Content): boolean =>
-  Buffer.isBuffer(one) && Buffer.isBuffer(other) ? one.equals(other) : one === other
+type Content = Buffer | undefined
+const isSame = (one: Content, other: Content): boolean => (one && other ? one.equals(other) : one === other)
 
 /** P5: the volume has what the overlay shows. */
 function compareVolume(seen: Tree, path: string): Problem[] {
@@ -70,7 +111,7 @@ function compareVolume(seen: Tree, path: string): Problem[] {
       const there = seen.get(below)
       const own = volume.files.get(child)
       if (!there || !own) problems.push({ kind: 'volume', path: below, detail: 'is on the volume only' })
-      else if (Buffer.isBuffer(there.content) && !there.content.equals(contentOf(own))) {
+      else if (there.content && !there.content.equals(contentOf(own))) {
         problems.push({ kind: 'volume', path: below, detail: 'has other bytes on the volume' })
       }
       visit(child, below)

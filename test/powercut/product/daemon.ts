@@ -39,6 +39,8 @@ export class Daemon {
   readonly engine: RunningEngine
   readonly fileSystem: FileSystem
   readonly logged: readonly Logged[]
+  /** The last request, for whoever reads of its failure. */
+  asked = 'nothing'
   readonly #options: DaemonOptions
   readonly #held: HeldDescriptors
 
@@ -99,6 +101,7 @@ export class Daemon {
       resent: false,
       signal: new AbortController().signal,
     }
+    this.asked = what
     try {
       return await wait(operation(this.fileSystem, request), what)
     } finally {

@@ -1,17 +1,21 @@
 import { constants } from 'node:fs'
 import { isDirectory, isRegular, isSymlink } from '../../../src/base/attributes.ts'
-import { FsError } from '../../../src/base/errors.ts'
+import { FsError, reasonOf } from '../../../src/base/errors.ts'
 import type { AttributeChanges, Attributes, DirectorySink } from '../../../src/fuse/operations.ts'
+import { CHUNK_BYTES } from '../../../src/content/index.ts'
 import type { Daemon } from './daemon.ts'
 
 const ROOT = 1n
 const bytes = (name: string): Buffer => Buffer.from(name, 'latin1')
 const parts = (path: string): string[] => path.split('/').filter((part) => part !== '')
 
-/** What can be seen of one file; where an errno stands in the place of a value, that was the answer. */
+/** What can be seen of one file. */
 export interface Seen {
   readonly attributes: Attributes
-  readonly content: Buffer | string | undefined
+  /** Of a regular file. Chunks that cannot be read are zeros here. */
+  readonly content: Buffer | undefined
+  /** Those chunks, by index, and the errors. */
+  readonly lost: ReadonlyMap<number, string>
   readonly target: string | undefined
   readonly xattrs: ReadonlyMap<string, string>
 }
@@ -162,15 +166,30 @@ export class Kernel {
     const visit = async (node: bigint, path: string): Promise<void> => {
       for (const name of await this.#list(node, path)) {
         const below = `${path}/${name.toString('latin1')}`
-        const entry = await this.#daemon.perform(`look-up of ${below}`, (fs, request) =>
-          fs.lookup(request, node, name),
-        )
-        found.set(below, await this.#look(below, entry.nodeId))
-        if (isDirectory(entry.attributes.mode)) await visit(entry.nodeId, below)
+        const { nodeId, seen } = await this.#meet(node, name, below)
+        found.set(below, seen)
+        if (isDirectory(seen.attributes.mode)) await visit(nodeId, below)
       }
     }
     await visit(ROOT, '')
     return found
+  }
+
+  /** A node that is gone since it was looked up is looked up again, as the kernel does it. */
+  async #meet(parent: bigint, name: Buffer, path: string): Promise<{ nodeId: bigint; seen: Seen }> {
+    for (let tries = 0; ; tries += 1) {
+      const { nodeId } = await this.#daemon.perform(`look-up of ${path}`, (fs, request) =>
+        fs.lookup(request, parent, name),
+      )
+      try {
+        const seen = await this.#look(path, nodeId)
+        // Found at its first read to be another than the catalog knew: it is what it is from then on.
+        const isShort = [...seen.lost.values()].some((why) => why.includes('bytes of'))
+        if (!isShort || tries > 0) return { nodeId, seen }
+      } catch (error) {
+        if (!(error instanceof FsError && error.code === 'ESTALE') || tries > 0) throw error
+      }
+    }
   }
 
   async #list(node: bigint, path: string): Promise<Buffer[]> {
@@ -210,10 +229,14 @@ export class Kernel {
       )
       xattrs.set(name.toString('latin1'), Buffer.from(value).toString('latin1'))
     }
+    const lost = new Map<number, string>()
     return {
       attributes,
       xattrs,
-      content: isRegular(attributes.mode) ? await this.#content(path, node, attributes.size) : undefined,
+      lost,
+      content: isRegular(attributes.mode)
+        ? await this.#content(path, node, attributes.size, lost)
+        : undefined,
       target: isSymlink(attributes.mode)
         ? Buffer.from(
             await this.#daemon.perform(`readlink ${path}`, (fs, request) => fs.readlink(request, node)),
@@ -222,15 +245,21 @@ export class Kernel {
     }
   }
 
-  /** All of it, or the errno. */
-  async #content(path: string, node: bigint, size: number): Promise<Buffer | string> {
-    try {
-      return Buffer.from(
-        await this.#daemon.perform(`read ${path}`, (fs, request) => fs.read(request, node, 0n, 0, size)),
-      )
-    } catch (error) {
-      if (error instanceof FsError) return error.code
-      throw error
+  async #content(path: string, node: bigint, size: number, lost: Map<number, string>): Promise<Buffer> {
+    const content = Buffer.alloc(size)
+    for (let at = 0; at < size; at += CHUNK_BYTES) {
+      try {
+        const length = Math.min(CHUNK_BYTES, size - at)
+        const bytes = await this.#daemon.perform(`read ${path}`, (fs, request) =>
+          fs.read(request, node, 0n, at, length),
+        )
+        if (bytes.length < length) lost.set(at / CHUNK_BYTES, `${bytes.length} bytes of ${length}`)
+        bytes.copy(content, at)
+      } catch (error) {
+        if (!(error instanceof FsError)) throw error
+        lost.set(at / CHUNK_BYTES, `${error.code} (${reasonOf(error)})`)
+      }
     }
+    return content
   }
 }

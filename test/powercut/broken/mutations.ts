@@ -1,0 +1,146 @@
+import type { Case } from '../app/script.ts'
+
+/** A text of the product, once in that file, and what stands in its place. */
+export interface Mutation {
+  readonly file: string
+  readonly from: string
+  readonly to: string
+}
+
+/** What takes an hour of work in the product takes a short script here; nothing else is different. */
+export const SCALED: readonly Mutation[] = [
+  {
+    file: 'src/base/database.ts',
+    from: 'const CHECKPOINT_BYTES = 32 * 1024 * 1024',
+    to: 'const CHECKPOINT_BYTES = 128 * 1024',
+  },
+  { file: 'src/base/database.ts', from: 'this.#commits % 64 !== 0', to: 'this.#commits % 16 !== 0' },
+]
+
+/** A product that breaks a promise on purpose. */
+export interface Broken {
+  /** Where it shows, so that not every mode has to be tried. */
+  readonly cases: readonly Case[]
+  readonly mutations: readonly Mutation[]
+}
+
+/** Each in one way that somebody could really program: the harness has to catch every one of them. */
+export const BROKEN: Readonly<Record<string, Broken>> = {
+  /** A staging file goes once that is committed, not flushed. */
+  'unlink-before-flush': {
+    cases: ['drain', 'store-only'],
+    mutations: [
+      {
+        file: 'src/content/staging.ts',
+        from: 'this.#catalog.afterFlush(() => {',
+        to: 'void [path].forEach(() => {',
+      },
+    ],
+  },
+
+  /** Objects go from the store while the last flushed catalog may need them. */
+  'garbage-before-flush': {
+    cases: ['drain', 'store-only'],
+    mutations: [
+      {
+        file: 'src/catalog/outbox.ts',
+        from: 'isRipe({ space, key }: Garbage): boolean {',
+        to: 'isRipe({ space, key }: Garbage): boolean {\n    if (space && key) return true',
+      },
+    ],
+  },
+
+  /** An object is replaced under its key while the last flushed catalog may need it. */
+  'replaced-before-flush': {
+    cases: ['drain', 'store-only'],
+    mutations: [{ file: 'src/content/uploader.ts', from: 'if (!fresh) await this.#letGo(ino)', to: '' }],
+  },
+
+  /** fdatasync of a file that lies in staging syncs its bytes and not what says that they are its bytes. */
+  'lying-fdatasync': {
+    cases: ['drain', 'store-only'],
+    mutations: [
+      {
+        file: 'src/overlay/overlay.ts',
+        from: "if (inode.authority !== 'legacy') await writer.sync(node)\n    await catalog.flush()",
+        to: "if (inode.authority !== 'legacy') await writer.sync(node)\n    if (!dataOnly) await catalog.flush()",
+      },
+    ],
+  },
+
+  /** fsync of a directory says that it did and did not. */
+  'directory-not-synced': {
+    cases: ['mirror', 'observe'],
+    mutations: [
+      {
+        file: 'src/overlay/overlay.ts',
+        from: 'await syncDescriptor(descriptor, dataOnly)\n      } finally {\n        closeDescriptor(descriptor)',
+        to: 'void descriptor\n      } finally {\n        closeDescriptor(descriptor)',
+      },
+    ],
+  },
+
+  /** A file that was moved leaves the old directory's record first. */
+  'old-parent-first': {
+    cases: ['drain', 'store-only', 'mirror'],
+    mutations: [
+      {
+        file: 'src/content/directory-content.ts',
+        from: 'if (file && !path.leadsTo(file)) leaving.push(',
+        to: 'if (file && path === undefined) leaving.push(',
+      },
+      {
+        file: 'src/content/directory-content.ts',
+        from: 'for (const departure of catalog.departures.below(directory, 256)) {',
+        to: 'for (const departure of catalog.departures.below(directory, 256).slice(0, 0)) {',
+      },
+    ],
+  },
+
+  /** A staging file that was lost is made again, empty, and its chunks are zeros. */
+  'made-up-staging': {
+    cases: ['drain', 'store-only'],
+    mutations: [
+      {
+        file: 'src/content/staging.ts',
+        from: 'descriptor = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW)',
+        to: 'descriptor = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW | constants.O_CREAT)',
+      },
+      {
+        file: 'src/content/staged-chunks.ts',
+        from: 'if (this.#staging.isSound(ino, index)) return\n      const { staged }',
+        to: 'if (index >= 0) return\n      const { staged }',
+      },
+    ],
+  },
+
+  /** A legacy file goes before it is flushed that the store has it. */
+  'reaped-before-flush': {
+    cases: ['drain'],
+    mutations: [
+      {
+        file: 'src/migration/reaper.ts',
+        from: "await catalog.flush()\n    faultPoint('migration.reap.flushed')",
+        to: "faultPoint('migration.reap.flushed')",
+      },
+    ],
+  },
+
+  /** A start after a power cut passes for one after a crash. */
+  'power-cut-not-noticed': {
+    cases: ['drain', 'store-only', 'mirror'],
+    mutations: [
+      {
+        file: 'src/overlay/recovery.ts',
+        from: "if (catalog.meta('boot-id') !== boot) {",
+        to: "if (catalog.meta('boot-id') === undefined) {",
+      },
+    ],
+  },
+
+  /** The embedded store says that it has a value whose file was not synced. */
+  'value-not-synced': {
+    cases: ['drain', 'store-only'],
+    mutations: [{ file: 'src/store/embedded/value-files.ts', from: 'await syncData(descriptor)\n', to: '' }],
+  },
+}

@@ -1,0 +1,33 @@
+import { BROKEN } from '../broken/mutations.ts'
+import { runLanes } from './lanes.ts'
+import { type Options, Usage } from './options.ts'
+
+/**
+ * Tries the harness itself: each product that is broken on purpose has to be caught by the crash states that a run with the
+ * same seed begins with. True if all were.
+ */
+export async function selfTest(
+  options: Options,
+  shim: string,
+  log: (line: string) => void,
+): Promise<boolean> {
+  const names = options.broken === undefined ? Object.keys(BROKEN) : options.broken.split(',')
+  let missed = 0
+  for (const name of names) {
+    const broken = BROKEN[name]
+    if (!broken) throw new Usage(`--broken ${name}: one of ${Object.keys(BROKEN).join(', ')}`)
+    const own = { ...options, broken: name, cases: broken.cases, shrink: 0 }
+    const { violations, faults, seconds } = await runLanes(own, shim, {
+      violation: () => false,
+      shortest: () => undefined,
+      fault: log,
+    })
+    const [found] = violations
+    if (found)
+      log(`caught  ${name} (${seconds.toFixed(0)} s): ${found.problems[0]} (--replay ${found.replay})`)
+    else log(`MISSED  ${name} (${seconds.toFixed(0)} s, ${options.states} states)`)
+    if (!found || faults.length > 0) missed += 1
+  }
+  log(`caught ${names.length - missed} of ${names.length}`)
+  return missed === 0
+}
