@@ -50,10 +50,6 @@ export interface ReadCounters {
   cache: number
 }
 
-/** Bytes that the chunk has in a file of this size. */
-export const lengthOf = ({ size }: { readonly size: number }, index: number): number =>
-  Math.max(0, Math.min(CHUNK_BYTES, size - index * CHUNK_BYTES))
-
 /** Number of chunks of a file of this size. */
 export function chunkCount(size: number): number {
   return Math.ceil(size / CHUNK_BYTES)

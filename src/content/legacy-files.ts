@@ -207,7 +207,7 @@ export class LegacyFiles {
     if (held !== undefined) return openSync(held, flags)
     const { catalog } = this.#context
     const inode = catalog.get(ino)
-    const place = inode && placeOf(catalog, ino)
+    const place = inode && placeOf(catalog, ino, this.#context.legacy())
     if (!place) throw new FsError('ESTALE', `inode ${ino} is not on the legacy volume`)
     return requireLegacy(this.#context).openFile(place, inode.legacyIno, flags)
   }

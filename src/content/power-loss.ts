@@ -1,6 +1,7 @@
 import { FsError } from '../base/errors.ts'
 import type { Inode } from '../catalog/index.ts'
-import { CHUNK_BYTES, type ContentContext, chunkCount, lengthOf } from './context.ts'
+import { lengthOf } from './chunk-length.ts'
+import { CHUNK_BYTES, type ContentContext, chunkCount } from './context.ts'
 import type { Staging } from './staging.ts'
 import { distrustUnproven } from './volume-proof.ts'
 

@@ -1,7 +1,8 @@
 import { KeyedMutex } from '../base/concurrency.ts'
 import { FsError } from '../base/errors.ts'
 import type { Inode, StagedChunk } from '../catalog/index.ts'
-import { CHUNK_BYTES, type ContentContext, lengthOf } from './context.ts'
+import { lengthOf } from './chunk-length.ts'
+import { CHUNK_BYTES, type ContentContext } from './context.ts'
 import { bytesFromStore } from './rescue.ts'
 import { matchesSums, sumsOf } from './staged-sums.ts'
 import type { Staging } from './staging.ts'
@@ -21,32 +22,34 @@ export class StagedChunks {
     this.#staging = staging
   }
 
-  /** @throws FsError EIO if the chunk's bytes are not there, or not what they were */
+  /** Within the file's turn. @throws FsError EIO if the chunk's bytes are not there, or not what they were */
   async check(ino: bigint, index: number): Promise<void> {
+    const flaw = await this.#find(ino, index)
+    if (flaw !== undefined) throw this.#failed(ino, index, flaw)
+  }
+
+  /** Outside the file's turn: as `check`, or else what the store has of the very same state is taken. @throws FsError EIO */
+  async checkOrRescue(ino: bigint, index: number): Promise<void> {
+    if ((await this.#find(ino, index)) === undefined) return
+    // Perhaps it was being cut just then.
+    const flaw = await this.turns.run(ino, () => this.#find(ino, index))
+    if (flaw !== undefined && !(await this.#rescue(ino, index))) throw this.#failed(ino, index, flaw)
+  }
+
+  /** What is wrong with the chunk, as far as nobody changes it meanwhile. */
+  async #find(ino: bigint, index: number): Promise<string | undefined> {
     const { catalog } = this.#context
     for (;;) {
       const inode = catalog.get(ino)
       const row = catalog.stagedChunk(ino, index)
-      if (!inode || !row) return
-      if (this.#staging.isSound(ino, index)) return
+      if (!inode || !row || this.#staging.isSound(ino, index)) return undefined
       const { staged } = inode
       const flaw = await this.#flawOf(inode, index, row)
       const now = catalog.stagedChunk(ino, index)
       // Changed while it was read.
       if (catalog.get(ino)?.staged !== staged || !now || !isSame(now, row)) continue
-      if (flaw !== undefined) throw this.#failed(ino, index, flaw)
-      this.#staging.markSound(ino, index)
-      return
-    }
-  }
-
-  /** The staged chunk is what was staged, or what the store has of the very same state. Outside the file's turn. @throws FsError EIO */
-  async checkOrRescue(ino: bigint, index: number): Promise<void> {
-    try {
-      await this.check(ino, index)
-    } catch (error) {
-      if (!(error instanceof FsError && error.code === 'EIO') || !(await this.#rescue(ino, index)))
-        throw error
+      if (flaw === undefined) this.#staging.markSound(ino, index)
+      return flaw
     }
   }
 

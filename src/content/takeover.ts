@@ -105,9 +105,15 @@ export function namesRemoved(context: ContentContext, ino: bigint): void {
   })
 }
 
-/** Where a legacy file is. The root has no place; everything else on the volume has one. */
-export function placeOf(catalog: Catalog, ino: bigint): LegacyPlace | undefined {
-  return catalog.legacyPlaces(ino)[0]
+/**
+ * Where a legacy file is. The root has no place; everything else on the volume has one. Of a file with several names the one
+ * that `legacy` has: another may have been removed past the overlay, or a power loss may have taken it.
+ */
+export function placeOf(catalog: Catalog, ino: bigint, legacy?: LegacyTree): LegacyPlace | undefined {
+  const places = catalog.legacyPlaces(ino)
+  if (!legacy || places.length < 2) return places[0]
+  const legacyIno = catalog.get(ino)?.legacyIno
+  return places.find((place) => legacy.find(place)?.ino === legacyIno) ?? places[0]
 }
 
 /** Attributes as the legacy volume has them now. @throws FsError ENOENT if it is not there */
@@ -171,7 +177,7 @@ export function takeOver(context: ContentContext, ino: bigint): Inode {
     }
     const legacy = requireLegacy(context)
     const stat = legacyStat(context, inode)
-    const place = ino === 1n ? { parent: 1n, name: Buffer.from('.') } : placeOf(catalog, ino)
+    const place = ino === 1n ? { parent: 1n, name: Buffer.from('.') } : placeOf(catalog, ino, legacy)
     if (!place) throw new FsError('ENOENT')
     const inStore = isStored(inode) && (!isRegular(stat.mode) || matches(inode.fingerprint, stat))
     adoptAttributes(inode, stat)

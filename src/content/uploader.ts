@@ -200,7 +200,7 @@ export class Uploader {
     }
     const stat = legacyStat(this.#context, inode)
     const legacy = requireLegacy(this.#context)
-    const place = placeOf(catalog, inode.ino)
+    const place = placeOf(catalog, inode.ino, legacy)
     if (!place) throw new Error(`inode ${inode.ino} has no place on the legacy volume`)
     return {
       record: {

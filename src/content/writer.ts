@@ -6,7 +6,8 @@ import { faultPoint } from '../base/faults.ts'
 import { BLOCK_BYTES, DIRTY_CONTENT, type Inode, isChunked } from '../catalog/index.ts'
 import { StoreError } from '../store/errors.ts'
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE, printable } from '../sys/index.ts'
-import { CHUNK_BYTES, type ContentContext, lengthOf } from './context.ts'
+import { lengthOf } from './chunk-length.ts'
+import { CHUNK_BYTES, type ContentContext } from './context.ts'
 import type { Reader } from './reader.ts'
 import { Sealer } from './sealer.ts'
 import type { StagedChunks } from './staged-chunks.ts'
@@ -188,7 +189,7 @@ export class Writer {
     const staged = catalog
       .stagedRows(ino)
       .map(({ index, synced }) => ({ index, synced, bytes: lengthOf(inode, index) }))
-    for (const { index } of staged) await this.#chunks.check(ino, index)
+    for (const { index } of staged) await this.#chunks.checkOrRescue(ino, index)
     const under = { size: inode.size }
     const syncs = this.#syncs.get(ino) ?? new Set()
     this.#syncs.set(ino, syncs.add(under))

@@ -210,7 +210,9 @@ export class TreeView implements SourceTree {
 
   #volumeXattrs(inode: Inode): Buffer | undefined {
     const place =
-      inode.ino === ROOT_INO ? { parent: ROOT_INO, name: DOT } : placeOf(this.#context.catalog, inode.ino)
+      inode.ino === ROOT_INO
+        ? { parent: ROOT_INO, name: DOT }
+        : placeOf(this.#context.catalog, inode.ino, this.#context.legacy())
     return place && readLegacyXattrs(requireLegacy(this.#context), place)
   }
 

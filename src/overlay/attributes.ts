@@ -370,7 +370,7 @@ export class AttributeOperations {
 
   #place(inode: Inode): LegacyPlace | undefined {
     if (inode.ino === ROOT_INO) return { parent: ROOT_INO, name: Buffer.from('.') }
-    return placeOf(this.#context.catalog, inode.ino)
+    return placeOf(this.#context.catalog, inode.ino, this.#context.legacy())
   }
 }
 

@@ -238,7 +238,7 @@ export class LegacyNamespace {
     const { catalog } = this.#context
     const inode = this.#names.inode(ino)
     if (this.#names.find(newParent, newName)) throw new FsError('EEXIST')
-    const place = placeOf(catalog, ino)
+    const place = placeOf(catalog, ino, this.#context.legacy())
     if (!place || inode.orphan) throw new FsError('ENOENT')
     const current = this.#isCurrent({ inode, stat: legacyStat(this.#context, inode) })
     this.#intend(request, { kind: 'link', parent: newParent, name: newName, ino, current })

@@ -208,7 +208,7 @@ export class Overlay implements FileSystem {
       if (!inode.target) throw new FsError('EINVAL')
       return inode.target
     }
-    const place = placeOf(this.#context.catalog, node)
+    const place = placeOf(this.#context.catalog, node, this.#context.legacy())
     if (!place) throw new FsError('ESTALE')
     return readlinkAt(requireLegacy(this.#context).directory(place.parent), place.name)
   }

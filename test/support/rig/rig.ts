@@ -485,10 +485,11 @@ export class Rig {
       return work
     }
     const { staging, legacyFiles } = built.context
-    const { write: stage, read: unstage } = staging
+    const { write: stage, read: unstage, sync } = staging
     Object.assign(staging, {
       write: (...args: Parameters<typeof stage>) => watch(stage.apply(staging, args)),
       read: (...args: Parameters<typeof unstage>) => watch(unstage.apply(staging, args)),
+      sync: (...args: Parameters<typeof sync>) => watch(sync.apply(staging, args)),
     })
     const { write, read } = legacyFiles
     Object.assign(legacyFiles, {

@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs'
+import { linkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, expect, test } from 'vitest'
 import { fingerprintOf, legacyStat } from '../../../src/content/index.ts'
@@ -49,4 +49,25 @@ test('P6: a copy from before the volume was synced last is not made again', asyn
   await cut('mirror', true)
   expect(rig.catalog.unproven()).toEqual([])
   expect(rig.catalog.totals().dirty).toBe(0)
+})
+
+test('P1: a file is reached by a name that the volume has, where a power loss took another', async () => {
+  rig = await Rig.start({
+    mode: 'mirror',
+    fill: (source) => {
+      writeFileSync(join(source, 'b'), 'bytes')
+      linkSync(join(source, 'b'), join(source, 'a'))
+    },
+  })
+  const client = new Client(rig)
+  await client.node('a')
+  const node = await client.node('b')
+  unlinkSync(join(rig.source, 'a'))
+  await rig.perform((overlay, request) =>
+    overlay.setxattr(request, node, Buffer.from('user.x'), Buffer.from('1'), 0),
+  )
+  expect((await rig.perform((overlay, request) => overlay.listxattr(request, node))).map(String)).toEqual([
+    'user.x',
+  ])
+  expect((await client.read(node)).toString()).toBe('bytes')
 })
