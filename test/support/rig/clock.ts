@@ -37,6 +37,7 @@ class VirtualTimeout {
 // Turns of the event loop between two steps of the clock: enough for whatever is under way in memory.
 const TURNS = 12
 const STEP_MS = 500
+const STOPPED_AT_MS = 1_000_000
 
 /**
  * Time that passes only when a test says so, for setTimeout and performance.now(); I/O and setImmediate stay real. So a
@@ -66,7 +67,9 @@ class Clock {
 
   /** From now on (or no longer) no real time passes at all: a run is a function of its seed. */
   stopReal(stopped: boolean): void {
-    this.#stoppedAt = stopped ? this.#realNow() : undefined
+    // Always from the same time on: sums of fractions round by how large they are, and a timer comes a step earlier or later.
+    if (stopped) this.#ahead = 0
+    this.#stoppedAt = stopped ? STOPPED_AT_MS : undefined
   }
 
   /** Nothing of what earlier runs left behind comes due in the next one. */

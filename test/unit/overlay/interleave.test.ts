@@ -21,6 +21,8 @@ vi.mock(import('../../../src/sys/library.ts'), async (original) => {
 })
 
 // Every read takes the way through the thread pool, so that something can come in between.
+// How long a turn took is the machine's affair.
+vi.mock(import('../../../src/base/pace.ts'), () => ({ giveWay: () => Promise.resolve() }))
 vi.mock(import('../../../src/sys/cached-read.ts'), () => ({ readCached: () => ({ count: 0, isAll: false }) }))
 
 // A failure prints seed and path; with them the very run comes back: FERRYFS_SEED=… FERRYFS_PATH=… vitest run … By default
