@@ -7,6 +7,7 @@ import { CHUNK_BYTES, type ContentContext } from './context.ts'
 import { sha256 } from './hash.ts'
 import { listedObjects } from './listed.ts'
 import { decodeFileObject } from './manifest.ts'
+import { unpacked } from './zeros.ts'
 
 /**
  * A staged chunk's bytes out of the store, where that has the file as it is staged: an upload whose record in the catalog a
@@ -53,10 +54,13 @@ async function chunkOf(
   }
   for await (const found of listedObjects(record, record.content, record.attributes.size, get)) {
     if (found.level > 0 || found.index !== index) continue
-    const bytes = await get(contentKey(fileId(record), 0, index, found.hash))
-    if (!sha256(bytes).equals(found.hash))
+    const value = await get(contentKey(fileId(record), 0, index, found.hash))
+    if (!sha256(value).equals(found.hash))
       throw new StoreCorrupt(`chunk ${index} has other bytes than its name says`)
-    return bytes
+    // Blocks of zeros are not in the object.
+    const bytes = unpacked(value, found.zeros, length)
+    if (!bytes) throw new StoreCorrupt(`chunk ${index} has other blocks than its list says`)
+    return bytes.subarray(0, length)
   }
   return Buffer.alloc(length)
 }

@@ -57,6 +57,7 @@ export const FAULT_POINTS: readonly string[] = [
   'migration.reap.verified',
   'migration.reap.flushed',
   'migration.reap.removed',
+  'migration.reap.synced',
   'migration.reap.whiteout-removed',
   'migration.reap.directory-removed',
 ]

@@ -93,17 +93,20 @@ describe.each(losses)('P2: a staging file that %s', (_, damage) => {
       rig = await Rig.start({ mode: 'drain', inlineLimit })
       const client = new Client(rig)
       rig.dieAt('content.upload.object-stored')
-      const node = await client.create('f', BYTES)
+      // With blocks of zeros, which the object leaves out.
+      const content = `${BYTES}${'\0'.repeat(9000)}${BYTES}`
+      const node = await client.create('f', content)
       await rig.untilDead()
       damage(stagingFile())
+      // What a crash cut short is listed as garbage: it is not to go before it is asked for.
+      rig.world.inject({ fault: 'unavailable', on: ['put', 'delete'] })
       await rig.restart('mount')
-      rig.world.inject({ fault: 'unavailable', on: ['put'] })
-      expect(await client.readPath('f')).toBe(BYTES)
+      expect(await client.readPath('f')).toBe(content)
       rig.world.heal()
       await rig.settle()
       expect(rig.catalog.get(node)).toMatchObject({ dirty: 0, failure: undefined })
       expect((await rig.verify()).differences).toEqual([])
-      expect(await client.readPath('f')).toBe(BYTES)
+      expect(await client.readPath('f')).toBe(content)
     },
   )
 })
