@@ -82,7 +82,9 @@ function isRebuiltOf(found: FoundMark, own: Identity | undefined, { stateDir }: 
   if (found.kind !== 'whole' || own?.source !== null) return false
   const { mark } = found
   const isLost = mark.stateDir === stateDir || !existsSync(join(mark.stateDir, CATALOG_FILE))
-  return isLost && mark.namespace === own.namespace && storePlace(mark.store) === storePlace(own.store)
+  // The default store lies in the state directory, and is there perhaps when the catalog is not.
+  const store = mark.store === 'embedded:' ? `embedded:${join(mark.stateDir, 'store')}` : mark.store
+  return isLost && mark.namespace === own.namespace && storePlace(store) === storePlace(own.store)
 }
 
 function refuseInsideOwned({ source, target }: Mount): void {

@@ -8,6 +8,7 @@ import {
   readFileSync,
   writeFileSync,
   writeSync,
+  rmSync,
 } from 'node:fs'
 import { createHash } from 'node:crypto'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -83,6 +84,8 @@ describeMounted('migrate and what follows it', () => {
     expect(compareTrees(before, await ferry.call.snapshot(restored))).toEqual([])
     await ferry.unmount()
     // The catalog is lost: the store alone has to do.
+    for (const suffix of ['', '-wal', '-shm'])
+      rmSync(`${ferry.stateDir}/catalog.db${suffix}`, { force: true })
     const store = `embedded:${ferry.stateDir}/store`
     const rebuilt = `${ferry.root}/rebuilt`
     const identity = ['--store', store, '--namespace', 'tree', '--state-dir', rebuilt]
