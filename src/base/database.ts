@@ -1,6 +1,6 @@
 import { closeSync, existsSync, fdatasync, fdatasyncSync, fsync, openSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { DatabaseSync, type StatementSync } from 'node:sqlite'
+import { backup, DatabaseSync, type StatementSync } from 'node:sqlite'
 import { Worker } from 'node:worker_threads'
 import { FsError, reasonOf } from './errors.ts'
 import type { FailedSyncs } from './failed-syncs.ts'
@@ -25,6 +25,8 @@ export interface DatabaseOptions {
   readonly upgrades?: Readonly<Record<number, string>>
   /** Read the whole file once and compare its structure (time grows with the file). */
   readonly check?: boolean
+  /** The file has to be there, in this format, and nothing in it changes. */
+  readonly readOnly?: boolean
   /** Hears of syncs of the file and its log that fail. */
   readonly failedSyncs?: FailedSyncs
   /**
@@ -125,7 +127,7 @@ export class Database {
   #indexDescriptor: number | undefined
   // The log may not be on the disk though the kernel holds it for written: a sync failed, or a predecessor died that may
   // have met one. It is written anew before the next flush, and before that no checkpoint may rely on it.
-  #mustRewrite = true
+  #mustRewrite: boolean
   // A sync has failed: no flush relies on the log any more.
   #cautious = false
   #broken: unknown
@@ -145,6 +147,7 @@ export class Database {
     this.path = path
     this.#handle = handle
     this.#options = options
+    this.#mustRewrite = options.readOnly !== true
     this.#begin = handle.prepare('BEGIN IMMEDIATE')
     this.#commit = handle.prepare('COMMIT')
     this.#rollback = handle.prepare('ROLLBACK')
@@ -158,11 +161,12 @@ export class Database {
     const fresh = !existsSync(path)
     let handle: DatabaseSync | undefined
     try {
-      handle = new DatabaseSync(path, { timeout: 5000 })
+      const { readOnly = false } = options
+      handle = new DatabaseSync(path, { timeout: 5000, readOnly })
       const pragma = (name: string): unknown =>
         Object.values(handle?.prepare(`PRAGMA ${name}`).get() ?? {})[0]
       const tables = handle.prepare('SELECT count(*) AS n FROM sqlite_schema').get() as { n: number }
-      if (tables.n === 0 && (fresh || pragma('application_id') === 0)) {
+      if (!readOnly && tables.n === 0 && (fresh || pragma('application_id') === 0)) {
         handle.exec(
           `BEGIN IMMEDIATE; ${options.schema}; PRAGMA application_id=${options.applicationId};` +
             `PRAGMA user_version=${options.format}; COMMIT`,
@@ -173,8 +177,14 @@ export class Database {
       }
       const format = Number(pragma('user_version'))
       const upgrade = upgradeOf(path, format, options)
+      if (upgrade && readOnly)
+        throw new DatabaseDamaged(
+          path,
+          `its format is ${format}, which this ferryfs brings up to date when it mounts`,
+        )
       // Only now is it ours to change.
-      handle.exec('PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0')
+      if (!readOnly)
+        handle.exec('PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0')
       if (upgrade) handle.exec(`BEGIN IMMEDIATE; ${upgrade}; PRAGMA user_version=${options.format}; COMMIT`)
       handle.exec('PRAGMA cache_size=-32768; PRAGMA temp_store=MEMORY')
       if (options.check) {
@@ -502,5 +512,24 @@ export class Database {
       this.#diskFailed(error)
       this.#flushWithin(SHARED_FLUSH_MS)
     }
+  }
+}
+
+// Pages copied before others have a turn.
+const PAGES_AT_ONCE = 2000
+
+/**
+ * Copies a database with all that was committed to it, into a file of its own. Nothing of the first one changes, its log included.
+ * @throws DatabaseDamaged if it cannot be read
+ */
+export async function copyDatabase(from: string, to: string): Promise<void> {
+  let handle: DatabaseSync | undefined
+  try {
+    handle = new DatabaseSync(from, { timeout: 5000, readOnly: true })
+    await backup(handle, to, { rate: PAGES_AT_ONCE })
+  } catch (error) {
+    throw new DatabaseDamaged(from, `it cannot be copied to ${to}: ${reasonOf(error)}`, { cause: error })
+  } finally {
+    handle?.close()
   }
 }

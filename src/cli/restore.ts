@@ -1,16 +1,23 @@
 import { UsageError } from '../base/errors.ts'
+import { loadSettings } from '../config/load.ts'
+import { flagOf } from '../config/options.ts'
 import { formatBytes } from '../config/units.ts'
-import { callDaemon } from '../daemon/control-client.ts'
+import { callDaemon, DaemonError, DaemonGone } from '../daemon/control-client.ts'
+import type { Progress, StatusReport } from '../daemon/engine.ts'
 import { EXIT } from '../daemon/exit-status.ts'
+import { realPathOfNew } from '../daemon/locate.ts'
+import type { Registration } from '../daemon/registry.ts'
 import { DaemonTree } from '../daemon/tree-client.ts'
 import {
   Destination,
   type Finding,
   Restore,
+  type RestoreOptions,
   type SourceTree,
   selectionOf,
   wrongName,
 } from '../migration/index.ts'
+import { createLog } from '../observe/log.ts'
 import type { Context, ExitStatus } from './context.ts'
 import { counted } from './lists.ts'
 import { ProgressView } from './progress.ts'
@@ -19,6 +26,10 @@ import type { AddCommand } from './run.ts'
 import { mountAt } from './target.ts'
 
 interface RestoreFlags {
+  readonly stateDir?: string
+  readonly store?: string
+  readonly namespace?: string
+  readonly config?: string
   readonly acceptMissing?: true
 }
 
@@ -27,6 +38,8 @@ interface Source {
   readonly tree: SourceTree
   readonly namespace: string
   readonly elsewhere: readonly Elsewhere[]
+  /** What of it is known before to be missing. */
+  readonly known: readonly Finding[]
   close(): Promise<void>
 }
 
@@ -36,37 +49,44 @@ const THREADS = '32'
 export const addRestore: AddCommand = (program, context, finish) => {
   program
     .command('restore')
-    .description('write the tree, or a part of it, out of the store as plain files; run again it goes on')
-    .argument('<target>', 'where it is mounted')
-    .argument('<dest>', 'an empty directory, one that is not there yet, or one with a restore under way')
-    .argument('[paths...]', 'what to write out, relative to the root of the tree; all of it unless given')
-    .option('--accept-missing', 'open DEST to others though something is missing')
-    .action((target: string, dest: string, paths: string[], flags: RestoreFlags) =>
-      finish(restore({ target, dest, paths, flags }, context)),
+    .description(
+      'write the tree, or the PATHs of it, to DEST as plain files: through its daemon, or without one from its state ' +
+        'directory or from the store alone. Run again it goes on',
     )
+    .usage(
+      'TARGET DEST [PATH...] | --state-dir DIR DEST [PATH...] | --store URL --namespace NS DEST [PATH...]',
+    )
+    .argument(
+      '[places...]',
+      'where it is mounted, unless read without a daemon; an empty directory, one that is not there yet, or one with a ' +
+        'restore under way; what to write, relative to the root of the tree, all of it unless given',
+    )
+    .option(`${flagOf('stateDir')} <dir>`, 'a state directory that no daemon uses')
+    .option(`${flagOf('store')} <url>`, 'the store, where there is no state directory')
+    .option(`${flagOf('namespace')} <name>`, 'its namespace there')
+    .option('--config <file>', 'settings as one JSON object')
+    .option('--accept-missing', 'open DEST to others though something is missing')
+    .action((places: string[], flags: RestoreFlags) => finish(restore(places, flags, context)))
 }
 
-interface Request {
-  readonly target: string
-  readonly dest: string
-  readonly paths: readonly string[]
-  readonly flags: RestoreFlags
-}
-
-async function restore({ target, dest, paths, flags }: Request, context: Context): Promise<ExitStatus> {
+async function restore(
+  places: readonly string[],
+  flags: RestoreFlags,
+  context: Context,
+): Promise<ExitStatus> {
   process.env.UV_THREADPOOL_SIZE ??= THREADS
+  const isOffline = isWithoutDaemon(flags)
+  const [target = '', dest, ...paths] = isOffline ? ['', ...places] : places
+  if (dest === undefined) throw new UsageError(`${isOffline ? 'DEST is' : 'TARGET or DEST is'} missing`)
   const selection = selectionOf(paths.map(namesOf))
-  const source = await mounted(target, context)
+  const source = isOffline ? await offline(flags, context) : await mounted(target, context)
   try {
     const path = await destinationOf(dest, source.elsewhere)
     const destination = await openDestination(path, source)
     try {
-      return await write(
-        source.tree,
-        destination,
-        { selection, acceptMissing: flags.acceptMissing === true },
-        context,
-      )
+      const { known } = source
+      const what = { selection, known, acceptMissing: flags.acceptMissing === true }
+      return await write(source.tree, destination, what, context)
     } finally {
       destination.close()
     }
@@ -75,9 +95,22 @@ async function restore({ target, dest, paths, flags }: Request, context: Context
   }
 }
 
+/** @throws UsageError where the flags name no one source */
+function isWithoutDaemon({ stateDir, store, namespace }: RestoreFlags): boolean {
+  if (stateDir !== undefined && (store !== undefined || namespace !== undefined)) {
+    throw new UsageError(
+      `a state directory knows its store and namespace: give ${flagOf('stateDir')} alone, or the other two`,
+    )
+  }
+  if ((store === undefined) !== (namespace === undefined))
+    throw new UsageError(`${flagOf('store')} and ${flagOf('namespace')} go together`)
+  return stateDir !== undefined || store !== undefined
+}
+
 async function mounted(target: string, context: Context): Promise<Source> {
   const registration = await mountAt(target, context)
-  const { namespace } = await callDaemon(registration, { command: 'status' })
+  const { namespace, store } = await statusOf(registration)
+  const inStore = directoryOf(store.url)
   const tree = new DaemonTree(registration)
   return {
     tree,
@@ -86,21 +119,70 @@ async function mounted(target: string, context: Context): Promise<Source> {
       { what: 'the mount', path: registration.target },
       { what: 'its source', path: registration.source },
       { what: 'its state directory', path: registration.stateDir },
+      ...(inStore === undefined ? [] : [{ what: 'its store', path: inStore }]),
     ],
+    known: [],
     close: () => tree.close(),
   }
 }
 
+/** @throws DaemonError, with what to do where the daemon is dead */
+async function statusOf(registration: Registration): Promise<StatusReport> {
+  try {
+    return await callDaemon(registration, { command: 'status' })
+  } catch (error) {
+    if (!(error instanceof DaemonGone)) throw error
+    const { message, exitStatus } = error
+    const line = `"ferryfs restore ${flagOf('stateDir')} ${registration.stateDir} DEST" restores without it`
+    throw new DaemonError(`${message}, ${line}`, exitStatus)
+  }
+}
+
+async function offline(flags: RestoreFlags, context: Context): Promise<Source> {
+  const settings = loadSettings({
+    flags: { store: flags.store, namespace: flags.namespace },
+    environment: context.environment,
+    file: flags.config,
+  })
+  const log = createLog({ level: 'error', name: 'restore', write: (line) => context.note(line.trimEnd()) })
+  const { treeOfState, treeOfStore } = await import('../daemon/offline-tree.ts')
+  const elsewhere: Elsewhere[] = []
+  const add = (what: string, path: string | null | undefined): void => {
+    if (path) elsewhere.push({ what, path })
+  }
+  if (flags.stateDir !== undefined) {
+    const stateDir = await realPathOfNew(flags.stateDir)
+    const state = await treeOfState(stateDir, { settings, log })
+    add('its source', state.source)
+    add('its state directory', stateDir)
+    add('its store', directoryOf(state.store))
+    return { ...state, elsewhere }
+  }
+  const view = new ProgressView(context)
+  const { signal } = new AbortController()
+  try {
+    const run = { onProgress: (now: Progress) => view.show(now), signal }
+    const state = await treeOfStore({ settings, log }, run)
+    add('its store', directoryOf(state.store))
+    return { ...state, elsewhere }
+  } finally {
+    view.end()
+  }
+}
+
+/** Of an embedded store that is not in the state directory. */
+const directoryOf = (url: string): string | undefined => /^embedded:(\/.+)$/.exec(url)?.[1]
+
 async function openDestination(path: string, { tree, namespace }: Source): Promise<Destination> {
   const root = await tree.root()
-  const isTaken = async (name: Buffer): Promise<boolean> => (await tree.look(root, name)) !== undefined
+  const isTaken = async (name: Buffer): Promise<boolean> => (await tree.look(root, name))?.file !== undefined
   return Destination.open(path, namespace, isTaken)
 }
 
 async function write(
   tree: SourceTree,
   destination: Destination,
-  what: Pick<ConstructorParameters<typeof Restore>[2], 'selection' | 'acceptMissing'>,
+  what: Pick<RestoreOptions, 'selection' | 'acceptMissing' | 'known'>,
   context: Context,
 ): Promise<ExitStatus> {
   const view = new ProgressView(context)

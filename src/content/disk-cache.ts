@@ -5,11 +5,33 @@ import { join } from 'node:path'
 import { makePrivateDirectory } from '../base/private.ts'
 import { sha256 } from './hash.ts'
 
+/** Where bytes may be found by their hash before the store is asked. */
+export interface ChunkCache {
+  get(hash: Buffer): Promise<Buffer | undefined>
+  put(hash: Buffer, bytes: Buffer): Promise<void>
+}
+
+/** The same files for whoever only looks: nothing is kept, nothing goes. */
+export class KeptCache implements ChunkCache {
+  readonly #directory: string
+
+  constructor(directory: string) {
+    this.#directory = directory
+  }
+
+  async get(hash: Buffer): Promise<Buffer | undefined> {
+    const bytes = await readFile(join(this.#directory, hash.toString('hex'))).catch(() => undefined)
+    return bytes && sha256(bytes).equals(hash) ? bytes : undefined
+  }
+
+  async put(): Promise<void> {}
+}
+
 /**
  * Chunks that were fetched from the store, kept on disk so that they can be read again while the store is away. A file is
  * named by the SHA-256 of what is in it and is checked against it when read: a damaged or torn one is no hit.
  */
-export class DiskCache {
+export class DiskCache implements ChunkCache {
   readonly #directory: string
   readonly #limit: number
   /** Sizes by name, least recently used first. */

@@ -4,7 +4,7 @@ import { contentKey, fileId, type Inode, LAYOUT_INLINE } from '../catalog/index.
 import type { ObjectVersion } from '../store/contract.ts'
 import { StoreCorrupt, StoreError, StoreUnavailable } from '../store/errors.ts'
 import { CHUNK_BYTES, type ContentContext, chunkCount, type ReadCounters } from './context.ts'
-import type { DiskCache } from './disk-cache.ts'
+import type { ChunkCache } from './disk-cache.ts'
 import { sha256 } from './hash.ts'
 import { decodeFileObject, HOLE, isHole } from './manifest.ts'
 import { unpacked } from './zeros.ts'
@@ -30,12 +30,12 @@ interface ChunkReference {
 export class StoredContent {
   readonly #context: ContentContext
   readonly #counters: ReadCounters
-  readonly #disk: DiskCache
+  readonly #disk: ChunkCache
   readonly #cache = new Map<string, Buffer>()
   readonly #pending = new Map<string, Promise<Buffer>>()
   #bytes = 0
 
-  constructor(context: ContentContext, counters: ReadCounters, disk: DiskCache) {
+  constructor(context: ContentContext, counters: ReadCounters, disk: ChunkCache) {
     this.#context = context
     this.#disk = disk
     this.#counters = counters

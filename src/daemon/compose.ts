@@ -13,6 +13,7 @@ import { parseMountFlags } from '../config/mount-flags.ts'
 import {
   Activity,
   Carrier,
+  type ChunkCache,
   type ContentContext,
   type ContentSettings,
   DirectoryWriter,
@@ -50,6 +51,7 @@ import { Volume } from './volume.ts'
 
 // A catalog gets its name when it is whole: a rebuild that was killed is run again.
 const UNFINISHED_FILE = 'rebuild.db'
+export const CACHE_DIRECTORY = 'cache'
 const LEASE_CHECK_MS = 15_000
 const REAP_EVERY_MS = 2000
 const MODE_CHECK_MS = 5000
@@ -240,7 +242,7 @@ function removeDatabase(path: string): void {
   for (const suffix of ['', '-wal', '-shm']) rmSync(`${path}${suffix}`, { force: true })
 }
 
-function openCatalog(path: string, options: CatalogOptions): Catalog {
+export function openCatalog(path: string, options: CatalogOptions): Catalog {
   try {
     // SQLite would make one that others can read, and its log like it.
     makePrivateFile(path)
@@ -255,15 +257,15 @@ function openCatalog(path: string, options: CatalogOptions): Catalog {
   }
 }
 
-async function openResilientStore(
+export async function openResilientStore(
   config: Pick<MountConfig, 'store' | 'stateDir' | 'namespace' | 'opTimeout' | 'concurrency'>,
   log: Connection['log'],
   metrics: Registry,
-  onTrouble: Pick<StoreOptions, 'failedSyncs' | 'onBroken'> = {},
+  options: Pick<StoreOptions, 'failedSyncs' | 'onBroken' | 'readOnly'> = {},
   open: Outside['openStore'] = openStore,
 ): Promise<ResilientStore> {
   const { stateDir, namespace } = config
-  const raw = await open(config.store, { stateDir, namespace, log, ...onTrouble })
+  const raw = await open(config.store, { stateDir, namespace, log, ...options })
   return new ResilientStore(new InstrumentedStore(raw, storeMetrics(metrics)), {
     deadlineMs: config.opTimeout,
     concurrency: Math.max(64, config.concurrency * 4),
@@ -279,6 +281,8 @@ interface Foundation {
   readonly volume: Volume
   readonly epoch: number
   readonly failedSyncs: FailedSyncs
+  /** In the place of those that change what is in the state directory. */
+  readonly kept?: { readonly staging: Staging; readonly cache: ChunkCache }
 }
 
 export interface Built {
@@ -291,15 +295,10 @@ export interface Built {
   readonly counters: ReadCounters
 }
 
-/** Composes everything between store and transport; `config` and `connection` are all that it knows of its process. */
-export function build(
-  config: MountConfig,
-  connection: Connection,
-  { catalog, store, modes, volume, epoch, failedSyncs }: Foundation,
-): Built {
+export function contentSettings(config: MountConfig): ContentSettings {
   const stagingDirectory = join(config.stateDir, 'staging')
   makePrivateDirectory(stagingDirectory)
-  const settings: ContentSettings = {
+  return {
     stagingDirectory,
     stagingLimit: config.stagingLimit,
     inlineLimit: config.inlineLimit,
@@ -307,6 +306,15 @@ export function build(
     memoryCacheBytes: config.memoryCacheLimit,
     shardEntries: SHARD_ENTRIES,
   }
+}
+
+/** Composes everything between store and transport; `config` and `connection` are all that it knows of its process. */
+export function build(
+  config: MountConfig,
+  connection: Connection,
+  { catalog, store, modes, volume, epoch, failedSyncs, kept }: Foundation,
+): Built {
+  const settings = contentSettings(config)
   const content: ContentContext = {
     catalog,
     legacy: () => volume.tree,
@@ -321,12 +329,9 @@ export function build(
   const counters: ReadCounters = { legacy: 0, store: 0, staging: 0, cache: 0 }
   const holder = new ConnectionHolder(connection)
   const legacyFiles = new LegacyFiles(content, holder)
-  const staging = new Staging(settings, catalog)
-  const stored = new StoredContent(
-    content,
-    counters,
-    new DiskCache(join(config.stateDir, 'cache'), config.cacheLimit),
-  )
+  const staging = kept?.staging ?? new Staging(settings, catalog)
+  const cache = kept?.cache ?? new DiskCache(join(config.stateDir, CACHE_DIRECTORY), config.cacheLimit)
+  const stored = new StoredContent(content, counters, cache)
   const chunks = new StagedChunks(content, staging)
   const reader = new Reader(content, { legacy: legacyFiles, staging, chunks, stored, counters })
   const writer = new Writer(content, reader, staging, chunks)

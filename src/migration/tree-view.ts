@@ -117,7 +117,9 @@ export class TreeView implements SourceTree {
     if (inode?.generation !== file.generation) return undefined
     const activity = this.#context.activity.peek(file.ino)
     if (activity && (activity.changing > 0 || activity.volumeWrites > 0)) return undefined
-    return stampOf(inode, this.#volumeStat(inode) ?? inode)
+    if (inode.authority === 'catalog') return stampOf(inode, inode)
+    const stat = this.#volumeStat(inode)
+    return stat ? stampOf(inode, stat) : storedStampOf(inode)
   }
 
   async ping(): Promise<void> {
@@ -184,7 +186,7 @@ export class TreeView implements SourceTree {
       attributes: { ...attributes, ino },
       xattrs,
       target,
-      stamp: stampOf({ generation }, attributes),
+      stamp: storedStampOf({ ino, generation, ...inode }),
     })
     const known = attributesOf({ ino, generation, ...inode })
     if (isDirectory(inode.mode)) {
@@ -228,7 +230,9 @@ export class TreeView implements SourceTree {
   }
 
   #sizeOf(inode: Inode): number {
-    return (this.#volumeStat(inode) ?? inode).size
+    if (inode.authority === 'catalog') return inode.size
+    // Without the volume it is what was copied; its row remembers what was seen, which may be older.
+    return this.#volumeStat(inode)?.size ?? inode.storedSize
   }
 
   // ---- its content
@@ -307,12 +311,7 @@ export class TreeView implements SourceTree {
 }
 
 /** Whether the store's copy is the file as far as anybody knows. */
-function servesFromStore(inode: Inode): boolean {
-  return (
-    isDirectory(inode.mode) ||
-    (isStored(inode) && (!isRegular(inode.mode) || inode.storedSize === inode.size))
-  )
-}
+const servesFromStore = (inode: Inode): boolean => isDirectory(inode.mode) || isStored(inode)
 
 const lengthOfChunk = (size: number, index: number): number =>
   Math.min(CHUNK_BYTES, size - index * CHUNK_BYTES)
@@ -325,3 +324,6 @@ function stampOf(
 ): string {
   return `${generation}.${size}.${mtimeNs}.${ctimeNs}`
 }
+
+/** Of a file as it was copied, where the volume does not answer. */
+const storedStampOf = ({ generation, epoch, version }: Inode): string => `${generation}.@${epoch}.${version}`

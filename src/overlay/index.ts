@@ -1,4 +1,4 @@
 export type { OverlayContext } from './context.ts'
 export { newInode, type Resolved } from './names.ts'
 export { Overlay } from './overlay.ts'
-export { recover } from './recovery.ts'
+export { recover, recoverToRead } from './recovery.ts'

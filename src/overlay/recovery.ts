@@ -18,7 +18,7 @@ export function recover(context: OverlayContext, overlay: Overlay, fresh: boolea
     for (const ino of catalog.stagedInodes()) writer.extend(ino)
     catalog.transaction(() => catalog.setMeta('staging-lengths', 'known'))
   }
-  const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
+  const boot = currentBoot()
   if (catalog.meta('boot-id') !== boot) {
     if (catalog.meta('boot-id') !== undefined) afterPowerLoss(context, staging)
     catalog.transaction(() => {
@@ -45,6 +45,18 @@ export function recover(context: OverlayContext, overlay: Overlay, fresh: boolea
   })
   for (const ino of catalog.orphans()) overlay.names.purge(ino)
 }
+
+/**
+ * What of this a state needs that is only read, by a copy of its catalog: after a power loss, staged bytes that may not be there are not
+ * taken for what they were. Nothing on the disk is brought in line.
+ */
+export function recoverToRead(context: OverlayContext): void {
+  const { catalog, staging } = context
+  const boot = catalog.meta('boot-id')
+  if (boot !== undefined && boot !== currentBoot()) afterPowerLoss(context, staging)
+}
+
+const currentBoot = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
 
 function ensureRoot(context: OverlayContext): void {
   const { catalog } = context

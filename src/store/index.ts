@@ -3,6 +3,7 @@ import { UsageError } from '../base/errors.ts'
 import type { FailedSyncs } from '../base/failed-syncs.ts'
 import type { Log } from '../observe/log.ts'
 import type { KeyValueStore } from './contract.ts'
+import { ReadOnlyStore } from './read-only.ts'
 
 export interface StoreOptions {
   /** Where `embedded:` without a path keeps its files. */
@@ -12,6 +13,8 @@ export interface StoreOptions {
   readonly log: Log
   /** Hears of syncs of a store on this machine that fail. */
   readonly failedSyncs?: FailedSyncs
+  /** Nothing in the store is to be changed, and one that is not there is not made. */
+  readonly readOnly?: boolean
   /** The disk has lost what a store on this machine committed: the store is to be opened anew. */
   onBroken?(error: unknown): void
 }
@@ -30,7 +33,9 @@ const LOADERS: Readonly<Record<string, Loader>> = {
     }
     const { EmbeddedStore } = await import('./embedded/store.ts')
     const directory = resolve(path === '' ? `${options.stateDir}/store` : path, options.namespace)
-    return EmbeddedStore.open(directory, { ...options, url })
+    return options.readOnly
+      ? EmbeddedStore.openToRead(directory, { ...options, url })
+      : EmbeddedStore.open(directory, { ...options, url })
   },
 
   async memory(url) {
@@ -67,5 +72,6 @@ export async function openStore(url: string, options: StoreOptions): Promise<Key
           .join(', '),
     )
   }
-  return loader(url, options)
+  const store = await loader(url, options)
+  return options.readOnly ? new ReadOnlyStore(store) : store
 }

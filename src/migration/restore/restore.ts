@@ -28,6 +28,8 @@ const STAYS = '; what is written stays: mend that, and run the same command agai
 
 export interface RestoreOptions {
   readonly selection: Selection
+  /** What is known before to be missing. */
+  readonly known?: readonly Finding[]
   /** Open DEST to others though something is missing. */
   readonly acceptMissing: boolean
   readonly onProgress: (progress: RunProgress) => void
@@ -93,6 +95,7 @@ export class Restore {
   async run(): Promise<RestoreResult> {
     const { selection, acceptMissing } = this.#options
     const root = await this.#ask(() => this.#tree.root())
+    for (const finding of this.#options.known ?? []) this.#tell(finding)
     if (!this.#destination.work.isFinishing) {
       const totals = await this.#ask(() => this.#tree.totals())
       if (selection === 'all') {
@@ -395,10 +398,13 @@ export class Restore {
   }
 
   #found(kind: Finding['kind'], place: Place, reasons: readonly string[]): void {
-    if (reasons.length === 0) return
-    if (kind === 'missing') this.#missing += 1
+    if (reasons.length > 0) this.#tell({ path: place.toString(), kind, reason: reasons.join('; ') })
+  }
+
+  #tell(finding: Finding): void {
+    if (finding.kind === 'missing') this.#missing += 1
     else this.#lacking += 1
-    this.#options.onFinding({ path: place.toString(), kind, reason: reasons.join('; ') })
+    this.#options.onFinding(finding)
   }
 
   /** A request without which nothing can be said of a whole directory. @throws SourceError, RestoreStopped */

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path'
 import type { StatementSync } from 'node:sqlite'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { Database, DatabaseDamaged } from '../../base/database.ts'
-import { reasonOf, UsageError } from '../../base/errors.ts'
+import { UsageError } from '../../base/errors.ts'
 import type { FailedSyncs } from '../../base/failed-syncs.ts'
 import { faultPoint } from '../../base/faults.ts'
 import type { FileLock } from '../../base/file-lock.ts'
@@ -38,7 +38,8 @@ import {
   RECORD_COLUMNS,
   recordOf,
 } from './record.ts'
-import { APPLICATION_ID, FORMAT, SCHEMA, SPACE_NUMBERS } from './schema.ts'
+import { SPACE_NUMBERS } from './schema.ts'
+import { INDEX, opening } from './opening.ts'
 import { toStoreError } from './store-errors.ts'
 import { syncDirectory, ValueFiles } from './value-files.ts'
 
@@ -77,6 +78,7 @@ export class EmbeddedStore implements KeyValueStore {
   }
   readonly #directory: string
   readonly #log: Log
+  readonly #readOnly: boolean
   readonly #lock: FileLock
   readonly #database: Database
   readonly #commits: GroupCommit
@@ -94,7 +96,14 @@ export class EmbeddedStore implements KeyValueStore {
   readonly #pending = new Set<Promise<unknown>>()
   #closing: Promise<void> | undefined
 
-  private constructor(directory: string, lock: FileLock, database: Database, options: EmbeddedStoreOptions) {
+  private constructor(
+    directory: string,
+    lock: FileLock,
+    database: Database,
+    options: EmbeddedStoreOptions,
+    readOnly = false,
+  ) {
+    this.#readOnly = readOnly
     this.url = options.url
     this.#log = options.log
     this.#directory = directory
@@ -131,27 +140,23 @@ export class EmbeddedStore implements KeyValueStore {
    * @throws UsageError if another process has it open, or it is damaged or of a newer ferryfs
    */
   static async open(directory: string, options: EmbeddedStoreOptions): Promise<EmbeddedStore> {
-    let lock: FileLock | undefined
-    let database: Database | undefined
-    try {
+    return opening(directory, async (opened) => {
       const objects = join(directory, 'objects')
       // Whatever rights a file has on the legacy volume, here lies its content.
       const created = makePrivateDirectory(directory)
       makePrivateDirectory(objects)
-      lock = lockDirectory(join(directory, 'lock'))
+      const lock = (opened.lock = lockDirectory(join(directory, 'lock')))
       const index = join(directory, 'index.sqlite')
       if (!existsSync(index) && (await readdir(objects)).length > 0) {
         // A new index beside old values would be an empty store, and everything in it gone.
         throw new DatabaseDamaged(index, 'it is missing, and there are values')
       }
       makePrivateFile(index)
-      database = Database.open(index, {
-        applicationId: APPLICATION_ID,
-        format: FORMAT,
-        schema: SCHEMA,
+      const database = (opened.database = Database.open(index, {
+        ...INDEX,
         ...(options.failedSyncs && { failedSyncs: options.failedSyncs }),
         onBroken: (error) => options.onBroken?.(error),
-      })
+      }))
       if (created !== undefined) {
         for (let path = objects; path.length >= created.length; path = dirname(path)) {
           await syncDirectory(dirname(path))
@@ -164,18 +169,22 @@ export class EmbeddedStore implements KeyValueStore {
         options.log.warn({ err: error, directory }, 'embedded store: left-overs of the last run stay for now')
       })
       return store
-    } catch (error) {
-      await database?.close().catch(() => undefined)
-      lock?.release()
-      if (error instanceof UsageError) throw error
-      const damaged = error instanceof DatabaseDamaged
-      throw new UsageError(
-        `the embedded store in ${directory} cannot be opened: ${reasonOf(error)}` +
-          (damaged ? '; restore it from a backup, or give an empty directory as --store' : ''),
-        4,
-        { cause: error },
-      )
-    }
+    })
+  }
+
+  /**
+   * Opens a store that is there, to be read. Nothing in its directory changes, left-overs of a crash included, and nobody else can
+   * write to it meanwhile.
+   * @throws UsageError if it is not there, another process has it open, or it is damaged or of a newer ferryfs
+   */
+  static async openToRead(directory: string, options: EmbeddedStoreOptions): Promise<EmbeddedStore> {
+    return opening(directory, async (opened) => {
+      const index = join(directory, 'index.sqlite')
+      if (!existsSync(index)) throw new UsageError(`there is no embedded store in ${directory}`, 4)
+      const lock = (opened.lock = lockDirectory(join(directory, 'lock')))
+      const database = (opened.database = Database.open(index, { ...INDEX, readOnly: true }))
+      return new EmbeddedStore(directory, lock, database, options, true)
+    })
   }
 
   async get(space: KeySpace, key: string, options: GetOptions = {}): Promise<StoredObject | undefined> {
@@ -234,8 +243,10 @@ export class EmbeddedStore implements KeyValueStore {
     // Whatever has begun comes to its end; it is bounded by the disk.
     while (this.#pending.size > 0) await Promise.allSettled(this.#pending)
     try {
-      this.#ids.saveClosed()
-      await this.#database.flush()
+      if (!this.#readOnly) {
+        this.#ids.saveClosed()
+        await this.#database.flush()
+      }
     } catch (error) {
       this.#log.warn({ err: error, directory: this.#directory }, 'embedded store: last flush failed')
     }

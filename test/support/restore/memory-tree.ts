@@ -53,8 +53,8 @@ export class MemoryTree implements SourceTree {
   }
 
   /** A file of that size with these chunks, and holes. */
-  sparse(size: number, chunks: ReadonlyMap<number, Buffer>): MemoryFile {
-    return this.#add({ mode: S_IFREG | 0o600, size }, new Map(chunks))
+  sparse(size: number, chunks: ReadonlyMap<number, Buffer>, attributes: Some = {}): MemoryFile {
+    return this.#add({ mode: S_IFREG | 0o600, ...attributes, size }, new Map(chunks))
   }
 
   symlink(target: Buffer | string, attributes: Some = {}): MemoryFile {

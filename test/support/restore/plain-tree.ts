@@ -20,8 +20,10 @@ export type Described = Record<string, Record<string, unknown>>
 const text = (name: Buffer): string => JSON.stringify(name.toString('latin1'))
 
 function numbers(attributes: MemoryFile['file']['attributes']): Record<string, unknown> {
-  const { mode, uid, gid, atimeNs, mtimeNs } = attributes
-  return { mode: mode.toString(8), owner: `${uid}:${gid}`, atimeNs, mtimeNs }
+  const { mode, nlink, uid, gid, atimeNs, mtimeNs } = attributes
+  // Who reads a symlink's target moves its time of access, which its next name then shows.
+  const atime = isSymlink(mode) && nlink > 1 ? {} : { atimeNs }
+  return { mode: mode.toString(8), owner: `${uid}:${gid}`, ...atime, mtimeNs }
 }
 
 /** Which names are one file: each gets the first of them all, in the order of the text. */

@@ -15,7 +15,7 @@ export async function restoreTo(
 ): Promise<RestoreResult & { findings: Finding[] }> {
   const findings: Finding[] = []
   const root = await tree.root()
-  const isTaken = async (name: Buffer): Promise<boolean> => (await tree.look(root, name)) !== undefined
+  const isTaken = async (name: Buffer): Promise<boolean> => (await tree.look(root, name))?.file !== undefined
   const destination = await Destination.open(path, options.namespace ?? 'test', isTaken)
   try {
     const run = new Restore(tree, destination, {
