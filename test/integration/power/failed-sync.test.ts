@@ -44,15 +44,15 @@ describeForgetful('P2: after a sync that failed, what fsync acknowledges is ther
     await ferry.mount('--mode', mode)
     expect(await put('a-before')).toBeUndefined()
     const acknowledged = ['a-before']
-    const refused: string[] = []
+    const refused = new Map<string, string>()
     power.disk.failNextSync(what)
     for (const name of ['b', 'c', 'd', 'e', 'f', 'g', 'h']) {
       const errno = await put(name)
       if (errno === undefined) acknowledged.push(name)
-      else refused.push(errno)
+      else refused.set(name, errno)
     }
     await ferry.eventually('the failure', () => Promise.resolve(power.disk.hasFailed))
-    expect(refused.every((errno) => errno === 'EIO')).toBe(true)
+    expect([...refused.values()].every((errno) => errno === 'EIO')).toBe(true)
     expect(acknowledged.length).toBeGreaterThan(4)
     const { failures } = await ferry.status()
     expect(failures).not.toEqual([])
@@ -61,6 +61,13 @@ describeForgetful('P2: after a sync that failed, what fsync acknowledges is ther
     await ferry.mount()
     for (const name of acknowledged)
       expect((await ferry.readAnew(name)).equals(bodyOf(name)), `${what}: ${name}`).toBe(true)
+    // What was not acknowledged is there, or it is listed as lost: never other bytes, and then it is the application's to replace.
+    for (const name of refused.keys()) {
+      const bytes = await ferry.readAnew(name).catch(() => undefined)
+      if (bytes) expect(bytes.equals(bodyOf(name)), `${what}: ${name}`).toBe(true)
+      else expect((await ferry.status()).failures).toContainEqual(expect.objectContaining({ path: name }))
+      await ferry.call.unlink(ferry.at(name))
+    }
     await ferry.settled()
     const { status, stdout } = await ferry.ferryfs('verify', ferry.target)
     expect(status, stdout).toBe(0)
