@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { VerifyReport } from '../../src/daemon/engine.ts'
 import type { Walked } from './actions.ts'
@@ -119,6 +119,11 @@ async function rebuilt(session: Session): Promise<void> {
   const { world } = session
   const [store, namespace] = world.storage()
   const stateDir = join(world.root, 'rebuilt')
+  // The old catalog is lost: while it is there, SOURCE's mark refuses any other.
+  const lost = join(world.daemon.places.stateDir, 'catalog.db')
+  for (const suffix of ['', '-wal', '-shm']) {
+    if (existsSync(`${lost}${suffix}`)) renameSync(`${lost}${suffix}`, `${lost}.lost${suffix}`)
+  }
   await world.daemon.done(...['rebuild', '--store', store, '--namespace', namespace, '--state-dir', stateDir])
   const successor = world.successor(stateDir)
   await successor.mount(undefined)
