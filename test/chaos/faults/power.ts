@@ -26,7 +26,10 @@ const MOMENTS: readonly ((conductor: Conductor) => Promise<void>)[] = [
 const powerCut: Fault = {
   name: 'power-cut',
   groups: ['power'],
-  unavailable: ({ power }) => (power ? undefined : (whyNoPower() ?? 'needs disks that can lose power')),
+  unavailable: ({ power }) => {
+    if (process.env.FERRYFS_CHAOS_WITHOUT === 'power-cut') return 'left out by FERRYFS_CHAOS_WITHOUT'
+    return power ? undefined : (whyNoPower() ?? 'needs disks that can lose power')
+  },
   strikes: MOMENTS.length,
   strike: (conductor, nth) =>
     conductor.cutting(async () => {
