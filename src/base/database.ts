@@ -4,6 +4,7 @@ import { backup, DatabaseSync, type StatementSync } from 'node:sqlite'
 import { Worker } from 'node:worker_threads'
 import { FsError, reasonOf } from './errors.ts'
 import type { FailedSyncs } from './failed-syncs.ts'
+import { synced } from './synced.ts'
 import { rewriteWal, WalDamaged } from './wal.ts'
 
 /** The file is not what this program wrote: overwritten, truncated, or of another program or a newer format. */
@@ -88,9 +89,6 @@ function upgradeOf(path: string, format: number, options: DatabaseOptions): stri
   }
   return steps.join(';')
 }
-
-const synced = (sync: typeof fsync, descriptor: number): Promise<void> =>
-  new Promise((resolve, reject) => sync(descriptor, (error) => (error ? reject(error) : resolve())))
 
 /** What waits for the flush of the commit with this number. */
 interface Follower {

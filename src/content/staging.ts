@@ -14,6 +14,7 @@ import { SharedJob } from '../base/concurrency.ts'
 import { FsError, toErrno } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import { makePrivateDirectory } from '../base/private.ts'
+import { synced } from '../base/synced.ts'
 import { type Catalog, fileId, type Inode } from '../catalog/index.ts'
 import {
   DescriptorCache,
@@ -397,9 +398,6 @@ export class Staging {
 /** Format 1 of the catalog knew one name for a file's staging file; it is number 1. */
 const nameOf = (inode: Inode, number: number): string =>
   number === 1 ? fileId(inode) : `${fileId(inode)}.${number.toString(16)}`
-
-const synced = (sync: typeof fsync, descriptor: number): Promise<void> =>
-  new Promise((resolve, reject) => sync(descriptor, (error) => (error ? reject(error) : resolve())))
 
 /** One sync of a file at a time: the kernel tells of a failure once, and of two at once one would pass for well done. */
 function newFile(): StagingFile {

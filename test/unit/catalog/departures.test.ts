@@ -1,10 +1,11 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { Catalog, type Departure, type Inode } from '../../../src/catalog/index.ts'
 import { newInode } from '../../../src/overlay/index.ts'
+import { SCHEMA_OF_FORMAT_1 } from '../../support/catalog-format-1.ts'
 
 const B = (text: string): Buffer => Buffer.from(text)
 const DIRECTORY = { mode: 0o040755, dirGeneration: 1, dirShards: 1 }
@@ -136,8 +137,7 @@ test('what still leads somewhere from a living directory is not dropped at a mou
 test('P2: a catalog of the first format is brought to this one with what it owes', async () => {
   const path = join(directory, 'old.db')
   const old = new DatabaseSync(path)
-  const first = readFileSync(new URL('format-1.sql', import.meta.url), 'utf8')
-  old.exec(`${first}; PRAGMA application_id=${0x66657272}; PRAGMA user_version=1`)
+  old.exec(`${SCHEMA_OF_FORMAT_1}; PRAGMA application_id=${0x66657272}; PRAGMA user_version=1`)
   old.exec("INSERT INTO garbage VALUES ('files', 'k', 1, 1, 5, 0)")
   old.close()
   const upgraded = Catalog.open(path, { check: true })
