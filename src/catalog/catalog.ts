@@ -1,6 +1,7 @@
 import type { StatementSync } from 'node:sqlite'
 import { isDirectory, S_IFDIR, S_IFMT } from '../base/attributes.ts'
 import { Database, type DatabaseOptions } from '../base/database.ts'
+import { step } from '../base/turns.ts'
 import { ContentIndex } from './content-index.ts'
 import { Counter } from './counter.ts'
 import { type Departure, Departures, type Numbered } from './departures.ts'
@@ -215,6 +216,7 @@ export class Catalog {
   }
 
   #commit<T>(body: () => T): T {
+    step()
     const totals = this.#totals && { ...this.#totals }
     try {
       return this.#database.transaction(body)
@@ -322,6 +324,7 @@ export class Catalog {
   // ---- inodes
 
   get(ino: bigint): Inode | undefined {
+    step()
     const cached = this.#inodes.get(ino)
     if (cached) return cached
     const inode = this.#read(ino)
@@ -879,10 +882,12 @@ export class Catalog {
     statement: string,
     ...parameters: Array<bigint | number | string | Uint8Array | null>
   ): Row | undefined {
+    step()
     return this.#sql[statement]?.get(...parameters) as Row | undefined
   }
 
   #list(statement: string, ...parameters: Array<bigint | number | string | Uint8Array | null>): Row[] {
+    step()
     return (this.#sql[statement]?.all(...parameters) ?? []) as Row[]
   }
 

@@ -1,6 +1,7 @@
 import { isDirectory } from '../base/attributes.ts'
 import { FsError, reasonOf } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
+import { within } from '../base/turns.ts'
 import { fileId, type Garbage, isStored, parseContentKey, type Work } from '../catalog/index.ts'
 import { StoreError, StoreSuperseded } from '../store/errors.ts'
 import type { ContentContext } from './context.ts'
@@ -106,7 +107,7 @@ export class Carrier {
     this.#scheduled = true
     setImmediate(() => {
       this.#scheduled = false
-      this.#pump()
+      within('the choice of store work', () => this.#pump())
     })
   }
 
@@ -177,8 +178,7 @@ export class Carrier {
   }
 
   #start(task: Task): void {
-    const running = task
-      .run()
+    const running = within(task.name, task.run)
       .then(
         (done) => {
           if (done !== false) this.#postponed.delete(task.name)

@@ -1,4 +1,5 @@
 import { FsError } from '../base/errors.ts'
+import { within } from '../base/turns.ts'
 import type { ContentContext } from './context.ts'
 
 // A staged file that was quiet for so long is sealed. Most are in the store by then.
@@ -33,7 +34,7 @@ export class Sealer {
   #arm(): void {
     if (this.#timer || this.#stopped) return
     this.#timer = setTimeout(() => {
-      void this.#run().finally(() => {
+      void within('checksums of staged files', () => this.#run()).finally(() => {
         this.#timer = undefined
         if (this.#changed.size > 0) this.#arm()
       })

@@ -7,6 +7,7 @@ import { FailedSyncs } from '../base/failed-syncs.ts'
 import { faultPoint } from '../base/faults.ts'
 import { isMode, type Mode, policyOf } from '../base/modes.ts'
 import { makePrivateDirectory, makePrivateFile } from '../base/private.ts'
+import { watchTurns, within } from '../base/turns.ts'
 import { Catalog, type CatalogOptions } from '../catalog/index.ts'
 import type { MountConfig } from '../config/mount-config.ts'
 import { parseMountFlags } from '../config/mount-flags.ts'
@@ -43,7 +44,7 @@ import { ComposedEngine } from './composed-engine.ts'
 import type { Connection, RebuildState, RunningEngine, StartEngine } from './connection.ts'
 import type { RebuildReport } from './engine.ts'
 import { putInPlace } from './files.ts'
-import { registerGauges, storeMetrics, waitMetric } from './gauges.ts'
+import { registerGauges, storeMetrics, turnMetric, waitMetric } from './gauges.ts'
 import { ConnectionHolder } from './holder.ts'
 import { Ownership, requireMark } from './ownership.ts'
 import { CATALOG_FILE } from './state-dir.ts'
@@ -166,6 +167,8 @@ async function compose(
     fileSystem: overlay,
     onWaited: waitMetric(metrics),
   })
+  const unwatch = watchTurns(turnMetric(metrics, log))
+  opened.push(unwatch)
   session.start()
   const failed = await Promise.race([session.ready.then(() => undefined), session.done])
   if (failed?.reason === 'failed') throw failed.error
@@ -387,11 +390,12 @@ function startTimers(
       .sweep(() => Promise.resolve(context.policy().removesLegacy))
       .catch((error: unknown) => log.error({ err: error }, 'removing legacy copies failed'))
   }
+  const lookAtVolume = volumeCheck(context, volume, connection)
   const timers = [
-    setInterval(checkLease, LEASE_CHECK_MS),
+    setInterval(() => within('a look at the lease', checkLease), LEASE_CHECK_MS),
     setInterval(reap, REAP_EVERY_MS),
-    setInterval(volumeCheck(context, volume, connection), VOLUME_CHECK_MS),
-    setInterval(() => engine.continueModeChange(), MODE_CHECK_MS),
+    setInterval(() => within('a look at the volume', lookAtVolume), VOLUME_CHECK_MS),
+    setInterval(() => within('the change of mode', () => engine.continueModeChange()), MODE_CHECK_MS),
   ]
   for (const timer of timers) timer.unref()
   return timers

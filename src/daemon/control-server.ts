@@ -2,6 +2,7 @@ import { rmSync } from 'node:fs'
 import { createServer, type Server, type Socket } from 'node:net'
 import { z } from 'zod'
 import { reasonOf } from '../base/errors.ts'
+import { within } from '../base/turns.ts'
 import type { SourceTree } from '../migration/index.ts'
 import {
   type ControlRequest,
@@ -104,7 +105,8 @@ export class ControlServer {
       const onProgress: LongRunning['onProgress'] = (progress) => {
         if (socket.writableLength < MAX_UNSENT_BYTES) send({ progress })
       }
-      send({ result: await handler.carryOut(request, { onProgress, signal }) })
+      const carry = () => handler.carryOut(request, { onProgress, signal })
+      send({ result: await within(`the command '${request.command}'`, carry) })
     } catch (error) {
       const code =
         error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined

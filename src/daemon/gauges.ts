@@ -1,4 +1,6 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
+import { LONG_TURN_MS, type Turn } from '../base/turns.ts'
+import type { Log } from '../observe/log.ts'
 import type { StoreMetrics } from '../store/instrumented.ts'
 import type { Built } from './compose.ts'
 
@@ -51,6 +53,31 @@ export function waitMetric(registry: Registry): (operation: string, seconds: num
   })
   return (operation, seconds) => histogram.observe({ operation }, seconds)
 }
+
+/**
+ * How long the event loop was kept in one go, by whatever it was: nobody else is answered meanwhile. What takes more than
+ * `LONG_TURN_MS` is a line in the log with the culprit's name.
+ */
+export function turnMetric(registry: Registry, log: Log): (turn: Turn) => void {
+  const histogram = new Histogram({
+    name: 'ferryfs_turn_seconds',
+    help: 'Turns of the event loop: how long applications waited for others, whoever it was',
+    buckets: [0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.3, 1, 3, 10],
+    registers: [registry],
+  })
+  return (turn) => {
+    histogram.observe(turn.milliseconds / 1000)
+    if (turn.milliseconds < LONG_TURN_MS) return
+    const { doing, stack } = turn
+    const ms = Math.round(turn.milliseconds)
+    const cpuMs = Math.round(turn.cpuMilliseconds)
+    const doingMs = Math.round(turn.doingMilliseconds)
+    log.warn({ ms, cpuMs, doing, doingMs, stack }, LONG_TURN)
+  }
+}
+
+/** Words of that line. */
+export const LONG_TURN = 'nobody else was answered for long'
 
 /** Counts and times of the requests that reach the store. */
 export function storeMetrics(registry: Registry): StoreMetrics {

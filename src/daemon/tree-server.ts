@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net'
+import { within } from '../base/turns.ts'
 import { SourceError, type SourceTree } from '../migration/index.ts'
 import { SIGN_OF_LIFE_MS } from './control-protocol.ts'
 import { FrameParser, sendFrame } from './tree-frames.ts'
@@ -35,7 +36,7 @@ export function serveTree(socket: Socket, tree: SourceTree): void {
       for (const { header, body } of parser.push(bytes)) {
         const request = treeRequestSchema.parse(header)
         underWay += 1
-        void answer(tree, request, body, gone.signal)
+        void within(`a restore's request: ${request.op}`, () => answer(tree, request, body, gone.signal))
           .then(
             ({ value, body: bytesOf }) => sendFrame(socket, { id: request.id, value }, bytesOf),
             (error: unknown) => {

@@ -1,6 +1,7 @@
 import { isRegular } from '../base/attributes.ts'
 import { Semaphore } from '../base/concurrency.ts'
 import { reasonOf } from '../base/errors.ts'
+import { within } from '../base/turns.ts'
 import { isStored } from '../catalog/index.ts'
 import { matches, oweIfChangedPast } from '../content/index.ts'
 import type { Overlay, OverlayContext, Resolved } from '../overlay/index.ts'
@@ -92,7 +93,7 @@ export class Mover {
     this.#concurrency = options.concurrency ?? this.#concurrency
     this.#listeners.add(onProgress)
     try {
-      this.#running ??= this.#move()
+      this.#running ??= within('the migration', () => this.#move())
         .catch((error: unknown) => {
           this.#state = 'idle'
           this.#tryAgain()
@@ -156,7 +157,11 @@ export class Mover {
         // Until it is in the store as it is now, it does not count as stored.
         oweIfChangedPast(this.#context, met.inode.ino)
         await slots.acquire()
-        const task = this.#store(met.inode.ino, met.inode.size).finally(() => {
+        const { ino, size } = met.inode
+        const task = within(
+          () => `the migration of inode ${ino}`,
+          () => this.#store(ino, size),
+        ).finally(() => {
           slots.release()
           underWay.delete(task)
         })

@@ -2,6 +2,7 @@ import { isDirectory, isRegular, isSymlink } from '../base/attributes.ts'
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import { giveWay } from '../base/pace.ts'
+import { within } from '../base/turns.ts'
 import { type Inode, isChunked, ROOT_INO } from '../catalog/index.ts'
 import {
   ctimeStays,
@@ -44,7 +45,7 @@ export class Reaper {
 
   /** Goes over everything that could be removed, once. Ends early when `goOn` says no. */
   sweep(goOn: () => Promise<boolean>): Promise<void> {
-    this.#running ??= this.#sweep(goOn).finally(() => {
+    this.#running ??= within('the removal of legacy copies', () => this.#sweep(goOn)).finally(() => {
       this.#running = undefined
     })
     return this.#running

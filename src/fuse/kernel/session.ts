@@ -1,6 +1,7 @@
 import { constants } from 'node:os'
 import { FsError, isSystemError, toErrno } from '../../base/errors.ts'
 import { faultPoint } from '../../base/faults.ts'
+import { within } from '../../base/turns.ts'
 import type { Log } from '../../observe/log.ts'
 import type { FileSystem, KernelNotifier } from '../operations.ts'
 import { AnswerWriter } from './answer.ts'
@@ -365,7 +366,10 @@ export class KernelSession {
   #perform(request: Request, operation: Operation, params: unknown): void {
     let result: unknown
     try {
-      result = operation.perform(this.#fileSystem, request, params)
+      result = within(
+        () => `${operation.name} of inode ${request.node}`,
+        () => operation.perform(this.#fileSystem, request, params),
+      )
     } catch (error) {
       this.#fail(request, operation, error)
       return

@@ -1,6 +1,7 @@
 import { closeSync, fstatSync, openSync, readdirSync } from 'node:fs'
 import { constants } from 'node:os'
 import { FsError, isSystemError, reasonOf, toErrno } from '../../base/errors.ts'
+import { within } from '../../base/turns.ts'
 import type { Log } from '../../observe/log.ts'
 import { MountError } from '../kernel/mount.ts'
 import { mountsOf } from '../kernel/mountinfo.ts'
@@ -242,7 +243,7 @@ export class NativeSession implements Transport {
     }
     this.#inFlight += 1
     // Never both: a request that is answered twice is the end of libfuse's thread.
-    body()
+    within(operation, body)
       .then(done, (error: unknown) => failed(-this.#errnoOf(operation, error)))
       .finally(() => {
         this.#inFlight -= 1

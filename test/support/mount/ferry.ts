@@ -16,6 +16,7 @@ import { callDaemon } from '../../../src/daemon/control-client.ts'
 import type { Command, ControlRequest, Results } from '../../../src/daemon/control-protocol.ts'
 import type { StatusReport } from '../../../src/daemon/engine.ts'
 import { isRunning, startTicks } from '../../../src/daemon/process.ts'
+import { LONG_TURN } from '../../../src/daemon/gauges.ts'
 import { findRegistration, type Registration } from '../../../src/daemon/registry.ts'
 import { unmountKernel } from '../../../src/fuse/kernel/mount.ts'
 import { mountsOf } from '../../../src/fuse/kernel/mountinfo.ts'
@@ -27,6 +28,10 @@ const CLI = builtCli()
 
 // A command that has not ended by then hangs; no test measures by it.
 const COMMAND_MS = 120_000
+
+// What one turn of a worker's event loop may cost the processor, and take, on a machine that runs much else: P6 fails the test.
+const TURN_CPU_MS = 1000
+const TURN_MS = 10_000
 
 interface Options {
   /** Its parent; the system's temporary directory unless a test wants another file system. */
@@ -336,8 +341,23 @@ export class Ferry {
       await eventually(`the end of process ${pid}`, () => !isRunning(pid, ticks))
     while (mountsOf(this.target).length > 0) await unmountKernel(this.target, { lazy: true })
     for (const agent of this.#agents) await agent.stop()
+    const kept = this.#longTurns()
     this.#surroundings?.remove()
     rmSync(this.root, { recursive: true, force: true })
+    if (kept.length > 0) throw new Error(`P6: a worker kept its event loop:\n${kept.join('\n')}`)
+  }
+
+  /** Lines of the log that tell of turns of the event loop which nobody may take. */
+  #longTurns(): string[] {
+    const path = join(this.stateDir, 'daemon.log')
+    if (!existsSync(path)) return []
+    return readFileSync(path, 'utf8')
+      .split('\n')
+      .filter((line) => {
+        if (!line.includes(LONG_TURN)) return false
+        const { ms, cpuMs } = JSON.parse(line) as { ms: number; cpuMs: number }
+        return cpuMs > TURN_CPU_MS || ms > TURN_MS
+      })
   }
 }
 
