@@ -7,6 +7,7 @@ import { Violation } from './violation.ts'
 
 const WHOLE_FILE = 8 << 20
 const WHERE = 'P2: after the power cut'
+const LOST = 'bytes that nobody had synced were lost, and said to be'
 
 /**
  * What a power cut has left, before anybody goes on: what was synced is there byte for byte, of the rest each file is what it was
@@ -20,7 +21,7 @@ export async function afterCut(session: Session, note: (key: string) => void): P
     member.subtree.settled()
   }
   for (const path of session.untouched.keys()) await session.readUntouched(path)
-  await lookAtShared(session)
+  await lookAtShared(session, note)
 }
 
 /** The same once everything else is well again. */
@@ -48,20 +49,20 @@ async function lookAt(
       continue
     }
     labelled(where, () => subtree.lost(path))
-    note('bytes that nobody had synced were lost, and said to be')
+    note(LOST)
     await session.act(member, { do: 'unlink', path })
   }
 }
 
-async function lookAtShared(session: Session): Promise<void> {
+async function lookAtShared(session: Session, note: (key: string) => void): Promise<void> {
   const { shared } = session
   shared.cut()
   if (shared.mayHaveRecords) {
-    const log = await textOf(session, 'shared/log', shared.hasRecords)
+    const log = await textOf(session, 'shared/log', shared.hasRecords, note)
     if (log !== undefined) labelled(`${WHERE}: shared/log`, () => shared.checkLog(log))
   }
   if (shared.mayHavePublished) {
-    const current = await textOf(session, 'shared/current', shared.hasPublished)
+    const current = await textOf(session, 'shared/current', shared.hasPublished, note)
     if (current === undefined || shared.isWhole(current)) return
     if (shared.hasPublished) labelled(`${WHERE}: shared/current`, () => shared.checkCurrent(current))
     // A new file that nobody has synced: no older version of it could have stayed.
@@ -69,10 +70,20 @@ async function lookAtShared(session: Session): Promise<void> {
   }
 }
 
-/** Undefined where it is not there and need not be. */
-async function textOf(session: Session, path: string, isCertain: boolean): Promise<string | undefined> {
+/** Undefined where it is not there and need not be. What nobody synced may be lost if that is said; it is removed then. */
+async function textOf(
+  session: Session,
+  path: string,
+  isCertain: boolean,
+  note: (key: string) => void,
+): Promise<string | undefined> {
   const reply = await readWhole(session, path)
   if (reply.errno === 'ENOENT' && !isCertain) return undefined
+  if (reply.errno === 'EIO' && !isCertain) {
+    note(LOST)
+    await session.call(session.reader, { do: 'unlink', path })
+    return undefined
+  }
   if (reply.errno !== undefined) throw new Violation(`${WHERE}: ${path} cannot be read: ${reply.errno}`)
   return Buffer.from(reply.data ?? '', 'base64').toString('latin1')
 }
