@@ -362,6 +362,8 @@ export class Session {
       const left = this.policy.removesLegacy ? readdirSync(legacy).length : 0
       return files.pending === 0 && files.dirty === 0 && outbox.length === 0 && left === 0
     })
+    // A directory has left the volume a moment before the daemon notes it; until then unknown names in it are asked for there.
+    if (this.policy.removesLegacy) await daemon.migrate()
   }
 
   async #cutting(body: () => Promise<void>): Promise<void> {
