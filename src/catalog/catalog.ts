@@ -4,7 +4,7 @@ import { Database, type DatabaseOptions } from '../base/database.ts'
 import { step } from '../base/turns.ts'
 import { ContentIndex } from './content-index.ts'
 import { Counter } from './counter.ts'
-import { type Departure, Departures, type Numbered } from './departures.ts'
+import { Departures, Forgetting, type Numbered } from './departures.ts'
 import {
   DIRTY_CONTENT,
   fileId,
@@ -535,7 +535,7 @@ export class Catalog {
     const directory = this.get(parent)
     if (!directory || directory.dirGeneration === 0) return
     if (gone) this.departures.add({ directory, name, file: gone }, bucketOf(name))
-    if (come) this.departed([{ directory, name, file: come }])
+    if (come) this.departed(new Forgetting([{ directory, name, file: come }]))
     this.touchEntry(parent, name)
   }
 
@@ -543,10 +543,7 @@ export class Catalog {
    * Records without these names are durable. What a directory that is gone still named is not to be had either, once nothing
    * names the directory. Takes `most` steps at a time; false if there are more to take, by asking again.
    */
-  departed(departures: readonly Departure[], most = Number.POSITIVE_INFINITY): boolean {
-    const stack = [...departures]
-    // Directories that were moved into one another may name each other in the end.
-    const way = new Set<string>()
+  departed({ left: stack, way }: Forgetting, most = Number.POSITIVE_INFINITY): boolean {
     for (let steps = 0; steps < most; steps += 1) {
       const last = stack.at(-1)
       if (!last) return true
@@ -573,7 +570,7 @@ export class Catalog {
     for (;;) {
       const below = this.departures.below(directory, 500)
       if (below.length === 0) return
-      this.departed(below)
+      this.departed(new Forgetting(below))
     }
   }
 

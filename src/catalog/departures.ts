@@ -12,6 +12,18 @@ export interface Departure {
   readonly file: Numbered
 }
 
+/** Departures that are being forgotten, over as many turns as it takes: what one turn has done is not done again by the next. */
+export class Forgetting {
+  /** What is left; the last one comes first. */
+  readonly left: Departure[]
+  /** Directories on the way to the last one: moved into one another, they may name each other in the end. */
+  readonly way = new Set<string>()
+
+  constructor(departures: readonly Departure[]) {
+    this.left = [...departures]
+  }
+}
+
 /**
  * What directory records in the store may still name and the catalog does not: noted in the transaction in which the name goes,
  * forgotten once a record without it is durable, or once nothing in the store leads to that record any more. So it is known what

@@ -1,6 +1,6 @@
 export { Catalog, type CatalogOptions, type Dirent, type StagedChunk } from './catalog.ts'
 export { BLOCK_BYTES, CHUNK_BLOCKS, type Incoming, type Owner } from './content-index.ts'
-export type { Departure } from './departures.ts'
+export { type Departure, Forgetting } from './departures.ts'
 export * from './inode.ts'
 export { bucketsOf, shardOf, shardOfName } from './names.ts'
 export { contentKey, parseContentKey } from './object-keys.ts'

@@ -4,6 +4,7 @@ import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import {
   type Departure,
+  Forgetting,
   fileId,
   type Garbage,
   type Inode,
@@ -202,7 +203,8 @@ export class DirectoryWriter {
   async #departed(gone: readonly Departure[]): Promise<void> {
     const { catalog } = this.#context
     if (gone.length === 0) return
-    while (!catalog.transaction(() => catalog.departed(gone, DEPARTED_AT_ONCE))) {
+    const forgetting = new Forgetting(gone)
+    while (!catalog.transaction(() => catalog.departed(forgetting, DEPARTED_AT_ONCE))) {
       await new Promise((resolve) => setImmediate(resolve))
     }
   }

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { Catalog, type Departure, type Inode } from '../../../src/catalog/index.ts'
+import { Catalog, type Departure, Forgetting, type Inode } from '../../../src/catalog/index.ts'
 import { newInode } from '../../../src/overlay/index.ts'
 import { SCHEMA_OF_FORMAT_1 } from '../../support/catalog-format-1.ts'
 
@@ -63,7 +63,7 @@ test('what a record named and does not any more is known until it is said to be 
   expect(catalog.departures.placesOf(numbered(10n))).toEqual([departure(1n, 'a', 10n)])
   shown(10n, 1n, 'a')
   expect(catalog.departures.placesOf(numbered(10n))).toEqual([departure(1n, 'b', 10n)])
-  catalog.transaction(() => catalog.departed([departure(1n, 'b', 10n)]))
+  catalog.transaction(() => catalog.departed(new Forgetting([departure(1n, 'b', 10n)])))
   expect(catalog.departures.isEmpty).toBe(true)
 })
 
@@ -99,11 +99,25 @@ test('P2: objects of a tree that is gone are held until nothing leads to it, the
   removed(21n)
   removed(20n)
   expect(free()).toEqual([])
-  const gone = [departure(1n, 'd', 20n)]
+  const gone = new Forgetting([departure(1n, 'd', 20n)])
   let turns = 1
   while (!catalog.transaction(() => catalog.departed(gone, 3))) turns += 1
   expect(turns).toBeGreaterThan(3)
   expect(free()).toHaveLength(12)
+  expect(catalog.departures.isEmpty).toBe(true)
+})
+
+test('P4: more names than one turn takes are forgotten in as many turns as it needs, and no more', () => {
+  for (let ino = 30n; ino < 50n; ino += 1n) {
+    made(ino, { version: 1 })
+    shown(ino, 1n, `f${ino}`)
+  }
+  for (let ino = 30n; ino < 50n; ino += 1n) removed(ino)
+  const gone = new Forgetting(catalog.departures.below(numbered(1n), 100))
+  let turns = 1
+  while (turns < 100 && !catalog.transaction(() => catalog.departed(gone, 3))) turns += 1
+  expect(turns).toBe(7)
+  expect(free()).toHaveLength(20)
   expect(catalog.departures.isEmpty).toBe(true)
 })
 
@@ -116,7 +130,9 @@ test('P6: directories that were moved into one another and removed hold each oth
   shown(20n, 21n, 'd')
   removed(20n)
   removed(21n)
-  catalog.transaction(() => catalog.departed([departure(1n, 'd', 20n), departure(1n, 'e', 21n)]))
+  catalog.transaction(() =>
+    catalog.departed(new Forgetting([departure(1n, 'd', 20n), departure(1n, 'e', 21n)])),
+  )
   catalog.transaction(() => catalog.dropUnreachable())
   expect(catalog.departures.isEmpty).toBe(true)
   expect(free()).toHaveLength(2)
