@@ -55,6 +55,15 @@ export interface StagedChunk {
   readonly cut: boolean
 }
 
+/** How much of a staged chunk a power loss leaves. */
+export interface StagedRow {
+  readonly index: number
+  /** As in `StagedChunk`. */
+  readonly synced: number
+  /** Bytes of the file that were in the chunk before it was staged; undefined where format 6 staged it. */
+  readonly former: number | undefined
+}
+
 const INODE_CACHE_ENTRIES = 50_000
 
 // Rows read in one go: a fraction of a millisecond.
@@ -128,14 +137,16 @@ export class Catalog {
         'SELECT parent, name, ino, legacy FROM dirents WHERE legacy = 0 AND legacy IS NOT ino LIMIT ?',
       ),
       isStaged: all('SELECT 1 AS n FROM staged WHERE ino = ? AND idx = ?'),
-      stage: all('INSERT OR IGNORE INTO staged (ino, idx) VALUES (?,?)'),
+      stage: all('INSERT OR IGNORE INTO staged (ino, idx, former) VALUES (?,?,?)'),
       stagedRow: all('SELECT synced, sums, cut FROM staged WHERE ino = ? AND idx = ?'),
-      stagedRows: all('SELECT idx, synced FROM staged WHERE ino = ? ORDER BY idx'),
+      stagedRows: all('SELECT idx, synced, former FROM staged WHERE ino = ? ORDER BY idx'),
       lastStaged: all('SELECT max(idx) AS n FROM staged WHERE ino = ?'),
       unsealedOf: all('SELECT idx FROM staged WHERE ino = ? AND sums IS NULL ORDER BY idx'),
       sealStaged: all('UPDATE staged SET sums = ?, cut = 0 WHERE ino = ? AND idx = ?'),
       unsealStaged: all('UPDATE staged SET sums = NULL WHERE ino = ? AND idx = ?'),
-      shortenStaged: all('UPDATE staged SET sums = NULL, synced = min(synced, ?) WHERE ino = ? AND idx = ?'),
+      shortenStaged: all(
+        'UPDATE staged SET sums = NULL, synced = min(synced, ?1), former = min(former, ?1) WHERE ino = ?2 AND idx = ?3',
+      ),
       cutStaged: all('UPDATE staged SET cut = 1'),
       stagedOn: all('SELECT idx FROM staged WHERE ino = ? AND idx >= ? ORDER BY idx LIMIT ?'),
       stagedOf: all('SELECT idx FROM staged WHERE ino = ? ORDER BY idx'),
@@ -693,8 +704,9 @@ export class Catalog {
     return this.#one('isStaged', toSigned(ino), index) !== undefined
   }
 
-  stage(ino: bigint, index: number): void {
-    this.#sql.stage?.run(toSigned(ino), index)
+  /** `former`: how many bytes of the file were in the chunk before it was staged. */
+  stage(ino: bigint, index: number, former: number): void {
+    this.#sql.stage?.run(toSigned(ino), index, former)
   }
 
   stagedChunks(ino: bigint): number[] {
@@ -731,11 +743,12 @@ export class Catalog {
     return { synced: Number(row.synced), sums, cut: row.cut !== 0n }
   }
 
-  /** Staged chunks, ascending, with how many of their bytes are on the medium. */
-  stagedRows(ino: bigint): Array<{ index: number; synced: number }> {
+  /** Staged chunks, ascending. */
+  stagedRows(ino: bigint): StagedRow[] {
     return this.#list('stagedRows', toSigned(ino)).map((row) => ({
       index: Number(row.idx),
       synced: Number(row.synced),
+      former: row.former === null ? undefined : Number(row.former),
     }))
   }
 

@@ -1,4 +1,4 @@
-export { Catalog, type CatalogOptions, type Dirent, type StagedChunk } from './catalog.ts'
+export { Catalog, type CatalogOptions, type Dirent, type StagedChunk, type StagedRow } from './catalog.ts'
 export { BLOCK_BYTES, CHUNK_BLOCKS, type Incoming, type Owner } from './content-index.ts'
 export { type Departure, Forgetting } from './departures.ts'
 export * from './inode.ts'

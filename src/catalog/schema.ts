@@ -2,7 +2,7 @@
 export const APPLICATION_ID = 0x66657272
 
 /** Format of the schema below. A catalog with a higher one is refused (written by a newer ferryfs). */
-export const FORMAT = 6
+export const FORMAT = 7
 
 /** Since format 5. */
 const DEPARTURES = `
@@ -89,7 +89,7 @@ CREATE INDEX dirents_bucket ON dirents (parent, bucket) WHERE ino IS NOT NULL;
 ${CONTENT}
 CREATE TABLE staged (
   ino INTEGER NOT NULL, idx INTEGER NOT NULL, synced INTEGER NOT NULL DEFAULT 0,
-  sums BLOB, cut INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (ino, idx)
+  sums BLOB, cut INTEGER NOT NULL DEFAULT 0, former INTEGER, PRIMARY KEY (ino, idx)
 ) WITHOUT ROWID;
 CREATE TABLE outbox (
   seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, ino INTEGER NOT NULL, since INTEGER NOT NULL,
@@ -125,4 +125,5 @@ INSERT INTO gaps SELECT file, start, "end" FROM (
   )
 ) WHERE start < "end";
 DROP TABLE chunks; DROP TABLE pages`,
+  7: 'ALTER TABLE staged ADD COLUMN former INTEGER',
 }

@@ -4,25 +4,47 @@ import type { ContentContext } from './context.ts'
 
 // A staged file that was quiet for so long is sealed. Most are in the store by then.
 const QUIET_MS = 2000
+// One that is never quiet is written back after so long, as a kernel does (vm.dirty_expire_centisecs).
+const LONGEST_UNSYNCED_MS = 30_000
 
-/** Has staged files sealed, one after the other, once nobody has changed them for a while. */
+/** What is done to a file that has staged bytes. */
+interface Sealing {
+  /** Checksums, and all of it on the medium. @throws FsError */
+  seal(ino: bigint): Promise<void>
+  /** What is staged so far on the medium. @throws FsError */
+  sync(ino: bigint): Promise<void>
+}
+
+/** When a file was changed, in milliseconds of performance.now(). */
+interface Changed {
+  readonly last: number
+  /** The first time since it was sealed or synced here. */
+  readonly first: number
+}
+
+/**
+ * Has staged files sealed, one after the other, once nobody has changed them for a while, and synced where somebody changes them
+ * all the time.
+ */
 export class Sealer {
   readonly #context: ContentContext
-  readonly #seal: (ino: bigint) => Promise<void>
-  /** When each was changed last, in milliseconds of performance.now(); the longest quiet first. */
-  readonly #changed = new Map<bigint, number>()
+  readonly #files: Sealing
+  /** The longest quiet first. */
+  readonly #changed = new Map<bigint, Changed>()
   #timer: NodeJS.Timeout | undefined
   #stopped = false
 
-  constructor(context: ContentContext, seal: (ino: bigint) => Promise<void>) {
+  constructor(context: ContentContext, files: Sealing) {
     this.#context = context
-    this.#seal = seal
+    this.#files = files
   }
 
   /** The file has just been changed. */
   note(ino: bigint): void {
+    const now = performance.now()
+    const first = this.#changed.get(ino)?.first ?? now
     this.#changed.delete(ino)
-    this.#changed.set(ino, performance.now())
+    this.#changed.set(ino, { last: now, first })
     this.#arm()
   }
 
@@ -43,13 +65,20 @@ export class Sealer {
   }
 
   async #run(): Promise<void> {
-    for (const [ino, changed] of this.#changed) {
+    for (const ino of [...this.#changed.keys()]) {
+      const changed = this.#changed.get(ino)
+      if (this.#stopped) return
+      if (!changed) continue
+      const { last, first } = changed
+      const now = performance.now()
       // A timer may fire a moment early.
-      if (this.#stopped || performance.now() - changed < QUIET_MS - 10) return
-      this.#changed.delete(ino)
+      const isQuiet = now - last >= QUIET_MS - 10
+      if (isQuiet) this.#changed.delete(ino)
+      else if (now - first < LONGEST_UNSYNCED_MS) continue
+      else this.#changed.set(ino, { last, first: now })
       if (!this.#context.catalog.get(ino)?.staged) continue
       try {
-        await this.#seal(ino)
+        await (isQuiet ? this.#files.seal(ino) : this.#files.sync(ino))
       } catch (error) {
         // Damage is told where it is found; a disk that is full or fails is met by whoever writes or syncs next.
         if (!(error instanceof FsError))

@@ -43,7 +43,7 @@ export class Writer {
     this.#staging = staging
     this.#chunks = chunks
     this.#locks = chunks.turns
-    this.#sealer = new Sealer(context, (ino) => this.seal(ino))
+    this.#sealer = new Sealer(context, this)
   }
 
   /** @throws FsError ENOSPC at the staging limit, EIO if base bytes cannot be had */
@@ -108,7 +108,8 @@ export class Writer {
       }
       catalog.transaction(() => {
         const inode = this.#require(ino)
-        if (isPart && inode.staged && boundary < inode.baseLimit) catalog.stage(ino, boundary)
+        if (isPart && inode.staged && boundary < inode.baseLimit)
+          catalog.stage(ino, boundary, size - boundary * CHUNK_BYTES)
         catalog.dropStaged(ino, limit)
         if (isPart) catalog.shortenStaged(ino, boundary, size - boundary * CHUNK_BYTES)
         for (const sync of this.#syncs.get(ino) ?? []) sync.size = Math.min(sync.size, size)
@@ -164,7 +165,7 @@ export class Writer {
         await this.#syncInTurn(ino)
         faultPoint('content.preserve.written')
         catalog.transaction(() => {
-          catalog.stage(ino, 0)
+          catalog.stage(ino, 0, lengthOf(inode, 0))
           catalog.markStagedSynced(ino, [{ index: 0, bytes: lengthOf(inode, 0) }])
         })
         this.#staging.markSound(ino, 0)
@@ -465,7 +466,7 @@ export class Writer {
         offset < end && index * CHUNK_BYTES < end;
         index += 1
       ) {
-        catalog.stage(ino, index)
+        catalog.stage(ino, index, lengthOf(inode, index))
         this.#staging.markSound(ino, index)
       }
       alter(inode)

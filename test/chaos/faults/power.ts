@@ -27,7 +27,6 @@ const powerCut: Fault = {
   name: 'power-cut',
   groups: ['power'],
   unavailable: ({ power }) => {
-    if (process.env.FERRYFS_CHAOS_WITHOUT === 'power-cut') return 'left out by FERRYFS_CHAOS_WITHOUT'
     return power ? undefined : (whyNoPower() ?? 'needs disks that can lose power')
   },
   strikes: MOMENTS.length,
