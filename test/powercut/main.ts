@@ -19,7 +19,7 @@ async function main(args: readonly string[]): Promise<number> {
   const outcome = await runLanes(options, shim, {
     violation(violation, isNew) {
       if (isNew || options.replay) printViolation('VIOLATION', violation, log)
-      else log(`VIOLATION again: ${violation.kind} ${violation.replay}`)
+      else log(`VIOLATION again: ${violation.kind} (${violation.replay})`)
       return true
     },
     shortest: (violation) => printViolation('shortest  ', violation, log),

@@ -16,8 +16,13 @@ export type Step =
   | { readonly step: 'pass'; readonly ms: number }
   | { readonly step: 'mode'; readonly mode: Mode }
 
+/** How the daemon is mounted: with its defaults, `--ack store`, `--source-readonly`. */
+export const VARIANTS = ['plain', 'ack-store', 'source-readonly'] as const
+export type Variant = (typeof VARIANTS)[number]
+
 export interface Script {
   readonly mode: Mode
+  readonly variant: Variant
   /** The store is on other machines. */
   readonly distant: boolean
   readonly inlineLimit: number
@@ -96,6 +101,73 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ step: fc.constantFrom('syncfs' as const, 'verify') }) },
 )
 
+/** Steps that make something unneeded, and what has to happen for it to go: by chance they meet too seldom. */
+const phrases: readonly fc.Arbitrary<readonly Step[]>[] = [
+  // Staged, synced, stored: the staging file goes.
+  fc
+    .tuple(file, at, size)
+    .map(([path, from, length]) => [
+      { step: 'write', path, at: from, size: length },
+      { step: 'fsync', path },
+      { step: 'settle' },
+      { step: 'pass', ms: 1000 },
+    ]),
+  // Everything is stored, and gone from the volume where the mode wants that.
+  fc.constantFrom(1000, 5000).map((ms) => [{ step: 'migrate' }, { step: 'pass', ms }]),
+  // A file of several chunks gets others: the old ones are garbage.
+  fc
+    .tuple(fc.constantFrom('/e/b', '/f'), size)
+    .map(([path, length]) => [
+      { step: 'write', path, at: MiB + 100, size: length },
+      { step: 'settle' },
+      { step: 'write', path, at: MiB + 100, size: 10 },
+      { step: 'fsync', path },
+      { step: 'settle' },
+      { step: 'pass', ms: 5000 },
+    ]),
+  // Another directory's record gets the file.
+  fc
+    .tuple(file, file)
+    .map(([path, to]) => [{ step: 'settle' }, { step: 'rename', path, to }, { step: 'settle' }]),
+  fc
+    .tuple(file)
+    .map(([path]) => [
+      { step: 'settle' },
+      { step: 'unlink', path },
+      { step: 'settle' },
+      { step: 'pass', ms: 1000 },
+    ]),
+  // What fsync of a directory has to bring.
+  fc.tuple(file, file, fc.constantFrom('/d', '/e')).map(([path, to, at]) => [
+    { step: 'create', path },
+    { step: 'rename', path, to },
+    { step: 'fsyncdir', path: at },
+  ]),
+  // The volume has been synced since everything was copied from it, and a file there changes.
+  fc
+    .tuple(file, size)
+    .map(([path, length]) => [
+      { step: 'migrate' },
+      { step: 'pass', ms: 35_000 },
+      { step: 'write', path, at: 0, size: length },
+    ]),
+  // Bytes of one file that were never synced, noted on the disk by the sync of another.
+  fc
+    .tuple(file, file, size)
+    .map(([path, other, length]) => [
+      { step: 'settle' },
+      { step: 'write', path, at: 100, size: length },
+      { step: 'write', path: other, at: 0, size: 100 },
+      { step: 'fdatasync', path: other },
+    ]),
+  fc.tuple(file, fc.constantFrom(0, 10, 6000)).map(([path, length]) => [
+    { step: 'append', path, size: 40_000 },
+    { step: 'fsync', path },
+    { step: 'truncate', path, size: length },
+    { step: 'pass', ms: 1000 },
+  ]),
+]
+
 const changeMode: fc.Arbitrary<Step> = fc.record({
   step: fc.constant('mode' as const),
   mode: fc.constantFrom(...MODES),
@@ -106,17 +178,29 @@ export const CASES = [...MODES, 'changing'] as const
 export type Case = (typeof CASES)[number]
 export const isCase = (name: string): name is Case => (CASES as readonly string[]).includes(name)
 
-export function scriptsOf(name: Case): fc.Arbitrary<Script> {
+const variant = fc.oneof(
+  { weight: 6, arbitrary: fc.constant<Variant>('plain') },
+  { weight: 1, arbitrary: fc.constant<Variant>('ack-store') },
+  { weight: 1, arbitrary: fc.constant<Variant>('source-readonly') },
+)
+
+/** Scripts for the case, in this variant if one is given. */
+export function scriptsOf(name: Case, wanted?: Variant): fc.Arbitrary<Script> {
   const isChanging = name === 'changing'
-  const steps = isChanging
+  const single = isChanging
     ? fc.oneof({ weight: 10, arbitrary: step }, { weight: 1, arbitrary: changeMode })
     : step
+  const several = fc.oneof(
+    { weight: 8, arbitrary: single.map((one): readonly Step[] => [one]) },
+    ...phrases.map((arbitrary) => ({ weight: 1, arbitrary })),
+  )
   return fc.record({
     mode: isChanging ? fc.constantFrom(...MODES) : fc.constant(name),
+    variant: wanted === undefined ? variant : fc.constant(wanted),
     distant: fc.boolean(),
     inlineLimit: fc.constantFrom(64, MiB),
     pace: fc.noShrink(fc.nat()),
-    steps: fc.array(steps, { minLength: 1, maxLength: 40, size: 'max' }),
+    steps: fc.array(several, { minLength: 1, maxLength: 25, size: 'max' }).map((all) => all.flat()),
   })
 }
 

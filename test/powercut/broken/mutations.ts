@@ -1,4 +1,5 @@
 import type { Case } from '../app/script.ts'
+import type { PromiseName } from '../check/promises.ts'
 
 /** A text of the product, once in that file, and what stands in its place. */
 export interface Mutation {
@@ -7,8 +8,16 @@ export interface Mutation {
   readonly to: string
 }
 
-/** What takes an hour of work in the product takes a short script here; nothing else is different. */
+/**
+ * What takes an hour of work in the product takes a short script here, and no call leaves the main thread: a recording can be
+ * made again. Nothing else is different.
+ */
 export const SCALED: readonly Mutation[] = [
+  {
+    file: 'src/sys/library.ts',
+    from: 'call.async(...args, (error: unknown, result: number) => (error ? reject(error) : resolve(result))),',
+    to: 'setImmediate(() => { try { resolve(call(...args)) } catch (error) { reject(error) } }),',
+  },
   {
     file: 'src/base/database.ts',
     from: 'const CHECKPOINT_BYTES = 32 * 1024 * 1024',
@@ -21,6 +30,8 @@ export const SCALED: readonly Mutation[] = [
 export interface Broken {
   /** Where it shows, so that not every mode has to be tried. */
   readonly cases: readonly Case[]
+  /** One of these has to be found broken. */
+  readonly breaks: readonly PromiseName[]
   readonly mutations: readonly Mutation[]
 }
 
@@ -29,6 +40,7 @@ export const BROKEN: Readonly<Record<string, Broken>> = {
   /** A staging file goes once that is committed, not flushed. */
   'unlink-before-flush': {
     cases: ['drain', 'store-only'],
+    breaks: ['P1', 'P2'],
     mutations: [
       {
         file: 'src/content/staging.ts',
@@ -41,6 +53,7 @@ export const BROKEN: Readonly<Record<string, Broken>> = {
   /** Objects go from the store while the last flushed catalog may need them. */
   'garbage-before-flush': {
     cases: ['drain', 'store-only'],
+    breaks: ['P2'],
     mutations: [
       {
         file: 'src/catalog/outbox.ts',
@@ -53,12 +66,14 @@ export const BROKEN: Readonly<Record<string, Broken>> = {
   /** An object is replaced under its key while the last flushed catalog may need it. */
   'replaced-before-flush': {
     cases: ['drain', 'store-only'],
+    breaks: ['P1', 'P2'],
     mutations: [{ file: 'src/content/uploader.ts', from: 'if (!fresh) await this.#letGo(ino)', to: '' }],
   },
 
   /** fdatasync of a file that lies in staging syncs its bytes and not what says that they are its bytes. */
   'lying-fdatasync': {
     cases: ['drain', 'store-only'],
+    breaks: ['P1', 'P2'],
     mutations: [
       {
         file: 'src/overlay/overlay.ts',
@@ -71,6 +86,7 @@ export const BROKEN: Readonly<Record<string, Broken>> = {
   /** fsync of a directory says that it did and did not. */
   'directory-not-synced': {
     cases: ['mirror', 'observe'],
+    breaks: ['P2'],
     mutations: [
       {
         file: 'src/overlay/overlay.ts',
@@ -83,6 +99,7 @@ export const BROKEN: Readonly<Record<string, Broken>> = {
   /** A file that was moved leaves the old directory's record first. */
   'old-parent-first': {
     cases: ['drain', 'store-only', 'mirror'],
+    breaks: ['P5'],
     mutations: [
       {
         file: 'src/content/directory-content.ts',
@@ -100,6 +117,7 @@ export const BROKEN: Readonly<Record<string, Broken>> = {
   /** A staging file that was lost is made again, empty, and its chunks are zeros. */
   'made-up-staging': {
     cases: ['drain', 'store-only'],
+    breaks: ['P1'],
     mutations: [
       {
         file: 'src/content/staging.ts',
@@ -108,8 +126,8 @@ export const BROKEN: Readonly<Record<string, Broken>> = {
       },
       {
         file: 'src/content/staged-chunks.ts',
-        from: 'if (this.#staging.isSound(ino, index)) return\n      const { staged }',
-        to: 'if (index >= 0) return\n      const { staged }',
+        from: 'if (!inode || !row || this.#staging.isSound(ino, index)) return undefined',
+        to: 'if (!inode || !row || index >= 0) return undefined',
       },
     ],
   },
@@ -117,6 +135,7 @@ export const BROKEN: Readonly<Record<string, Broken>> = {
   /** A legacy file goes before it is flushed that the store has it. */
   'reaped-before-flush': {
     cases: ['drain'],
+    breaks: ['P2'],
     mutations: [
       {
         file: 'src/migration/reaper.ts',
@@ -129,6 +148,7 @@ export const BROKEN: Readonly<Record<string, Broken>> = {
   /** A start after a power cut passes for one after a crash. */
   'power-cut-not-noticed': {
     cases: ['drain', 'store-only', 'mirror'],
+    breaks: ['P1', 'P2', 'P5'],
     mutations: [
       {
         file: 'src/overlay/recovery.ts',
@@ -141,6 +161,7 @@ export const BROKEN: Readonly<Record<string, Broken>> = {
   /** The embedded store says that it has a value whose file was not synced. */
   'value-not-synced': {
     cases: ['drain', 'store-only'],
+    breaks: ['P1', 'P2', 'P5'],
     mutations: [{ file: 'src/store/embedded/value-files.ts', from: 'await syncData(descriptor)\n', to: '' }],
   },
 }

@@ -2,7 +2,6 @@ import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { reasonOf } from '../../../src/base/errors.ts'
 import type { KeyValueStore } from '../../../src/store/contract.ts'
-import { MemoryStore } from '../../../src/store/memory/store.ts'
 import { clock, turns } from '../../support/rig/clock.ts'
 import type { Moment, Tree } from '../app/history.ts'
 import { type CrashState, drawVolume } from '../disk/draw.ts'
@@ -11,10 +10,13 @@ import { filesOf, materialise } from '../disk/materialise.ts'
 import type { Machine } from '../machine/machine.ts'
 import { Daemon, VOLUMES } from '../product/daemon.ts'
 import { DistantStore, replay } from '../recording/logged-store.ts'
-import type { Recording } from '../recording/record.ts'
+import type { Event } from '../recording/events.ts'
+import { markAt, type Recording, recordRecovery } from '../recording/record.ts'
+import { differencesOf, snapshot } from '../recording/snapshot.ts'
+import { behind, destructionsOf } from '../run/destructions.ts'
 import { compare, type Problem } from './compare.ts'
 import { checkRebuilt, checkStoreAlone, copyOfEmbedded, copyOfStore } from './rebuilt.ts'
-import { checkServing } from './serving.ts'
+import { checkServing, differences } from './serving.ts'
 
 export interface Checked {
   readonly problems: readonly Problem[]
@@ -28,37 +30,71 @@ export async function recoverAndCheck(
   state: CrashState,
   machine: Machine,
 ): Promise<Checked> {
-  const { shim } = machine
   const root = join(machine.root, 'crashed')
-  rmSync(root, { recursive: true, force: true })
-  mkdirSync(root)
-  const images = VOLUMES.map((volume, index) => drawVolume(recording.volumes[volume], state, index))
-  shim.show(machine.root, 2 * images.reduce((sum, image) => sum + filesOf(image), 0))
-  machine.boot()
-  clock.forgetTimers()
+  const images = imagesOf(recording, state)
+  begin(machine, images)
   try {
     const alone = await checkAlone(recording, state, machine, images[VOLUMES.indexOf('store')])
     if (alone.length > 0) return { problems: alone, log: [] }
-    for (const [index, volume] of VOLUMES.entries()) {
-      const image = images[index]
-      if (image) materialise(image, join(root, volume), shim)
-    }
+    layOut(images, root, machine)
     const store = await storeAt(recording, state.cut)
-    const checked = await check(recording, momentOf(recording, state.cut), { root, store })
-    if (checked.problems.length > 0 || !checked.settled || !isRebuilt(state, 'afterwards')) return checked
+    const checked = await check(recording, state.cut, { root, store })
+    if (checked.problems.length > 0 || !checked.settled || !isRebuilt(recording, state, 'afterwards'))
+      return checked
     const memory = store ? await copyOfStore(store) : await copyOfEmbedded(join(root, 'store', 'ns'))
     const place = { root: join(machine.root, 'rebuilt'), inlineLimit: recording.script.inlineLimit }
     return { problems: await checkRebuilt(memory, place, checked.settled), log: [] }
   } finally {
-    clock.forgetTimers()
-    shim.show(machine.root, 0)
-    rmSync(root, { recursive: true, force: true })
+    end(machine, root)
   }
 }
 
-/** One state in five is tried without its state directory, too: from the store at the cut, and from that at the end. */
-function isRebuilt({ seed }: CrashState, when: 'at once' | 'afterwards'): boolean {
-  return seed % 5 === (when === 'at once' ? 0 : 1)
+/** The start of the product on a crash state that it serves from, recorded: the power can be cut once more. */
+export async function recover(recording: Recording, state: CrashState, machine: Machine): Promise<Recording> {
+  const root = join(machine.root, 'recorded')
+  const images = imagesOf(recording, state)
+  begin(machine, images)
+  try {
+    layOut(images, root, machine)
+    const stored = storedAt(recording, state.cut)
+    return await recordRecovery(recording, machine, momentOf(recording, state.cut), stored)
+  } finally {
+    end(machine, root)
+  }
+}
+
+const imagesOf = ({ volumes }: Recording, state: CrashState): VolumeImage[] =>
+  VOLUMES.map((volume, index) => drawVolume(volumes[volume], state, index, VOLUMES.length))
+
+function begin(machine: Machine, images: readonly VolumeImage[]): void {
+  machine.shim.show(machine.root, 2 * images.reduce((sum, image) => sum + filesOf(image), 0))
+  machine.boot()
+  clock.forgetTimers()
+}
+
+function layOut(images: readonly VolumeImage[], root: string, { shim }: Machine): void {
+  rmSync(root, { recursive: true, force: true })
+  mkdirSync(root)
+  for (const [index, volume] of VOLUMES.entries()) {
+    const image = images[index]
+    if (image) materialise(image, join(root, volume), shim)
+  }
+}
+
+function end({ shim, root }: Machine, place: string): void {
+  clock.forgetTimers()
+  shim.show(root, 0)
+  rmSync(place, { recursive: true, force: true })
+}
+
+/**
+ * One state in five is tried without its state directory, too, from the store at the cut and from that at the end; and each one
+ * behind a change of what leads to files.
+ */
+function isRebuilt(recording: Recording, { cut, seed }: CrashState, when: 'at once' | 'afterwards'): boolean {
+  const what = behind(destructionsOf(recording), cut)
+  const isRecord = what === 'record replaced' || what === 'name left its record'
+  return when === 'at once' ? isRecord || seed % 5 === 0 : seed % 5 === 1
 }
 
 async function checkAlone(
@@ -68,7 +104,7 @@ async function checkAlone(
   image: VolumeImage | undefined,
 ): Promise<Problem[]> {
   const { script, history } = recording
-  if (!isRebuilt(state, 'at once') || !image) return []
+  if (!isRebuilt(recording, state, 'at once') || !image) return []
   const moment = momentOf(recording, state.cut)
   if (history.storedBefore(moment) === undefined) return []
   const place = { root: join(machine.root, 'rebuilt'), inlineLimit: script.inlineLimit }
@@ -86,18 +122,17 @@ async function checkAlone(
   }
 }
 
+/** How many changes the store had acknowledged by then. */
+function storedAt({ events, before }: Recording, cut: number): number {
+  const isChange = ({ seq, kind, data }: Event): boolean =>
+    seq <= cut && kind === 'mark' && data.subarray(0, 6).toString() === 'store '
+  return (before?.stored ?? 0) + events.filter(isChange).length
+}
+
 /** The store on other machines at the moment of the cut. */
-async function storeAt(
-  { script, events, storeChanges }: Recording,
-  cut: number,
-): Promise<KeyValueStore | undefined> {
-  if (!script.distant) return undefined
-  let count = 0
-  for (const { seq, kind, data } of events) {
-    if (seq > cut) break
-    if (kind === 'mark' && data.subarray(0, 6).toString() === 'store ') count += 1
-  }
-  const memory = count === 0 ? new MemoryStore() : await replay(storeChanges.slice(0, count))
+async function storeAt(recording: Recording, cut: number): Promise<KeyValueStore | undefined> {
+  if (!recording.script.distant) return undefined
+  const memory = await replay(recording.storeChanges.slice(0, storedAt(recording, cut)))
   return new DistantStore(
     memory,
     () => undefined,
@@ -106,7 +141,8 @@ async function storeAt(
 }
 
 /** What applications had asked for, and been told, when the power went. */
-export function momentOf({ events }: Recording, cut: number): Moment {
+export function momentOf({ events, before }: Recording, cut: number): Moment {
+  if (before) return before.moment
   let done = -1
   let begun = -1
   for (const { seq, kind, data } of events) {
@@ -120,13 +156,14 @@ export function momentOf({ events }: Recording, cut: number): Moment {
 }
 
 async function check(
-  { script, history }: Recording,
-  moment: Moment,
+  recording: Recording,
+  cut: number,
   { root, store }: { root: string; store: KeyValueStore | undefined },
 ): Promise<Checked & { readonly settled?: Tree | undefined }> {
+  const { inlineLimit, variant } = recording.script
   let daemon: Daemon
   try {
-    daemon = await Daemon.start({ root, mode: undefined, inlineLimit: script.inlineLimit, store })
+    daemon = await Daemon.start({ root, mode: undefined, inlineLimit, variant, store })
   } catch (error) {
     return { problems: [{ kind: 'start', path: '/', detail: reasonOf(error) }], log: [] }
   }
@@ -135,12 +172,28 @@ async function check(
       .filter(({ level }) => level !== 'info')
       .map(({ level, msg, err }) => `${level} ${msg}${err ? ` (${err.message})` : ''}`)
   try {
-    const served = await checkServing(daemon, root, (seen) => compare(seen, history, moment))
-    return { ...served, log: log() }
+    const place = { root, isReadonly: variant === 'source-readonly' }
+    const served = await checkServing(daemon, place, (seen) => compareSeen(seen, recording, cut))
+    const touched = served.problems.length === 0 && place.isReadonly ? sourceTouched(recording, root) : []
+    return { ...served, problems: [...served.problems, ...touched], log: log() }
   } catch (error) {
     const detail = error instanceof Error ? `${error.name}: ${reasonOf(error)}` : String(error)
     return { problems: [{ kind: 'request', path: '/', detail: `${daemon.asked}: ${detail}` }], log: log() }
   } finally {
     await daemon.stop()
   }
+}
+
+/** After a second cut it is also what was shown before that. */
+function compareSeen(seen: Tree, recording: Recording, cut: number): Problem[] {
+  const { history, before } = recording
+  const problems = compare(seen, history, momentOf(recording, cut))
+  if (problems.length > 0 || !before || cut < markAt(recording, 'seen')) return problems
+  return differences(before.seen, seen).map((problem) => ({ ...problem, kind: 'shown otherwise before' }))
+}
+
+/** `--source-readonly`: nothing on the volume is other than it was. */
+function sourceTouched({ volumes }: Recording, root: string): Problem[] {
+  const touched = differencesOf(volumes.volume.base, snapshot(join(root, 'volume')))
+  return touched.map((detail) => ({ kind: 'source touched', path: '/', detail }))
 }

@@ -14,7 +14,7 @@ const SETTLE_MS = 120_000
 /** What a product that serves again shows, at once and when all is done that it owes. */
 export async function checkServing(
   daemon: Daemon,
-  root: string,
+  { root, isReadonly }: { readonly root: string; readonly isReadonly: boolean },
   isPossible: (seen: Tree) => Problem[],
 ): Promise<{ problems: Problem[]; settled: Tree | undefined }> {
   const kernel = new Kernel(daemon)
@@ -22,7 +22,7 @@ export async function checkServing(
   const problems = isPossible(first)
   if (problems.length > 0) return { problems, settled: undefined }
   const lost = new Set([...first].filter(([, file]) => file.lost.size > 0).map(([path]) => path))
-  const policy = policyOf(daemon.engine.status().mode, false)
+  const policy = policyOf(daemon.engine.status().mode, isReadonly)
   const owed = await settle(daemon, policy.copies)
   // What is lost cannot be stored, and is no reason to hold up the rest.
   if (owed.length > lost.size) {

@@ -1,23 +1,48 @@
 import { Random } from '../../support/rig/random.ts'
-import type { Journal, Writeback } from './journal.ts'
+import { EVERYTHING, type Journal, NOTHING, type Writeback } from './journal.ts'
 import type { VolumeImage } from './image.ts'
+
+/**
+ * How the whole machine was caught. `names`: what was done to names is on the disks, no data that was not synced. `least`: what
+ * was synced and nothing else. `one`: one disk has everything, the others the least. `free`: each disk, file and page by itself.
+ */
+type Whole = 'names' | 'least' | 'one' | 'free'
 
 /** A moment at which the power goes, and the seed of what has reached the disks by then. */
 export interface CrashState {
   /** The last event that took place. */
   readonly cut: number
   readonly seed: number
+  /** How the machine was caught; undefined: drawn. */
+  readonly whole?: Whole
 }
 
 /** How far one file was written back: each a way in which real disks differ. */
 type Manner = 'all' | 'none' | 'until' | 'pages'
 const MANNERS: readonly Manner[] = ['all', 'none', 'until', 'pages', 'pages']
 
-/** What one volume has on its disk in the crash state. */
-export function drawVolume(journal: Journal, { cut, seed }: CrashState, salt: number): VolumeImage {
-  const random = new Random(seed * 31 + salt)
+function drawWhole(seed: number, volumes: number): { whole: Whole; one: number } {
+  const random = new Random(seed ^ 0x5eed)
+  const manner = random.next()
+  const whole = manner < 0.2 ? 'names' : manner < 0.3 ? 'least' : manner < 0.4 ? 'one' : 'free'
+  return { whole, one: random.below(volumes) }
+}
+
+/** What one volume, the `index`-th, has on its disk in the crash state. */
+export function drawVolume(
+  journal: Journal,
+  { cut, seed, whole: given }: CrashState,
+  index: number,
+  volumes: number,
+): VolumeImage {
   const forced = journal.forcedAt(cut)
-  return journal.imageAt(cut, drawCommit(random, forced, cut), drawWriteback(cut, seed * 17 + salt))
+  const drawn = drawWhole(seed, volumes)
+  const whole = given ?? drawn.whole
+  if (whole === 'names') return journal.imageAt(cut, cut, NOTHING)
+  if (whole === 'one' && drawn.one === index) return journal.imageAt(cut, cut, EVERYTHING)
+  if (whole !== 'free') return journal.imageAt(cut, forced, NOTHING)
+  const random = new Random(seed * 31 + index)
+  return journal.imageAt(cut, drawCommit(random, forced, cut), drawWriteback(cut, seed * 17 + index))
 }
 
 /** A commit may come at any moment, by itself every five seconds; no later than what was synced asks for. */

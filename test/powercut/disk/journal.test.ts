@@ -53,6 +53,7 @@ function journal(base: VolumeImage, ...parts: Part[]): Journal {
       name2: '',
       state: { ...state(0o100644), mtimeNs: BigInt(seq + 1) },
       parentTimeNs: BigInt(seq + 1),
+      otherTimeNs: BigInt(seq + 1),
       a: 0,
       b: 0,
       c: 0,

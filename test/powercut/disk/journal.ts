@@ -17,6 +17,9 @@ export interface Writeback {
 /** Everything that was asked for has reached the disk. */
 export const EVERYTHING: Writeback = { upTo: () => Number.POSITIVE_INFINITY, sizeFirst: () => false }
 
+/** Nothing but what was synced. */
+export const NOTHING: Writeback = { upTo: (_file, _page, synced) => synced, sizeFirst: () => false }
+
 interface Live {
   size: number
   readonly pages: Set<number>
@@ -226,6 +229,8 @@ function change(image: VolumeImage, event: Event): void {
       to?.children.set(event.name2, event.ino)
       if ((event.a & EXCHANGE) !== 0) parent?.children.set(event.name, event.other)
       moveTime(to, event.parentTimeNs)
+      const other = files.get(event.other)
+      if (other) other.state = { ...other.state, ctimeNs: event.otherTimeNs }
       break
     }
     case 'truncate':

@@ -10,7 +10,9 @@ import type { Transport, TransportEnd } from '../../../src/fuse/transport.ts'
 import { createLog } from '../../../src/observe/log.ts'
 import type { KeyValueStore } from '../../../src/store/contract.ts'
 import { EmbeddedStore } from '../../../src/store/embedded/store.ts'
+import type { Variant } from '../app/script.ts'
 import { wait } from '../machine/time.ts'
+import { NotedStore, type StoreChange } from '../recording/logged-store.ts'
 
 /** The directories of one machine: what the daemon keeps, what the store keeps, the legacy volume. */
 export const VOLUMES = ['state', 'store', 'volume'] as const
@@ -24,6 +26,9 @@ export interface DaemonOptions {
   readonly inlineLimit: number
   /** A store on other machines; undefined: the embedded one in the volume `store`. */
   readonly store: KeyValueStore | undefined
+  /** Hears of every change that the embedded store has acknowledged. */
+  readonly onChange?: (change: StoreChange) => void
+  readonly variant?: Variant
 }
 
 export interface Logged {
@@ -71,8 +76,11 @@ export class Daemon {
         fileSystem = serving.fileSystem
         return transport
       },
-      openStore: async (url, given) =>
-        options.store ?? EmbeddedStore.open(join(options.root, 'store', 'ns'), { ...given, url }),
+      openStore: async (url, given) => {
+        if (options.store) return options.store
+        const own = await EmbeddedStore.open(join(options.root, 'store', 'ns'), { ...given, url })
+        return options.onChange ? new NotedStore(own, options.onChange) : own
+      },
     })
     mkdirSync(join(options.root, 'state'), { recursive: true, mode: 0o700 })
     // What the machine remembers of its mounts lies on the same disk.
@@ -135,7 +143,7 @@ class NoKernel implements Transport {
   }
 }
 
-function configOf({ root, mode, inlineLimit }: DaemonOptions): MountConfig {
+function configOf({ root, mode, inlineLimit, variant }: DaemonOptions): MountConfig {
   return {
     source: join(root, 'volume'),
     target: join(root, 'target'),
@@ -145,8 +153,8 @@ function configOf({ root, mode, inlineLimit }: DaemonOptions): MountConfig {
     namespace: 'ns',
     options: undefined,
     transport: 'kernel',
-    sourceReadonly: false,
-    ack: 'local',
+    sourceReadonly: variant === 'source-readonly',
+    ack: variant === 'ack-store' ? 'store' : 'local',
     opTimeout: 30_000,
     stagingLimit: 1024 * 1024 * 1024,
     cacheLimit: 16 * 1024 * 1024,

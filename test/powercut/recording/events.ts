@@ -50,6 +50,8 @@ export interface Event {
   readonly state: InodeState
   /** Times of the directories afterwards. */
   readonly parentTimeNs: bigint
+  /** Time of change of `other` afterwards. */
+  readonly otherTimeNs: bigint
   /** Offset of a write, size of a truncation, mode of an allocation, flags of a rename. */
   readonly a: number
   /** Offset and length of an allocation. */
@@ -94,6 +96,7 @@ function parseEvents(log: Buffer): Event[] {
         btimeNs: time(15),
       },
       parentTimeNs: time(16),
+      otherTimeNs: field(1) === KINDS.indexOf('rename') ? time(18) : 0n,
       a: Number(time(17)),
       b: field(18),
       c: field(19),

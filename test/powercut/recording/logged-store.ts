@@ -17,6 +17,53 @@ export type StoreChange =
       readonly version: ObjectVersion
     }
 
+/** A store whose changes are noted, each when the store has acknowledged it. */
+export class NotedStore implements KeyValueStore {
+  readonly #store: KeyValueStore
+  readonly #onChange: (change: StoreChange) => void
+
+  constructor(store: KeyValueStore, onChange: (change: StoreChange) => void) {
+    this.#store = store
+    this.#onChange = onChange
+  }
+
+  get url(): string {
+    return this.#store.url
+  }
+
+  get capabilities(): KeyValueStore['capabilities'] {
+    return this.#store.capabilities
+  }
+
+  get: KeyValueStore['get'] = (space, key, options) => this.#store.get(space, key, options)
+
+  async put(space: KeySpace, key: string, object: ObjectToStore, options?: PutOptions): Promise<void> {
+    const copy = { ...object, value: Buffer.from(object.value) }
+    await this.#store.put(space, key, object, options)
+    this.#onChange({ kind: 'put', space, key, object: copy })
+  }
+
+  async delete(
+    space: KeySpace,
+    key: string,
+    version: ObjectVersion,
+    options?: RequestOptions,
+  ): Promise<void> {
+    await this.#store.delete(space, key, version, options)
+    this.#onChange({ kind: 'delete', space, key, version })
+  }
+
+  keys: KeyValueStore['keys'] = (space, options) => this.#store.keys(space, options)
+
+  ping(options?: RequestOptions): Promise<void> {
+    return this.#store.ping(options)
+  }
+
+  close(): Promise<void> {
+    return this.#store.close()
+  }
+}
+
 /** A store on other machines, which keep their power: what it has acknowledged is there for good. */
 export class DistantStore implements KeyValueStore {
   readonly url = 'distant:'

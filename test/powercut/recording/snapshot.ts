@@ -1,5 +1,6 @@
-import { closeSync, constants, lstatSync, openSync, readdirSync, readlinkSync, readSync } from 'node:fs'
-import { closeDescriptor, getXattr, listXattrs, O_PATH, openAt } from '../../../src/sys/index.ts'
+import { closeSync, constants, openSync, readdirSync, readlinkSync, readSync } from 'node:fs'
+import { isDirectory, isRegular, isSymlink } from '../../../src/base/attributes.ts'
+import { closeDescriptor, getXattr, listXattrs, O_PATH, openAt, statAt } from '../../../src/sys/index.ts'
 import { contentOf, type FileImage, newFile, PAGE, type VolumeImage } from '../disk/image.ts'
 
 const AT_FDCWD = -100
@@ -9,31 +10,21 @@ const EMPTY = Buffer.alloc(PAGE)
 export function snapshot(root: string): VolumeImage {
   const files = new Map<number, FileImage>()
   const visit = (path: Buffer): number => {
-    const stat = lstatSync(path, { bigint: true })
+    // As it is shown: libuv's stat goes past the shim.
+    const stat = statAt(AT_FDCWD, path)
     const ino = Number(stat.ino)
     if (files.has(ino)) return ino
-    const { mode, uid, gid, rdev, atimeNs, mtimeNs, ctimeNs, birthtimeNs } = stat
-    const state = {
-      mode: Number(mode),
-      uid: Number(uid),
-      gid: Number(gid),
-      rdev: Number(rdev),
-      atimeNs,
-      mtimeNs,
-      ctimeNs,
-      btimeNs: birthtimeNs,
-    }
-    const target = stat.isSymbolicLink()
-      ? readlinkSync(path, { encoding: 'buffer' }).toString('latin1')
-      : undefined
+    const { mode, uid, gid, rdev, atimeNs, mtimeNs, ctimeNs, btimeNs } = stat
+    const state = { mode, uid, gid, rdev, atimeNs, mtimeNs, ctimeNs, btimeNs }
+    const target = isSymlink(mode) ? readlinkSync(path, { encoding: 'buffer' }).toString('latin1') : undefined
     const file = newFile(ino, state, target)
     files.set(ino, file)
-    if (stat.isFile()) {
-      file.size = Number(stat.size)
+    if (isRegular(mode)) {
+      file.size = stat.size
       readPages(path, file)
     }
     readXattrs(path, file)
-    if (stat.isDirectory()) {
+    if (isDirectory(mode)) {
       for (const name of readdirSync(path, { encoding: 'buffer' })) {
         file.children.set(name.toString('latin1'), visit(Buffer.concat([path, Buffer.from('/'), name])))
       }

@@ -1,17 +1,22 @@
 import fc from 'fast-check'
-import { type Case, type Script, scriptsOf } from '../app/script.ts'
+import { type Case, type Script, scriptsOf, type Variant } from '../app/script.ts'
 import { type Problem, show } from '../check/compare.ts'
-import { momentOf, recoverAndCheck } from '../check/recover.ts'
+import { type PromiseName, promiseOf } from '../check/promises.ts'
+import { momentOf, recover, recoverAndCheck } from '../check/recover.ts'
 import type { CrashState } from '../disk/draw.ts'
 import { Machine } from '../machine/machine.ts'
 import { type Recording, record } from '../recording/record.ts'
-import { behind, Coverage, destructions } from './coverage.ts'
+import { Coverage } from './coverage.ts'
+import { behind, destructionsOf } from './destructions.ts'
 import type { Options } from './options.ts'
-import { drawStates } from './states.ts'
+import { ROWS, type Row, scriptsOfRow } from './rows.ts'
+import { drawStates, statesBehind } from './states.ts'
 
 export interface Violation {
+  /** Options of the harness with which it is tried again; nothing where there are none. */
   readonly replay: string
   readonly kind: string
+  readonly promise: PromiseName
   readonly problems: readonly string[]
   /** What was done up to the cut. */
   readonly steps: readonly string[]
@@ -36,31 +41,44 @@ type Say = (line: Line) => void
 // What a script may cost where a violation's script is made shorter.
 const SHRINK_STATES = 60
 
-/** The scripts of one lane: every `lanes`-th. */
-export async function runLane(options: Options, lane: number, say: Say): Promise<void> {
+// After every so many crash states the daemon's start from one is recorded, too, and the power is cut so often in that.
+const AGAIN_EVERY = 8
+const AGAIN_STATES = 4
+
+// Power cuts after which the start of the daemon is recorded where a row is of what a start does.
+const STARTS = 12
+
+/**
+ * What one process does before another one goes on: some scripts of a run, one state again, or the scenario of a row.
+ */
+export type Work =
+  | { readonly kind: 'scripts'; readonly first: number; readonly count: number }
+  | { readonly kind: 'replay' }
+  | { readonly kind: 'row'; readonly row: string }
+
+/** `known`: violations of which a script was made shorter already. */
+export async function runWork(
+  options: Options,
+  work: Work,
+  known: readonly string[],
+  say: Say,
+): Promise<void> {
   const machine = new Machine()
-  const run = new Run(options, machine, say)
+  const run = new Run(options, machine, known, say)
   try {
-    if (options.replay) await run.replay(options.replay)
-    else {
-      const scripts = Math.ceil(options.states / options.statesPerScript)
-      for (let number = lane; number < scripts; number += options.lanes) {
-        const name = options.cases[number % options.cases.length] ?? 'drain'
-        const left = options.states - number * options.statesPerScript
-        await run.script(
-          name,
-          (options.seed * 10_007 + number) % 2 ** 31,
-          Math.min(left, options.statesPerScript),
-        )
-      }
-    }
+    if (work.kind === 'scripts') await run.scripts(work.first, work.count)
+    else if (work.kind === 'row') await run.row(work.row)
+    else if (options.replay) await run.replay(options.replay)
   } catch (error) {
-    say({ type: 'fault', message: error instanceof Error ? (error.stack ?? error.message) : String(error) })
+    say({ type: 'fault', message: errorText(error) })
   } finally {
     run.end()
     machine.close()
   }
 }
+
+const errorText = (error: unknown): string =>
+  error instanceof Error ? (error.stack ?? error.message) : String(error)
 
 class Run {
   readonly #options: Options
@@ -69,9 +87,10 @@ class Run {
   readonly #states = new Coverage()
   readonly #steps = new Coverage()
   readonly #coverage = new Coverage()
-  readonly #shrunk = new Set<string>()
+  readonly #shrunk: Set<string>
 
-  constructor(options: Options, machine: Machine, say: Say) {
+  constructor(options: Options, machine: Machine, known: readonly string[], say: Say) {
+    this.#shrunk = new Set(known)
     this.#options = options
     this.#machine = machine
     this.#say = say
@@ -86,46 +105,127 @@ class Run {
     })
   }
 
-  async script(name: Case, seed: number, count: number): Promise<void> {
-    const recording = await record(await drawScript(name, seed), this.#machine)
-    for (const text of recording.steps.values()) this.#steps.add(text.split('(')[0] ?? text, name)
-    const found = destructions(recording)
-    for (const state of drawStates(recording, seed, count)) {
-      this.#states.add('states', name)
-      const what = behind(found, state.cut)
-      if (what !== undefined) this.#coverage.add(what, name)
-      const violation = await this.#try(recording, state, `${name}/${seed}`)
-      if (!violation) continue
-      this.#states.add('violations', name)
-      this.#say({ type: 'violation', violation })
-      if (this.#options.shrink === 0 || this.#shrunk.has(`${violation.kind} ${what}`)) continue
-      this.#shrunk.add(`${violation.kind} ${what}`)
-      await this.#shrink(name, seed, violation.kind)
-      // The shortest one took the place of the recording on the machine.
-      return
+  async scripts(first: number, count: number): Promise<void> {
+    const { states, statesPerScript, cases, seed } = this.#options
+    for (let number = first; number < first + count; number += 1) {
+      const name = cases[number % cases.length] ?? 'drain'
+      const own = (seed * 10_007 + number) % 2 ** 31
+      try {
+        await this.#script(name, own, Math.min(states - number * statesPerScript, statesPerScript))
+      } catch (error) {
+        this.#say({ type: 'fault', message: `${name}/${own}: ${errorText(error)}` })
+      }
     }
   }
 
-  async replay({ name, script, cut, state }: NonNullable<Options['replay']>): Promise<void> {
-    const recording = await record(await drawScript(name, script), this.#machine)
-    const violation = await this.#try(recording, { cut, seed: state }, `${name}/${script}`)
+  /** Cuts the power right behind what the row's scripts destroy, each time in the ways that are worst. */
+  async row(name: string): Promise<void> {
+    const row = ROWS[name]
+    if (!row) throw new Error(`${name}: not in the table`)
+    for (const script of scriptsOfRow(row)) {
+      const met = new Set<string>()
+      for await (const recording of this.#recordingsOf(row, script)) {
+        for (const state of statesBehind(recording, row.steps)) {
+          this.#states.add(name, script.mode)
+          met.add(destructionsOf(recording).get(state.gone) ?? '')
+          const violation = await this.#try(recording, state, `--row "${name}"`)
+          if (violation) this.#say({ type: 'violation', violation })
+        }
+      }
+      for (const step of row.steps) {
+        const store = script.distant ? 'on other machines' : 'embedded'
+        const message = `${name} (${script.mode}, store ${store}): the script brings about no "${step}"`
+        if (!met.has(step)) this.#say({ type: 'fault', message })
+      }
+    }
+  }
+
+  /** The script's own, or starts after power cuts at its end. */
+  async *#recordingsOf(row: Row, script: Script): AsyncIterable<Recording> {
+    const recording = await record(script, this.#machine)
+    if (!row.atStart) {
+      yield recording
+      return
+    }
+    const cut = recording.events.length - 1
+    for (let seed = 0; seed < STARTS; seed += 1) yield await recover(recording, { cut, seed }, this.#machine)
+  }
+
+  async #script(name: Case, seed: number, count: number): Promise<void> {
+    const recording = await record(await drawScript(name, seed, this.#options.variant), this.#machine)
+    this.#steps.add(`mounted ${recording.script.variant}`, name)
+    for (const text of recording.steps.values()) this.#steps.add(text.split('(')[0] ?? text, name)
+    let left = count
+    for (const [index, state] of drawStates(recording, seed, count).entries()) {
+      if (left <= 0) return
+      left -= 1
+      if (await this.#violates(recording, state, { name, seed, path: '' })) return
+      if (index % AGAIN_EVERY !== AGAIN_EVERY - 1 || left < AGAIN_STATES) continue
+      left -= AGAIN_STATES
+      const again = await recover(recording, state, this.#machine)
+      for (const second of drawStates(again, seed, AGAIN_STATES)) {
+        const path = `/${state.cut}/${state.seed}`
+        if (await this.#violates(again, second, { name, seed, path })) return
+      }
+    }
+  }
+
+  /** True if it does, and the recording's place on the machine was taken. */
+  async #violates(
+    recording: Recording,
+    state: CrashState,
+    { name, seed, path }: { name: Case; seed: number; path: string },
+  ): Promise<boolean> {
+    this.#states.add(recording.before ? 'states of a second cut' : 'states', name)
+    const what = behind(destructionsOf(recording), state.cut)
+    if (what !== undefined) this.#coverage.add(what, name)
+    const violation = await this.#try(recording, state, this.#replayOf(`${name}/${seed}${path}`, state))
+    if (!violation) return false
+    this.#states.add('violations', name)
+    this.#say({ type: 'violation', violation })
+    const key = `${violation.kind} ${what}`
+    if (this.#options.shrink === 0 || this.#shrunk.has(key)) return false
+    this.#shrunk.add(key)
+    await this.#shrink(name, seed, violation.kind)
+    return true
+  }
+
+  async replay({ name, script, cut, state, second }: NonNullable<Options['replay']>): Promise<void> {
+    let recording = await record(await drawScript(name, script, this.#options.variant), this.#machine)
+    let last: CrashState = { cut, seed: state }
+    let path = ''
+    if (second) {
+      recording = await recover(recording, last, this.#machine)
+      path = `/${cut}/${state}`
+      last = second
+    }
+    const violation = await this.#try(recording, last, this.#replayOf(`${name}/${script}${path}`, last))
     this.#states.add('states', name)
     if (violation) this.#say({ type: 'violation', violation })
   }
 
-  async #try(recording: Recording, state: CrashState, name: string): Promise<Violation | undefined> {
+  async #try(recording: Recording, state: CrashState, replay: string): Promise<Violation | undefined> {
     const { problems, log } = await recoverAndCheck(recording, state, this.#machine)
     const [first] = problems
-    return first && describe(recording, state, { name, problems, log, kind: first.kind })
+    return first && describe(recording, state, { replay, problems, log, kind: first.kind })
+  }
+
+  #replayOf(script: string, { cut, seed }: CrashState): string {
+    const { variant, broken } = this.#options
+    const more = [
+      ...(variant === undefined ? [] : ['--variant', variant]),
+      ...(broken === undefined ? [] : ['--broken', broken]),
+    ]
+    return ['--replay', `${script}/${cut}/${seed}`, ...more].join(' ')
   }
 
   /** A shorter script that ends in the same kind of violation, for as long as the options allow. */
   async #shrink(name: Case, seed: number, kind: string): Promise<void> {
     let shortest: Violation | undefined
-    const property = fc.asyncProperty(scriptsOf(name), async (script) => {
+    const property = fc.asyncProperty(scriptsOf(name, this.#options.variant), async (script) => {
       const recording = await record(script, this.#machine)
       for (const state of drawStates(recording, seed, SHRINK_STATES)) {
-        const violation = await this.#try(recording, state, `shrunk ${name}/${seed}`)
+        const violation = await this.#try(recording, state, '')
         if (violation?.kind !== kind) continue
         shortest = violation
         throw new Error(violation.problems[0])
@@ -142,10 +242,10 @@ class Run {
 }
 
 /** The script of a seed, the same that shrinking begins with. */
-async function drawScript(name: Case, seed: number): Promise<Script> {
+async function drawScript(name: Case, seed: number, variant: Variant | undefined): Promise<Script> {
   let drawn: Script | undefined
   await fc.check(
-    fc.asyncProperty(scriptsOf(name), async (script) => {
+    fc.asyncProperty(scriptsOf(name, variant), async (script) => {
       drawn = script
     }),
     { seed, numRuns: 1, unbiased: true },
@@ -157,22 +257,24 @@ async function drawScript(name: Case, seed: number): Promise<Script> {
 function describe(
   recording: Recording,
   state: CrashState,
-  found: { name: string; kind: string; problems: readonly Problem[]; log: readonly string[] },
+  found: { replay: string; kind: string; problems: readonly Problem[]; log: readonly string[] },
 ): Violation {
   const moment = momentOf(recording, state.cut)
-  const { distant, inlineLimit } = recording.script
+  const { distant, inlineLimit, variant } = recording.script
   return {
-    replay: `${found.name}/${state.cut}/${state.seed}`,
+    replay: found.replay,
     kind: found.kind,
+    promise: promiseOf(found.kind),
     problems: found.problems.map(show),
     steps: [
-      `store ${distant ? 'on other machines' : 'embedded'}, inline limit ${inlineLimit}`,
+      `${variant}, store ${distant ? 'on other machines' : 'embedded'}, inline limit ${inlineLimit}`,
       ...[...recording.steps]
         .filter(([number]) => number <= moment.begun)
         .map(([number, text]) => `${number} ${text}`),
+      ...(recording.before ? ['power cut, and another one while the daemon came back'] : []),
       moment.done < moment.begun ? `power cut within step ${moment.begun}` : 'power cut',
     ],
-    behind: behind(destructions(recording), state.cut),
+    behind: behind(destructionsOf(recording), state.cut),
     log: found.log,
   }
 }

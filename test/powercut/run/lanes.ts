@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import type { Line, Violation } from './campaign.ts'
+import type { Line, Violation, Work } from './campaign.ts'
 import { Coverage } from './coverage.ts'
 import type { Options } from './options.ts'
 
@@ -39,32 +39,56 @@ export async function runLanes(options: Options, shim: string, listener: Listene
   }
   const began = performance.now()
   const stop = new AbortController()
-  const lanes = options.replay ? 1 : options.lanes
-  await Promise.all(
-    [...Array(lanes).keys()].map((lane) =>
-      runLane({ options, lane, shim, signal: stop.signal }, (line) => {
+  const left = worksOf(options)
+  const known = new Set<string>()
+  const lane = async (): Promise<void> => {
+    for (let work = left.shift(); work && !stop.signal.aborted; work = left.shift()) {
+      const { signal } = stop
+      await runWork({ options, work, known: [...known], shim, signal }, (line) => {
+        if (line.type === 'violation') known.add(keyOf(line.violation))
         if (!receive(line, outcome, listener)) stop.abort()
-      }),
-    ),
-  )
+      })
+    }
+  }
+  await Promise.all([...Array(options.lanes).keys()].map(lane))
   outcome.seconds = (performance.now() - began) / 1000
   return outcome
 }
 
-interface Lane {
+// A process that has started hundreds of daemons is full of what only the end of a process lets go.
+const SCRIPTS_AT_ONCE = 10
+
+function worksOf(options: Options): Work[] {
+  if (options.replay) return [{ kind: 'replay' }]
+  if (options.rows) return options.rows.map((row) => ({ kind: 'row', row }))
+  const scripts = Math.ceil(options.states / options.statesPerScript)
+  const works: Work[] = []
+  // Small ones where there are few, so that no lane waits for another.
+  const count = Math.max(1, Math.min(SCRIPTS_AT_ONCE, Math.ceil(scripts / options.lanes / 2)))
+  for (let first = 0; first < scripts; first += count) {
+    works.push({ kind: 'scripts', first, count: Math.min(count, scripts - first) })
+  }
+  return works
+}
+
+interface Task {
   readonly options: Options
-  readonly lane: number
+  readonly work: Work
+  readonly known: readonly string[]
   readonly shim: string
   readonly signal: AbortSignal
 }
 
-function runLane({ options, lane, shim, signal }: Lane, receiveLine: (line: Line) => void): Promise<void> {
+function runWork(
+  { options, work, known, shim, signal }: Task,
+  receiveLine: (line: Line) => void,
+): Promise<void> {
+  const texts = [options, work, known].map((each) => JSON.stringify(each))
   // In a mount namespace of its own: whatever ends the process ends its mounts.
-  const child = spawn(
-    'unshare',
-    ['--mount', '--propagation', 'private', process.execPath, LANE, JSON.stringify(options), String(lane)],
-    { env: { ...process.env, LD_PRELOAD: shim }, stdio: ['ignore', 'pipe', 'inherit'] },
-  )
+  const child = spawn('unshare', ['--mount', '--propagation', 'private', process.execPath, LANE, ...texts], {
+    env: { ...process.env, LD_PRELOAD: shim },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
   const end = (): void => void child.kill('SIGKILL')
   signal.addEventListener('abort', end, { once: true })
   process.once('exit', end)
@@ -75,8 +99,9 @@ function runLane({ options, lane, shim, signal }: Lane, receiveLine: (line: Line
   return new Promise((done) =>
     child.once('close', (code, killed) => {
       process.off('exit', end)
+      signal.removeEventListener('abort', end)
       if (code !== 0 && !signal.aborted) {
-        receiveLine({ type: 'fault', message: `lane ${lane} ended with ${code ?? killed}` })
+        receiveLine({ type: 'fault', message: `${JSON.stringify(work)} ended with ${code ?? killed}` })
       }
       done()
     }),
@@ -88,8 +113,7 @@ function receive(line: Line, outcome: Outcome, listener: Listener): boolean {
   switch (line.type) {
     case 'violation': {
       const { violation } = line
-      const { kind, behind } = violation
-      const isNew = !outcome.violations.some((each) => each.kind === kind && each.behind === behind)
+      const isNew = !outcome.violations.some((each) => keyOf(each) === keyOf(violation))
       outcome.violations.push(violation)
       return listener.violation(violation, isNew)
     }
@@ -108,3 +132,6 @@ function receive(line: Line, outcome: Outcome, listener: Listener): boolean {
       return true
   }
 }
+
+/** Equal for violations of which one tells enough. */
+const keyOf = ({ kind, behind }: Violation): string => `${kind} ${behind}`

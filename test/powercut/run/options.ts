@@ -1,6 +1,8 @@
 import { parseArgs } from 'node:util'
 import { MODES } from '../../../src/base/modes.ts'
-import { CASES, type Case, isCase } from '../app/script.ts'
+import { CASES, type Case, isCase, VARIANTS, type Variant } from '../app/script.ts'
+import type { CrashState } from '../disk/draw.ts'
+import { ROWS } from './rows.ts'
 
 /** One crash state, by name: what a violation is printed with. */
 interface Replay {
@@ -8,6 +10,8 @@ interface Replay {
   readonly script: number
   readonly cut: number
   readonly state: number
+  /** The power is cut once more, while the daemon starts after the first cut. */
+  readonly second: CrashState | undefined
 }
 
 export interface Options {
@@ -15,6 +19,8 @@ export interface Options {
   readonly seed: number
   readonly cases: readonly Case[]
   readonly replay: Replay | undefined
+  /** Undefined: drawn, mostly `plain`. */
+  readonly variant: Variant | undefined
   /** Processes that try states side by side. */
   readonly lanes: number
   /** Crash states that are drawn from one recording. */
@@ -23,6 +29,8 @@ export interface Options {
   readonly shrink: number
   readonly report: string
   readonly selfTest: boolean
+  /** Rows of the table in docs/crash-points.md whose scripts are tried, and nothing else. */
+  readonly rows: readonly string[] | undefined
   /** A product that is broken on purpose. */
   readonly broken: string | undefined
 }
@@ -34,11 +42,14 @@ const HELP = `npm run test:power-cut -- [options]
   --states N      crash states to try (default 500)
   --seed N        of everything that is drawn (default: drawn, and printed)
   --mode M[,M]    only these: ${CASES.join(', ')}
-  --replay R      one crash state again, as a violation was reported with it: MODE/SCRIPT/CUT/STATE
-  --per-script N  crash states from one recording (default 25)
+  --variant V     only this: ${VARIANTS.join(', ')} (default: drawn)
+  --replay R      one crash state again, as a violation was reported with it: MODE/SCRIPT/CUT/STATE[/CUT/STATE]
+  --per-script N  crash states from one recording (default 16)
   --lanes N       processes side by side (default 2)
   --shrink S      seconds to make the script of a violation shorter (default 60, 0 for not at all)
   --report DIR    default reports/power-cut
+  --rows          cut the power behind every row of the table in docs/crash-points.md
+  --row TEXT      behind this one, by its first column
   --self-test     run the deliberately broken products: each has to be caught
   --broken NAME   this broken product in the place of the real one`
 
@@ -55,11 +66,13 @@ export function readOptions(args: readonly string[]): Options {
       return name
     }),
     replay: values.replay === undefined ? undefined : replayOf(values.replay),
+    variant: variantOf(values.variant),
     lanes: number('lanes', values.lanes, 2, 1),
-    statesPerScript: number('per-script', values['per-script'], 25, 1),
+    statesPerScript: number('per-script', values['per-script'], 16, 1),
     shrink: number('shrink', values.shrink, 60),
     report: values.report ?? 'reports/power-cut',
     selfTest: values['self-test'] ?? false,
+    rows: rowsOf(values.rows, values.row),
     broken: values.broken,
   }
 }
@@ -72,11 +85,14 @@ function parsed(args: readonly string[]) {
     seed: text,
     mode: text,
     replay: text,
+    variant: text,
     lanes: text,
     'per-script': text,
     shrink: text,
     report: text,
     broken: text,
+    row: text,
+    rows: flag,
     'self-test': flag,
     help: flag,
   }
@@ -89,11 +105,26 @@ function parsed(args: readonly string[]) {
 
 function replayOf(text: string): Replay {
   const [name = '', ...rest] = text.split('/')
-  const [script, cut, state] = rest.map(Number)
-  if (!isCase(name) || rest.length !== 3 || [script, cut, state].some((value) => !Number.isInteger(value))) {
-    throw new Usage(`--replay ${text}: MODE/SCRIPT/CUT/STATE, as in ${MODES[0]}/17/300/12345`)
+  const numbers = rest.map(Number)
+  const isLong = rest.length === 5
+  if (!isCase(name) || (rest.length !== 3 && !isLong) || !numbers.every(Number.isInteger)) {
+    throw new Usage(`--replay ${text}: MODE/SCRIPT/CUT/STATE[/CUT/STATE], as in ${MODES[0]}/17/300/12345`)
   }
-  return { name, script: script ?? 0, cut: cut ?? 0, state: state ?? 0 }
+  const [script = 0, cut = 0, state = 0, again = 0, seed = 0] = numbers
+  return { name, script, cut, state, second: isLong ? { cut: again, seed } : undefined }
+}
+
+function rowsOf(all: boolean | undefined, row: string | undefined): readonly string[] | undefined {
+  if (all) return Object.keys(ROWS)
+  if (row === undefined) return undefined
+  if (!(row in ROWS)) throw new Usage(`--row ${row}: one of\n${Object.keys(ROWS).join('\n')}`)
+  return [row]
+}
+
+function variantOf(text: string | undefined): Variant | undefined {
+  const variant = VARIANTS.find((each) => each === text)
+  if (text !== undefined && !variant) throw new Usage(`--variant ${text}: one of ${VARIANTS.join(', ')}`)
+  return variant
 }
 
 function number(name: string, text: string | undefined, fallback: number, least = 0): number {

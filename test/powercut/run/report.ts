@@ -12,10 +12,9 @@ type Log = (line: string) => void
 
 /** A violation with all that is needed to have it again. */
 export function printViolation(title: string, violation: Violation, log: Log): void {
-  const { replay, kind, problems, steps, behind } = violation
-  log(
-    `${title} ${kind} (replay: --replay ${replay}${behind === undefined ? '' : `; right behind: ${behind}`})`,
-  )
+  const { replay, kind, promise, problems, steps, behind } = violation
+  log(`${title} of ${promise}: ${kind}${behind === undefined ? '' : `, right behind: ${behind}`}`)
+  if (replay !== '') log(`    npm run test:power-cut -- ${replay}`)
   for (const problem of problems.slice(0, PROBLEMS_SHOWN)) log(`    ${problem}`)
   for (const step of steps.slice(-STEPS_SHOWN)) log(`      ${step}`)
   for (const line of violation.log.slice(-LOG_SHOWN)) log(`      log: ${line.slice(0, 300)}`)

@@ -23,8 +23,16 @@ void leave(void) {
 
 static int64_t nanoseconds(struct statx_timestamp time) { return time.tv_sec * 1000000000LL + time.tv_nsec; }
 
-int look(int directory, const char *path, int flags, struct statx *out) {
+int64_t change_of(const struct statx *stat) { return nanoseconds(stat->stx_ctime); }
+
+int look_beneath(int directory, const char *path, int flags, struct statx *out) {
   return REAL(SYS_statx, directory, path, flags | AT_NO_AUTOMOUNT, STATX_BASIC_STATS | STATX_BTIME, out);
+}
+
+int look(int directory, const char *path, int flags, struct statx *out) {
+  int result = look_beneath(directory, path, flags, out);
+  if (result == 0) as_shown(out);
+  return result;
 }
 
 int is_ours(const struct statx *stat) {

@@ -68,6 +68,8 @@ int renameat2(int from_directory, const char *from, int to_directory, const char
   struct statx moved, replaced, after;
   int known = source.ours && in_place(&source, &moved) == 0;
   int replaces = target.ours && in_place(&target, &replaced) == 0;
+  // A file that is replaced here and has other names left: the time of its change moves as well.
+  int held = replaces ? REAL(SYS_openat, target.fd, target.name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0) : -1;
   int result = REAL(SYS_renameat2, from_directory, from, to_directory, to, flags);
   int kept = errno;
   if (result == 0 && known && !(replaces && replaced.stx_ino == moved.stx_ino)) {
@@ -76,9 +78,11 @@ int renameat2(int from_directory, const char *from, int to_directory, const char
       .other = replaces ? replaced.stx_ino : 0, .a = flags, .parent_time = time_of(&target),
     };
     if (in_place(&target, &after) == 0) moved = after;
+    if (held >= 0 && look(held, "", AT_EMPTY_PATH, &after) == 0) record.b = change_of(&after);
     fill(&record, &moved);
     append(&record, source.name, target.name, NULL, 0);
   }
+  if (held >= 0) REAL(SYS_close, held);
   drop_place(&source);
   drop_place(&target);
   leave();

@@ -35,7 +35,7 @@ struct record {
   uint64_t mode, uid, gid, bytes, rdev;
   int64_t atime, mtime, ctime, btime;   // of the file afterwards
   int64_t parent_time;  // mtime and ctime of the directories afterwards
-  uint64_t a, b, c;     // what the kind says
+  uint64_t a, b, c;     // what the kind says; b of a rename: ctime of `other` afterwards
   uint64_t name_length, name2_length, data_length;
 };
 
@@ -53,9 +53,14 @@ extern char boot_id[PATH_MAX];
 void enter(void);
 void leave(void);
 
+// As the file system has it, and as it is shown.
+int look_beneath(int directory, const char *path, int flags, struct statx *out);
+void as_shown(struct statx *stat);
 int look(int directory, const char *path, int flags, struct statx *out);
 // Whether the file lies on the device that is recorded.
 int is_ours(const struct statx *stat);
+// The time of the last change.
+int64_t change_of(const struct statx *stat);
 void fill(struct record *record, const struct statx *stat);
 void append(struct record *record, const char *name, const char *name2, const void *data, size_t length);
 

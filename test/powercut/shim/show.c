@@ -24,16 +24,19 @@ static struct shown *shown_of(uint64_t real, uint64_t major_, uint64_t minor_) {
   return found->real == 0 ? NULL : found;
 }
 
-int statx(int directory, const char *restrict path, int flags, unsigned mask, struct statx *restrict out) {
-  long result = REAL(SYS_statx, directory, path, flags, mask, out);
-  if (result != 0) return result;
+void as_shown(struct statx *out) {
   struct shown *found = shown_of(out->stx_ino, out->stx_dev_major, out->stx_dev_minor);
-  if (!found) return 0;
+  if (!found) return;
   out->stx_ino = found->ino;
   out->stx_btime = found->btime;
   // As long as nothing has changed it since the state was laid out.
   if (out->stx_ctime.tv_sec == found->real_ctime.tv_sec && out->stx_ctime.tv_nsec == found->real_ctime.tv_nsec) out->stx_ctime = found->ctime;
-  return 0;
+}
+
+int statx(int directory, const char *restrict path, int flags, unsigned mask, struct statx *restrict out) {
+  long result = REAL(SYS_statx, directory, path, flags, mask, out);
+  if (result == 0) as_shown(out);
+  return result;
 }
 
 ssize_t getdents64(int fd, void *buffer, size_t length) {
@@ -58,7 +61,7 @@ int powercut_show(const char *root, uint64_t files) {
   table = NULL;
   table_used = table_size = 0;
   if (files == 0) return 0;
-  if (look(AT_FDCWD, root, 0, &stat) != 0) return -1;
+  if (look_beneath(AT_FDCWD, root, 0, &stat) != 0) return -1;
   shown_device = makedev(stat.stx_dev_major, stat.stx_dev_minor);
   for (table_size = 64; table_size < files * 2; table_size *= 2);
   table = calloc(table_size, sizeof *table);
@@ -72,7 +75,7 @@ static struct statx_timestamp timestamp(int64_t ns) {
 // The file at the path is shown with this number and these times.
 int powercut_show_file(const char *path, uint64_t ino, int64_t ctime, int64_t btime) {
   struct statx stat;
-  if (look(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, &stat) != 0) return -1;
+  if (look_beneath(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, &stat) != 0) return -1;
   struct shown *slot = slot_of(stat.stx_ino);
   *slot = (struct shown){ stat.stx_ino, ino, stat.stx_ctime, timestamp(ctime), timestamp(btime) };
   table_used++;
