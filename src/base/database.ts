@@ -28,6 +28,11 @@ export interface DatabaseOptions {
   readonly check?: boolean
   /** The file has to be there, in this format, and nothing in it changes. */
   readonly readOnly?: boolean
+  /**
+   * A file that is of use only once it is whole, and is made anew otherwise: without a log beside it, and nothing of it is on the
+   * medium before `flush`. A crash leaves anything.
+   */
+  readonly bulk?: boolean
   /** Hears of syncs of the file and its log that fail. */
   readonly failedSyncs?: FailedSyncs
   /**
@@ -118,7 +123,7 @@ export class Database {
   readonly #savepoint: StatementSync
   readonly #release: StatementSync
   readonly #rollbackTo: StatementSync
-  readonly #options: Pick<DatabaseOptions, 'failedSyncs' | 'onBroken'>
+  readonly #options: Pick<DatabaseOptions, 'failedSyncs' | 'onBroken' | 'bulk'>
   #depth = 0
   #walDescriptor: number | undefined
   // Once open it stays so: to close it would drop SQLite's locks on the same file.
@@ -145,7 +150,7 @@ export class Database {
     this.path = path
     this.#handle = handle
     this.#options = options
-    this.#mustRewrite = options.readOnly !== true
+    this.#mustRewrite = !options.readOnly && !options.bulk
     this.#begin = handle.prepare('BEGIN IMMEDIATE')
     this.#commit = handle.prepare('COMMIT')
     this.#rollback = handle.prepare('ROLLBACK')
@@ -182,7 +187,11 @@ export class Database {
         )
       // Only now is it ours to change.
       if (!readOnly)
-        handle.exec('PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0')
+        handle.exec(
+          options.bulk
+            ? 'PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF'
+            : 'PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0',
+        )
       if (upgrade) handle.exec(`BEGIN IMMEDIATE; ${upgrade}; PRAGMA user_version=${options.format}; COMMIT`)
       handle.exec('PRAGMA cache_size=-32768; PRAGMA temp_store=MEMORY')
       if (options.check) {
@@ -308,7 +317,7 @@ export class Database {
   flushNow(): void {
     try {
       this.requireWhole()
-      const descriptor = openSync(`${this.path}-wal`, 'r+')
+      const descriptor = openSync(this.#log, 'r+')
       try {
         if (this.#mustRewrite) this.#rewrite(descriptor)
         fdatasyncSync(descriptor)
@@ -375,7 +384,7 @@ export class Database {
    */
   async #openLog(): Promise<number> {
     if (this.#walDescriptor !== undefined) return this.#walDescriptor
-    const descriptor = openSync(`${this.path}-wal`, 'r+')
+    const descriptor = openSync(this.#log, 'r+')
     try {
       // SQLite made the file and syncs its name with its own first sync of it, which may never come.
       const directory = openSync(dirname(this.path), 'r')
@@ -395,7 +404,7 @@ export class Database {
    * write again what it had folded in before.)
    */
   #diskFailed(error: unknown): void {
-    if (this.#broken !== undefined) return
+    if (this.#broken !== undefined || this.#options.bulk) return
     this.#options.failedSyncs?.note(
       this.path,
       `a sync failed: ${reasonOf(error)}; what it was for was written anew`,
@@ -433,6 +442,11 @@ export class Database {
   requireWhole(): void {
     if (this.#broken === undefined) return
     throw new FsError('EIO', `the disk has lost a part of ${this.path}`, { cause: this.#broken })
+  }
+
+  /** Where what was committed lies before it is flushed. */
+  get #log(): string {
+    return this.#options.bulk ? this.path : `${this.path}-wal`
   }
 
   /** Frames of the log. */
@@ -476,6 +490,7 @@ export class Database {
 
   #committed(): void {
     this.#commits += 1
+    if (this.#options.bulk) return
     this.#flushWithin(LONGEST_UNFLUSHED_MS)
     if (this.#commits % 64 !== 0 || this.#checkpointRunning || this.#closed) return
     if (this.#mustRewrite || this.#cautious) return

@@ -34,7 +34,7 @@ export interface Dirent {
   readonly legacy: bigint | undefined
 }
 
-export interface CatalogOptions extends Pick<DatabaseOptions, 'failedSyncs' | 'onBroken'> {
+export interface CatalogOptions extends Pick<DatabaseOptions, 'bulk' | 'failedSyncs' | 'onBroken'> {
   readonly check: boolean
   readonly cacheEntries?: number
 }
@@ -205,8 +205,9 @@ export class Catalog {
 
   /** @throws DatabaseDamaged */
   static open(path: string, options: CatalogOptions): Catalog {
-    const { check, failedSyncs, onBroken } = options
+    const { bulk, check, failedSyncs, onBroken } = options
     const database = Database.open(path, {
+      ...(bulk && { bulk }),
       ...(failedSyncs && { failedSyncs }),
       ...(onBroken && { onBroken }),
       applicationId: APPLICATION_ID,
@@ -536,6 +537,18 @@ export class Catalog {
       )
     }
     if (before?.ino !== ino) this.#moved(parent, name, this.#recorded(before?.ino), this.#recorded(ino))
+  }
+
+  /** A name that the directory's record in the store has as well: nothing is owed because of it. */
+  adoptName(parent: bigint, name: Buffer, ino: bigint): void {
+    this.#memory.forget(ino)
+    this.#sql.setDirent?.run(toSigned(parent), name, toSigned(ino), null, bucketOf(name))
+  }
+
+  /** The directory's record in the store has a name for a file that is not there: it is written anew, and the name goes from it. */
+  disownName(directory: Numbered, name: Buffer, file: Numbered): void {
+    this.departures.add({ directory, name, file }, bucketOf(name))
+    this.touchEntry(directory.ino, name)
   }
 
   /** Another file or none is shown under the name. `gone` and `come` are those that the store knows. */

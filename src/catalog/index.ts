@@ -2,7 +2,7 @@ export { Catalog, type CatalogOptions, type Dirent, type StagedChunk, type Stage
 export { BLOCK_BYTES, CHUNK_BLOCKS, type Incoming, type Owner } from './content-index.ts'
 export { type Departure, Forgetting } from './departures.ts'
 export * from './inode.ts'
-export { bucketsOf, shardOf, shardOfName } from './names.ts'
+export { bucketsOf, NAME_MAX, shardOf, shardOfName, wrongName } from './names.ts'
 export { contentKey, parseContentKey } from './object-keys.ts'
 export type { Garbage, ShardWatch, Work } from './outbox.ts'
 export { isStored } from './totals.ts'

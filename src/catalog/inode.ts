@@ -1,4 +1,4 @@
-import type { Attributes } from '../base/attributes.ts'
+import { type Attributes, isDirectory } from '../base/attributes.ts'
 
 /** The root directory's inode number in the overlay, whatever the legacy volume calls it (FUSE_ROOT_ID). */
 export const ROOT_INO = 1n
@@ -15,6 +15,28 @@ export const LAYOUT_INLINE = 1
 export const LAYOUT_CHUNKED = 2
 /** Chunks whose list names only what is not a hole. */
 export const LAYOUT_RUNS = 3
+
+/**
+ * What the inode is made of was not in the store, or damaged there, when the catalog was made from it (`rebuild`). With a directory's
+ * mode: a part of its record, so nobody knows all of its names. Else all of it: not even what kind of file it was is known.
+ */
+const LAYOUT_LOST = 4
+
+/** Nothing is known of the file but its name: whatever is asked of it is EIO, whose reason is in `failure`. */
+export function isLost({ layout, mode }: Pick<Inode, 'layout' | 'mode'>): boolean {
+  return layout === LAYOUT_LOST && !isDirectory(mode)
+}
+
+/** The directory may have had names that nobody knows any more: none is known to be free in it, and its listing has no end but EIO. */
+export function lacksNames({ layout, mode }: Pick<Inode, 'layout' | 'mode'>): boolean {
+  return layout === LAYOUT_LOST && isDirectory(mode)
+}
+
+/** Notes that the store has lost what the inode is made of. */
+export function noteLost(inode: Inode, reason: string): void {
+  inode.layout = LAYOUT_LOST
+  inode.failure = reason
+}
 
 export function isChunked({ layout }: Pick<Inode, 'layout'>): boolean {
   return layout === LAYOUT_CHUNKED || layout === LAYOUT_RUNS

@@ -3,10 +3,10 @@ import type { Failure } from '../daemon/engine.ts'
 // A list longer than this on a terminal helps nobody; the rest is one command away.
 const SHOWN = 50
 
-/** The lines of a list, cut at a length that people read. `rest` says where the whole list is. */
-export function shortened(lines: readonly string[], rest: string): string[] {
-  if (lines.length <= SHOWN) return [...lines]
-  return [...lines.slice(0, SHOWN), `… and ${lines.length - SHOWN} more: ${rest}`]
+/** The lines of a list, cut at a length that people read. `rest` says where the whole list is, `count` how long that is. */
+export function shortened(lines: readonly string[], rest: string, count = lines.length): string[] {
+  if (count <= SHOWN) return [...lines]
+  return [...lines.slice(0, SHOWN), `… and ${count - SHOWN} more: ${rest}`]
 }
 
 export function failureLines(failures: readonly Failure[], rest: string): string[] {

@@ -9,7 +9,7 @@ import { claimStateDir, LOG_FILE, recordIdentity } from '../daemon/state-dir.ts'
 import { createLog } from '../observe/log.ts'
 import { LogFile } from '../observe/log-file.ts'
 import type { Context, ExitStatus } from './context.ts'
-import { counted, failureLines } from './lists.ts'
+import { counted, shortened } from './lists.ts'
 import { ProgressView } from './progress.ts'
 import type { AddCommand } from './run.ts'
 
@@ -18,6 +18,7 @@ interface RebuildFlags {
   readonly namespace: string
   readonly stateDir: string
   readonly config?: string
+  readonly acceptLosses?: true
 }
 
 export const addRebuild: AddCommand = (program, context, finish) => {
@@ -28,8 +29,15 @@ export const addRebuild: AddCommand = (program, context, finish) => {
     .requiredOption(`${flagOf('namespace')} <name>`, 'its namespace there')
     .requiredOption(`${flagOf('stateDir')} <dir>`, 'where the catalog goes; for the next mount')
     .option('--config <file>', 'settings as one JSON object')
+    .option(
+      '--accept-losses',
+      'go on without what the store has lost; unless given, its names stay, and answer EIO',
+    )
     .action((flags: RebuildFlags) => finish(rebuild(flags, context)))
 }
+
+const LOST =
+  'what is lost answers EIO by its name; should its objects come back, rebuild again, or leave it out for good with --accept-losses'
 
 async function rebuild(flags: RebuildFlags, context: Context): Promise<ExitStatus> {
   const typed = flags.stateDir && resolve(flags.stateDir)
@@ -54,7 +62,7 @@ async function rebuild(flags: RebuildFlags, context: Context): Promise<ExitStatu
     const rebuildState = await context.loadRebuild()
     const log = createLog({ level: settings.logLevel, name: 'rebuild', write: (line) => logFile.write(line) })
     const report = await rebuildState(
-      { store, namespace, stateDir, opTimeout, concurrency, log },
+      { store, namespace, stateDir, opTimeout, concurrency, log, acceptLosses: flags.acceptLosses === true },
       { onProgress: (progress) => view.show(progress), signal: interrupted.signal },
     )
     view.end()
@@ -63,8 +71,10 @@ async function rebuild(flags: RebuildFlags, context: Context): Promise<ExitStatu
       `rebuilt ${counted(report.files, 'file')} in ${report.directories} directories, ${formatBytes(report.bytes)}, ` +
         `in ${stateDir}; "ferryfs mount SOURCE TARGET --state-dir ${stateDir}" with the same store uses it`,
     )
-    for (const line of failureLines(report.failures, `see ${logFile.path}`)) context.print(line)
-    return report.failures.length === 0 ? EXIT.done : EXIT.incomplete
+    const lines = report.failures.map(({ kind, path, reason }) => `${kind.padEnd(8)}  ${path}: ${reason}`)
+    for (const line of shortened(lines, `see ${logFile.path}`, report.failureCount)) context.print(line)
+    if (report.failures.some(({ kind }) => kind === 'lost')) context.print(LOST)
+    return report.failureCount === 0 ? EXIT.done : EXIT.incomplete
   } finally {
     view.end()
     process.off('SIGINT', interrupt)

@@ -1,4 +1,5 @@
 import { UsageError } from '../base/errors.ts'
+import { wrongName } from '../catalog/index.ts'
 import { loadSettings } from '../config/load.ts'
 import { flagOf } from '../config/options.ts'
 import { formatBytes } from '../config/units.ts'
@@ -15,7 +16,6 @@ import {
   type RestoreOptions,
   type SourceTree,
   selectionOf,
-  wrongName,
 } from '../migration/index.ts'
 import { createLog } from '../observe/log.ts'
 import type { Context, ExitStatus } from './context.ts'

@@ -1,7 +1,10 @@
 import { z } from 'zod'
+import { isDirectory, S_IFMT } from '../base/attributes.ts'
+import { wrongName } from '../catalog/index.ts'
 import { StoreCorrupt } from '../store/errors.ts'
+import { printable } from '../sys/index.ts'
 import { sha256 } from './hash.ts'
-import { RECORD_FORMAT } from './manifest.ts'
+import { MOST_VERSION, RECORD_FORMAT } from './manifest.ts'
 
 /** What the store keeps of a directory itself; its entries are in `shards` objects of their own. */
 export interface DirectoryHeader {
@@ -47,37 +50,66 @@ export interface DirectoryShard {
   readonly leaving: readonly RecordedEntry[]
 }
 
-const decimal = z.string().regex(/^\d{1,20}$/)
+/** What a record has in the place of an entry, and no directory can have. */
+export interface RefusedEntry {
+  readonly name: string
+  readonly reason: string
+}
+
+/** Twice as many shards as before, all written anew, where one would get too long; but no more than these. */
+export const MAX_SHARDS = 4096
+
+const MAX_U32 = 2 ** 32 - 1
+// Bytes of a wrong name that a message shows.
+const MOST_SHOWN = 64
+const inodeNumber = z
+  .string()
+  .refine(
+    (text) => /^\d{1,20}$/.test(text) && BigInt(text) > 0n && BigInt(text) < 2n ** 64n,
+    'no inode number',
+  )
+const generationNumber = z.int().nonnegative().max(MOST_VERSION)
 const headerSchema = z.object({
   format: z.literal(RECORD_FORMAT),
-  ino: decimal,
-  generation: z.int().nonnegative(),
-  mode: z.int().nonnegative(),
-  uid: z.int().nonnegative(),
-  gid: z.int().nonnegative(),
-  nlink: z.int().nonnegative(),
+  ino: inodeNumber,
+  generation: generationNumber,
+  mode: z.int().nonnegative().refine(isDirectoryMode, 'no mode of a directory'),
+  uid: z.int().nonnegative().max(MAX_U32),
+  gid: z.int().nonnegative().max(MAX_U32),
+  nlink: z.int().nonnegative().max(MAX_U32),
   atime: z.string().regex(/^-?\d{1,20}$/),
   mtime: z.string().regex(/^-?\d{1,20}$/),
   ctime: z.string().regex(/^-?\d{1,20}$/),
   xattrs: z.string().optional(),
-  recordGeneration: z.int().positive(),
-  shards: z.int().positive(),
+  recordGeneration: z.int().positive().max(MOST_VERSION),
+  shards: z.int().positive().max(MAX_SHARDS).refine(isPowerOfTwo, 'no power of two'),
 })
 /** A name as UTF-8 text, or `raw` in base64 where it is none. */
 const nameFields = { name: z.string().optional(), raw: z.string().optional() }
 const entrySchema = z.object({
   ...nameFields,
-  ino: decimal,
-  generation: z.int().nonnegative(),
+  ino: inodeNumber,
+  generation: generationNumber,
   key: z.string().optional(),
   links: z.int().positive().optional(),
   from: z.array(z.object({ ...nameFields, directory: z.string() })).optional(),
 })
+// Each entry is looked at by itself: one that makes no sense takes none of the others with it.
 const shardSchema = z.object({
   format: z.literal(RECORD_FORMAT),
-  entries: z.array(entrySchema),
-  leaving: z.array(entrySchema).optional(),
+  // Its own: one that a store has mixed up with another has a checksum that holds. Not there in the oldest.
+  key: z.string().optional(),
+  entries: z.array(z.unknown()),
+  leaving: z.array(z.unknown()).optional(),
 })
+
+function isDirectoryMode(mode: number): boolean {
+  return (mode & S_IFMT) === 0 ? mode <= 0o7777 : isDirectory(mode) && mode <= 0o177777
+}
+
+function isPowerOfTwo(value: number): boolean {
+  return (value & (value - 1)) === 0
+}
 
 export const DIRECTORY_CONTENT_TYPE = 'application/json'
 const CHECKSUM = 'ferry-sha256'
@@ -167,9 +199,10 @@ export function decodeHeader(
   }
 }
 
-export function encodeShard({ entries, leaving }: DirectoryShard): RecordObject {
+export function encodeShard(key: string, { entries, leaving }: DirectoryShard): RecordObject {
   return sealed({
     format: RECORD_FORMAT,
+    key,
     entries: entries.map(encodeEntry),
     ...(leaving.length > 0 ? { leaving: leaving.map(encodeEntry) } : {}),
   })
@@ -179,9 +212,25 @@ export function encodeShard({ entries, leaving }: DirectoryShard): RecordObject 
 export function decodeShard(
   key: string,
   object: { value: Buffer; metadata: Readonly<Record<string, string>> },
-): DirectoryShard {
-  const { entries, leaving = [] } = opened(key, object, shardSchema)
-  return { entries: entries.map(decodeEntry), leaving: leaving.map(decodeEntry) }
+): DirectoryShard & { readonly refused: readonly RefusedEntry[] } {
+  const shard = opened(key, object, shardSchema)
+  if (shard.key !== undefined && shard.key !== key)
+    throw new StoreCorrupt(`directory record ${key}: it is another one, ${printable(Buffer.from(shard.key))}`)
+  const refused: RefusedEntry[] = []
+  const decode = (entry: unknown): RecordedEntry[] => {
+    const parsed = entrySchema.safeParse(entry)
+    if (!parsed.success) {
+      refused.push({ name: '?', reason: `its record cannot be read: ${z.prettifyError(parsed.error)}` })
+      return []
+    }
+    const decoded = decodeEntry(parsed.data)
+    const wrong = wrongName(decoded.name)
+    if (wrong === undefined) return [decoded]
+    refused.push({ name: printable(decoded.name.subarray(0, MOST_SHOWN)), reason: wrong })
+    return []
+  }
+  const { leaving = [] } = shard
+  return { entries: shard.entries.flatMap(decode), leaving: leaving.flatMap(decode), refused }
 }
 
 function encodeEntry({ name, ino, generation, key, links, from }: RecordedEntry): unknown {

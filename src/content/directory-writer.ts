@@ -8,6 +8,7 @@ import {
   fileId,
   type Garbage,
   type Inode,
+  lacksNames,
   type ShardWatch,
   shardOf,
   type Work,
@@ -15,11 +16,16 @@ import {
 import { StoreError, StoreSuperseded } from '../store/errors.ts'
 import type { ContentContext } from './context.ts'
 import { contentOf, writtenBefore } from './directory-content.ts'
-import { DIRECTORY_CONTENT_TYPE, encodeHeader, encodeShard, headerKey, shardKey } from './directory-record.ts'
+import {
+  DIRECTORY_CONTENT_TYPE,
+  encodeHeader,
+  encodeShard,
+  headerKey,
+  MAX_SHARDS,
+  shardKey,
+} from './directory-record.ts'
 import { legacyStat, placeOf, readLegacyXattrs, requireLegacy } from './takeover.ts'
 
-/** Twice as many shards as before, all written anew, where one would get too long; but no more than these. */
-const MAX_SHARDS = 4096
 // How many other records are written before one from which files went to those.
 const MOST_FIRST = 32
 const DEPARTED_AT_ONCE = 1000
@@ -97,6 +103,12 @@ export class DirectoryWriter {
       catalog.transaction(() => catalog.outbox.done(work))
       return true
     }
+    // What is lost of the record may come back with a disk of the store: nothing is written over it.
+    if (lacksNames(inode))
+      throw new FsError(
+        'EIO',
+        `the directory's record stays as it is: ${inode.failure ?? 'parts of it are lost'}`,
+      )
     const watch = catalog.outbox.watch(ino)
     try {
       const now = inode.dirShards
@@ -122,7 +134,8 @@ export class DirectoryWriter {
       watch.marked.delete(shard)
       const content = contentOf(catalog, inode, shard, { shards, isDurable })
       if (isDurable(shard) && content.gone.length === 0) continue
-      const written = await this.#put(round, shardKey(fileId(inode), generation, shard), encodeShard(content))
+      const key = shardKey(fileId(inode), generation, shard)
+      const written = await this.#put(round, key, encodeShard(key, content))
       if (!written) break
       catalog.transaction(() => {
         if (!watch.marked.has(shard)) catalog.outbox.clearShard(ino, shard)
@@ -153,7 +166,8 @@ export class DirectoryWriter {
     watch.marked.clear()
     for (let shard = 0; shard < shards; shard += 1) {
       const content = contentOf(catalog, inode, shard, { shards, isDurable })
-      const written = await this.#put(round, shardKey(fileId(inode), generation, shard), encodeShard(content))
+      const key = shardKey(fileId(inode), generation, shard)
+      const written = await this.#put(round, key, encodeShard(key, content))
       if (!written) break
       fresh.add(shard)
       gone.push(...content.gone)

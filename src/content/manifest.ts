@@ -10,6 +10,12 @@ import { decodeList, type Entry, encodeList, ListDamaged, levelsFor, slotsOf } f
 /** Format of file objects and directory records. */
 export const RECORD_FORMAT = 1
 
+/** Above every version and generation that is ever reached, and far enough below what a number is exact to. */
+export const MOST_VERSION = 2 ** 50
+
+/** The largest file: sizes are exact up to there. */
+const MOST_BYTES = Number.MAX_SAFE_INTEGER
+
 /** Format of manifests that list what is not a hole. Those of format 1 name every chunk. */
 const RUNS_FORMAT = 2
 
@@ -45,17 +51,21 @@ export interface FileObject {
 }
 
 const decimal = z.string().regex(/^-?\d{1,20}$/)
+const upTo = (most: bigint) =>
+  z.string().refine((text) => /^\d{1,20}$/.test(text) && BigInt(text) <= most, `no number up to ${most}`)
+const u32 = upTo(2n ** 32n - 1n)
+const FILE_TYPES: ReadonlySet<number> = new Set([1, 2, 4, 6, 8, 10, 12].map((type) => type << 12))
 const metadataSchema = z.object({
   'ferry-format': z.literal(String(RECORD_FORMAT)),
   'ferry-layout': z.enum(['inline', 'chunked']),
-  'ferry-ino': decimal,
-  'ferry-generation': decimal,
+  'ferry-ino': upTo(2n ** 64n - 1n),
+  'ferry-generation': upTo(BigInt(MOST_VERSION)),
   'ferry-mode': z.string().regex(/^[0-7]{1,7}$/),
-  'ferry-nlink': decimal,
-  'ferry-uid': decimal,
-  'ferry-gid': decimal,
-  'ferry-rdev': decimal,
-  'ferry-size': decimal,
+  'ferry-nlink': u32,
+  'ferry-uid': u32,
+  'ferry-gid': u32,
+  'ferry-rdev': u32,
+  'ferry-size': upTo(BigInt(MOST_BYTES)),
   'ferry-atime': decimal,
   'ferry-mtime': decimal,
   'ferry-ctime': decimal,
@@ -165,7 +175,7 @@ export function decodeFileObject(
     throw new StoreCorrupt(`object ${key}: its bytes do not have the checksum they were stored with`)
   }
   const mode = Number.parseInt(metadata['ferry-mode'], 8)
-  if ((mode & S_IFMT) === 0)
+  if (!FILE_TYPES.has(mode & S_IFMT) || mode > 0o177777)
     throw new StoreCorrupt(`object ${key}: no file type in mode ${metadata['ferry-mode']}`)
   const size = Number(metadata['ferry-size'])
   const attributes: Attributes = {

@@ -1,6 +1,6 @@
 import { isDirectory, isRegular } from '../base/attributes.ts'
 import { FsError } from '../base/errors.ts'
-import { DIRTY_LOST, type Inode, isStored } from '../catalog/index.ts'
+import { DIRTY_LOST, type Inode, isLost, isStored, lacksNames } from '../catalog/index.ts'
 import type { ContentContext } from './context.ts'
 import { legacyStat, matches, owe } from './takeover.ts'
 
@@ -14,7 +14,7 @@ export function renew(context: ContentContext, ino: bigint): boolean {
   if (!inode || inode.orphan) return false
   try {
     if (isDirectory(inode.mode)) return renewRecord(context, inode)
-    if (!isStored(inode) || !isHere(context, inode)) return false
+    if (!isStored(inode) || isLost(inode) || !isHere(context, inode)) return false
     owe(catalog, inode, DIRTY_LOST)
   } catch (error) {
     // A volume that does not answer, a catalog without room: whoever meets it next asks again.
@@ -34,7 +34,7 @@ function isHere(context: ContentContext, inode: Inode): boolean {
 }
 
 function renewRecord({ catalog, log }: ContentContext, inode: Inode): boolean {
-  if (inode.dirShards === 0 || catalog.outbox.find('directory', inode.ino)) return false
+  if (inode.dirShards === 0 || lacksNames(inode) || catalog.outbox.find('directory', inode.ino)) return false
   catalog.transaction(() => {
     for (let shard = 0; shard < inode.dirShards; shard += 1) catalog.outbox.markShard(inode.ino, shard)
     catalog.outbox.add('directory', inode.ino)

@@ -52,6 +52,7 @@ import { Volume } from './volume.ts'
 
 // A catalog gets its name when it is whole: a rebuild that was killed is run again.
 const UNFINISHED_FILE = 'rebuild.db'
+const SURVEY_FILE = 'rebuild-survey.db'
 export const CACHE_DIRECTORY = 'cache'
 const LEASE_CHECK_MS = 15_000
 const REAP_EVERY_MS = 2000
@@ -450,13 +451,17 @@ export async function rebuildOutOf(
       throw new FsError('ENOENT', `the store holds no namespace ${request.namespace}`)
     }
     removeDatabase(unfinished)
-    const catalog = openCatalog(unfinished, { check: false })
+    const catalog = openCatalog(unfinished, { check: false, bulk: true })
     let result: RebuildReport
     try {
-      result = await new Rebuild(catalog, store, request.log, run).run(request.concurrency)
+      const surveyPath = join(request.stateDir, SURVEY_FILE)
+      const { acceptLosses } = request
+      const rebuild = new Rebuild(catalog, store, request.log, { ...run, surveyPath, acceptLosses })
+      result = await rebuild.run(request.concurrency)
       faultPoint('migration.rebuild.filled')
       catalog.transaction(() => catalog.setMeta('mode', 'store-only'))
       await lease.acquire(catalog, true)
+      // Only what is on the medium, all of it, gets its name.
       await catalog.flush()
     } finally {
       await catalog.close()
@@ -464,6 +469,10 @@ export async function rebuildOutOf(
     faultPoint('migration.rebuild.leased')
     putInPlace(unfinished, path)
     return result
+  } catch (error) {
+    // Half a catalog is of no use, and may be what fills the disk.
+    removeDatabase(unfinished)
+    throw error
   } finally {
     await store.close()
   }

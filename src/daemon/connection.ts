@@ -85,6 +85,8 @@ interface RebuildRequest {
   readonly opTimeout: number
   readonly concurrency: number
   readonly log: Logger
+  /** What the store has lost is left out. */
+  readonly acceptLosses?: boolean
 }
 
 /** Makes the catalog anew from the store alone. Errors as for StartEngine. */

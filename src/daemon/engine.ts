@@ -1,5 +1,11 @@
 import type { Mode } from '../base/modes.ts'
-import type { FoundDifference, MoverState, RunProgress, SourceTree } from '../migration/index.ts'
+import type {
+  FoundDifference,
+  MoverState,
+  RebuildFailure,
+  RunProgress,
+  SourceTree,
+} from '../migration/index.ts'
 
 /** A file that could not be stored, and why. `path` is relative to the mount point; bytes that are not UTF-8 as \xNN. */
 export interface Failure {
@@ -69,8 +75,9 @@ export interface RebuildReport {
   readonly files: number
   readonly directories: number
   readonly bytes: number
-  /** What the store holds but could not be made sense of, or misses. */
-  readonly failures: readonly Failure[]
+  /** What the store holds but could not be made sense of, or misses; the first so many of `failureCount`. */
+  readonly failures: readonly RebuildFailure[]
+  readonly failureCount: number
 }
 
 export interface MigrateOptions {

@@ -12,7 +12,14 @@ import type { MountConfig } from '../config/mount-config.ts'
 import type { Settings } from '../config/options.ts'
 import { KeptCache, KeptStaging } from '../content/index.ts'
 import { hasMarkFile, type LegacyTree } from '../legacy/index.ts'
-import { type Finding, NamespaceLease, Rebuild, type SourceTree, TreeView } from '../migration/index.ts'
+import {
+  type Finding,
+  NamespaceLease,
+  Rebuild,
+  type RebuildFailure,
+  type SourceTree,
+  TreeView,
+} from '../migration/index.ts'
 import { createMetrics } from '../observe/metrics.ts'
 import { recoverToRead } from '../overlay/index.ts'
 import type { KeyValueStore } from '../store/contract.ts'
@@ -84,15 +91,43 @@ export function treeOfStore({ settings, log }: Request, run: LongRunning): Promi
     closing.push(() => store.close())
     if (!(await new NamespaceLease(store, namespace).read()))
       throw new FsError('ENOENT', `the store holds no namespace ${namespace}`)
-    const catalog = Catalog.open(join(scratch, CATALOG_FILE), { check: false })
+    const path = join(scratch, CATALOG_FILE)
+    const failures = await rebuildAt(
+      path,
+      store,
+      { settings, log },
+      {
+        ...run,
+        surveyPath: join(scratch, 'survey.db'),
+      },
+    )
+    const catalog = Catalog.open(path, { check: false })
     closing.push(() => catalog.close())
-    const { failures } = await new Rebuild(catalog, store, log, run).run(settings.concurrency)
-    catalog.transaction(() => catalog.setMeta('mode', 'store-only'))
     const config = { ...options, source: '', target: '' }
     const { tree } = compose({ config, catalog, store, log }, closing)
-    const known = failures.map((failure): Finding => ({ ...failure, kind: 'missing' }))
+    // What is lost is met in the tree again.
+    const known = failures
+      .filter(({ kind }) => kind !== 'lost')
+      .map(({ path, reason }): Finding => ({ path, reason, kind: 'missing' }))
     return { tree, namespace, source: null, store: settings.store, known }
   })
+}
+
+/** Makes a catalog that is closed again: what makes it in bulk is no way to use it. */
+async function rebuildAt(
+  path: string,
+  store: KeyValueStore,
+  { settings, log }: Request,
+  run: ConstructorParameters<typeof Rebuild>[3],
+): Promise<readonly RebuildFailure[]> {
+  const catalog = Catalog.open(path, { check: false, bulk: true })
+  try {
+    const { failures } = await new Rebuild(catalog, store, log, run).run(settings.concurrency)
+    catalog.transaction(() => catalog.setMeta('mode', 'store-only'))
+    return failures
+  } finally {
+    await catalog.close()
+  }
 }
 
 /** Runs `open`; what it had opened is closed, the last first, if it fails or when the tree is closed. */

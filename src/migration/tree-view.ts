@@ -1,7 +1,15 @@
 import { type Attributes, isDirectory, isRegular, isSymlink } from '../base/attributes.ts'
 import { FsError, reasonOf } from '../base/errors.ts'
 import { giveWay } from '../base/pace.ts'
-import { attributesOf, fileId, type Inode, isStored, LAYOUT_INLINE, ROOT_INO } from '../catalog/index.ts'
+import {
+  attributesOf,
+  fileId,
+  type Inode,
+  isStored,
+  LAYOUT_INLINE,
+  lacksNames,
+  ROOT_INO,
+} from '../catalog/index.ts'
 import {
   CHUNK_BYTES,
   decodeFileObject,
@@ -36,6 +44,8 @@ const TURN_MS = 4
 const BYTES_AT_ONCE = 512 * 1024
 const CHUNKS_AT_ONCE = 256
 const DOT = Buffer.from('.')
+// Position behind the names that are known, in a directory that may have more.
+const AFTER_ALL = 'lost'
 
 /** The tree as the overlay shows it, for whoever writes it out. Every request is a small step; applications go on in between. */
 export class TreeView implements SourceTree {
@@ -62,6 +72,7 @@ export class TreeView implements SourceTree {
   async list(directory: FileRef, from?: string): Promise<TreePage> {
     const inode = this.#require(directory)
     if (!isDirectory(inode.mode)) throw new FsError('ENOTDIR')
+    if (from === AFTER_ALL) throw new FsError('EIO', inode.failure)
     this.#overlay.unfinished.tryToConclude(namesIn(directory.ino))
     const candidates = candidatesFrom(this.#context, this.#overlay, inode, from)
     const deadline = performance.now() + TURN_MS
@@ -76,6 +87,7 @@ export class TreeView implements SourceTree {
       next = candidate.next === candidates.names.at(-1)?.next ? candidates.next : candidate.next
       break
     }
+    if (lacksNames(inode)) next ??= AFTER_ALL
     await giveWay()
     return { entries: await Promise.all(described), next }
   }

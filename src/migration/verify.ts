@@ -2,7 +2,7 @@ import { isDirectory, isRegular, isSymlink } from '../base/attributes.ts'
 import { Semaphore } from '../base/concurrency.ts'
 import { FsError, reasonOf } from '../base/errors.ts'
 import { giveWay } from '../base/pace.ts'
-import { fileId, type Inode, isChunked, isStored } from '../catalog/index.ts'
+import { fileId, type Inode, isChunked, isLost, isStored, lacksNames } from '../catalog/index.ts'
 import {
   CHUNK_BYTES,
   chunkCount,
@@ -93,6 +93,7 @@ async function verifyFile(
       return findingOf(error)
     }
   }
+  if (isLost(inode)) return { kind: 'missing', detail: inode.failure ?? 'it was lost' }
   if (!isStored(inode)) return undefined
   const { version } = inode
   const finding = await compare(context, stored, ino)
@@ -256,6 +257,9 @@ async function verifyDirectory(
   directories: DirectoryWriter,
   ino: bigint,
 ): Promise<Finding | undefined> {
+  const inode = context.catalog.get(ino)
+  if (inode && lacksNames(inode))
+    return { kind: 'missing', detail: inode.failure ?? 'a part of its record was lost' }
   if (!isRecorded(context, ino)) return undefined
   // Nobody writes the record meanwhile: what changes in the catalog is still to be written afterwards.
   const failed = await directories.exclusively(ino, () => compareRecord(context, ino))
@@ -283,7 +287,10 @@ async function compareRecord(context: OverlayContext, ino: bigint): Promise<Fail
       const key = shardKey(id, dirGeneration, shard)
       const object = await store.get('dirs', key, ANY_VERSION)
       if (!object) throw new StoreUnavailable(`directory record ${key} is not found`)
-      const recorded = new Set(decodeShard(key, object).entries.map(textOf))
+      const { entries, refused } = decodeShard(key, object)
+      for (const { name, reason } of refused)
+        throw new StoreCorrupt(`directory record ${key}: it has "${name}": ${reason}`)
+      const recorded = new Set(entries.map(textOf))
       const wanted = new Set(entriesToRecord(catalog, ino, shard, dirShards).map(textOf))
       const more = [...recorded].find((entry) => !wanted.has(entry))
       if (more !== undefined)

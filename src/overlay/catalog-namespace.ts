@@ -2,7 +2,7 @@ import { isDirectory, S_IFDIR, S_IFLNK, S_IFMT, S_ISGID } from '../base/attribut
 import { nowNs } from '../base/clock.ts'
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
-import { DIRTY_CONTENT, DIRTY_METADATA, type Dirent, type Inode } from '../catalog/index.ts'
+import { DIRTY_CONTENT, DIRTY_METADATA, type Dirent, type Inode, lacksNames } from '../catalog/index.ts'
 import { decodeXattrs, encodeXattrs, takeOver } from '../content/index.ts'
 import type { RequestContext } from '../fuse/operations.ts'
 import { RENAME_EXCHANGE, RENAME_NOREPLACE } from '../sys/index.ts'
@@ -155,6 +155,7 @@ export class CatalogNamespace {
 
   #requireEmpty(directory: Inode): void {
     const { catalog } = this.#context
+    if (lacksNames(directory)) throw new FsError('EIO', directory.failure)
     for (const { name } of this.#names.listVolume(directory) ?? []) {
       if (this.#names.find(directory.ino, name)) throw new FsError('ENOTEMPTY')
     }

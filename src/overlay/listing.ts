@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto'
 import { S_IFMT } from '../base/attributes.ts'
 import { FsError } from '../base/errors.ts'
-import { ROOT_INO } from '../catalog/index.ts'
+import { lacksNames, ROOT_INO } from '../catalog/index.ts'
 import type { DirectorySink, Entry } from '../fuse/operations.ts'
 import type { OverlayContext } from './context.ts'
 import type { Names, Resolved } from './names.ts'
@@ -46,7 +46,11 @@ export class Listings {
       items = this.#list(directory)
       this.#open.set(handle, items)
     }
-    for (let index = firstAfter(items, Number(cookie)); index < items.length; index += 1) {
+    const first = firstAfter(items, Number(cookie))
+    // What there is comes first. That there is no more is not known.
+    const known = this.#names.directory(directory)
+    if (first === items.length && lacksNames(known)) throw new FsError('EIO', known.failure)
+    for (let index = first; index < items.length; index += 1) {
       const item = items[index]
       if (!item || !sink.hasRoom(item.name.length)) return
       this.#add(directory, item, sink, entryOf)

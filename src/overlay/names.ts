@@ -1,13 +1,18 @@
 import { isDirectory, isRegular, S_IFMT } from '../base/attributes.ts'
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
-import { type Dirent, type Inode, isStored, ROOT_INO } from '../catalog/index.ts'
+import {
+  type Dirent,
+  type Inode,
+  isLost,
+  isStored,
+  lacksNames,
+  NAME_MAX,
+  ROOT_INO,
+} from '../catalog/index.ts'
 import { adoptAttributes, discardDirectoryRecord, legacyStat, requireLegacy } from '../content/index.ts'
 import type { RawDirent, Stat } from '../sys/index.ts'
 import type { OverlayContext } from './context.ts'
-
-/** Longest name in bytes (linux/limits.h); newer kernels let longer ones through to a FUSE file system. */
-export const NAME_MAX = 255
 
 /** A file by its name, with its attributes as of now. */
 export interface Resolved {
@@ -47,6 +52,8 @@ export class Names {
     const dirent = catalog.dirent(parent, name)
     if (dirent && dirent.ino === undefined) return undefined
     const known = dirent?.ino === undefined ? undefined : catalog.get(dirent.ino)
+    if (known && isLost(known)) throw new FsError('EIO', known.failure)
+    if (!dirent && lacksNames(directory)) throw new FsError('EIO', directory.failure)
     if (known?.authority === 'catalog') return { inode: known, stat: undefined }
     if (dirent && known && dirent.legacy !== known.ino) return this.#findMoved(known)
     return this.#findOnVolume(directory, name, known)

@@ -2,7 +2,7 @@ import { fdatasync, fsync } from 'node:fs'
 import { isDirectory, isRegular, S_IFDIR, S_IFLNK, S_IFREG } from '../base/attributes.ts'
 import { FsError, reasonOf } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
-import { attributesOf, type Inode } from '../catalog/index.ts'
+import { attributesOf, type Inode, NAME_MAX } from '../catalog/index.ts'
 import { placeOf, requireLegacy, takeOver } from '../content/index.ts'
 import type {
   Answer,
@@ -31,7 +31,7 @@ import type { OverlayContext } from './context.ts'
 import { Handles } from './handles.ts'
 import { LegacyNamespace, type NewFile } from './legacy-namespace.ts'
 import { Listings } from './listing.ts'
-import { NAME_MAX, Names, type Resolved } from './names.ts'
+import { Names, type Resolved } from './names.ts'
 import { eitherName, everyName, namesIn, oneName, Unfinished } from './unfinished.ts'
 
 // A change made past the overlay on the legacy volume is seen within this time.

@@ -24,12 +24,3 @@ export function selectionOf(paths: ReadonlyArray<readonly Buffer[]>): Selection 
   }
   return root
 }
-
-/** What a name of a store, an old volume or a command line may be in a directory; what is wrong with it, in words. */
-export function wrongName(name: Buffer): string | undefined {
-  if (name.length === 0) return 'its name is empty'
-  const text = name.toString('latin1')
-  if (text === '.' || text === '..') return 'its name is one that every directory has'
-  if (text.includes('/')) return 'there is a slash in its name'
-  return text.includes('\0') ? 'there is a NUL in its name' : undefined
-}

@@ -81,6 +81,7 @@ export const POINTS_OF_OTHER_TIMES: readonly string[] = [
   'migration.mode.set',
   'migration.rebuild.filled',
   'migration.rebuild.leased',
+  'migration.rebuild.surveyed',
   'migration.restore.begun',
   'migration.restore.claimed',
   'migration.restore.finishing',

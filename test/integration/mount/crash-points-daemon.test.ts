@@ -1,4 +1,4 @@
-import { existsSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { gone } from '../../support/daemon/place.ts'
@@ -64,20 +64,26 @@ describeMounted('a daemon that dies at its start, at its end, or under a command
     expect((await ferry.call.readFile(ferry.at('new'))).toString()).toBe('new')
   })
 
-  test('P5: a rebuild that dies at migration.rebuild.filled and at migration.rebuild.leased is run again', async () => {
+  test('P5: a rebuild that dies at any of its points is run again, and leaves no half catalog', async () => {
     const store = `embedded:${join(ferry.root, 'store')}`
     await ferry.mount('--mode', 'drain', '--store', store, '--namespace', 'tree')
     await ferry.done('migrate', ferry.target, '--wait')
     await ferry.unmount()
     rmSync(ferry.stateDir, { recursive: true })
     const line = ['rebuild', '--store', store, '--namespace', 'tree', '--state-dir', ferry.stateDir]
-    for (const point of ['migration.rebuild.filled', 'migration.rebuild.leased']) {
+    for (const point of [
+      'migration.rebuild.surveyed',
+      'migration.rebuild.filled',
+      'migration.rebuild.leased',
+      'daemon.file.written',
+    ]) {
       ferry.arm(point)
       expect((await ferry.ferryfs(...line)).status).toBeNull()
       // What is half a catalog has not got its name.
       expect(existsSync(join(ferry.stateDir, 'catalog.db'))).toBe(false)
     }
     await ferry.done(...line)
+    expect(readdirSync(ferry.stateDir).filter((name) => name.startsWith('rebuild'))).toEqual([])
     await ferry.mount('--store', store, '--namespace', 'tree')
     expect(await shown()).toBe('content')
   })

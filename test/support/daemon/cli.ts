@@ -14,5 +14,6 @@ process.exitCode = await runCli(process.argv.slice(2), {
       directories: 1,
       bytes: 3072,
       failures: [],
+      failureCount: 0,
     })),
 })

@@ -134,11 +134,13 @@ export class Rig {
   static async rebuilt(
     memory: MemoryStore,
     takesOver = false,
+    acceptLosses = false,
   ): Promise<{ rig: Rig; result: Awaited<ReturnType<Rebuild['run']>> }> {
     const rig = new Rig({ memory: takesOver ? memory : await copyOf(memory) })
-    const catalog = Catalog.open(rig.catalogPath, { check: false })
+    const catalog = Catalog.open(rig.catalogPath, { check: false, bulk: true })
     const own = new FaultStore(rig.world)
-    const run = { onProgress: () => undefined, signal: new AbortController().signal }
+    const surveyPath = join(rig.root, 'survey.db')
+    const run = { ...rig.#longRun(), surveyPath, acceptLosses }
     const result = await new Rebuild(catalog, own, rig.#log(), run).run(8)
     catalog.transaction(() => catalog.setMeta('mode', 'store-only'))
     await new NamespaceLease(own, 'rig').acquire(catalog, true)

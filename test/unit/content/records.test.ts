@@ -14,6 +14,8 @@ import {
   METADATA_XATTR_BYTES,
   type NewChunkList,
 } from '../../../src/content/index.ts'
+import { S_IFDIR } from '../../../src/base/attributes.ts'
+import { wrongName } from '../../../src/catalog/index.ts'
 import { entriesOf } from '../../support/lists.ts'
 import { StoreCorrupt } from '../../../src/store/errors.ts'
 
@@ -132,7 +134,7 @@ describe('the record of a directory', () => {
   const header = fc.record({
     ino,
     generation: fc.nat(),
-    mode: fc.nat(0o177777),
+    mode: fc.nat(0o7777).map((rights) => S_IFDIR | rights),
     uid: id,
     gid: id,
     nlink: fc.nat(),
@@ -144,9 +146,9 @@ describe('the record of a directory', () => {
       { nil: undefined },
     ),
     recordGeneration: fc.integer({ min: 1, max: 1000 }),
-    shards: fc.integer({ min: 1, max: 4096 }),
+    shards: fc.nat(12).map((power) => 2 ** power),
   })
-  const name = bytes(255).filter(({ length }) => length > 0)
+  const name = bytes(255).filter((name) => wrongName(name) === undefined)
   const entry = fc.record(
     {
       name,
@@ -164,16 +166,32 @@ describe('the record of a directory', () => {
     fc.assert(
       fc.property(header, shard, (given, list) => {
         expect(decodeHeader('k', encodeHeader(given))).toEqual(given)
-        expect(decodeShard('k', encodeShard(list))).toEqual(list)
+        expect(decodeShard('k', encodeShard('k', list))).toEqual({ ...list, refused: [] })
       }),
     )
+  })
+
+  test.each([
+    ['', 'empty'],
+    ['.', 'every directory has'],
+    ['..', 'every directory has'],
+    ['a/b', 'slash'],
+    ['/', 'slash'],
+    ['a\0b', 'NUL'],
+    ['n'.repeat(300), 'longer than 255 bytes'],
+  ])('P1: a name that no directory can have (%j) is refused, and the others are taken', (wrong, reason) => {
+    const one = { name: Buffer.from('one'), ino: 2n, generation: 2, key: 'one' }
+    const list = { entries: [{ ...one, name: Buffer.from(wrong) }, one], leaving: [] }
+    const read = decodeShard('k', encodeShard('k', list))
+    expect(read.entries).toEqual([one])
+    expect(read.refused).toEqual([{ name: expect.any(String), reason: expect.stringContaining(reason) }])
   })
 
   test('P1: is refused with any byte changed', () => {
     fc.assert(
       fc.property(header, shard, fc.nat(), (given, list, at) => {
         const one = encodeHeader(given)
-        const other = encodeShard(list)
+        const other = encodeShard('k', list)
         expect(() => decodeHeader('k', { ...one, value: flipped(one.value, at) })).toThrow(StoreCorrupt)
         expect(() => decodeShard('k', { ...other, value: flipped(other.value, at) })).toThrow(StoreCorrupt)
       }),

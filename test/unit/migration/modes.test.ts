@@ -162,7 +162,7 @@ describe('the way back', () => {
     },
   )
 
-  test('a rebuild lists what it cannot read and takes the rest', async () => {
+  test('P1: what a rebuild cannot read is in the tree as an error, listed by verify; the rest is taken', async () => {
     const client = await start({ mode: 'drain' })
     await rig.migrate()
     await rig.settle()
@@ -171,7 +171,12 @@ describe('the way back', () => {
     await rig.world.memory.delete('files', 'd/b', { epoch: rig.epoch + 1, version: 0 })
     const { rig: second, result } = await Rig.rebuilt(rig.world.memory)
     expect(result.failures.map(({ path }) => path)).toEqual(['d/b'])
-    expect((await new Client(second).tree()).has('/d/c')).toBe(true)
+    const other = new Client(second)
+    expect(await other.node('d/c')).toBeTypeOf('bigint')
+    await expect(other.node('d/b')).rejects.toThrow(/EIO|is not in the store/)
+    const { differences } = await second.verify()
+    expect(differences.map(({ path, kind }) => [path, kind])).toEqual([['d/b', 'missing']])
+    expect(second.catalog.failures(10)).toHaveLength(1)
     expect(readdirSync(second.source)).toEqual([])
     await second.stop()
   })

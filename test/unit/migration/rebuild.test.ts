@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { pino } from 'pino'
 import { afterEach, expect, test, vi } from 'vitest'
 import { Catalog } from '../../../src/catalog/index.ts'
-import { Rebuild } from '../../../src/migration/rebuild.ts'
+import { Rebuild } from '../../../src/migration/index.ts'
 import { StoreUnavailable } from '../../../src/store/errors.ts'
 import { Rig } from '../../support/rig/rig.ts'
 
@@ -32,7 +32,11 @@ test.each(['dirs', 'files'] as const)(
       return Promise.reject(new StoreUnavailable('one of its owners is away'))
     })
     const catalog = Catalog.open(join(rig.root, 'rebuilt.db'), { check: false })
-    const run = { onProgress: () => undefined, signal: new AbortController().signal }
+    const run = {
+      onProgress: () => undefined,
+      signal: new AbortController().signal,
+      surveyPath: join(rig.root, 'survey.db'),
+    }
     const rebuild = new Rebuild(catalog, memory, pino({ level: 'silent' }), run).run(8)
     const failure = await rebuild.catch((error: unknown) => error)
     expect(failure).toBeInstanceOf(StoreUnavailable)

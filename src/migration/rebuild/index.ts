@@ -1,0 +1,2 @@
+export { Rebuild } from './rebuild.ts'
+export type { RebuildFailure } from './report.ts'

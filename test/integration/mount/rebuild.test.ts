@@ -1,0 +1,88 @@
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { EmbeddedDirectory } from '../../support/embedded-directory.ts'
+import { describeMounted } from '../../support/fuse/mounted.ts'
+import { Ferry } from '../../support/mount/ferry.ts'
+import { compareTrees } from '../../support/posix/compare-trees.ts'
+
+describeMounted('a state directory made from a store that has lost something', () => {
+  let ferry: Ferry
+  let identity: string[]
+  let before: Awaited<ReturnType<Ferry['call']['snapshot']>>
+
+  beforeEach(async () => {
+    ferry = new Ferry()
+    for (const name of ['kept', 'lost']) {
+      mkdirSync(ferry.under(name))
+      for (let n = 0; n < 3; n += 1) writeFileSync(join(ferry.under(name), `f${n}`), `${name} ${n}`)
+    }
+    const store = `embedded:${ferry.root}/store`
+    await ferry.mount('--mode', 'drain', '--store', store, '--namespace', 'tree')
+    await ferry.done('migrate', ferry.target, '--wait')
+    await ferry.mode('store-only')
+    await ferry.settled()
+    before = await ferry.call.snapshot(ferry.target)
+    const { ino } = await ferry.call.lstat(ferry.at('lost'))
+    await ferry.unmount()
+    rmSync(ferry.stateDir, { recursive: true })
+    lose((key) => key === 'kept/f1', 1)
+    lose((key) => key.startsWith(`${ino.toString(16)}-`), 3)
+    identity = ['--store', store, '--namespace', 'tree', '--state-dir', join(ferry.root, 'new')]
+  })
+
+  afterEach(async () => {
+    await ferry.clear()
+  })
+
+  /** Takes objects out of the store, as a disk that lost them would. */
+  function lose(isIt: (key: string) => boolean, space: number): void {
+    new EmbeddedDirectory(`${ferry.root}/store/tree`).withIndex((index) => {
+      const rows = index.prepare('SELECT key FROM record WHERE space = ?').all(space)
+      const keys = rows.map(({ key }) => String(key)).filter((key) => isIt(decodeURIComponent(key)))
+      expect(keys).not.toEqual([])
+      for (const key of keys) index.prepare('DELETE FROM record WHERE space = ? AND key = ?').run(space, key)
+    })
+  }
+
+  const mount = (): Promise<string> => ferry.done('mount', ferry.source, ferry.target, ...identity)
+
+  test('P1, P5: shows the rest as it was and what is lost as errors, listed by status, verify and restore', async () => {
+    const { status, stdout } = await ferry.ferryfs('rebuild', ...identity)
+    expect(status).toBe(3)
+    expect(stdout).toMatch(/^lost {6}kept\/f1: object kept\/f1 is not in the store$/m)
+    expect(stdout).toMatch(/^lost {6}lost: the directory's record is lost: /m)
+    expect(readdirSync(join(ferry.root, 'new')).filter((name) => name.startsWith('rebuild'))).toEqual([])
+    await mount()
+    expect((await ferry.call.names(ferry.target)).sort()).toEqual(['kept', 'lost'])
+    expect((await ferry.call.names(ferry.at('kept'))).sort()).toEqual(['f0', 'f1', 'f2'])
+    for (const name of ['kept/f1', 'lost'])
+      await expect(ferry.call.lstat(ferry.at(name))).rejects.toThrow(/EIO/)
+    expect((await ferry.call.readFile(ferry.at('kept/f2'))).toString()).toBe('kept 2')
+    const report = JSON.parse(await ferry.done('status', ferry.target, '--json'))
+    expect(report.failures.map(({ path }: { path: string }) => path).sort()).toEqual(['kept/f1', 'lost'])
+    const verified = await ferry.ferryfs('verify', ferry.target)
+    expect(verified.status).toBe(3)
+    expect(verified.stdout).toMatch(/kept\/f1[\s\S]*lost|lost[\s\S]*kept\/f1/)
+    const restored = await ferry.ferryfs('restore', ferry.target, join(ferry.root, 'back'))
+    expect(restored.status).toBe(3)
+    expect(restored.stdout).toMatch(/^missing {2}kept\/f1: .*is not in the store$/m)
+    await ferry.unmount()
+  })
+
+  test('P5: with --accept-losses goes on without them, and the next rebuild finds nothing to list', async () => {
+    const { status, stdout } = await ferry.ferryfs('rebuild', '--accept-losses', ...identity)
+    expect(status, stdout).toBe(3)
+    expect(stdout).toMatch(/^left out {2}kept\/f1: /m)
+    await mount()
+    const shown = await ferry.call.snapshot(ferry.target)
+    const changed = compareTrees(before, shown).filter((line) => !/kept\/f1|lost/.test(line))
+    expect(changed).toEqual([])
+    expect((await ferry.call.names(ferry.target)).sort()).toEqual(['kept'])
+    await ferry.settled()
+    expect((await ferry.ferryfs('verify', ferry.target)).status).toBe(0)
+    await ferry.unmount()
+    const again = identity.with(-1, join(ferry.root, 'again'))
+    expect(await ferry.done('rebuild', ...again)).toMatch(/^rebuilt 2 files in 2 directories/)
+  })
+})

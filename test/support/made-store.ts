@@ -1,0 +1,114 @@
+import { hash } from 'node:crypto'
+import { S_IFDIR, S_IFREG } from '../../src/base/attributes.ts'
+import { fileId } from '../../src/catalog/index.ts'
+import {
+  type DirectoryHeader,
+  encodeFileObject,
+  encodeHeader,
+  encodeShard,
+  headerKey,
+  type RecordedEntry,
+  shardKey,
+} from '../../src/content/index.ts'
+import type { KeySpace } from '../../src/store/contract.ts'
+import { MemoryStore } from '../../src/store/memory/store.ts'
+
+interface Numbered {
+  readonly ino: bigint
+  readonly generation?: number
+}
+
+/** A store whose records say whatever a test wants, with checksums that hold. */
+export class MadeStore {
+  readonly memory = new MemoryStore()
+  #version = 0
+
+  /** An object with a checksum that holds, of the next version. */
+  async put(
+    space: KeySpace,
+    key: string,
+    value: Buffer,
+    metadata: Record<string, string> = {},
+  ): Promise<void> {
+    this.#version += 1
+    const version = { epoch: 1, version: this.#version }
+    const sum = { 'ferry-sha256': hash('sha256', value) }
+    const contentType = 'application/octet-stream'
+    await this.memory.put(space, key, { value, metadata: { ...metadata, ...sum }, version, contentType })
+  }
+
+  /** A directory with one shard. A newer one than all that was made before. */
+  async directory(
+    { ino, generation = Number(ino) }: Numbered,
+    entries: readonly RecordedEntry[],
+    { leaving = [], ...header }: Partial<DirectoryHeader> & { leaving?: readonly RecordedEntry[] } = {},
+  ): Promise<void> {
+    const id = fileId({ ino, generation })
+    const key = shardKey(id, 1, 0)
+    await this.put('dirs', key, encodeShard(key, { entries, leaving }).value)
+    await this.header(id, { ino, generation, ...header })
+  }
+
+  async header(id: string, header: Pick<DirectoryHeader, 'ino' | 'generation'> & Partial<DirectoryHeader>) {
+    const whole = {
+      mode: S_IFDIR | 0o755,
+      uid: 0,
+      gid: 0,
+      nlink: 2,
+      atimeNs: 1n,
+      mtimeNs: 1n,
+      ctimeNs: 1n,
+      xattrs: undefined,
+      recordGeneration: 1,
+      shards: 1,
+      ...header,
+    }
+    await this.put('dirs', headerKey(id), encodeHeader(whole).value)
+  }
+
+  async root(
+    entries: readonly RecordedEntry[],
+    more: { leaving?: readonly RecordedEntry[] } = {},
+  ): Promise<void> {
+    await this.directory({ ino: 1n, generation: 0 }, entries, more)
+  }
+
+  /** A small file, its text under `key`; `forged`: what its metadata says otherwise. */
+  async file(file: Numbered, key: string, text: string, forged: Record<string, string> = {}): Promise<void> {
+    const { ino, generation = Number(ino) } = file
+    const bytes = Buffer.from(text)
+    const { value, metadata } = encodeFileObject(
+      {
+        ino,
+        generation,
+        xattrs: undefined,
+        attributes: {
+          ino,
+          mode: S_IFREG | 0o644,
+          nlink: 1,
+          uid: 0,
+          gid: 0,
+          rdev: 0,
+          size: bytes.length,
+          blocks: 8,
+          blksize: 4096,
+          atimeNs: 1n,
+          mtimeNs: 1n,
+          ctimeNs: 1n,
+        },
+      },
+      { kind: 'inline', bytes },
+    )
+    await this.put('files', key, value, { ...metadata, ...forged })
+  }
+}
+
+/** A name for a directory, or with a key for a file. */
+export function named(
+  name: string,
+  ino: bigint,
+  key?: string,
+  more: Partial<RecordedEntry> = {},
+): RecordedEntry {
+  return { name: Buffer.from(name, 'latin1'), ino, generation: Number(ino), key, ...more }
+}
