@@ -1,11 +1,25 @@
-import { closeSync, existsSync, fdatasync, fdatasyncSync, fsync, openSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fdatasync,
+  fdatasyncSync,
+  fsync,
+  openSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs'
+import { copyFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { backup, DatabaseSync, type StatementSync } from 'node:sqlite'
+import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { Worker } from 'node:worker_threads'
 import { FsError, reasonOf } from './errors.ts'
 import type { FailedSyncs } from './failed-syncs.ts'
 import { synced } from './synced.ts'
+import { knownLog, type LostFrames } from './log-check.ts'
 import { rewriteWal, WalDamaged } from './wal.ts'
+import { begin, examine, type Witness } from './witness.ts'
 
 /** The file is not what this program wrote: overwritten, truncated, or of another program or a newer format. */
 export class DatabaseDamaged extends Error {
@@ -40,6 +54,8 @@ export interface DatabaseOptions {
    * flush can be relied on, and every change and flush fails from now on. To be opened anew, which goes on from what is whole.
    */
   onBroken?(error: unknown): void
+  /** Hears of damage that was found in the file or its log, and put right: what it was in. */
+  onRepaired?(what: string): void
 }
 
 // A WAL that grew past this many bytes is folded into the database by the checkpoint thread.
@@ -48,6 +64,9 @@ const WAL_FRAME_BYTES = 4096 + 24
 
 // "The WAL-Index File Format" of SQLite's documentation: how many frames of the log have been folded in (nBackfill).
 const FOLDED_IN_OFFSET = 96
+
+// What SQLite and this program have beside a database's file.
+const BESIDE = ['-wal', '-shm', '-witness', '-wal-damaged'] as const
 
 interface CheckpointFailure {
   readonly message: string
@@ -123,7 +142,10 @@ export class Database {
   readonly #savepoint: StatementSync
   readonly #release: StatementSync
   readonly #rollbackTo: StatementSync
+  readonly #frameCount: StatementSync
   readonly #options: Pick<DatabaseOptions, 'failedSyncs' | 'onBroken' | 'bulk'>
+  readonly #witness: Witness
+  readonly #readOnly: boolean
   #depth = 0
   #walDescriptor: number | undefined
   // Once open it stays so: to close it would drop SQLite's locks on the same file.
@@ -146,10 +168,13 @@ export class Database {
   #closed = false
   #closing: Promise<void> | undefined
 
-  private constructor(path: string, handle: DatabaseSync, options: DatabaseOptions) {
+  private constructor(path: string, handle: DatabaseSync, witness: Witness, options: DatabaseOptions) {
     this.path = path
     this.#handle = handle
+    this.#witness = witness
     this.#options = options
+    this.#frameCount = handle.prepare('PRAGMA wal_checkpoint(NOOP)')
+    this.#readOnly = options.readOnly === true
     this.#mustRewrite = !options.readOnly && !options.bulk
     this.#begin = handle.prepare('BEGIN IMMEDIATE')
     this.#commit = handle.prepare('COMMIT')
@@ -165,6 +190,10 @@ export class Database {
     let handle: DatabaseSync | undefined
     try {
       const { readOnly = false } = options
+      if (existsSync(`${path}-witness`) && (fresh || statSync(path).size === 0))
+        throw new DatabaseDamaged(path, 'it is gone or empty, and what is beside it is there')
+      const { witness, repairs } = examine(path)
+      for (const repair of repairs) options.onRepaired?.(repair)
       handle = new DatabaseSync(path, { timeout: 5000, readOnly })
       const pragma = (name: string): unknown =>
         Object.values(handle?.prepare(`PRAGMA ${name}`).get() ?? {})[0]
@@ -198,7 +227,8 @@ export class Database {
         const verdict = pragma('quick_check(1)')
         if (verdict !== 'ok') throw new DatabaseDamaged(path, String(verdict))
       }
-      return new Database(path, handle, options)
+      if (!readOnly && !options.bulk) begin(path, witness)
+      return new Database(path, handle, witness, options)
     } catch (error) {
       try {
         handle?.close()
@@ -313,6 +343,16 @@ export class Database {
     return commit <= this.#flushed
   }
 
+  /** What had been committed, and damage took: found when it was opened, by this process or one before. */
+  get lost(): LostFrames | undefined {
+    return this.#witness.lost
+  }
+
+  /** It is written down elsewhere what was lost. */
+  forgetLost(): void {
+    this.#witness.note({ lost: undefined })
+  }
+
   /** The same at once, in this thread. For a start, before anybody is served. @throws FsError as `flush` */
   flushNow(): void {
     try {
@@ -345,8 +385,19 @@ export class Database {
     await this.#checkpointer?.terminate()
     if (this.#walDescriptor !== undefined) closeSync(this.#walDescriptor)
     this.#walDescriptor = undefined
+    this.#letGo()
     this.#handle.close()
     if (this.#indexDescriptor !== undefined) closeSync(this.#indexDescriptor)
+  }
+
+  /** SQLite folds the log in and removes it when it closes the file: it is not missing then. */
+  #letGo(): void {
+    try {
+      if (!this.#readOnly && !this.#options.bulk) this.#witness.note({ log: undefined })
+    } catch {
+      // A disk that fails: at worst the next start says that something is lost.
+    }
+    this.#witness.close()
   }
 
   async #sync(): Promise<void> {
@@ -355,8 +406,10 @@ export class Database {
       this.requireWhole()
       const descriptor = await this.#openLog()
       if (this.#mustRewrite) this.#rewrite(descriptor)
+      const log = this.#options.bulk ? undefined : knownLog(descriptor, this.#frames)
       await synced(fdatasync, descriptor)
       if (this.#cautious) await this.#fold(descriptor)
+      else if (log) this.#witness.noteLater({ log })
     } catch (error) {
       throw this.#notSynced(error)
     } finally {
@@ -451,7 +504,7 @@ export class Database {
 
   /** Frames of the log. */
   get #frames(): number {
-    const log = this.#handle.prepare('PRAGMA wal_checkpoint(NOOP)').get() as { log?: number } | undefined
+    const log = this.#frameCount.get() as { log?: number } | undefined
     return Math.max(0, Number(log?.log ?? 0))
   }
 
@@ -463,6 +516,7 @@ export class Database {
   async #fold(descriptor: number): Promise<void> {
     while (this.#checkpointRunning)
       await new Promise((resolve) => this.#checkpointer?.once('message', resolve))
+    this.#witness.note({ log: undefined })
     try {
       this.#handle.exec('PRAGMA wal_checkpoint(TRUNCATE)')
     } catch {
@@ -528,21 +582,23 @@ export class Database {
   }
 }
 
-// Pages copied before others have a turn.
-const PAGES_AT_ONCE = 2000
-
 /**
- * Copies a database with all that was committed to it, into a file of its own. Nothing of the first one changes, its log included.
+ * Copies a database that nobody has open, with all that was committed to it and what is known about that. Nothing of the
+ * first one changes.
  * @throws DatabaseDamaged if it cannot be read
  */
 export async function copyDatabase(from: string, to: string): Promise<void> {
-  let handle: DatabaseSync | undefined
   try {
-    handle = new DatabaseSync(from, { timeout: 5000, readOnly: true })
-    await backup(handle, to, { rate: PAGES_AT_ONCE })
+    for (const suffix of ['', ...BESIDE]) {
+      if (suffix !== '' && !existsSync(from + suffix)) continue
+      await copyFile(from + suffix, to + suffix, constants.COPYFILE_FICLONE)
+    }
   } catch (error) {
     throw new DatabaseDamaged(from, `it cannot be copied to ${to}: ${reasonOf(error)}`, { cause: error })
-  } finally {
-    handle?.close()
   }
+}
+
+/** A database with all that is beside it is gone. */
+export function removeDatabase(path: string): void {
+  for (const suffix of ['', ...BESIDE]) rmSync(path + suffix, { force: true })
 }

@@ -1,12 +1,23 @@
 import { readSync, writeSync } from 'node:fs'
 import { endianness } from 'node:os'
+import type { Sums } from './flipped-bit.ts'
 
 // "The WAL File Format" of SQLite's documentation. Numbers are big-endian; the words that are summed up have the byte order
 // that the magic number names.
-const MAGIC_LITTLE = 0x377f0682
-const MAGIC_BIG = 0x377f0683
-const HEADER_BYTES = 32
-const FRAME_HEADER_BYTES = 24
+export const MAGIC_LITTLE = 0x377f0682
+export const MAGIC_BIG = 0x377f0683
+export const HEADER_BYTES = 32
+export const FRAME_HEADER_BYTES = 24
+export const PAGE_BYTES = 4096
+export const FRAME_BYTES = FRAME_HEADER_BYTES + PAGE_BYTES
+/** So many bytes of a log's header, and of that of a frame, are summed up; what follows are the sums and salts. */
+export const SUMMED_OF_HEADER = 24
+export const SUMMED_OF_FRAME_HEADER = 8
+/** Where in a frame's header the salts and the sums are; in the log's header they are behind one another as well. */
+export const FRAME_SALT = 8
+export const FRAME_SUMS = 16
+export const HEADER_SALT = 16
+export const SALT_BYTES = 8
 // A block is read as a whole, so this bounds the memory.
 const FRAMES_PER_BLOCK = 256
 
@@ -19,18 +30,27 @@ export class WalDamaged extends Error {
 }
 
 /** SQLite's checksum: each step depends on all before it. */
-class Checksum {
+export class Checksum implements Sums {
   readonly #swap: boolean
-  first = 0
-  second = 0
+  first: number
+  second: number
 
-  constructor(bigEndian: boolean) {
+  constructor(bigEndian: boolean, from: Sums = { first: 0, second: 0 }) {
     this.#swap = bigEndian !== (endianness() === 'BE')
+    this.first = from.first
+    this.second = from.second
+  }
+
+  /** What is added up, as numbers of this machine. */
+  words(bytes: Buffer): Int32Array {
+    const isUsable = !this.#swap && bytes.byteOffset % 4 === 0
+    const own = isUsable ? bytes : copyOf(bytes)
+    if (this.#swap) own.swap32()
+    return new Int32Array(own.buffer, own.byteOffset, own.length / 4)
   }
 
   add(bytes: Buffer): void {
-    const own = this.#swap ? Buffer.from(bytes).swap32() : bytes
-    const words = new Int32Array(own.buffer, own.byteOffset, own.length / 4)
+    const words = this.words(bytes)
     let { first, second } = this
     for (let at = 0; at < words.length; at += 2) {
       first = (first + (words[at] ?? 0) + second) | 0
@@ -43,6 +63,17 @@ class Checksum {
   equals(bytes: Buffer, offset: number): boolean {
     return bytes.readInt32BE(offset) === this.first && bytes.readInt32BE(offset + 4) === this.second
   }
+}
+
+/** Aligned, as no slice of a pool is. */
+function copyOf(bytes: Buffer): Buffer {
+  const copy = Buffer.allocUnsafeSlow(bytes.length)
+  bytes.copy(copy)
+  return copy
+}
+
+export function sumsAt(bytes: Buffer, offset: number): Sums {
+  return { first: bytes.readInt32BE(offset), second: bytes.readInt32BE(offset + 4) }
 }
 
 /**
@@ -59,10 +90,10 @@ export function rewriteWal(descriptor: number, frames: number): void {
   const magic = header.readUInt32BE(0)
   if (magic !== MAGIC_LITTLE && magic !== MAGIC_BIG) throw new WalDamaged('its header is damaged')
   const checksum = new Checksum(magic === MAGIC_BIG)
-  checksum.add(header.subarray(0, 24))
-  if (!checksum.equals(header, 24)) throw new WalDamaged('its header is damaged')
+  checksum.add(header.subarray(0, SUMMED_OF_HEADER))
+  if (!checksum.equals(header, SUMMED_OF_HEADER)) throw new WalDamaged('its header is damaged')
   const frameBytes = FRAME_HEADER_BYTES + header.readUInt32BE(8)
-  const salt = header.subarray(16, 24)
+  const salt = header.subarray(HEADER_SALT, HEADER_SALT + SALT_BYTES)
   writeAll(descriptor, header, 0)
   for (let from = 0; from < frames; from += FRAMES_PER_BLOCK) {
     const count = Math.min(FRAMES_PER_BLOCK, frames - from)
@@ -71,9 +102,9 @@ export function rewriteWal(descriptor: number, frames: number): void {
     readAll(descriptor, block, position)
     for (let index = 0; index < count; index += 1) {
       const frame = block.subarray(index * frameBytes, (index + 1) * frameBytes)
-      checksum.add(frame.subarray(0, 8))
+      checksum.add(frame.subarray(0, SUMMED_OF_FRAME_HEADER))
       checksum.add(frame.subarray(FRAME_HEADER_BYTES))
-      if (!frame.subarray(8, 16).equals(salt) || !checksum.equals(frame, 16)) {
+      if (!frame.subarray(FRAME_SALT, FRAME_SUMS).equals(salt) || !checksum.equals(frame, FRAME_SUMS)) {
         throw new WalDamaged(`frame ${from + index + 1} of ${frames} is not what was written`)
       }
     }
@@ -89,7 +120,7 @@ function readAll(descriptor: number, buffer: Buffer, position: number): void {
   }
 }
 
-function writeAll(descriptor: number, buffer: Buffer, position: number): void {
+export function writeAll(descriptor: number, buffer: Buffer, position: number): void {
   for (let done = 0; done < buffer.length; ) {
     done += writeSync(descriptor, buffer, done, buffer.length - done, position + done)
   }

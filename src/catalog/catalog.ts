@@ -5,6 +5,7 @@ import { step } from '../base/turns.ts'
 import { ContentIndex } from './content-index.ts'
 import { Counter } from './counter.ts'
 import { Departures, Forgetting, type Numbered } from './departures.ts'
+import { Doubts } from './doubts.ts'
 import {
   DIRTY_CONTENT,
   fileId,
@@ -34,7 +35,8 @@ export interface Dirent {
   readonly legacy: bigint | undefined
 }
 
-export interface CatalogOptions extends Pick<DatabaseOptions, 'bulk' | 'failedSyncs' | 'onBroken'> {
+export interface CatalogOptions
+  extends Pick<DatabaseOptions, 'bulk' | 'failedSyncs' | 'onBroken' | 'onRepaired'> {
   readonly check: boolean
   readonly cacheEntries?: number
 }
@@ -85,6 +87,10 @@ const BEFORE_ALL = -(1n << 63n)
 export class Catalog {
   readonly outbox: Outbox
   readonly departures: Departures
+  /** What damage to the catalog leaves in doubt. */
+  readonly doubts: Doubts
+  /** Transactions were found to be lost when this catalog was opened. */
+  readonly hasJustLost: boolean
   /** What the stored content of files is made of. */
   readonly content: ContentIndex
   readonly #database: Database
@@ -101,6 +107,8 @@ export class Catalog {
 
   private constructor(database: Database, cacheEntries: number) {
     this.#database = database
+    this.doubts = new Doubts(database)
+    this.hasJustLost = this.doubts.noteLost()
     this.#inodes = new InodeCache(cacheEntries)
     const columns = INODE_COLUMNS
     const all = (sql: string): StatementSync => database.prepare(sql, true)
@@ -205,11 +213,12 @@ export class Catalog {
 
   /** @throws DatabaseDamaged */
   static open(path: string, options: CatalogOptions): Catalog {
-    const { bulk, check, failedSyncs, onBroken } = options
+    const { bulk, check, failedSyncs, onBroken, onRepaired } = options
     const database = Database.open(path, {
       ...(bulk && { bulk }),
       ...(failedSyncs && { failedSyncs }),
       ...(onBroken && { onBroken }),
+      ...(onRepaired && { onRepaired }),
       applicationId: APPLICATION_ID,
       format: FORMAT,
       schema: SCHEMA,

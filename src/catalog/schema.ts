@@ -2,7 +2,7 @@
 export const APPLICATION_ID = 0x66657272
 
 /** Format of the schema below. A catalog with a higher one is refused (written by a newer ferryfs). */
-export const FORMAT = 7
+export const FORMAT = 8
 
 /** Since format 5. */
 const DEPARTURES = `
@@ -37,6 +37,12 @@ CREATE TABLE incoming (
 CREATE TABLE discarded (file INTEGER PRIMARY KEY, ino INTEGER NOT NULL);
 `
 
+/** Since format 8. */
+const DOUBTS = `
+CREATE TABLE losses (seq INTEGER PRIMARY KEY AUTOINCREMENT, since INTEGER NOT NULL, detail TEXT NOT NULL);
+CREATE TABLE doubtful (ino INTEGER PRIMARY KEY);
+`
+
 /**
  * `inodes`: one row for every file that was ever looked at. What its columns mean is said in inode.ts.
  *
@@ -57,6 +63,7 @@ CREATE TABLE discarded (file INTEGER PRIMARY KEY, ino INTEGER NOT NULL);
  * is not deleted before that has changed. `dirty_shards`: parts of directory records to write. `departures`: names that a
  * directory's record in the store may still have for a file that is not there any more (departures.ts).
  * `intents`: operations on the legacy volume that may be half done, and the answers to requests that the kernel may repeat.
+ * `losses`: when damage was found to have taken committed transactions; `doubtful`: the files that may be older for it (doubts.ts).
  */
 export const SCHEMA = `
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -102,7 +109,7 @@ CREATE TABLE garbage (
 CREATE TABLE unproven (seq INTEGER PRIMARY KEY AUTOINCREMENT, ino INTEGER NOT NULL UNIQUE);
 CREATE TABLE dirty_shards (ino INTEGER NOT NULL, shard INTEGER NOT NULL, PRIMARY KEY (ino, shard)) WITHOUT ROWID;
 CREATE TABLE intents (id INTEGER PRIMARY KEY, operation TEXT NOT NULL, answer TEXT);
-${DEPARTURES}`
+${DEPARTURES}${DOUBTS}`
 
 /** By format: what makes a catalog of the format before it one of this format. */
 export const UPGRADES: Readonly<Record<number, string>> = {
@@ -126,4 +133,5 @@ INSERT INTO gaps SELECT file, start, "end" FROM (
 ) WHERE start < "end";
 DROP TABLE chunks; DROP TABLE pages`,
   7: 'ALTER TABLE staged ADD COLUMN former INTEGER',
+  8: DOUBTS,
 }

@@ -9,6 +9,7 @@ import { mountAt } from './target.ts'
 
 interface VerifyFlags {
   readonly json?: true
+  readonly acceptLosses?: true
 }
 
 export const addVerify: AddCommand = (program, context, finish) => {
@@ -17,6 +18,10 @@ export const addVerify: AddCommand = (program, context, finish) => {
     .description('read every stored file back and compare it with its checksum and the legacy copy')
     .argument('<target>', 'where it is mounted')
     .option('--json', 'the whole report, for programs')
+    .option(
+      '--accept-losses',
+      'what is listed as doubtful, since the catalog was damaged, is as it should be',
+    )
     .action((target: string, flags: VerifyFlags) => finish(verify(target, flags, context)))
 }
 
@@ -26,7 +31,7 @@ async function verify(target: string, flags: VerifyFlags, context: Context): Pro
   try {
     const report = await callDaemon(
       registration,
-      { command: 'verify' },
+      { command: 'verify', ...(flags.acceptLosses && { acceptLosses: true }) },
       { onProgress: (progress) => view.show(progress) },
     )
     view.end()

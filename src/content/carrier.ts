@@ -202,7 +202,8 @@ export class Carrier {
         const batch = outbox.uploads(after, SCAN_ROWS)
         for (const work of batch) {
           after = work.seq
-          if (this.#isReady(nameOf(work)) && this.#isQuiet(work)) return this.#upload(work.ino)
+          if (this.#isReady(nameOf(work)) && !this.#isHeld(work.ino) && this.#isQuiet(work))
+            return this.#upload(work.ino)
         }
         if (batch.length < SCAN_ROWS) break
       }
@@ -221,6 +222,7 @@ export class Carrier {
   /** What the last flushed catalog may still need is not garbage yet. */
   #nextGarbage(): Task | undefined {
     const { catalog } = this.#context
+    if (catalog.doubts.any) return undefined
     let young = false
     const listed = catalog.outbox.garbage(SCAN_ROWS)
     // Of a file that is gone with more objects than one transaction lists, the next ones.
@@ -254,7 +256,7 @@ export class Carrier {
         this.#directoryWork = new Map(outbox.directories(DIRECTORY_ROWS).map((work) => [work.ino, work]))
       for (const work of this.#directoryWork.values()) {
         if (!outbox.find('directory', work.ino)) this.#directoryWork.delete(work.ino)
-        else if (this.#isReady(nameOf(work))) return work
+        else if (this.#isReady(nameOf(work)) && !this.#isHeld(work.ino)) return work
       }
     }
     return undefined
@@ -293,6 +295,12 @@ export class Carrier {
         this.want(ino)
       },
     }
+  }
+
+  /** What the store has of it may be newer than the catalog, which has lost transactions. */
+  #isHeld(ino: bigint): boolean {
+    const { catalog } = this.#context
+    return catalog.doubts.has(ino) && catalog.get(ino)?.authority === 'catalog'
   }
 
   #isReady(name: string): boolean {

@@ -1,12 +1,14 @@
 import {
   closeSync,
   constants,
+  copyFileSync,
   existsSync,
   fdatasync,
   fsync,
   ftruncateSync,
   openSync,
   readdirSync,
+  renameSync,
   rmSync,
 } from 'node:fs'
 import { join } from 'node:path'
@@ -334,6 +336,8 @@ export class Staging {
    * not staged, and removes files that no inode owns. The catalog has to be flushed: what it says now is what stays.
    */
   recover(catalog: Catalog): void {
+    // What lost transactions referred to may be the only copy of what was acknowledged.
+    const isKept = catalog.doubts.any
     const owned = new Set<string>()
     for (const ino of catalog.stagedInodes()) {
       const inode = catalog.get(ino)
@@ -349,8 +353,28 @@ export class Staging {
       }
     }
     for (const name of readdirSync(this.#settings.stagingDirectory)) {
-      if (!owned.has(name)) rmSync(join(this.#settings.stagingDirectory, name), { force: true })
+      if (owned.has(name)) continue
+      if (isKept) this.#setAside(name)
+      else rmSync(join(this.#settings.stagingDirectory, name), { force: true })
     }
+  }
+
+  /** Copies all files in use, before what was lost makes recovery cut one that it would not have cut. */
+  keepAll(catalog: Catalog): void {
+    for (const ino of catalog.stagedInodes()) {
+      const inode = catalog.get(ino)
+      if (inode && this.isThere(inode)) this.#setAside(nameOf(inode, inode.staged), true)
+    }
+  }
+
+  /** Keeps a staging file where nobody changes it; `copied`: one that is still in use. */
+  #setAside(name: string, copied = false): void {
+    const { stagingDirectory } = this.#settings
+    const kept = join(stagingDirectory, '..', 'lost')
+    makePrivateDirectory(kept)
+    const [from, to] = [join(stagingDirectory, name), join(kept, name)]
+    if (copied) copyFileSync(from, to, constants.COPYFILE_FICLONE)
+    else renameSync(from, to)
   }
 
   /** The staging file has not gone missing. */

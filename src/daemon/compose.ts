@@ -1,7 +1,7 @@
-import { existsSync, rmSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Registry } from 'prom-client'
-import { DatabaseDamaged } from '../base/database.ts'
+import { DatabaseDamaged, removeDatabase } from '../base/database.ts'
 import { FsError, UsageError } from '../base/errors.ts'
 import { FailedSyncs } from '../base/failed-syncs.ts'
 import { faultPoint } from '../base/faults.ts'
@@ -97,7 +97,11 @@ async function compose(
     log.fatal({ err: error }, 'a disk of ferryfs has lost what was written to it: the worker starts over')
     process.kill(process.pid, 'SIGKILL')
   }
-  const catalog = openCatalog(path, { check: !connection.takesOver, failedSyncs, onBroken })
+  const onRepaired = (what: string): void =>
+    log.error({ path, what }, 'a flipped bit was found and put right: the disk or the memory fails')
+  const catalog = openCatalog(path, { check: !connection.takesOver, failedSyncs, onBroken, onRepaired })
+  for (const { detail } of catalog.hasJustLost ? catalog.doubts.losses().slice(-1) : [])
+    log.error({ path }, `the catalog was damaged: ${detail}; 'ferryfs verify' lists them`)
   opened.push(() => closeUnserved(catalog, path))
   const metrics = createMetrics()
   const onTrouble = { failedSyncs, onBroken }
@@ -118,7 +122,9 @@ async function compose(
   if (modes.policy.needsLegacy) volume.attach({ mayFail: connection.takesOver })
   else connection.useSource(false)
   opened.push(() => volume.detach())
-  const { epoch, claimed } = connection.takesOver ? lease.taken(catalog) : await lease.take(catalog)
+  // Under the epoch of lost transactions the store may have versions that are going to be used again.
+  const { epoch, claimed } =
+    connection.takesOver && !catalog.hasJustLost ? lease.taken(catalog) : await lease.take(catalog)
   if (!claimed) log.warn({ epoch }, 'mounted without the store: nothing is written there before it answers')
   const written = claimed ? store : new ClaimedStore(store, () => lease.claim(catalog, epoch))
   if (recorded === undefined) {
@@ -240,10 +246,6 @@ async function closeUnserved(catalog: Catalog, path: string): Promise<void> {
   const isOfNoUse = catalog.meta('epoch') === undefined
   await catalog.close()
   if (isOfNoUse) removeDatabase(path)
-}
-
-function removeDatabase(path: string): void {
-  for (const suffix of ['', '-wal', '-shm']) rmSync(`${path}${suffix}`, { force: true })
 }
 
 export function openCatalog(path: string, options: CatalogOptions): Catalog {
@@ -467,7 +469,10 @@ export async function rebuildOutOf(
       await catalog.close()
     }
     faultPoint('migration.rebuild.leased')
+    // Of a catalog that was there before.
+    removeDatabase(path)
     putInPlace(unfinished, path)
+    removeDatabase(unfinished)
     return result
   } catch (error) {
     // Half a catalog is of no use, and may be what fills the disk.

@@ -170,6 +170,10 @@ export class ComposedEngine implements RunningEngine {
     return verify(this.#parts.context, this.#parts, run)
   }
 
+  acceptLosses(): void {
+    this.#parts.context.catalog.doubts.accept()
+  }
+
   tree(): SourceTree {
     const { context, overlay, stored } = this.#parts
     return new TreeView(context, overlay, stored)
@@ -199,6 +203,11 @@ export class ComposedEngine implements RunningEngine {
       .failures(FAILURES_LISTED)
       .map(({ ino, reason }) => ({ path: shownPath(context, ino), reason }))
     const unread = [...mover.unreadable].map(([path, reason]) => ({ path, reason }))
-    return [...failed, ...unread, ...context.failedSyncs.list()]
+    const { doubts } = context.catalog
+    const lost = doubts.losses().map(({ since, detail }) => ({
+      path: '.',
+      reason: `${since.toISOString()}: ${detail}; 'ferryfs verify' lists them`,
+    }))
+    return [...lost, ...failed, ...unread, ...context.failedSyncs.list()]
   }
 }

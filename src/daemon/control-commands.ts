@@ -31,6 +31,7 @@ export async function carryOut(
       engine.resumeMigration()
       return {}
     case 'verify':
+      if (request.acceptLosses) engine.acceptLosses()
       return engine.verify(run)
   }
 }

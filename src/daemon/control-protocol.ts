@@ -18,7 +18,7 @@ export const requestSchema = z.discriminatedUnion('command', [
   }),
   z.strictObject({ command: z.literal('pause') }),
   z.strictObject({ command: z.literal('resume') }),
-  z.strictObject({ command: z.literal('verify') }),
+  z.strictObject({ command: z.literal('verify'), acceptLosses: z.boolean().optional() }),
   /** From its answer on the connection is one of tree-frames.ts, over which the tree is read. */
   z.strictObject({ command: z.literal('tree') }),
   z.strictObject({
@@ -109,7 +109,7 @@ export const resultSchemas: { readonly [C in Command]: z.ZodType<Results[C]> } =
     differences: z.array(
       z.object({
         path: z.string(),
-        kind: z.enum(['missing', 'corrupt', 'differs', 'unreadable', 'pending']),
+        kind: z.enum(['missing', 'corrupt', 'differs', 'unreadable', 'pending', 'doubtful']),
         detail: z.string(),
       }),
     ),

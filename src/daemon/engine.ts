@@ -114,6 +114,8 @@ export interface Engine {
   pauseMigration(): void
   resumeMigration(): void
   verify(run: LongRunning): Promise<VerifyReport>
+  /** What the catalog has lost is taken for what it should be. */
+  acceptLosses(): void
   /** The tree as it is served, for the process that writes it out. */
   tree(): SourceTree
   /** Prometheus text format. */

@@ -53,6 +53,7 @@ export class Reaper {
 
   async #sweep(goOn: () => Promise<boolean>): Promise<void> {
     const { catalog } = this.#context
+    if (catalog.doubts.any) return
     await this.#removeDeleted()
     for (let after: bigint | undefined; ; ) {
       const batch = catalog.drainable(after, BATCH)

@@ -27,7 +27,7 @@ import { ProgressMeter, type RunProgress } from './progress.ts'
 
 export interface FoundDifference {
   readonly path: string
-  readonly kind: 'missing' | 'corrupt' | 'differs' | 'unreadable' | 'pending'
+  readonly kind: 'missing' | 'corrupt' | 'differs' | 'unreadable' | 'pending' | 'doubtful'
   readonly detail: string
 }
 
@@ -71,7 +71,27 @@ export async function verify(
   }
   await Promise.all(underWay)
   meter.tick(true)
+  differences.push(...doubtful(context))
   return { files: meter.files, bytes: meter.bytes, differences }
+}
+
+// What is beyond is told by the line about the loss.
+const DOUBTFUL_LISTED = 10_000
+
+/** What may be older than what was acknowledged, since the catalog has lost transactions. */
+function doubtful(context: OverlayContext): FoundDifference[] {
+  const { doubts } = context.catalog
+  const losses = doubts.losses().map(({ since, detail }) => ({
+    path: '.',
+    kind: 'doubtful' as const,
+    detail: `${since.toISOString()}: ${detail}; compare, then 'ferryfs verify --accept-losses'`,
+  }))
+  const files = losses.length > 0 ? doubts.files(DOUBTFUL_LISTED) : []
+  const detail = 'it may be older than what was acknowledged'
+  return [
+    ...losses,
+    ...files.map((ino) => ({ path: shownPath(context, ino), kind: 'doubtful' as const, detail })),
+  ]
 }
 
 type Finding = Omit<FoundDifference, 'path'>

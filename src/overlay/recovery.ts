@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { currentBoot } from '../base/boot.ts'
 import { faultPoint } from '../base/faults.ts'
 import { ROOT_INO } from '../catalog/index.ts'
 import { adoptAttributes, afterPowerLoss, requireLegacy } from '../content/index.ts'
@@ -28,6 +28,7 @@ export function recover(context: OverlayContext, overlay: Overlay, fresh: boolea
   }
   // What recovery removes and cuts is what this state does not refer to: a power loss now must not bring an earlier one back.
   catalog.flushNow()
+  if (catalog.hasJustLost) staging.keepAll(catalog)
   for (const ino of catalog.stagedInodes()) writer.recover(ino)
   staging.recover(catalog)
   for (const ino of catalog.doubtfulStaging()) {
@@ -55,8 +56,6 @@ export function recoverToRead(context: OverlayContext): void {
   const boot = catalog.meta('boot-id')
   if (boot !== undefined && boot !== currentBoot()) afterPowerLoss(context, staging)
 }
-
-const currentBoot = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
 
 function ensureRoot(context: OverlayContext): void {
   const { catalog } = context

@@ -1,4 +1,4 @@
-import fs, { fdatasyncSync, fsyncSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
+import fs, { existsSync, fdatasyncSync, fsyncSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 
 type Done = (error: Error | null) => void
@@ -56,6 +56,8 @@ export class ForgetfulDisk {
 
   /** The kernel writes what is dirty to the disk, or fails to; either way the pages are clean. */
   writeBack(path: string, reaches: boolean): void {
+    // Removed since the sync began.
+    if (!existsSync(path)) return
     const image = this.#image(path)
     const now = readFileSync(path)
     const durable = Buffer.alloc(now.length)

@@ -173,6 +173,8 @@ class FakeEngine implements RunningEngine {
     this.#paused = false
   }
 
+  acceptLosses(): void {}
+
   async verify(): ReturnType<RunningEngine['verify']> {
     const differences = Array.from({ length: this.#fake.differences ?? 0 }, (_, index) => ({
       path: `file-${index}`,

@@ -29,7 +29,9 @@ export class PowerCut {
 
   /** What the disk has after a cut takes the place of what the page cache has. The daemon has to be dead and buried. */
   strike(unsynced: Unsynced): void {
-    for (const name of [...CATALOG, 'catalog.db-shm']) rmSync(join(this.#stateDir, name), { force: true })
+    // The witness speaks of a log that is folded in below, by another program than ours.
+    for (const name of [...CATALOG, 'catalog.db-shm', 'catalog.db-witness'])
+      rmSync(join(this.#stateDir, name), { force: true })
     for (const name of CATALOG) this.#restore(name)
     for (const name of unsynced === 'lost' ? this.#stagingFiles() : []) {
       if (existsSync(join(this.#durable, name))) this.#restore(name)

@@ -1,6 +1,16 @@
 // First: what the product makes of the calls of node:fs when it is loaded goes to the disk of the test, too.
 import './disk.ts'
-import { closeSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs'
+import {
+  closeSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { FailedSyncs } from '../../../src/base/failed-syncs.ts'
@@ -301,6 +311,19 @@ export class Rig {
     await this.#bury(this.#live)
     if (as === 'mount') this.#held.dropAll()
     await this.#open(as === 'worker')
+  }
+
+  /** A new mount of what a kill leaves, the catalog's log with it, after `damage` was done to that. */
+  async mountDamaged(damage: (stateDir: string) => void): Promise<void> {
+    this.die()
+    const left = join(this.root, 'left')
+    cpSync(this.stateDir, left, { recursive: true })
+    await this.#bury(this.#live)
+    this.#held.dropAll()
+    rmSync(this.stateDir, { recursive: true })
+    renameSync(left, this.stateDir)
+    damage(this.stateDir)
+    await this.#open(false)
   }
 
   /** What the daemon does every two seconds: looks whether the volume answers, and takes it up if it does again. */

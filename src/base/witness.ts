@@ -1,0 +1,203 @@
+import {
+  closeSync,
+  constants,
+  fdatasync,
+  fdatasyncSync,
+  fsyncSync,
+  openSync,
+  readSync,
+  writeSync,
+} from 'node:fs'
+import { dirname } from 'node:path'
+import { crc32 } from 'node:zlib'
+import { currentBoot } from './boot.ts'
+import { isSystemError } from './errors.ts'
+import { checkLog, type KnownLog, type LostFrames, saltOfLog } from './log-check.ts'
+import { synced } from './synced.ts'
+import { readLogIndex } from './wal-index.ts'
+
+// Two places, in turn: one that was being written when the power went, or is damaged, leaves the other.
+const SLOT_BYTES = 4096
+const HEAD_BYTES = 8
+
+// A loss that changed more pages than this is not told page by page.
+const MOST_PAGES = 300
+
+/** What is written down beside a database, so that it knows when it is not what it was. */
+interface Testimony {
+  readonly number: number
+  /** The boot since which SQLite's index of the log is what it has been told. */
+  readonly boot: string | undefined
+  /** What of the log is on the disk. */
+  readonly log: KnownLog | undefined
+  readonly lost: LostFrames | undefined
+}
+
+const NOTHING: Testimony = { number: 0, boot: undefined, log: undefined, lost: undefined }
+
+/**
+ * A small file beside a database that says what of its log the disk has, and which boot SQLite's own index of the log (which the
+ * page cache keeps after a kill) belongs to. Without it, damage in the log looks like the end of it.
+ */
+export class Witness {
+  readonly path: string
+  #descriptor: number | undefined
+  #now: Testimony
+  #writing: Promise<void> | undefined
+  #isWritten = true
+  #closed = false
+
+  private constructor(path: string, now: Testimony) {
+    this.path = path
+    this.#now = now
+  }
+
+  /** Changes nothing. */
+  static read(path: string): Witness {
+    let descriptor: number
+    try {
+      descriptor = openSync(path, constants.O_RDONLY)
+    } catch (error) {
+      if (isSystemError(error) && error.code === 'ENOENT') return new Witness(path, NOTHING)
+      throw error
+    }
+    try {
+      const slots = [0, 1].map((slot) => readSlot(descriptor, slot)).filter((slot) => slot !== undefined)
+      const [newest = NOTHING] = slots.sort((one, other) => other.number - one.number)
+      return new Witness(path, newest)
+    } finally {
+      closeSync(descriptor)
+    }
+  }
+
+  /** Whether SQLite's index of the log is of this boot. */
+  get isOfThisBoot(): boolean {
+    return this.#now.boot === currentBoot()
+  }
+
+  /** What of the log the disk must have; `undefined` where nothing is certain. */
+  get claim(): KnownLog | undefined {
+    return this.#now.log
+  }
+
+  /** What was found to be lost, and nobody has taken note of. */
+  get lost(): LostFrames | undefined {
+    return this.#now.lost
+  }
+
+  /** On the medium when it returns. @throws the error of open(2), write(2) or fdatasync(2) */
+  note(change: Partial<Omit<Testimony, 'number'>>): void {
+    const descriptor = this.#write(change)
+    fdatasyncSync(descriptor)
+  }
+
+  /** On the medium some time later: whoever looks meanwhile knows less. */
+  noteLater(change: Partial<Omit<Testimony, 'number'>>): void {
+    this.#now = { ...this.#now, ...change }
+    this.#isWritten = false
+    this.#writing ??= this.#writeAll().finally(() => {
+      this.#writing = undefined
+    })
+  }
+
+  async #writeAll(): Promise<void> {
+    // What fails is told by the database's own syncs.
+    while (!this.#isWritten && !this.#closed) {
+      try {
+        await synced(fdatasync, this.#write({}))
+      } catch {
+        return
+      }
+    }
+  }
+
+  /** What is being written goes on, and is not waited for: nothing depends on it. */
+  close(): void {
+    this.#closed = true
+    const descriptor = this.#descriptor
+    this.#descriptor = undefined
+    if (descriptor === undefined) return
+    if (this.#writing) void this.#writing.finally(() => closeSync(descriptor))
+    else closeSync(descriptor)
+  }
+
+  #write(change: Partial<Omit<Testimony, 'number'>>): number {
+    const next = { ...this.#now, ...change, number: this.#now.number + 1 }
+    const descriptor = (this.#descriptor ??= openOrMake(this.path))
+    writeSync(descriptor, encode(next), 0, SLOT_BYTES, (next.number % 2) * SLOT_BYTES)
+    this.#now = next
+    this.#isWritten = true
+    return descriptor
+  }
+}
+
+function openOrMake(path: string): number {
+  try {
+    return openSync(path, constants.O_RDWR)
+  } catch (error) {
+    if (!isSystemError(error) || error.code !== 'ENOENT') throw error
+  }
+  const descriptor = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600)
+  const directory = openSync(dirname(path), constants.O_RDONLY)
+  try {
+    fsyncSync(directory)
+  } finally {
+    closeSync(directory)
+  }
+  return descriptor
+}
+
+function encode({ number, boot, log, lost }: Testimony): Buffer {
+  const text = Buffer.from(
+    JSON.stringify({
+      number,
+      boot,
+      log: log && { ...log, salt: log.salt.toString('hex') },
+      lost: lost && { ...lost, pages: (lost.pages?.length ?? 0) > MOST_PAGES ? undefined : lost.pages },
+    }),
+  )
+  const slot = Buffer.alloc(SLOT_BYTES)
+  slot.writeUInt32LE(text.length, 0)
+  slot.writeUInt32LE(crc32(text), 4)
+  text.copy(slot, HEAD_BYTES)
+  return slot
+}
+
+function readSlot(descriptor: number, slot: number): Testimony | undefined {
+  const bytes = Buffer.alloc(SLOT_BYTES)
+  readSync(descriptor, bytes, 0, SLOT_BYTES, slot * SLOT_BYTES)
+  const length = bytes.readUInt32LE(0)
+  if (length === 0 || length > SLOT_BYTES - HEAD_BYTES) return undefined
+  const text = bytes.subarray(HEAD_BYTES, HEAD_BYTES + length)
+  if (crc32(text) !== bytes.readUInt32LE(4)) return undefined
+  // The checksum holds, so this is what `encode` wrote.
+  const { log, ...rest } = JSON.parse(text.toString()) as Omit<Testimony, 'log'> & {
+    log?: Omit<KnownLog, 'salt'> & { salt: string }
+  }
+  return { ...rest, log: log && { ...log, salt: Buffer.from(log.salt, 'hex') } }
+}
+
+/**
+ * What is to be done before SQLite opens a database, which would take damage in its log for the end of it.
+ * @returns the witness, and what was put right
+ * @throws LogBeyondRepair
+ */
+export function examine(path: string): { witness: Witness; repairs: readonly string[] } {
+  const witness = Witness.read(`${path}-witness`)
+  const log = `${path}-wal`
+  const index = witness.isOfThisBoot ? readLogIndex(`${path}-shm`) : undefined
+  const { repairs, lost } = checkLog(log, index, witness.claim)
+  if (lost) {
+    const before = witness.lost?.frames ?? 0
+    // SQLite's index goes with the first who opens the database.
+    witness.note({ boot: undefined, log: undefined, lost: { ...lost, frames: lost.frames + before } })
+  }
+  return { witness, repairs }
+}
+
+/** The database is open: SQLite's index is of this boot, and has what is in the log. */
+export function begin(path: string, witness: Witness): void {
+  const { claim } = witness
+  const isSame = claim && saltOfLog(`${path}-wal`)?.equals(claim.salt)
+  witness.note({ boot: currentBoot(), log: isSame ? claim : undefined })
+}

@@ -1,0 +1,155 @@
+import type { StatementSync } from 'node:sqlite'
+import type { Database } from '../base/database.ts'
+import { toSigned, toUnsigned } from './inode.ts'
+
+// What was handed out by transactions that are lost is not handed out again: far more than fits into a log.
+const SKIPPED = 1n << 24n
+const COUNTERS = ['next-version', 'next-generation', 'next-ino', 'next-staging-file']
+
+/** A time when transactions were found to be lost. */
+export interface Loss {
+  readonly since: Date
+  readonly detail: string
+}
+
+/**
+ * What may be older than what was acknowledged, since damage took transactions that had been committed. It is written down until
+ * somebody who knows better accepts it.
+ */
+export class Doubts {
+  readonly #database: Database
+  readonly #has: StatementSync
+  #any: boolean
+
+  constructor(database: Database) {
+    this.#database = database
+    this.#has = database.prepare('SELECT 1 AS n FROM doubtful WHERE ino = ?')
+    this.#any = database.prepare('SELECT 1 AS n FROM losses LIMIT 1').get() !== undefined
+  }
+
+  /** While it is so, nothing is destroyed on the strength of what the catalog says. */
+  get any(): boolean {
+    return this.#any
+  }
+
+  /** The file may be older than what was acknowledged. */
+  has(ino: bigint): boolean {
+    return this.#any && this.#has.get(toSigned(ino)) !== undefined
+  }
+
+  /**
+   * Writes down what the database has found to be lost, if it has. Before anything is read from the catalog.
+   * @returns whether it was something
+   */
+  noteLost(): boolean {
+    const { lost } = this.#database
+    if (!lost) return false
+    this.#database.transaction(() => {
+      const before = this.#count()
+      if (lost.pages) this.#doubtPages(new Set(lost.pages))
+      else this.#database.exec('INSERT OR IGNORE INTO doubtful SELECT ino FROM inodes')
+      this.#skipNumbers()
+      this.#database
+        .prepare('INSERT INTO losses (since, detail) VALUES (?,?)')
+        .run(
+          Date.now(),
+          `changes that had been acknowledged were lost with ${lost.frames} damaged pages of the log; ` +
+            `${this.#count() - before} files may be as they were before, and names made since may be missing`,
+        )
+    })
+    this.#any = true
+    this.#database.flushNow()
+    this.#database.forgetLost()
+    return true
+  }
+
+  /** Times when something was lost that nobody has accepted yet. */
+  losses(): Loss[] {
+    const rows = this.#database.prepare('SELECT since, detail FROM losses ORDER BY seq').all()
+    return rows.map(({ since, detail }) => ({ since: new Date(Number(since)), detail: String(detail) }))
+  }
+
+  /** Files that may be older than what was acknowledged, `limit` at most. */
+  files(limit: number): bigint[] {
+    const rows = this.#database.prepare('SELECT ino FROM doubtful LIMIT ?', true).all(limit)
+    return rows.map(({ ino }) => toUnsigned(ino as bigint))
+  }
+
+  /** Everything is to be taken as it is from now on. */
+  accept(): void {
+    this.#database.transaction(() => this.#database.exec('DELETE FROM losses; DELETE FROM doubtful'))
+    this.#any = false
+  }
+
+  #count(): number {
+    return Number(this.#database.prepare('SELECT count(*) AS n FROM doubtful').get()?.n)
+  }
+
+  #skipNumbers(): void {
+    const database = this.#database
+    for (const name of COUNTERS) {
+      const row = database.prepare('SELECT value FROM meta WHERE name = ?').get(name)
+      if (!row) continue
+      const next = (BigInt(String(row.value)) + SKIPPED).toString()
+      database.prepare('UPDATE meta SET value = ? WHERE name = ?').run(next, name)
+    }
+  }
+
+  /**
+   * The files and directories with rows that were on these pages. What a lost transaction changed was, before it, in a page that it
+   * changed, or below one: so these are all.
+   */
+  #doubtPages(pages: ReadonlySet<number>): void {
+    const doubt = this.#database.prepare('INSERT OR IGNORE INTO doubtful VALUES (?)')
+    const inodes = this.#places('inodes', pages)
+    for (const { ino } of this.#rows('SELECT ino FROM inodes ORDER BY ino'))
+      if (inodes.next().value === true) doubt.run(ino ?? null)
+    const names = this.#places('dirents', pages)
+    for (const { parent, ino } of this.#rows('SELECT parent, ino FROM dirents ORDER BY parent, name')) {
+      if (names.next().value !== true) continue
+      doubt.run(parent ?? null)
+      if (ino !== null) doubt.run(ino ?? null)
+    }
+  }
+
+  #rows(sql: string): NodeJS.Iterator<Record<string, bigint | null>> {
+    const statement = this.#database.prepare(sql, true)
+    return statement.iterate() as NodeJS.Iterator<Record<string, bigint | null>>
+  }
+
+  /**
+   * For the rows of a table, in the order of its key: whether it is on one of the pages, or below one. In the tree of a table with
+   * row ids all rows are in leaves; in any other tree there is one in a page above between two leaves.
+   */
+  *#places(table: string, pages: ReadonlySet<number>): Generator<boolean, undefined> {
+    const tree = this.#database
+      .prepare(
+        `SELECT path, pageno, ncell, pagetype FROM dbstat WHERE name = ? AND pagetype <> 'overflow' ORDER BY path`,
+      )
+      .all(table)
+      .map(({ path, pageno, ncell, pagetype }) => ({
+        path: String(path),
+        page: Number(pageno),
+        rows: Number(ncell),
+        isLeaf: pagetype === 'leaf',
+      }))
+    const above = tree.filter(({ isLeaf, page }) => !isLeaf && pages.has(page)).map(({ path }) => path)
+    const isBelow = (path: string): boolean => above.some((changed) => path.startsWith(changed))
+    const leaves = tree.filter(({ isLeaf }) => isLeaf)
+    const isOfRowIds = table === 'inodes'
+    for (const [index, { path, page, rows }] of leaves.entries()) {
+      const isDoubtful = pages.has(page) || isBelow(path)
+      for (let row = 0; row < rows; row += 1) yield isDoubtful
+      const next = leaves[index + 1]
+      if (!isOfRowIds && next) yield isBelow(commonPath(path, next.path))
+    }
+    return undefined
+  }
+}
+
+/** Of the page in which the row between two leaves is. */
+function commonPath(one: string, other: string): string {
+  let length = 0
+  while (length < one.length && one[length] === other[length]) length += 1
+  return one.slice(0, one.lastIndexOf('/', length - 1) + 1)
+}
