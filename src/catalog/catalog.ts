@@ -19,21 +19,11 @@ import {
   toUnsigned,
 } from './inode.ts'
 import { InodeCache } from './inode-cache.ts'
-import { LinkMemory } from './links.ts'
+import { blob, type Dirent, direntFromRow, Links } from './links.ts'
 import { bucketOf, shardOf } from './names.ts'
 import { Outbox } from './outbox.ts'
 import { APPLICATION_ID, FORMAT, SCHEMA, UPGRADES } from './schema.ts'
 import { addTo, isSameShare, NO_TOTALS, shareOf, TOTALS, type Totals } from './totals.ts'
-
-/** A name in a directory: what the overlay shows there and what the legacy volume has there. */
-export interface Dirent {
-  readonly parent: bigint
-  readonly name: Buffer
-  /** The file shown; `undefined` for a whiteout. */
-  readonly ino: bigint | undefined
-  /** The file that the legacy volume has there; 0 for one that was deleted in the overlay; `undefined` for none. */
-  readonly legacy: bigint | undefined
-}
 
 export interface CatalogOptions
   extends Pick<DatabaseOptions, 'bulk' | 'failedSyncs' | 'onBroken' | 'onRepaired'> {
@@ -66,6 +56,20 @@ export interface StagedRow {
   readonly former: number | undefined
 }
 
+/** A name, and what is known of the file that is shown there. */
+export interface ShownEntry extends Dirent {
+  readonly inode: Pick<Inode, 'authority' | 'legacyIno' | 'mode'> | undefined
+}
+
+/** A name as a directory's record may have it. */
+export interface ShardEntry
+  extends Pick<Inode, 'ino' | 'generation' | 'mode' | 'nlink' | 'key' | 'version' | 'dirShards'> {
+  readonly name: Buffer
+}
+
+const SHOWN = `SELECT d.parent, d.name, d.ino, d.legacy, i.mode, i.authority, i.legacy_ino
+  FROM dirents AS d LEFT JOIN inodes AS i ON i.ino = d.ino WHERE d.parent = ?`
+
 const INODE_CACHE_ENTRIES = 50_000
 
 // Rows read in one go: a fraction of a millisecond.
@@ -95,7 +99,7 @@ export class Catalog {
   readonly content: ContentIndex
   readonly #database: Database
   readonly #inodes: InodeCache
-  readonly #memory = new LinkMemory<Dirent>()
+  readonly #links: Links
   #totals: Totals | undefined
   readonly #waiting: Waiting[] = []
   readonly #versions: Counter
@@ -110,6 +114,7 @@ export class Catalog {
     this.doubts = new Doubts(database)
     this.hasJustLost = this.doubts.noteLost()
     this.#inodes = new InodeCache(cacheEntries)
+    this.#links = new Links(database)
     const columns = INODE_COLUMNS
     const all = (sql: string): StatementSync => database.prepare(sql, true)
     this.#sql = {
@@ -125,22 +130,24 @@ export class Catalog {
       assignKey: all('UPDATE inodes SET key = ? WHERE ino = ?'),
       byLegacy: all('SELECT ino FROM inodes WHERE legacy_ino = ? AND legacy_ino <> ino AND legacy_dev = ?'),
       byKey: all('SELECT ino FROM inodes WHERE key = ?'),
-      dirent: all('SELECT ino, legacy FROM dirents WHERE parent = ? AND name = ?'),
+      dirent: all('SELECT parent, name, ino, legacy FROM dirents WHERE parent = ? AND name = ?'),
       setDirent: all(
         'INSERT INTO dirents (parent,name,ino,legacy,bucket) VALUES (?,?,?,?,?) ON CONFLICT (parent,name) DO UPDATE SET ino=excluded.ino, legacy=excluded.legacy',
       ),
       removeDirent: all('DELETE FROM dirents WHERE parent = ? AND name = ?'),
-      dirents: all('SELECT name, ino, legacy FROM dirents WHERE parent = ?'),
+      dirents: all('SELECT parent, name, ino, legacy FROM dirents WHERE parent = ?'),
       direntsOn: all(
-        'SELECT name, ino, legacy FROM dirents WHERE parent = ? AND name > ? ORDER BY name LIMIT ?',
+        'SELECT parent, name, ino, legacy FROM dirents WHERE parent = ? AND name > ? ORDER BY name LIMIT ?',
       ),
+      shownOn: all(`${SHOWN} AND d.name > ? ORDER BY d.name LIMIT ?`),
+      shownOne: all(`${SHOWN} AND d.name = ?`),
+      shown: all('SELECT parent, name, ino, legacy FROM dirents WHERE parent = ? AND ino IS NOT NULL'),
       bucket: all(
-        'SELECT name, ino, legacy FROM dirents WHERE parent = ? AND bucket >= ? AND bucket < ? AND ino IS NOT NULL',
+        `SELECT d.name, d.ino, generation, mode, nlink, key, version, dir_shards FROM dirents AS d
+           JOIN inodes AS i ON i.ino = d.ino WHERE d.parent = ? AND bucket >= ? AND bucket < ? AND d.ino IS NOT NULL`,
       ),
       visible: all('SELECT count(*) AS n FROM dirents WHERE parent = ? AND ino IS NOT NULL'),
       anyDirent: all('SELECT 1 AS n FROM dirents WHERE parent = ? LIMIT 1'),
-      links: all('SELECT parent, name, legacy FROM dirents WHERE ino = ?'),
-      moved: all('SELECT parent, name, ino FROM dirents WHERE legacy = ? AND legacy IS NOT ino'),
       whiteouts: all(
         'SELECT parent, name, ino, legacy FROM dirents WHERE legacy = 0 AND legacy IS NOT ino LIMIT ?',
       ),
@@ -279,7 +286,7 @@ export class Catalog {
       counter.rolledBack()
     this.#inodes.restore((ino) => this.#read(ino))
     this.#totals = totals
-    this.#memory.clear()
+    this.#links.clear()
     this.outbox.rolledBack()
   }
 
@@ -524,7 +531,7 @@ export class Catalog {
 
   dirent(parent: bigint, name: Buffer): Dirent | undefined {
     const row = this.#one('dirent', toSigned(parent), name)
-    return row ? direntFromRow(parent, name, row) : undefined
+    return row ? direntFromRow(row) : undefined
   }
 
   /**
@@ -533,7 +540,7 @@ export class Catalog {
    */
   setDirent(parent: bigint, name: Buffer, ino: bigint | undefined, legacy: bigint | undefined): void {
     const before = this.dirent(parent, name)
-    this.#memory.forget(before?.ino, before?.legacy, ino, legacy)
+    this.#links.forget(before?.ino, before?.legacy, ino, legacy)
     if (ino === undefined && legacy === undefined) {
       this.#sql.removeDirent?.run(toSigned(parent), name)
     } else {
@@ -550,7 +557,7 @@ export class Catalog {
 
   /** A name that the directory's record in the store has as well: nothing is owed because of it. */
   adoptName(parent: bigint, name: Buffer, ino: bigint): void {
-    this.#memory.forget(ino)
+    this.#links.forget(ino)
     this.#sql.setDirent?.run(toSigned(parent), name, toSigned(ino), null, bucketOf(name))
   }
 
@@ -641,6 +648,12 @@ export class Catalog {
     }
   }
 
+  /** The file is in the store: the record of a directory that has it has to say so. */
+  announce({ parent, name }: Dirent): void {
+    this.recordDirectory(parent)
+    this.touchEntry(parent, name)
+  }
+
   /** The record's header (attributes of the directory itself) is out of date. */
   touchHeader(ino: bigint): void {
     if ((this.get(ino)?.dirGeneration ?? 0) > 0) this.outbox.add('directory', ino)
@@ -648,23 +661,44 @@ export class Catalog {
 
   *dirents(parent: bigint): IterableIterator<Dirent> {
     for (const row of this.#list('dirents', toSigned(parent))) {
-      yield direntFromRow(parent, blob(row.name), row)
+      yield direntFromRow(row)
     }
   }
 
   /** As many of them, in the order of their names, behind `after`: for a directory of any size. */
   direntsOn(parent: bigint, after: Buffer, limit: number): Dirent[] {
-    return this.#list('direntsOn', toSigned(parent), after, limit).map((row) =>
-      direntFromRow(parent, blob(row.name), row),
-    )
+    return this.#list('direntsOn', toSigned(parent), after, limit).map((row) => direntFromRow(row))
+  }
+
+  /** The same with what a listing has to know of the files. */
+  shownEntries(parent: bigint, after: Buffer, limit: number): ShownEntry[] {
+    return this.#list('shownOn', toSigned(parent), after, limit).map(shownFromRow)
+  }
+
+  /** One of them. */
+  shownEntry(parent: bigint, name: Buffer): ShownEntry | undefined {
+    const row = this.#one('shownOne', toSigned(parent), name)
+    return row && shownFromRow(row)
+  }
+
+  /** Names that are shown. */
+  *shown(parent: bigint): IterableIterator<Dirent> {
+    for (const row of this.#list('shown', toSigned(parent))) yield direntFromRow(row)
   }
 
   /** Shown entries of one shard out of `shards` (a power of two). */
-  shardEntries(parent: bigint, shard: number, shards: number): Dirent[] {
+  shardEntries(parent: bigint, shard: number, shards: number): ShardEntry[] {
     const width = 65536 / shards
-    return this.#list('bucket', toSigned(parent), shard * width, (shard + 1) * width).map((row) =>
-      direntFromRow(parent, blob(row.name), row),
-    )
+    return this.#list('bucket', toSigned(parent), shard * width, (shard + 1) * width).map((row) => ({
+      name: blob(row.name),
+      ino: toUnsigned(row.ino as bigint),
+      generation: Number(row.generation),
+      mode: Number(row.mode),
+      nlink: Number(row.nlink),
+      key: row.key === null ? undefined : String(row.key),
+      version: Number(row.version),
+      dirShards: Number(row.dir_shards),
+    }))
   }
 
   entryCount(parent: bigint): number {
@@ -675,36 +709,24 @@ export class Catalog {
     return this.#one('anyDirent', toSigned(parent)) !== undefined
   }
 
-  /** Names under which the overlay shows the file. */
-  linksOf(ino: bigint): readonly Dirent[] {
-    return this.#memory.links(ino, () =>
-      this.#list('links', toSigned(ino)).map((row) => ({
-        parent: toUnsigned(row.parent as bigint),
-        name: blob(row.name),
-        ino,
-        legacy: row.legacy === null ? undefined : toUnsigned(row.legacy as bigint),
-      })),
-    )
+  /** Names under which the overlay shows the file: a page at a time, for whoever goes on asking. */
+  linksOf(ino: bigint): Generator<Dirent, undefined> {
+    return this.#links.of(ino)
+  }
+
+  /** One of them; undefined for a file without a name. */
+  firstLink(ino: bigint): Dirent | undefined {
+    return this.#links.first(ino)
   }
 
   /** Places on the legacy volume where the file is known to be. `parent` is the directory's inode in the overlay. */
-  legacyPlaces(ino: bigint): readonly Dirent[] {
-    return this.#memory.places(ino, () => [
-      ...this.linksOf(ino).filter((link) => link.legacy === ino),
-      ...this.#list('moved', toSigned(ino)).map((row) => ({
-        parent: toUnsigned(row.parent as bigint),
-        name: blob(row.name),
-        ino: row.ino === null ? undefined : toUnsigned(row.ino as bigint),
-        legacy: ino,
-      })),
-    ])
+  legacyPlaces(ino: bigint): Generator<Dirent, undefined> {
+    return this.#links.places(ino)
   }
 
   /** Names deleted in the overlay that the legacy volume still has. */
   whiteouts(limit: number): Dirent[] {
-    return this.#list('whiteouts', limit).map((row) =>
-      direntFromRow(toUnsigned(row.parent as bigint), blob(row.name), row),
-    )
+    return this.#list('whiteouts', limit).map((row) => direntFromRow(row))
   }
 
   /** Path relative to the root by one of the file's names; `undefined` for a file without one. */
@@ -712,12 +734,13 @@ export class Catalog {
     const parts: Buffer[] = []
     let current = ino
     while (current !== ROOT_INO) {
-      const link = this.linksOf(current)[0]
+      const link = this.firstLink(current)
       if (!link || parts.length > 4096) return undefined
-      parts.unshift(link.name)
+      parts.push(link.name)
       current = link.parent
     }
-    return Buffer.concat(parts.flatMap((part, index) => (index === 0 ? [part] : [Buffer.from('/'), part])))
+    const slash = Buffer.from('/')
+    return Buffer.concat(parts.reverse().flatMap((part, index) => (index === 0 ? [part] : [slash, part])))
   }
 
   // ---- staging
@@ -928,16 +951,9 @@ export class Catalog {
   }
 }
 
-function direntFromRow(parent: bigint, name: Buffer, row: Row): Dirent {
-  return {
-    parent,
-    name,
-    ino: row.ino === null ? undefined : toUnsigned(row.ino as bigint),
-    legacy: row.legacy === null ? undefined : toUnsigned(row.legacy as bigint),
-  }
+function shownFromRow(row: Row): ShownEntry {
+  if (row.mode === null) return { ...direntFromRow(row), inode: undefined }
+  const legacyIno = row.legacy_ino === null ? undefined : toUnsigned(row.legacy_ino as bigint)
+  const authority = row.authority === 0n ? 'legacy' : 'catalog'
+  return { ...direntFromRow(row), inode: { authority, legacyIno, mode: Number(row.mode) } }
 }
-
-const blob = (value: Row[string] | undefined): Buffer =>
-  value instanceof Uint8Array
-    ? Buffer.from(value.buffer, value.byteOffset, value.byteLength)
-    : Buffer.alloc(0)

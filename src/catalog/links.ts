@@ -1,26 +1,67 @@
-/** Names of one file, as the catalog last read them. */
-interface Known<T> {
-  links?: readonly T[]
-  places?: readonly T[]
+import type { StatementSync } from 'node:sqlite'
+import type { Database } from '../base/database.ts'
+import { step } from '../base/turns.ts'
+import { type Row, toSigned, toUnsigned } from './inode.ts'
+
+/** A name in a directory: what the overlay shows there and what the legacy volume has there. */
+export interface Dirent {
+  readonly parent: bigint
+  readonly name: Buffer
+  /** The file shown; `undefined` for a whiteout. */
+  readonly ino: bigint | undefined
+  /** The file that the legacy volume has there; 0 for one that was deleted in the overlay; `undefined` for none. */
+  readonly legacy: bigint | undefined
 }
 
-const ENTRIES = 50_000
+/** Some names, and whether they are all. */
+interface Page {
+  readonly names: readonly Dirent[]
+  readonly isAll: boolean
+}
+
+type Kind = 'links' | 'moved'
+
+const REMEMBERED_FILES = 50_000
+// Most files have one name. One with very many costs as much as that, as long as nobody asks for all of them.
+const FIRST_PAGE = 8
+const PAGE = 256
+const BEFORE_ALL = { parent: -(1n << 63n), name: new Uint8Array() }
 
 /**
- * Remembers where files are. A copy asks for it a dozen times, and each answer takes SQLite 20 µs. Invariant: whoever
- * changes a row of `dirents` forgets the files that the row named before and names after.
+ * Where files are: the names that the overlay shows, and the places that the legacy volume has. Given page by page, to whoever
+ * goes on asking. The first page is remembered: a copy asks for it a dozen times, and each answer takes SQLite 20 µs.
+ * Invariant: whoever changes a row of `dirents` forgets the files that the row named before and names after.
  */
-export class LinkMemory<T> {
-  readonly #known = new Map<bigint, Known<T>>()
+export class Links {
+  readonly #sql: Readonly<Record<Kind, StatementSync>>
+  readonly #known = new Map<bigint, Partial<Record<Kind, Page>>>()
 
-  links(ino: bigint, read: () => readonly T[]): readonly T[] {
-    const known = this.#of(ino)
-    return (known.links ??= read())
+  constructor(database: Database) {
+    const page = (where: string): StatementSync =>
+      database.prepare(
+        `SELECT parent, name, ino, legacy FROM dirents WHERE ${where} AND (parent, name) > (?2, ?3)
+         ORDER BY parent, name LIMIT ?4`,
+        true,
+      )
+    this.#sql = {
+      links: page('ino = ?1'),
+      moved: page('legacy = ?1 AND legacy IS NOT ino'),
+    }
   }
 
-  places(ino: bigint, read: () => readonly T[]): readonly T[] {
-    const known = this.#of(ino)
-    return (known.places ??= read())
+  /** Names under which the overlay shows the file. What goes or comes while they are taken may be among them or not. */
+  *of(ino: bigint): Generator<Dirent, undefined> {
+    yield* this.#all('links', ino)
+  }
+
+  first(ino: bigint): Dirent | undefined {
+    return this.#first('links', ino).names[0]
+  }
+
+  /** Places on the legacy volume where the file is known to be. */
+  *places(ino: bigint): Generator<Dirent, undefined> {
+    for (const link of this.#all('links', ino)) if (link.legacy === ino) yield link
+    yield* this.#all('moved', ino)
   }
 
   forget(...inos: readonly (bigint | undefined)[]): void {
@@ -31,13 +72,43 @@ export class LinkMemory<T> {
     this.#known.clear()
   }
 
-  #of(ino: bigint): Known<T> {
+  *#all(kind: Kind, ino: bigint): Generator<Dirent, undefined> {
+    let page = this.#first(kind, ino)
+    for (;;) {
+      yield* page.names
+      const last = page.names.at(-1)
+      if (page.isAll || !last) return
+      page = this.#read(kind, ino, { parent: toSigned(last.parent), name: last.name }, PAGE)
+    }
+  }
+
+  #first(kind: Kind, ino: bigint): Page {
     let known = this.#known.get(ino)
     if (!known) {
-      if (this.#known.size >= ENTRIES) this.#known.clear()
+      if (this.#known.size >= REMEMBERED_FILES) this.#known.clear()
       known = {}
       this.#known.set(ino, known)
     }
-    return known
+    return (known[kind] ??= this.#read(kind, ino, BEFORE_ALL, FIRST_PAGE))
+  }
+
+  #read(kind: Kind, ino: bigint, after: { parent: bigint; name: Uint8Array }, limit: number): Page {
+    step()
+    const rows = this.#sql[kind].all(toSigned(ino), after.parent, after.name, limit) as Row[]
+    return { names: rows.map(direntFromRow), isAll: rows.length < limit }
   }
 }
+
+export function direntFromRow(row: Row): Dirent {
+  return {
+    parent: toUnsigned(row.parent as bigint),
+    name: blob(row.name),
+    ino: row.ino === null ? undefined : toUnsigned(row.ino as bigint),
+    legacy: row.legacy === null ? undefined : toUnsigned(row.legacy as bigint),
+  }
+}
+
+export const blob = (value: Row[string] | undefined): Buffer =>
+  value instanceof Uint8Array
+    ? Buffer.from(value.buffer, value.byteOffset, value.byteLength)
+    : Buffer.alloc(0)

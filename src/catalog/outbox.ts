@@ -4,8 +4,8 @@ import type { Database } from '../base/database.ts'
 import type { Row } from './inode.ts'
 import { toSigned, toUnsigned } from './inode.ts'
 
-/** Store work that is owed: write a file's object, write a directory's record. */
-export type WorkKind = 'upload' | 'directory'
+/** Store work that is owed: write a file's object, write a directory's record, have records say of all of a file's names. */
+export type WorkKind = 'upload' | 'directory' | 'names'
 
 export interface Work {
   readonly seq: bigint
@@ -41,6 +41,7 @@ export class Outbox {
   readonly #pending: StatementSync
   readonly #uploads: StatementSync
   readonly #directories: StatementSync
+  readonly #names: StatementSync
   readonly #has: StatementSync
   readonly #length: StatementSync
   readonly #oldest: StatementSync
@@ -85,6 +86,10 @@ export class Outbox {
     )
     this.#uploads = database.prepare(
       "SELECT seq, kind, ino FROM outbox WHERE kind = 'upload' AND seq > ? ORDER BY seq LIMIT ?",
+      true,
+    )
+    this.#names = database.prepare(
+      "SELECT seq, kind, ino FROM outbox WHERE kind = 'names' ORDER BY seq LIMIT ?",
       true,
     )
     // What has no record yet comes first, the newest before the older ones, so a directory mostly before the one that is to name it.
@@ -157,6 +162,11 @@ export class Outbox {
   /** The files among `pending`. */
   uploads(after: bigint, limit: number): Work[] {
     return (this.#uploads.all(after, limit) as Row[]).map(workOf)
+  }
+
+  /** Files some of whose names no record may say yet. */
+  names(limit: number): Work[] {
+    return (this.#names.all(limit) as Row[]).map(workOf)
   }
 
   /** The directories, in the order in which they are best written. */

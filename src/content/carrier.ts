@@ -207,6 +207,11 @@ export class Carrier {
         }
         if (batch.length < SCAN_ROWS) break
       }
+      const names = outbox.names(SCAN_ROWS).find((work) => this.#isReady(nameOf(work)))
+      if (names) {
+        const run = (): Promise<void> => this.#uploader.announceAll(names.ino)
+        return { name: nameOf(names), ino: names.ino, run }
+      }
       directory = this.#nextDirectory()
     }
     if (directory && (!this.#uploader.isBusy || outbox.oldestSeconds * 1000 > DIRECTORY_PATIENCE_MS)) {

@@ -2,6 +2,8 @@ import { isDirectory } from '../base/attributes.ts'
 import { bucketsOf, type Catalog, type Departure, fileId, type Inode, shardOfName } from '../catalog/index.ts'
 import type { FormerPlace, RecordedEntry } from './directory-record.ts'
 
+const NAMES_LOOKED_AT = 64
+
 /** What one shard of a directory's record has to say. */
 export interface ShardContent {
   readonly entries: RecordedEntry[]
@@ -27,10 +29,8 @@ export function entriesToRecord(
 ): RecordedEntry[] {
   const entries: RecordedEntry[] = []
   const anyMoved = !catalog.departures.isEmpty
-  for (const { name, ino: child } of catalog.shardEntries(ino, shard, shards)) {
-    const inode = child === undefined ? undefined : catalog.get(child)
-    if (inode && isInStore(inode)) entries.push(entryOf(catalog, name, inode, anyMoved))
-  }
+  for (const entry of catalog.shardEntries(ino, shard, shards))
+    if (isInStore(entry)) entries.push(entryOf(catalog, entry.name, entry, anyMoved))
   return entries
 }
 
@@ -58,20 +58,26 @@ export function contentOf(catalog: Catalog, directory: Inode, shard: number, own
  */
 export function writtenBefore(catalog: Catalog, directory: Inode, most: number): bigint[] {
   const found = new Set<bigint>()
+  const seen = new Set<bigint>()
   for (const departure of catalog.departures.below(directory, 256)) {
     const file = living(catalog, departure)
-    for (const ino of file ? owedOnWay(catalog, directory.ino, file) : []) found.add(ino)
+    for (const ino of file ? owedOnWay(catalog, directory.ino, file, seen) : []) found.add(ino)
     if (found.size >= most) break
   }
   return [...found].slice(0, most)
 }
 
 /** A file is in a record once its object is in the store, a directory once its own record is: nobody finds a name without them. */
-function isInStore(inode: Inode): boolean {
+function isInStore(inode: Pick<Inode, 'mode' | 'dirShards' | 'version'>): boolean {
   return isDirectory(inode.mode) ? inode.dirShards > 0 : inode.version > 0
 }
 
-function entryOf(catalog: Catalog, name: Buffer, inode: Inode, mayHaveMoved: boolean): RecordedEntry {
+function entryOf(
+  catalog: Catalog,
+  name: Buffer,
+  inode: Pick<Inode, 'ino' | 'generation' | 'key' | 'nlink' | 'mode'>,
+  mayHaveMoved: boolean,
+): RecordedEntry {
   const { ino, generation, key, nlink } = inode
   const from = mayHaveMoved ? catalog.departures.placesOf(inode).map(placeOf) : []
   return {
@@ -90,7 +96,7 @@ const placeOf = ({ directory, name }: Departure): FormerPlace => ({ directory: f
 function living(catalog: Catalog, { file }: Departure): Inode | undefined {
   const inode = catalog.get(file.ino)
   if (inode?.generation !== file.generation || inode.orphan || !isInStore(inode)) return undefined
-  return catalog.linksOf(inode.ino).length > 0 ? inode : undefined
+  return catalog.firstLink(inode.ino) ? inode : undefined
 }
 
 /** What the catalog says of the way to a file, as far as the records in the store say the same. */
@@ -99,6 +105,7 @@ class DurablePath {
   readonly #start: bigint
   readonly #own: Sharding & { readonly writing: number }
   readonly #known = new Map<bigint, boolean>()
+  readonly #files = new Map<bigint, boolean>()
 
   constructor(catalog: Catalog, start: bigint, own: Sharding & { readonly writing: number }) {
     this.#catalog = catalog
@@ -106,10 +113,17 @@ class DurablePath {
     this.#own = own
   }
 
+  /** Of a file with very many names some are looked at: where none of those leads there, the name stays for now. */
   leadsTo({ ino }: Inode): boolean {
-    return this.#catalog
-      .linksOf(ino)
-      .some((link) => this.#isNamed(link.parent, link.name) && this.#reaches(link.parent))
+    let leads = this.#files.get(ino)
+    if (leads === undefined) {
+      leads = this.#catalog
+        .linksOf(ino)
+        .take(NAMES_LOOKED_AT)
+        .some((link) => this.#isNamed(link.parent, link.name) && this.#reaches(link.parent))
+      this.#files.set(ino, leads)
+    }
+    return leads
   }
 
   /** Whether the records lead from the root, or from where the name is to go, to this directory. */
@@ -125,7 +139,7 @@ class DurablePath {
       seen.push(current)
       // Not known is not durable: a way that leads back to itself ends here.
       this.#known.set(current, false)
-      const link = this.#catalog.linksOf(current)[0]
+      const link = this.#catalog.firstLink(current)
       if (!link || !this.#isNamed(link.parent, link.name)) break
       current = link.parent
     }
@@ -147,12 +161,11 @@ function isDurablyNamed(catalog: Catalog, directory: bigint, name: Buffer): bool
   return shards > 0 && !catalog.outbox.isDirtyShard(directory, shardOfName(name, shards))
 }
 
-/** Directories on the way to the file, from below, whose records do not name what is below them. */
-function owedOnWay(catalog: Catalog, start: bigint, file: Inode): bigint[] {
+/** Directories on the way to the file, from below, whose records do not name what is below them; not those `seen` already. */
+function owedOnWay(catalog: Catalog, start: bigint, file: Inode, seen: Set<bigint>): bigint[] {
   const owed: bigint[] = []
-  const seen = new Set<bigint>()
   for (let below = file; ; ) {
-    const link = catalog.linksOf(below.ino)[0]
+    const link = catalog.firstLink(below.ino)
     const parent = link && catalog.get(link.parent)
     if (!parent || parent.ino === start || seen.has(parent.ino)) return owed
     seen.add(parent.ino)

@@ -88,7 +88,7 @@ export class DirectoryWriter {
       const inode = catalog.get(current)
       if (!inode || inode.dirShards === 0 || catalog.outbox.find('directory', current)) return false
       if (current === 1n) return true
-      const link = catalog.linksOf(current)[0]
+      const link = catalog.firstLink(current)
       if (!link) return false
       current = link.parent
     }

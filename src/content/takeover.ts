@@ -2,10 +2,14 @@ import { constants } from 'node:os'
 import { isDirectory, isRegular, isSymlink } from '../base/attributes.ts'
 import { FsError } from '../base/errors.ts'
 import { type Catalog, DIRTY_CONTENT, type Fingerprint, type Inode, isStored } from '../catalog/index.ts'
+import { pagesOf } from '../base/pages.ts'
 import type { LegacyPlace, LegacyTree } from '../legacy/index.ts'
 import { getXattr, listXattrs, readlinkAt, type Stat } from '../sys/index.ts'
 import { type ContentContext, chunkCount } from './context.ts'
 import { encodeXattrs } from './xattrs.ts'
+
+// Of a file with very many, in one transaction.
+const NAMES_AT_ONCE = 64
 
 export function fingerprintOf(stat: Stat): Fingerprint {
   return { size: stat.size, mtimeNs: stat.mtimeNs, ctimeNs: stat.ctimeNs }
@@ -80,19 +84,33 @@ export function ctimeStays({ catalog }: ContentContext, ino: bigint, fingerprint
   })
 }
 
-/** We have removed names of the legacy file, or wanted to: notes which are left, and the ctime that it has now. */
-export function namesRemoved(context: ContentContext, ino: bigint): void {
+/**
+ * We have removed names of the legacy file, or wanted to: notes which are left, and the ctime that it has now. In steps of one
+ * transaction each; whoever stops in between begins again.
+ */
+export function* namesRemoved(context: ContentContext, ino: bigint): Generator<void> {
   const { catalog } = context
   const legacy = requireLegacy(context)
+  const isThere = (place: LegacyPlace): Stat | undefined => {
+    const stat = legacy.find(place)
+    return stat && stat.ino === catalog.get(ino)?.legacyIno ? stat : undefined
+  }
+  for (const page of pagesOf(catalog.legacyPlaces(ino), NAMES_AT_ONCE)) {
+    catalog.transaction(() => {
+      for (const { parent, name } of page) {
+        const now = catalog.dirent(parent, name)
+        if (now?.legacy === ino && !isThere(now)) catalog.setDirent(parent, name, now.ino, undefined)
+      }
+    })
+    yield
+  }
   catalog.transaction(() => {
     const inode = catalog.get(ino)
     if (!inode) return
-    let left: Stat | undefined
-    for (const place of catalog.legacyPlaces(ino)) {
-      const stat = legacy.find(place)
-      if (stat && stat.ino === inode.legacyIno) left = stat
-      else catalog.setDirent(place.parent, place.name, place.ino, undefined)
-    }
+    const left = catalog
+      .legacyPlaces(ino)
+      .map(isThere)
+      .find((stat) => stat !== undefined)
     if (!left) {
       inode.legacyIno = undefined
       inode.fingerprint = undefined
@@ -110,10 +128,10 @@ export function namesRemoved(context: ContentContext, ino: bigint): void {
  * that `legacy` has: another may have been removed past the overlay, or a power loss may have taken it.
  */
 export function placeOf(catalog: Catalog, ino: bigint, legacy?: LegacyTree): LegacyPlace | undefined {
-  const places = catalog.legacyPlaces(ino)
-  if (!legacy || places.length < 2) return places[0]
+  const [first, second] = catalog.legacyPlaces(ino).take(2)
+  if (!legacy || !second) return first
   const legacyIno = catalog.get(ino)?.legacyIno
-  return places.find((place) => legacy.find(place)?.ino === legacyIno) ?? places[0]
+  return catalog.legacyPlaces(ino).find((place) => legacy.find(place)?.ino === legacyIno) ?? first
 }
 
 /** Attributes as the legacy volume has them now. @throws FsError ENOENT if it is not there */

@@ -4,6 +4,7 @@ import { untilNextTick } from '../base/clock.ts'
 import { KeyedMutex } from '../base/concurrency.ts'
 import { faultPoint } from '../base/faults.ts'
 import { giveWay } from '../base/pace.ts'
+import { pagesOf } from '../base/pages.ts'
 import { attributesOf, DIRTY_CONTENT, fileId, type Inode, LAYOUT_INLINE } from '../catalog/index.ts'
 import { contentTypeOf, fileKey } from '../store/layout.ts'
 import { readlinkAt, type Stat } from '../sys/index.ts'
@@ -32,6 +33,8 @@ import type { Writer } from './writer.ts'
 export type UploadResult = 'stored' | 'busy' | 'gone'
 
 const ROUNDS = 3
+// Of a file that is in the store for the first time, in one turn of the event loop.
+const NAMES_AT_ONCE = 64
 
 /**
  * Brings the store up to date with one file: chunks, then the file's object, then the catalog. One upload of a file at a
@@ -326,10 +329,28 @@ export class Uploader {
   /** The file is in the store for the first time: the records of its directories have to say so. */
   #announce(ino: bigint): void {
     const { catalog } = this.#context
-    for (const link of catalog.linksOf(ino)) {
-      catalog.recordDirectory(link.parent)
-      catalog.touchEntry(link.parent, link.name)
+    const links = [...catalog.linksOf(ino).take(NAMES_AT_ONCE)]
+    for (const link of links) catalog.announce(link)
+    // Some in each turn, and as long as they are owed, the file has names that are not durable.
+    if (links.length === NAMES_AT_ONCE) catalog.outbox.add('names', ino)
+  }
+
+  /** The records have to say so of all names of the file; cut short, all of it is done once more. */
+  async announceAll(ino: bigint): Promise<void> {
+    const { catalog } = this.#context
+    const work = catalog.outbox.find('names', ino)
+    if (!work) return
+    for (const page of pagesOf(catalog.linksOf(ino), NAMES_AT_ONCE)) {
+      catalog.transaction(() => {
+        for (const { parent, name } of page) {
+          const now = catalog.dirent(parent, name)
+          if (now?.ino === ino) catalog.announce(now)
+        }
+      })
+      faultPoint('content.names.announced')
+      await giveWay()
     }
+    catalog.transaction(() => catalog.outbox.done(work))
   }
 }
 

@@ -7,7 +7,7 @@ import {
   O_PATH,
   openAt,
   type RawDirent,
-  readDirectory,
+  directoryBatches,
   type Stat,
   spaceOf,
   statAt,
@@ -171,13 +171,26 @@ export class LegacyTree {
     return descriptor
   }
 
-  list(ino: bigint): RawDirent[] {
-    const descriptor = this.openDirectory(ino)
+  /**
+   * What is in a directory, as many entries at a time as one system call gives: up to a few thousand. To be taken to the end or
+   * until one throws: it keeps a descriptor. @throws FsError at once if the directory cannot be opened
+   */
+  batches(ino: bigint): Generator<RawDirent[], undefined> {
+    return this.#batches(ino, this.openDirectory(ino))
+  }
+
+  *#batches(ino: bigint, descriptor: number): Generator<RawDirent[], undefined> {
     try {
-      return readDirectory(descriptor).filter(({ name }) => !this.#isHidden(ino, name))
+      for (const batch of directoryBatches(descriptor))
+        yield batch.filter(({ name }) => !this.#isHidden(ino, name))
     } finally {
       closeDescriptor(descriptor)
     }
+  }
+
+  isEmpty(ino: bigint): boolean {
+    for (const batch of this.batches(ino)) if (batch.length > 0) return false
+    return true
   }
 
   /** A descriptor of the directory that can be synced or listed; the caller closes it. */

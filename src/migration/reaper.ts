@@ -2,6 +2,7 @@ import { isDirectory, isRegular, isSymlink } from '../base/attributes.ts'
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import { giveWay } from '../base/pace.ts'
+import { pagesOf } from '../base/pages.ts'
 import { within } from '../base/turns.ts'
 import { type Inode, isChunked, ROOT_INO } from '../catalog/index.ts'
 import {
@@ -17,13 +18,20 @@ import {
 import type { LegacyPlace } from '../legacy/index.ts'
 import type { OverlayContext } from '../overlay/index.ts'
 import { StoreError } from '../store/errors.ts'
-import { AT_REMOVEDIR, readlinkAt, type Stat, unlinkAt } from '../sys/index.ts'
+import { AT_REMOVEDIR, DT_DIR, DT_UNKNOWN, readlinkAt, type Stat, unlinkAt } from '../sys/index.ts'
 import { writeAgain } from './lost.ts'
 import { compareObject, storedChunks } from './verify.ts'
 import { VolumeSync } from './volume-sync.ts'
 
 const BATCH = 200
 const TOGETHER = 16
+// Names of a file that go in one turn of the event loop.
+const NAMES_AT_ONCE = 64
+
+interface Found {
+  readonly place: LegacyPlace
+  readonly stat: Stat
+}
 
 /**
  * Removes legacy copies by promise P3: the object was written durably and its directories' records too; it is read back
@@ -87,88 +95,154 @@ export class Reaper {
     const seen = catalog.get(ino)
     if (seen?.staged && seen.dirty === 0) await writer.tidy(ino)
     const before = catalog.get(ino)
-    if (!before || !this.#isReady(before)) return
+    if (!before || !isReady(before) || !(await this.#isRecorded(ino))) return
     const { version, fingerprint } = before
-    const found = this.#places(before)
+    const { first, names } = await this.#count(ino)
     // Names of the file that were not met yet would be left without it.
-    const first = found[0]
-    if (first && first.stat.nlink > found.length) return
-    if (!this.#isStillTheCopy(before, first)) return
+    if (first && first.stat.nlink > names) return
+    if (!(await this.#isStillTheCopy(before, first))) return
     await this.#verify(before)
     faultPoint('migration.reap.verified')
     // Its names go one after the other, and each that goes moves the ctime that tells whether it is still the copy.
-    const moves = found.length > 1 && fingerprint !== undefined
+    const moves = names > 1 && fingerprint !== undefined
     if (moves) expectMovingCtime(this.#context, ino)
     // What goes from a directory moves its times on the volume; applications are to see those that it had.
-    for (const { place } of found) takeOver(this.#context, place.parent)
+    for (const parents of this.#pagesOfParents(ino)) {
+      for (const parent of parents) takeOver(this.#context, parent)
+      await giveWay()
+    }
     await catalog.flush()
     faultPoint('migration.reap.flushed')
     const inode = catalog.get(ino)
-    const places = inode ? this.#places(inode) : []
-    const ready = inode?.version === version && this.#isReady(inode)
-    if (
-      !ready ||
-      !this.#isStillTheCopy({ ...inode, fingerprint }, places[0]) ||
-      places.length !== found.length
-    ) {
+    const now = inode && this.#firstPlace(inode)
+    const asBefore = inode?.version === version && isReady(inode) && (now?.stat.nlink ?? 0) <= names
+    if (!asBefore || !(await this.#isStillTheCopy({ ...inode, fingerprint }, now))) {
       if (moves) ctimeStays(this.#context, ino, fingerprint)
       return
     }
-    await this.#removeNames(ino, places)
+    await this.#removeNames(ino, version)
   }
 
-  /** Within the tick of the last look at them. That they are gone is noted once the volume's disk has it. */
-  async #removeNames(ino: bigint, places: ReadonlyArray<{ place: LegacyPlace }>): Promise<void> {
-    const legacy = this.#context.legacy()
-    if (!legacy) return
-    const known = this.#context.catalog.legacyPlaces(ino).map(({ parent }) => parent)
+  /**
+   * Page by page: within the tick of the last look at a page, its names go. Meanwhile the file may be changed through the overlay,
+   * which needs the copy no more, or past it, which the next page sees. That names are gone is noted once the volume's disk has it.
+   */
+  async #removeNames(ino: bigint, version: number): Promise<void> {
+    const { catalog, legacyFiles } = this.#context
+    const parents = new Set<bigint>()
     try {
-      for (const { place } of places) {
-        unlinkAt(legacy.directory(place.parent), place.name)
-        faultPoint('migration.reap.removed')
+      for (const page of pagesOf(catalog.legacyPlaces(ino), NAMES_AT_ONCE)) {
+        for (const { parent } of page) parents.add(parent)
+        if (!this.#removePage(ino, version, page)) break
+        await giveWay()
       }
     } finally {
-      this.#context.legacyFiles.forget(ino)
-      await this.#volume.directories(known)
+      legacyFiles.forget(ino)
+      await this.#volume.directories(parents)
       faultPoint('migration.reap.synced')
-      namesRemoved(this.#context, ino)
+      await this.#namesRemoved(ino)
+    }
+    // Names that are gone are no names of it on the volume any more: where it was changed there meanwhile, it can be given back.
+    const inode = catalog.get(ino)
+    if (inode && isReady(inode)) await this.#isStillTheCopy(inode, this.#firstPlace(inode))
+  }
+
+  /** False if the file is not any more what was verified. */
+  #removePage(ino: bigint, version: number, page: readonly LegacyPlace[]): boolean {
+    const legacy = this.#context.legacy()
+    const inode = this.#context.catalog.get(ino)
+    if (!legacy || inode?.version !== version || !isReady(inode)) return false
+    const places = this.#there(
+      inode,
+      page.filter((place) => this.#isNamed(ino, place)),
+    )
+    if (!this.#isTheCopy(inode, places[0])) return false
+    for (const { place } of places) {
+      unlinkAt(legacy.directory(place.parent), place.name)
+      faultPoint('migration.reap.removed')
+    }
+    return true
+  }
+
+  /** As the catalog knows it now, the volume has the file there. */
+  #isNamed(ino: bigint, place: LegacyPlace): boolean {
+    return this.#context.catalog.dirent(place.parent, place.name)?.legacy === ino
+  }
+
+  async #namesRemoved(ino: bigint): Promise<void> {
+    for (const _ of namesRemoved(this.#context, ino)) await giveWay()
+  }
+
+  /** All names of the file are in records that are durable. */
+  async #isRecorded(ino: bigint): Promise<boolean> {
+    const { catalog } = this.#context
+    if (catalog.outbox.find('names', ino)) return false
+    for (const page of pagesOf(catalog.linksOf(ino), NAMES_AT_ONCE)) {
+      const parents = new Set(page.map(({ parent }) => parent))
+      if (![...parents].every((parent) => this.#directories.isDurable(parent))) return false
+      await giveWay()
+    }
+    return true
+  }
+
+  /** How many of its names the volume has. */
+  async #count(ino: bigint): Promise<{ first: Found | undefined; names: number }> {
+    let first: Found | undefined
+    let names = 0
+    for (const page of pagesOf(this.#context.catalog.legacyPlaces(ino), NAMES_AT_ONCE)) {
+      const inode = this.#context.catalog.get(ino)
+      const found = inode ? this.#there(inode, page) : []
+      first ??= found[0]
+      names += found.length
+      await giveWay()
+    }
+    return { first, names }
+  }
+
+  *#pagesOfParents(ino: bigint): Generator<Set<bigint>> {
+    const known = new Set<bigint>()
+    for (const page of pagesOf(this.#context.catalog.legacyPlaces(ino), NAMES_AT_ONCE)) {
+      const parents = new Set(page.map(({ parent }) => parent))
+      for (const parent of known) parents.delete(parent)
+      yield parents
+      for (const parent of parents) known.add(parent)
     }
   }
 
-  #isReady(inode: Inode): boolean {
-    const { catalog } = this.#context
-    const clean =
-      inode.authority === 'catalog' &&
-      inode.version > 0 &&
-      inode.dirty === 0 &&
-      !inode.staged &&
-      !inode.orphan
-    const rebased = !isRegular(inode.mode) || inode.base === 'store'
-    if (!clean || !rebased || isDirectory(inode.mode) || inode.legacyIno === undefined) return false
-    return catalog.linksOf(inode.ino).every((link) => this.#directories.isDurable(link.parent))
+  #firstPlace(inode: Inode): Found | undefined {
+    for (const place of this.#context.catalog.legacyPlaces(inode.ino)) {
+      const [found] = this.#there(inode, [place])
+      if (found) return found
+    }
+    return undefined
   }
 
-  #places(inode: Inode): Array<{ place: LegacyPlace; stat: Stat }> {
+  #there(inode: Inode, places: readonly LegacyPlace[]): Found[] {
     const legacy = this.#context.legacy()
     if (!legacy) return []
-    const found: Array<{ place: LegacyPlace; stat: Stat }> = []
-    for (const place of this.#context.catalog.legacyPlaces(inode.ino)) {
+    return places.flatMap((place) => {
       const stat = legacy.find(place)
-      if (stat && stat.ino === inode.legacyIno) found.push({ place, stat })
-    }
-    return found
+      return stat && stat.ino === inode.legacyIno ? [{ place, stat }] : []
+    })
   }
 
   /** The legacy file is what was copied, or what the overlay's users have replaced since. */
-  #isStillTheCopy(inode: Inode, found: { place: LegacyPlace; stat: Stat } | undefined): boolean {
+  #isTheCopy(inode: Inode, found: Found | undefined): boolean {
     if (!found) return true
     const { stat, place } = found
     if (isSymlink(stat.mode)) {
       const directory = this.#context.legacy()?.directory(place.parent)
       return directory !== undefined && inode.target?.equals(readlinkAt(directory, place.name)) === true
     }
-    if (!isRegular(stat.mode) || inode.fingerprint === undefined || matches(inode.fingerprint, stat))
-      return true
+    return !isRegular(stat.mode) || inode.fingerprint === undefined || matches(inode.fingerprint, stat)
+  }
+
+  /** The same; one that was changed past the overlay is given back. */
+  async #isStillTheCopy(inode: Inode, found: Found | undefined): Promise<boolean> {
+    if (this.#isTheCopy(inode, found)) return true
+    if (!found || isSymlink(found.stat.mode)) return false
+    // Names that we removed from the volume, perhaps before a crash, are names of the file all the same.
+    await this.#namesRemoved(inode.ino)
     this.#context.log.warn(
       { ino: inode.ino.toString() },
       'the legacy file was changed past the overlay before it was removed; it is newer and wins',
@@ -194,7 +268,7 @@ export class Reaper {
     if (!legacy || !this.#context.policy().removesLegacy) return
     const whiteouts = catalog.whiteouts(10_000)
     if (whiteouts.length === 0) return
-    this.#expectFewerNames(whiteouts)
+    await this.#expectFewerNames(whiteouts)
     // The last flushed catalog may still show the file under the name.
     await catalog.flush()
     const removed: Array<{ whiteout: LegacyPlace; stat: Stat | undefined }> = []
@@ -209,6 +283,7 @@ export class Reaper {
         }
         faultPoint('migration.reap.whiteout-removed')
         removed.push({ whiteout, stat })
+        await giveWay()
       } catch (error) {
         if (!(error instanceof FsError)) throw error
         log.warn({ err: error }, 'a deleted file cannot be removed from the legacy volume yet')
@@ -222,23 +297,29 @@ export class Reaper {
       log.warn({ err: error }, 'that deleted files are gone from the legacy volume is noted later')
       return
     }
-    for (const { whiteout, stat } of removed) this.#forgetWhiteout(whiteout, stat)
+    const others = new Set<bigint>()
+    for (const { whiteout, stat } of removed) {
+      const other = this.#forgetWhiteout(whiteout) && stat ? this.#otherNames(stat) : undefined
+      if (other) others.add(other.ino)
+      await giveWay()
+    }
+    for (const ino of others) await this.#namesRemoved(ino)
   }
 
-  #forgetWhiteout(whiteout: LegacyPlace, stat: Stat | undefined): void {
+  #forgetWhiteout(whiteout: LegacyPlace): boolean {
     const { catalog } = this.#context
     const now = catalog.dirent(whiteout.parent, whiteout.name)
     // What somebody put there meanwhile, past the overlay, is hidden as before.
-    if (now?.legacy !== 0n || this.#context.legacy()?.find(whiteout)) return
+    if (now?.legacy !== 0n || this.#context.legacy()?.find(whiteout)) return false
     catalog.transaction(() => catalog.setDirent(whiteout.parent, whiteout.name, now.ino, undefined))
-    const other = stat && this.#otherNames(stat)
-    if (other) namesRemoved(this.#context, other.ino)
+    return true
   }
 
   /** A file that is about to lose one of its names is the one that was copied afterwards as well. To be flushed. */
-  #expectFewerNames(whiteouts: readonly LegacyPlace[]): void {
+  async #expectFewerNames(whiteouts: readonly LegacyPlace[]): Promise<void> {
     const moving = new Set<bigint>()
     for (const whiteout of whiteouts) {
+      await giveWay()
       try {
         const stat = this.#context.legacy()?.find(whiteout)
         const other = stat && this.#otherNames(stat)
@@ -263,14 +344,12 @@ export class Reaper {
     // Those that the catalog has the authority on, and the store a record of, once that is flushed: of another one a power loss
     // would leave what says that the volume has it.
     const own = new Set<bigint>()
-    this.#eachVolumeDirectory((ino) => {
+    for await (const ino of this.#volumeDirectories())
       if (this.#isOwnDirectory(catalog.get(ino))) own.add(ino)
-    })
     if (own.size > 0 && !(await this.#isFlushed())) return
     const removed: bigint[] = []
-    this.#eachVolumeDirectory((ino) => {
+    for await (const ino of this.#volumeDirectories())
       if (own.has(ino) && this.#removeDirectory(ino)) removed.push(ino)
-    })
     await this.#forgetRemovedDirectories(removed)
   }
 
@@ -284,19 +363,41 @@ export class Reaper {
     }
   }
 
-  #eachVolumeDirectory(body: (ino: bigint) => void): void {
-    const legacy = this.#context.legacy()
-    if (!legacy || !this.#context.policy().removesLegacy) return
-    const { catalog } = this.#context
-    const visit = (ino: bigint): void => {
-      for (const entry of legacy.list(ino)) {
-        const dirent = catalog.dirent(ino, entry.name)
-        const child = dirent?.legacy === undefined ? undefined : catalog.get(dirent.legacy)
-        if (child && isDirectory(child.mode)) visit(child.ino)
+  /** Directories of the volume that the catalog knows, each behind those in it. */
+  async *#volumeDirectories(): AsyncGenerator<bigint> {
+    const levels = [{ ino: ROOT_INO, left: await this.#directoriesIn(ROOT_INO) }]
+    for (let level = levels.at(-1); level; level = levels.at(-1)) {
+      await giveWay()
+      if (!this.#context.policy().removesLegacy) return
+      const next = level.left.pop()
+      if (next !== undefined) {
+        levels.push({ ino: next, left: await this.#directoriesIn(next) })
+        continue
       }
-      if (ino !== ROOT_INO) body(ino)
+      levels.pop()
+      if (level.ino !== ROOT_INO) yield level.ino
     }
-    visit(ROOT_INO)
+  }
+
+  async #directoriesIn(ino: bigint): Promise<bigint[]> {
+    const { catalog } = this.#context
+    const found: bigint[] = []
+    try {
+      for (const batch of this.#context.legacy()?.batches(ino) ?? []) {
+        for (const { name, type } of batch) {
+          if (type !== DT_DIR && type !== DT_UNKNOWN) continue
+          const known = catalog.dirent(ino, name)?.legacy
+          const child = known === undefined ? undefined : catalog.get(known)
+          if (child && isDirectory(child.mode)) found.push(child.ino)
+        }
+        await giveWay()
+      }
+    } catch (error) {
+      // Removed or moved meanwhile.
+      if (error instanceof FsError && (error.code === 'ENOENT' || error.code === 'ENOTDIR')) return []
+      throw error
+    }
+    return found
   }
 
   #isOwnDirectory(inode: Inode | undefined): boolean {
@@ -311,8 +412,8 @@ export class Reaper {
     const legacy = this.#context.legacy()
     const inode = catalog.get(ino)
     if (!legacy || !inode || !this.#isOwnDirectory(inode)) return false
-    const [place] = catalog.legacyPlaces(ino)
-    if (!place || legacy.list(ino).length > 0) return false
+    const [place] = catalog.legacyPlaces(ino).take(1)
+    if (!place || !legacy.isEmpty(ino)) return false
     try {
       unlinkAt(legacy.directory(place.parent), place.name, AT_REMOVEDIR)
     } catch (error) {
@@ -328,13 +429,16 @@ export class Reaper {
   /** Directories that are gone from the volume, now or before a crash or a full disk kept the catalog from saying so. */
   async #forgetRemovedDirectories(removed: readonly bigint[]): Promise<void> {
     const { catalog, log } = this.#context
-    const gone = [...new Set([...removed, ...catalog.emptiedDirectories()])].filter((ino) =>
-      this.#isGone(ino),
-    )
+    const gone: bigint[] = []
+    const parents = new Set<bigint>()
+    for (const ino of new Set([...removed, ...catalog.emptiedDirectories()])) {
+      await giveWay()
+      if (!this.#isGone(ino)) continue
+      gone.push(ino)
+      for (const { parent } of catalog.legacyPlaces(ino)) parents.add(parent)
+    }
     try {
-      await this.#volume.directories(
-        gone.flatMap((ino) => catalog.legacyPlaces(ino).map(({ parent }) => parent)),
-      )
+      await this.#volume.directories(parents)
     } catch (error) {
       if (!(error instanceof FsError)) throw error
       log.warn({ err: error }, 'that directories are gone from the legacy volume is noted later')
@@ -343,12 +447,13 @@ export class Reaper {
     for (const ino of gone) {
       const inode = catalog.get(ino)
       if (inode && this.#isGone(ino)) this.#forgetDirectory(inode)
+      await giveWay()
     }
   }
 
   #isGone(ino: bigint): boolean {
     const inode = this.#context.catalog.get(ino)
-    return inode?.legacyIno !== undefined && this.#places(inode).length === 0
+    return inode?.legacyIno !== undefined && this.#firstPlace(inode) === undefined
   }
 
   #forgetDirectory(inode: Inode): void {
@@ -365,4 +470,11 @@ export class Reaper {
     this.#context.activity.of(inode.ino)
     this.#context.activity.settle(inode.ino)
   }
+}
+
+function isReady(inode: Inode): boolean {
+  const clean =
+    inode.authority === 'catalog' && inode.version > 0 && inode.dirty === 0 && !inode.staged && !inode.orphan
+  const rebased = !isRegular(inode.mode) || inode.base === 'store'
+  return clean && rebased && !isDirectory(inode.mode) && inode.legacyIno !== undefined
 }

@@ -1,8 +1,12 @@
 import { fsync } from 'node:fs'
 import { SharedJob } from '../base/concurrency.ts'
 import { FsError } from '../base/errors.ts'
+import { pagesOf } from '../base/pages.ts'
 import type { OverlayContext } from '../overlay/index.ts'
 import { closeDescriptor } from '../sys/index.ts'
+
+// Each takes a descriptor and a thread.
+const AT_ONCE = 16
 
 /**
  * Syncs directories of the volume after names were removed there. Only then may the catalog forget that they were: the volume
@@ -18,7 +22,8 @@ export class VolumeSync {
 
   /** @throws FsError, or the system's error, if one cannot be synced; a directory that is gone needs none */
   async directories(inos: Iterable<bigint>): Promise<void> {
-    await Promise.all([...new Set(inos)].map((ino) => this.#directory(ino)))
+    for (const some of pagesOf(new Set(inos), AT_ONCE))
+      await Promise.all(some.map((ino) => this.#directory(ino)))
   }
 
   async #directory(ino: bigint): Promise<void> {

@@ -3,9 +3,6 @@ import { ROOT_INO } from '../catalog/index.ts'
 import { takeOver } from '../content/index.ts'
 import type { Overlay, OverlayContext, Resolved } from '../overlay/index.ts'
 
-// Names looked at in one transaction and one turn of the event loop.
-const BATCH = 64
-
 /**
  * Walks the whole tree as the overlay shows it, legacy files included; every file met has an inode afterwards. Gives way
  * to applications between batches. A directory or entry that cannot be read is told to `onError` and passed over.
@@ -23,9 +20,19 @@ export async function* walk(
   for (let directory = directories.pop(); directory !== undefined; directory = directories.pop()) {
     const ino = directory
     if (!isThere(ino)) continue
-    let names: Buffer[]
+    const pages = overlay.listNames(ino)
+    const next = async (): Promise<Buffer[] | 'failed' | undefined> => {
+      try {
+        const { done, value } = await pages.next()
+        return done ? undefined : value
+      } catch (error) {
+        if (isThere(ino)) onError(catalog.pathOf(ino) ?? Buffer.alloc(0), error)
+        return 'failed'
+      }
+    }
+    let names = await next()
+    if (names === 'failed' || !isThere(ino)) continue
     try {
-      names = overlay.listNames(ino)
       catalog.transaction(() => {
         if (context.policy().copies) catalog.recordDirectory(ino)
         if (context.policy().removesLegacy) takeOver(context, ino)
@@ -34,10 +41,11 @@ export async function* walk(
       if (isThere(ino)) onError(catalog.pathOf(ino) ?? Buffer.alloc(0), error)
       continue
     }
-    for (let from = 0; from < names.length; from += BATCH) {
+    for (; names !== undefined && names !== 'failed'; names = await next()) {
+      const batch = names
       const met: Resolved[] = []
       catalog.transaction(() => {
-        for (const name of names.slice(from, from + BATCH)) {
+        for (const name of batch) {
           catalog.attempt(
             () => {
               const found = overlay.names.find(ino, name)
@@ -46,8 +54,7 @@ export async function* walk(
               else met.push(settle(context, found))
             },
             (error) => {
-              if (!isThere(ino)) return
-              onError(Buffer.concat([catalog.pathOf(ino) ?? Buffer.alloc(0), Buffer.from('/'), name]), error)
+              if (isThere(ino)) onError(pathIn(catalog.pathOf(ino), name), error)
             },
           )
         }
@@ -57,6 +64,9 @@ export async function* walk(
     }
   }
 }
+
+const pathIn = (directory: Buffer | undefined, name: Buffer): Buffer =>
+  Buffer.concat([directory ?? Buffer.alloc(0), Buffer.from('/'), name])
 
 /** Keeps what was seen of a file; where legacy copies are to go, the catalog becomes the authority on it. */
 function settle(context: OverlayContext, found: Resolved): Resolved {

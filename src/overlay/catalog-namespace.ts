@@ -156,12 +156,13 @@ export class CatalogNamespace {
   #requireEmpty(directory: Inode): void {
     const { catalog } = this.#context
     if (lacksNames(directory)) throw new FsError('EIO', directory.failure)
-    for (const { name } of this.#names.listVolume(directory) ?? []) {
-      if (this.#names.find(directory.ino, name)) throw new FsError('ENOTEMPTY')
+    for (const shown of [...catalog.shown(directory.ino)]) {
+      if (this.#names.find(directory.ino, shown.name)) throw new FsError('ENOTEMPTY')
     }
-    for (const dirent of [...catalog.dirents(directory.ino)]) {
-      if (dirent.ino !== undefined && this.#names.find(directory.ino, dirent.name))
-        throw new FsError('ENOTEMPTY')
+    for (const batch of this.#names.listVolume(directory) ?? []) {
+      for (const { name } of batch)
+        if (!catalog.dirent(directory.ino, name) && this.#names.find(directory.ino, name))
+          throw new FsError('ENOTEMPTY')
     }
   }
 

@@ -1,22 +1,20 @@
-import { hash } from 'node:crypto'
 import { S_IFMT } from '../base/attributes.ts'
 import { FsError } from '../base/errors.ts'
+import { giveWay } from '../base/pace.ts'
 import { lacksNames, ROOT_INO } from '../catalog/index.ts'
 import type { DirectorySink, Entry } from '../fuse/operations.ts'
+import type { RawDirent } from '../sys/index.ts'
 import type { OverlayContext } from './context.ts'
+import { NameTable } from './name-table.ts'
 import type { Names, Resolved } from './names.ts'
-
-interface Item {
-  readonly name: Buffer
-  readonly ino: bigint
-  readonly type: number
-  /** Position in the listing, strictly ascending. */
-  readonly cookie: number
-}
 
 const DOT = Buffer.from('.')
 const DOT_DOT = Buffer.from('..')
-const FIRST_NAME_COOKIE = 16
+const DIRECTORY = 4
+// What a request may take of a turn of the event loop (P6).
+const TURN_MS = 8
+// Names given out in one go, and looked at between two looks at the time.
+const NAMES_AT_ONCE = 64
 
 /**
  * Directory listings. Entries come in the order of a 48-bit hash of their names and the hash is the position, so a
@@ -26,7 +24,8 @@ const FIRST_NAME_COOKIE = 16
 export class Listings {
   readonly #context: OverlayContext
   readonly #names: Names
-  readonly #open = new Map<bigint, Item[]>()
+  /** By handle; while the table is made, a promise of it. */
+  readonly #open = new Map<bigint, NameTable | Promise<NameTable>>()
 
   constructor(context: OverlayContext, names: Names) {
     this.#context = context
@@ -40,65 +39,98 @@ export class Listings {
     cookie: bigint,
     sink: DirectorySink,
     entryOf: (found: Resolved) => Entry,
-  ): void {
-    let items = this.#open.get(handle)
-    if (!items || cookie === 0n) {
-      items = this.#list(directory)
-      this.#open.set(handle, items)
-    }
-    const first = firstAfter(items, Number(cookie))
-    // What there is comes first. That there is no more is not known.
-    const known = this.#names.directory(directory)
-    if (first === items.length && lacksNames(known)) throw new FsError('EIO', known.failure)
-    for (let index = first; index < items.length; index += 1) {
-      const item = items[index]
-      if (!item || !sink.hasRoom(item.name.length)) return
-      this.#add(directory, item, sink, entryOf)
-    }
+  ): void | Promise<void> {
+    const fill = (table: NameTable): void =>
+      // All files met on the way get their inodes in one commit.
+      this.#context.catalog.transaction(() => this.#fill(directory, table, Number(cookie), sink, entryOf))
+    const open = this.#open.get(handle)
+    const table = open === undefined || cookie === 0n ? this.#list(directory) : open
+    if (table !== open) this.#open.set(handle, table)
+    if (table instanceof NameTable) return fill(table)
+    return table.then(
+      (made) => {
+        // Closed meanwhile by somebody who did not wait.
+        if (this.#open.get(handle) === table) this.#open.set(handle, made)
+        fill(made)
+      },
+      (error: unknown) => {
+        if (this.#open.get(handle) === table) this.#open.delete(handle)
+        throw error
+      },
+    )
   }
 
   close(handle: bigint): void {
     this.#open.delete(handle)
   }
 
-  /** Shown names below a directory, with the inode number where the catalog or the volume gives one. */
-  names(directory: bigint): Array<{ name: Buffer; ino: bigint; type: number }> {
-    const { catalog } = this.#context
-    const inode = this.#names.directory(directory)
-    const shown: Array<{ name: Buffer; ino: bigint; type: number }> = []
-    const covered = new Set<string>()
-    const volume = this.#volumeEntries(directory)
-    const vanished: Buffer[] = []
-    for (const dirent of catalog.dirents(directory)) {
-      const child = dirent.ino === undefined ? undefined : catalog.get(dirent.ino)
-      const key = dirent.name.toString('latin1')
-      // A legacy file is listed as the volume has it now; it may have been removed or replaced there.
-      if (child?.authority === 'legacy' && dirent.legacy === child.ino && volume) {
-        const actual = volume.get(key)
-        covered.add(key)
-        if (!actual) {
-          vanished.push(dirent.name)
-          continue
-        }
-        const same = actual.ino === child.legacyIno
-        shown.push({ name: dirent.name, ino: same ? child.ino : actual.ino, type: actual.type })
-        continue
-      }
-      covered.add(key)
-      if (child) shown.push({ name: dirent.name, ino: child.ino, type: (child.mode & S_IFMT) >> 12 })
+  /** Shown names of a directory, some at a time. */
+  async *names(directory: bigint): AsyncGenerator<Buffer[]> {
+    let names: Buffer[] = []
+    for (const { name } of (await this.#list(directory)).after(0)) {
+      names.push(name)
+      if (names.length < NAMES_AT_ONCE) continue
+      yield names
+      names = []
     }
-    if (volume && this.#names.hasVolume(inode)) {
-      for (const [key, entry] of volume) if (!covered.has(key)) shown.push(entry)
-    }
-    // Looking each of them up takes it out of the catalog, and with it out of the totals and the store.
-    for (const name of vanished) this.#names.find(directory, name)
-    return shown
+    if (names.length > 0) yield names
   }
 
-  #volumeEntries(directory: bigint): Map<string, { name: Buffer; ino: bigint; type: number }> | undefined {
+  /** At once, if it takes no longer than a turn may. */
+  #list(directory: bigint): NameTable | Promise<NameTable> {
+    const table = new NameTable()
+    if (this.#names.directory(directory).orphan) return table
+    const steps = this.#collect(directory, table)
+    const until = performance.now() + TURN_MS
+    while (performance.now() < until) if (steps.next().done) return table
+    return finish(steps, table)
+  }
+
+  /**
+   * What the volume has comes first, then what the catalog has; the directory may change in between. What is in the catalog and was
+   * not seen on the volume is looked up there once more.
+   */
+  *#collect(directory: bigint, table: NameTable): Generator<void> {
+    const { catalog } = this.#context
+    const volume = this.#volumeEntries(directory)
+    for (const batch of volume ?? []) {
+      for (const [nth, { name, ino, type }] of batch.entries()) {
+        const shown = catalog.shownEntry(directory, name)
+        if (!shown) table.add(name, ino, type)
+        else if (shown.ino !== undefined && shown.inode) {
+          const isOther = shown.inode.authority === 'legacy' && shown.inode.legacyIno !== ino
+          if (isOther && shown.legacy === shown.ino) table.add(name, ino, type)
+          else table.add(name, shown.ino, typeOf(shown.inode))
+        }
+        if (nth % NAMES_AT_ONCE === 0) yield
+      }
+    }
+    const seen = volume && table.seen()
+    for (let after: Buffer = Buffer.alloc(0); ; ) {
+      const page = catalog.shownEntries(directory, after, NAMES_AT_ONCE)
+      for (const { name, ino, legacy, inode } of page) {
+        if (ino === undefined || !inode) continue
+        const isVolumes = seen && inode.authority === 'legacy' && legacy === ino
+        if (!isVolumes) table.add(name, ino, typeOf(inode))
+        else if (!seen(name)) this.#lookUp(directory, name, table)
+      }
+      const last = page.at(-1)
+      if (!last || page.length < NAMES_AT_ONCE) return
+      after = last.name
+      yield
+    }
+  }
+
+  /** A legacy file that has vanished goes out of the catalog, and with it out of the totals and the store. */
+  #lookUp(directory: bigint, name: Buffer, table: NameTable): void {
+    const found = this.#names.find(directory, name)
+    if (found) table.add(name, found.inode.ino, typeOf(found.inode))
+  }
+
+  /** Undefined where the volume has no such directory, or does not answer and is not needed. */
+  #volumeEntries(directory: bigint): Iterable<RawDirent[]> | undefined {
     try {
-      const entries = this.#names.listVolume(this.#names.directory(directory))
-      return entries && new Map(entries.map((entry) => [entry.name.toString('latin1'), entry]))
+      return this.#names.listVolume(this.#names.directory(directory))
     } catch (error) {
       const failing = error instanceof FsError && error.code === 'EIO'
       if (failing && this.#context.policy().readFrom === 'store') return undefined
@@ -106,64 +138,69 @@ export class Listings {
     }
   }
 
-  #list(directory: bigint): Item[] {
-    const inode = this.#names.directory(directory)
-    const parent =
-      directory === ROOT_INO ? ROOT_INO : (this.#context.catalog.linksOf(directory)[0]?.parent ?? directory)
-    const items: Item[] = [
-      { name: DOT, ino: this.#shownIno(directory), type: 4, cookie: 1 },
-      { name: DOT_DOT, ino: this.#shownIno(parent), type: 4, cookie: 2 },
-    ]
-    if (inode.orphan) return items
-    for (const { name, ino, type } of this.names(directory))
-      items.push({ name, ino, type, cookie: cookieOf(name) })
-    items.sort((a, b) => a.cookie - b.cookie || Buffer.compare(a.name, b.name))
-    // Two names with one hash: the second gets the next position.
-    return items.map((item, index) => {
-      const before = items[index - 1]
-      return before && before.cookie >= item.cookie
-        ? Object.assign(item, { cookie: before.cookie + 1 })
-        : item
-    })
+  #fill(
+    directory: bigint,
+    table: NameTable,
+    cookie: number,
+    sink: DirectorySink,
+    entryOf: (found: Resolved) => Entry,
+  ): void {
+    const { catalog } = this.#context
+    const parent = directory === ROOT_INO ? ROOT_INO : (catalog.firstLink(directory)?.parent ?? directory)
+    const until = performance.now() + TURN_MS
+    let added = false
+    for (const [name, ino, position] of [
+      [DOT, directory, 1],
+      [DOT_DOT, parent, 2],
+    ] as const) {
+      if (cookie >= position) continue
+      if (!sink.hasRoom(name.length)) return
+      added = true
+      sink.add({ name, ino: this.#shownIno(ino), type: DIRECTORY, cookie: BigInt(position) })
+    }
+    for (const item of table.after(cookie)) {
+      if (!sink.hasRoom(item.name.length) || (added && performance.now() > until)) return
+      const listed = { ...item, cookie: BigInt(item.cookie) }
+      if (sink.plus) added = this.#addLookedUp(directory, listed, sink, entryOf) || added
+      else {
+        sink.add(listed)
+        added = true
+      }
+    }
+    // What there is comes first. That there is no more is not known.
+    const known = this.#names.directory(directory)
+    if (!added && lacksNames(known)) throw new FsError('EIO', known.failure)
+  }
+
+  /** False for what is not there any more. */
+  #addLookedUp(
+    directory: bigint,
+    listed: { readonly name: Buffer; readonly ino: bigint; readonly type: number; readonly cookie: bigint },
+    sink: DirectorySink,
+    entryOf: (found: Resolved) => Entry,
+  ): boolean {
+    const found = this.#context.catalog.attempt<Resolved | 'failed' | undefined>(
+      () => this.#names.find(directory, listed.name),
+      () => 'failed',
+    )
+    if (!found) return false
+    // An entry that cannot be looked at does not spoil the listing of the others; its own look-up will say why.
+    if (found === 'failed') sink.add(listed)
+    else {
+      const { ino, mode } = found.inode
+      sink.add({ ...listed, ino, type: typeOf({ mode }) }, entryOf(found))
+    }
+    return true
   }
 
   #shownIno(ino: bigint): bigint {
     return ino === ROOT_INO ? (this.#context.catalog.get(ROOT_INO)?.legacyIno ?? ROOT_INO) : ino
   }
-
-  #add(directory: bigint, item: Item, sink: DirectorySink, entryOf: (found: Resolved) => Entry): void {
-    const listed = { ...item, cookie: BigInt(item.cookie) }
-    if (!sink.plus || item.cookie < FIRST_NAME_COOKIE) {
-      sink.add(listed)
-      return
-    }
-    const found = this.#context.catalog.attempt(
-      () => this.#names.find(directory, item.name),
-      () => {
-        // An entry that cannot be looked at does not spoil the listing of the others; its own look-up will say why.
-        sink.add(listed)
-        return undefined
-      },
-    )
-    if (!found) return
-    const { ino, mode } = found.inode
-    sink.add({ ...listed, ino, type: (mode & S_IFMT) >> 12 }, entryOf(found))
-  }
 }
 
-/** Position of a name: 48 bits of its hash, never below the positions of "." and "..". */
-function cookieOf(name: Buffer): number {
-  return hash('md5', name, 'buffer').readUIntLE(0, 6) + FIRST_NAME_COOKIE
+async function finish(steps: Generator<void>, table: NameTable): Promise<NameTable> {
+  for (const _ of steps) await giveWay()
+  return table
 }
 
-function firstAfter(items: readonly Item[], cookie: number): number {
-  let low = 0
-  let high = items.length
-  while (low < high) {
-    const middle = (low + high) >> 1
-    const item = items[middle]
-    if (item && item.cookie <= cookie) low = middle + 1
-    else high = middle
-  }
-  return low
-}
+const typeOf = ({ mode }: { readonly mode: number }): number => (mode & S_IFMT) >> 12

@@ -14,6 +14,10 @@ import { adoptAttributes, discardDirectoryRecord, legacyStat, requireLegacy } fr
 import type { RawDirent, Stat } from '../sys/index.ts'
 import type { OverlayContext } from './context.ts'
 
+// At each new name of a file, whether so many of the others are still there: with all of them the cost would grow with the
+// square of their number. What is left goes when somebody looks for it.
+const NAMES_LOOKED_AT = 8
+
 /** A file by its name, with its attributes as of now. */
 export interface Resolved {
   readonly inode: Inode
@@ -78,11 +82,11 @@ export class Names {
     return this.#context.legacy() !== undefined && directory.legacyIno !== undefined
   }
 
-  /** What the volume has in the directory; `undefined` if it has no such directory. @throws FsError */
-  listVolume(directory: Inode): RawDirent[] | undefined {
+  /** What the volume has in the directory, batch by batch; `undefined` if it has no such directory. @throws FsError */
+  listVolume(directory: Inode): Iterable<RawDirent[]> | undefined {
     if (!this.hasVolume(directory)) return undefined
     try {
-      return requireLegacy(this.#context).list(directory.ino)
+      return requireLegacy(this.#context).batches(directory.ino)
     } catch (error) {
       // It went (the reaper removes what is empty; a crash keeps it from saying so): what is left is in the catalog. Thrown,
       // it would do harm: readdir(3) takes ENOENT for the end of the directory, and a full one looks empty.
@@ -120,7 +124,7 @@ export class Names {
     const { catalog } = this.#context
     catalog.setDirent(dirent.parent, dirent.name, undefined, undefined)
     const inode = dirent.ino === undefined ? undefined : catalog.get(dirent.ino)
-    if (!inode || catalog.linksOf(inode.ino).length > 0) return
+    if (!inode || catalog.firstLink(inode.ino)) return
     if (gone || inode.authority === 'catalog') inode.nlink = 0
     inode.orphan = true
     catalog.save(inode)
@@ -231,8 +235,11 @@ export class Names {
   /** A file met under a new name may have been moved there past the overlay: names that it no longer has are taken from it. */
   #dropNamesLeft(inode: Inode): void {
     if (inode.authority === 'catalog') return
-    for (const link of [...this.#context.catalog.linksOf(inode.ino)]) {
+    let looked = 0
+    for (const link of this.#context.catalog.linksOf(inode.ino)) {
       if (link.legacy !== inode.ino) continue
+      if (looked === NAMES_LOOKED_AT) return
+      looked += 1
       const stat = requireLegacy(this.#context).find(link)
       if (!stat || !this.#isFile(inode, stat)) this.unlinked(link)
     }

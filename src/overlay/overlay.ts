@@ -84,10 +84,10 @@ export class Overlay implements FileSystem {
     this.answers.delivered(unique)
   }
 
-  /** Shown names of a directory. */
-  listNames(directory: bigint): Buffer[] {
+  /** Shown names of a directory, some at a time. */
+  listNames(directory: bigint): AsyncGenerator<Buffer[]> {
     this.unfinished.tryToConclude(namesIn(directory))
-    return this.#listings.names(directory).map(({ name }) => name)
+    return this.#listings.names(directory)
   }
 
   // ---- names
@@ -447,12 +447,15 @@ export class Overlay implements FileSystem {
     return { handle: this.#handles.open(node, false) }
   }
 
-  readdir(_request: RequestContext, node: bigint, handle: bigint, cookie: bigint, sink: DirectorySink): void {
+  readdir(
+    _request: RequestContext,
+    node: bigint,
+    handle: bigint,
+    cookie: bigint,
+    sink: DirectorySink,
+  ): void | Promise<void> {
     this.unfinished.tryToConclude(namesIn(node))
-    // All files met on the way get their inodes in one commit.
-    this.#context.catalog.transaction(() =>
-      this.#listings.fill(node, handle, cookie, sink, (found) => this.#entry(found)),
-    )
+    return this.#listings.fill(node, handle, cookie, sink, (found) => this.#entry(found))
   }
 
   releasedir(_request: RequestContext, node: bigint, handle: bigint): void {

@@ -12,6 +12,10 @@ export interface RawDirent {
   readonly type: number
 }
 
+/** DT_* of dirent.h. */
+export const DT_UNKNOWN = 0
+export const DT_DIR = 4
+
 const BATCH_BYTES = 64 * 1024
 
 interface PositionedDirent extends RawDirent {

@@ -64,6 +64,7 @@ export const FAULT_POINTS: readonly string[] = [
 
 /** Passed at starts and ends, by the supervisor or by the commands of an operator: crash-points tests stop there. */
 export const POINTS_OF_OTHER_TIMES: readonly string[] = [
+  'content.names.announced',
   'content.upload.moving',
   'daemon.file.written',
   'daemon.mark.written',
