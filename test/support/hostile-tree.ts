@@ -26,9 +26,6 @@ export interface HostileScale {
   readonly xattrs: number
 }
 
-/** Small enough for every test, and more than any loop that is meant for a handful survives within its time. */
-export const SMALL_HOSTILE: HostileScale = { links: 300, wide: 500, deep: 200, pieces: 40, xattrs: 16_384 }
-
 /** What P6 speaks of. */
 export const LARGE_HOSTILE: HostileScale = {
   links: 100_000,
