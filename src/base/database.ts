@@ -60,7 +60,8 @@ export interface DatabaseOptions {
 
 // A WAL that grew past this many bytes is folded into the database by the checkpoint thread.
 const CHECKPOINT_BYTES = 32 * 1024 * 1024
-const WAL_FRAME_BYTES = 4096 + 24
+const PAGE_BYTES = 4096
+const WAL_FRAME_BYTES = PAGE_BYTES + 24
 
 // "The WAL-Index File Format" of SQLite's documentation: how many frames of the log have been folded in (nBackfill).
 const FOLDED_IN_OFFSET = 96
@@ -165,6 +166,10 @@ export class Database {
   #flushAtMs = Number.POSITIVE_INFINITY
   #checkpointer: Worker | undefined
   #checkpointRunning = false
+  /** The log is folded in when it has grown past this. */
+  #checkpointBytes = CHECKPOINT_BYTES
+  /** It must not outgrow this where it can be helped. */
+  #mostLogBytes = Number.POSITIVE_INFINITY
   #closed = false
   #closing: Promise<void> | undefined
 
@@ -502,6 +507,25 @@ export class Database {
     return this.#options.bulk ? this.path : `${this.path}-wal`
   }
 
+  /** The log finds no room on its disk beyond so many bytes: it is folded in before it gets there. */
+  boundLog(bytes: number): void {
+    this.#checkpointBytes = Math.min(CHECKPOINT_BYTES, bytes / 2)
+    this.#mostLogBytes = (bytes * 3) / 4
+  }
+
+  /** Has the log begin anew, in this thread: for a start, or where it has no more room. */
+  foldLog(): void {
+    this.#checkpointed(undefined)
+  }
+
+  /** Bytes in pages of the file with nothing in them. */
+  get emptyBytes(): number {
+    const pages = this.#handle.prepare('PRAGMA freelist_count').get() as
+      | { freelist_count?: number }
+      | undefined
+    return Number(pages?.freelist_count ?? 0) * PAGE_BYTES
+  }
+
   /** Frames of the log. */
   get #frames(): number {
     const log = this.#frameCount.get() as { log?: number } | undefined
@@ -546,9 +570,12 @@ export class Database {
     this.#commits += 1
     if (this.#options.bulk) return
     this.#flushWithin(LONGEST_UNFLUSHED_MS)
-    if (this.#commits % 64 !== 0 || this.#checkpointRunning || this.#closed) return
+    const isBounded = this.#mostLogBytes < CHECKPOINT_BYTES
+    if ((this.#commits % 64 !== 0 && !isBounded) || this.#checkpointRunning || this.#closed) return
     if (this.#mustRewrite || this.#cautious) return
-    if (this.#frames * WAL_FRAME_BYTES < CHECKPOINT_BYTES) return
+    const logBytes = this.#frames * WAL_FRAME_BYTES
+    if (logBytes >= this.#mostLogBytes) this.foldLog()
+    if (logBytes < this.#checkpointBytes || logBytes >= this.#mostLogBytes) return
     this.#checkpointRunning = true
     if (!this.#checkpointer) {
       this.#checkpointer = new Worker(CHECKPOINT_THREAD, { eval: true, workerData: this.path })

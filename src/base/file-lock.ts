@@ -35,7 +35,8 @@ export class FileLock {
     makePrivateFile(path)
     const database = new DatabaseSync(path, { timeout: waitMs })
     try {
-      // Nothing is ever written, so there is no journal to leave behind.
+      // Nothing is ever written; a journal in a file would need room on a disk that may be full.
+      database.exec('PRAGMA journal_mode=MEMORY')
       database.exec('BEGIN EXCLUSIVE')
       return new FileLock(database)
     } catch (error) {

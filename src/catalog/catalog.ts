@@ -20,6 +20,7 @@ import {
 } from './inode.ts'
 import { InodeCache } from './inode-cache.ts'
 import { blob, type Dirent, direntFromRow, Links } from './links.ts'
+import { MetFiles } from './met.ts'
 import { bucketOf, shardOf } from './names.ts'
 import { Outbox } from './outbox.ts'
 import { APPLICATION_ID, FORMAT, SCHEMA, UPGRADES } from './schema.ts'
@@ -108,13 +109,17 @@ export class Catalog {
   readonly #stagingFiles: Counter
   readonly #sql: Readonly<Record<string, StatementSync>>
   #afterCommit: Array<() => void> = []
+  readonly #met: MetFiles
+  /** Rows of files that are only met go to memory. */
+  #withoutRoom = false
 
   private constructor(database: Database, cacheEntries: number) {
     this.#database = database
     this.doubts = new Doubts(database)
     this.hasJustLost = this.doubts.noteLost()
     this.#inodes = new InodeCache(cacheEntries)
-    this.#links = new Links(database)
+    this.#met = new MetFiles(database)
+    this.#links = new Links(database, this.#met)
     const columns = INODE_COLUMNS
     const all = (sql: string): StatementSync => database.prepare(sql, true)
     this.#sql = {
@@ -128,6 +133,7 @@ export class Catalog {
       ),
       remove: all('DELETE FROM inodes WHERE ino = ?'),
       assignKey: all('UPDATE inodes SET key = ? WHERE ino = ?'),
+      isThere: all('SELECT 1 AS n FROM inodes WHERE ino = ?'),
       byLegacy: all('SELECT ino FROM inodes WHERE legacy_ino = ? AND legacy_ino <> ino AND legacy_dev = ?'),
       byKey: all('SELECT ino FROM inodes WHERE key = ?'),
       dirent: all('SELECT parent, name, ino, legacy FROM dirents WHERE parent = ? AND name = ?'),
@@ -175,6 +181,14 @@ export class Catalog {
       lastUnproven: all('SELECT max(seq) AS n FROM unproven'),
       dropUnproven: all('DELETE FROM unproven WHERE seq <= ?'),
       meta: all('SELECT value FROM meta WHERE name = ?'),
+      // Rows of nothing, which take as much room in the file as others will.
+      spared: all("SELECT sum(length(value)) AS n FROM meta WHERE name >= 'spare ' AND name < 'spare!'"),
+      setAside: all(
+        "INSERT INTO meta SELECT printf('spare %06d', count(*)), zeroblob(?) FROM meta WHERE name >= 'spare ' AND name < 'spare!'",
+      ),
+      release: all(
+        "DELETE FROM meta WHERE name = (SELECT max(name) FROM meta WHERE name >= 'spare ' AND name < 'spare!')",
+      ),
       setMeta: all('INSERT OR REPLACE INTO meta VALUES (?,?)'),
       doubtStaging: all("INSERT OR REPLACE INTO meta VALUES ('doubtful-staging ' || ?, '')"),
       trustStaging: all("DELETE FROM meta WHERE name = 'doubtful-staging ' || ?"),
@@ -241,6 +255,45 @@ export class Catalog {
     const result = this.#commit(body)
     this.#follow()
     return result
+  }
+
+  /**
+   * As `transaction`, for a body that only looks files up, once that failed because the disk is full: files that are met are kept in
+   * memory. What else the body changes needs room as ever.
+   */
+  withoutRoom<T>(body: () => T): T {
+    this.#withoutRoom = true
+    try {
+      return this.transaction(body)
+    } finally {
+      this.#withoutRoom = false
+    }
+  }
+
+  /** Gives files that were met without room their rows, so many of them. @throws FsError ENOSPC if there still is none */
+  keepMet(limit: number): void {
+    const met = this.#met.some(limit)
+    if (met.length === 0) return
+    this.transaction(() => {
+      for (const ino of met) this.#keep(ino)
+    })
+  }
+
+  /** Nobody uses the file any more: if it was only met, that is forgotten. */
+  forgetMet(ino: bigint): void {
+    if (!this.#met.has(ino)) return
+    const inode = this.#met.get(ino) && this.get(ino)
+    this.transaction(() => {
+      this.#met.remove(ino)
+      this.#links.forget(ino)
+      if (inode) this.#drop(inode)
+    })
+  }
+
+  /** The file gets its rows in the catalog, and so do the directories that lead to it. */
+  #keep(ino: bigint): void {
+    const inode = this.#met.has(ino) ? this.get(ino) : undefined
+    if (inode) this.save(inode)
   }
 
   #commit<T>(body: () => T): T {
@@ -345,6 +398,39 @@ export class Catalog {
     this.#database.flushNow()
   }
 
+  /** There is little room on the catalog's disk: what is left of it is for what makes more, and for changes. */
+  tight = false
+
+  /** Bytes that rows can take without the file growing. */
+  get emptyBytes(): number {
+    return this.#database.emptyBytes
+  }
+
+  /** The same, with those set aside. */
+  get spareBytes(): number {
+    return this.emptyBytes + Number(this.#one('spared')?.n ?? 0)
+  }
+
+  /** Keeps so many more bytes of the file for times without room on its disk. @throws FsError ENOSPC */
+  setAside(bytes: number): void {
+    this.transaction(() => this.#sql.setAside?.run(bytes))
+  }
+
+  /** Gives up what was set aside by one call; false if nothing is left. @throws FsError ENOSPC */
+  release(): boolean {
+    return this.transaction(() => Number(this.#sql.release?.run().changes ?? 0) > 0)
+  }
+
+  /** Folds the log into the file, so that it begins anew. */
+  foldLog(): void {
+    this.#database.foldLog()
+  }
+
+  /** The log has so many bytes of its disk for itself and finds no room for more. */
+  boundLog(bytes: number): void {
+    this.#database.boundLog(bytes)
+  }
+
   close(): Promise<void> {
     return this.#database.close()
   }
@@ -362,7 +448,7 @@ export class Catalog {
 
   #read(ino: bigint): Inode | undefined {
     const row = this.#sql.get?.get(toSigned(ino)) as Row | undefined
-    return row && inodeFromRow(row)
+    return row ? inodeFromRow(row) : this.#met.get(ino)
   }
 
   /** The inode of a legacy file by its numbers there. */
@@ -386,13 +472,27 @@ export class Catalog {
    */
   save(inode: Inode): void {
     if (!this.#inodes.mayChange(inode)) throw new Error(`inode ${inode.ino} was not asked for in this turn`)
-    this.#sql.put?.run(...inodeToColumns(inode))
+    if (this.#withoutRoom && !this.#one('isThere', toSigned(inode.ino))) this.#met.put(inode)
+    else this.#put(inode)
     const share = shareOf(inode)
     if (this.#totals) {
       addTo(this.#totals, this.#inodes.shareOf(inode.ino) ?? NO_TOTALS, -1)
       addTo(this.#totals, share, 1)
     }
     this.#remember(inode, share)
+  }
+
+  #put(inode: Inode): void {
+    this.#sql.put?.run(...inodeToColumns(inode))
+    if (!this.#met.has(inode.ino)) return
+    this.#generations.write()
+    this.#inos.write()
+    const names = this.#met.namesOf(inode.ino)
+    this.#met.remove(inode.ino)
+    for (const { parent, name, ino } of names) {
+      this.#keep(parent)
+      this.#putDirent(parent, name, ino, ino)
+    }
   }
 
   /** Gives the file the key of its object. */
@@ -403,13 +503,22 @@ export class Catalog {
 
   /** Writes what was seen of a file whose truth is elsewhere, as far as it counts: in the totals. */
   recount(inode: Inode): void {
-    if (!isSameShare(this.#inodes.shareOf(inode.ino) ?? NO_TOTALS, shareOf(inode))) this.save(inode)
+    if (
+      this.#met.has(inode.ino) ||
+      !isSameShare(this.#inodes.shareOf(inode.ino) ?? NO_TOTALS, shareOf(inode))
+    )
+      this.save(inode)
   }
 
   remove(inode: Inode): void {
     // Nobody comes back for the marks of a directory that is gone: they would stay for ever.
     if (isDirectory(inode.mode)) this.outbox.clearShards(inode.ino)
     this.#sql.remove?.run(toSigned(inode.ino))
+    this.#met.remove(inode.ino)
+    this.#drop(inode)
+  }
+
+  #drop(inode: Inode): void {
     if (this.#totals) addTo(this.#totals, this.#inodes.shareOf(inode.ino) ?? shareOf(inode), -1)
     this.#inodes.remove(inode)
   }
@@ -499,7 +608,7 @@ export class Catalog {
   }
 
   nextGeneration(): number {
-    return Number(this.#generations.next())
+    return Number(this.#numberOf(this.#generations))
   }
 
   /** Files from before this process have a lower generation, files made or met from now on have not. */
@@ -515,9 +624,13 @@ export class Catalog {
   /** A number that no file has. */
   nextIno(): bigint {
     for (;;) {
-      const ino = this.#inos.next()
+      const ino = this.#numberOf(this.#inos)
       if (!this.get(ino)) return ino
     }
+  }
+
+  #numberOf(counter: Counter): bigint {
+    return this.#withoutRoom ? counter.nextUnwritten() : counter.next()
   }
 
   /** After a rebuild: counters go on above what the store has seen. */
@@ -531,7 +644,9 @@ export class Catalog {
 
   dirent(parent: bigint, name: Buffer): Dirent | undefined {
     const row = this.#one('dirent', toSigned(parent), name)
-    return row ? direntFromRow(row) : undefined
+    if (row) return direntFromRow(row)
+    const met = this.#met.name(parent, name)
+    return met && { ...met, legacy: met.ino }
   }
 
   /**
@@ -541,16 +656,22 @@ export class Catalog {
   setDirent(parent: bigint, name: Buffer, ino: bigint | undefined, legacy: bigint | undefined): void {
     const before = this.dirent(parent, name)
     this.#links.forget(before?.ino, before?.legacy, ino, legacy)
+    if (
+      this.#withoutRoom &&
+      ino !== undefined &&
+      ino === legacy &&
+      !this.#one('dirent', toSigned(parent), name)
+    ) {
+      this.#met.setName({ parent, name, ino })
+      return
+    }
+    this.#met.removeName(parent, name)
     if (ino === undefined && legacy === undefined) {
       this.#sql.removeDirent?.run(toSigned(parent), name)
     } else {
-      this.#sql.setDirent?.run(
-        toSigned(parent),
-        name,
-        ino === undefined ? null : toSigned(ino),
-        legacy === undefined ? null : toSigned(legacy),
-        bucketOf(name),
-      )
+      this.#keep(parent)
+      if (ino !== undefined) this.#keep(ino)
+      this.#putDirent(parent, name, ino, legacy)
     }
     if (before?.ino !== ino) this.#moved(parent, name, this.#recorded(before?.ino), this.#recorded(ino))
   }
@@ -565,6 +686,16 @@ export class Catalog {
   disownName(directory: Numbered, name: Buffer, file: Numbered): void {
     this.departures.add({ directory, name, file }, bucketOf(name))
     this.touchEntry(directory.ino, name)
+  }
+
+  #putDirent(parent: bigint, name: Buffer, ino: bigint | undefined, legacy: bigint | undefined): void {
+    this.#sql.setDirent?.run(
+      toSigned(parent),
+      name,
+      ino === undefined ? null : toSigned(ino),
+      legacy === undefined ? null : toSigned(legacy),
+      bucketOf(name),
+    )
   }
 
   /** Another file or none is shown under the name. `gone` and `come` are those that the store knows. */
@@ -663,6 +794,7 @@ export class Catalog {
     for (const row of this.#list('dirents', toSigned(parent))) {
       yield direntFromRow(row)
     }
+    for (const met of this.#met.inDirectory(parent)) yield { ...met, legacy: met.ino }
   }
 
   /** As many of them, in the order of their names, behind `after`: for a directory of any size. */

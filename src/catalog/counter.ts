@@ -28,6 +28,20 @@ export class Counter {
     return this.#next++
   }
 
+  /** The same where nothing can be written. What is to stay of whatever got the number needs `write` first. */
+  nextUnwritten(): bigint {
+    const number = this.#next++
+    if (this.#limit < this.#next) this.#limit = this.#next
+    return number
+  }
+
+  /** Numbers that were handed out unwritten are written down. */
+  write(): void {
+    if (this.#next < this.#limit) return
+    this.#limit = this.#next + BLOCK
+    this.#meta.set(this.#name, this.#limit.toString())
+  }
+
   /** A transaction failed: the block it set aside is not written down, so the next number sets one aside again. */
   rolledBack(): void {
     this.#limit = this.#next

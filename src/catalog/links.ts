@@ -1,6 +1,7 @@
 import type { StatementSync } from 'node:sqlite'
 import type { Database } from '../base/database.ts'
 import { step } from '../base/turns.ts'
+import type { MetFiles } from './met.ts'
 import { type Row, toSigned, toUnsigned } from './inode.ts'
 
 /** A name in a directory: what the overlay shows there and what the legacy volume has there. */
@@ -36,7 +37,10 @@ export class Links {
   readonly #sql: Readonly<Record<Kind, StatementSync>>
   readonly #known = new Map<bigint, Partial<Record<Kind, Page>>>()
 
-  constructor(database: Database) {
+  readonly #met: MetFiles
+
+  constructor(database: Database, met: MetFiles) {
+    this.#met = met
     const page = (where: string): StatementSync =>
       database.prepare(
         `SELECT parent, name, ino, legacy FROM dirents WHERE ${where} AND (parent, name) > (?2, ?3)
@@ -52,15 +56,16 @@ export class Links {
   /** Names under which the overlay shows the file. What goes or comes while they are taken may be among them or not. */
   *of(ino: bigint): Generator<Dirent, undefined> {
     yield* this.#all('links', ino)
+    yield* this.#metNames(ino)
   }
 
   first(ino: bigint): Dirent | undefined {
-    return this.#first('links', ino).names[0]
+    return this.#first('links', ino).names[0] ?? this.#metNames(ino)[0]
   }
 
   /** Places on the legacy volume where the file is known to be. */
   *places(ino: bigint): Generator<Dirent, undefined> {
-    for (const link of this.#all('links', ino)) if (link.legacy === ino) yield link
+    for (const link of this.of(ino)) if (link.legacy === ino) yield link
     yield* this.#all('moved', ino)
   }
 
@@ -70,6 +75,10 @@ export class Links {
 
   clear(): void {
     this.#known.clear()
+  }
+
+  #metNames(ino: bigint): Dirent[] {
+    return this.#met.namesOf(ino).map((met) => ({ ...met, legacy: ino }))
   }
 
   *#all(kind: Kind, ino: bigint): Generator<Dirent, undefined> {

@@ -10,6 +10,7 @@ import { MOUNT_TYPE } from '../daemon/mount-drivers.ts'
 import { refuseNoStorage } from '../daemon/not-storage.ts'
 import { checkOwner } from '../daemon/owner-check.ts'
 import { probePath } from '../daemon/probe.ts'
+import { requireRoom, sharesVolume } from '../daemon/reserve.ts'
 import { findRegistration, supervisorAlive } from '../daemon/registry.ts'
 import { SourceClaim } from '../daemon/source-claim.ts'
 import { checkStateDir, readIdentity } from '../daemon/state-dir.ts'
@@ -66,6 +67,8 @@ export async function checkMount(wanted: MountToCheck, sources: MountSources): P
     // The state directory does not know it either: a typing error, not a volume that was detached.
     throw new UsageError(`SOURCE ${source} does not exist; give the directory to migrate`)
   }
+  const shares = sharesVolume(legacy.path, stateDir)
+  if (shares) requireRoom(stateDir)
   const takesFrom = checkOwner(mount, sources.takeOver, environment)
   checkStateDir(stateDir, mount)
   if (settings.transport === 'fuse-native' && settings.options?.split(',').includes('nosymfollow')) {
@@ -77,7 +80,7 @@ export async function checkMount(wanted: MountToCheck, sources: MountSources): P
       EXIT.failed,
     )
   }
-  return { ...mount, takesFrom }
+  return { ...mount, takesFrom, sharesVolume: shares }
 }
 
 interface Legacy {

@@ -38,6 +38,10 @@ const FLAGS: readonly (readonly [key: OptionKey, argument: string, words: string
   ['logLevel', '<level>', 'debug, info, warn or error'],
 ]
 
+const SHARES_VOLUME =
+  "the state directory is on SOURCE's own volume: room for the catalog is kept there, and what is changed before the store has it " +
+  'needs more; a --state-dir on another disk has neither limit'
+
 interface WantedMount {
   readonly source?: string
   readonly target: string
@@ -88,6 +92,7 @@ async function mount(wanted: WantedMount, flags: MountFlags, context: Context): 
   context.print(
     `${config.source} is served at ${config.target} by process ${pid}; state and log in ${config.stateDir}`,
   )
+  if (config.sharesVolume) context.print(SHARES_VOLUME)
   return EXIT.done
 }
 

@@ -15,4 +15,6 @@ export interface MountConfig extends Omit<Settings, 'stateDir'> {
   readonly mode: Settings['mode']
   /** The id of the state directory whose place this mount takes, as SOURCE's mark has it. */
   readonly takesFrom?: string | undefined
+  /** The state directory is on SOURCE's own volume. */
+  readonly sharesVolume?: boolean | undefined
 }

@@ -47,6 +47,7 @@ import { putInPlace } from './files.ts'
 import { registerGauges, storeMetrics, turnMetric, waitMetric } from './gauges.ts'
 import { ConnectionHolder } from './holder.ts'
 import { Ownership, requireMark } from './ownership.ts'
+import { Reserve } from './reserve.ts'
 import { CATALOG_FILE } from './state-dir.ts'
 import { Volume } from './volume.ts'
 
@@ -57,6 +58,10 @@ export const CACHE_DIRECTORY = 'cache'
 const LEASE_CHECK_MS = 15_000
 const REAP_EVERY_MS = 2000
 const MODE_CHECK_MS = 5000
+const KEEP_MET_MS = 500
+const TEND_MS = 100
+// A few milliseconds.
+const MET_AT_ONCE = 128
 const VOLUME_CHECK_MS = 2000
 
 /** What the composition has from outside this machine's memory: a way to the applications and one to the store. */
@@ -97,12 +102,15 @@ async function compose(
     log.fatal({ err: error }, 'a disk of ferryfs has lost what was written to it: the worker starts over')
     process.kill(process.pid, 'SIGKILL')
   }
+  const reserve = config.sharesVolume ? new Reserve(config.stateDir, log) : undefined
+  opened.push(() => reserve?.close())
   const onRepaired = (what: string): void =>
     log.error({ path, what }, 'a flipped bit was found and put right: the disk or the memory fails')
   const catalog = openCatalog(path, { check: !connection.takesOver, failedSyncs, onBroken, onRepaired })
   for (const { detail } of catalog.hasJustLost ? catalog.doubts.losses().slice(-1) : [])
     log.error({ path }, `the catalog was damaged: ${detail}; 'ferryfs verify' lists them`)
   opened.push(() => closeUnserved(catalog, path))
+  reserve?.fill(catalog)
   const metrics = createMetrics()
   const onTrouble = { failedSyncs, onBroken }
   const store = await openResilientStore(config, log, metrics, onTrouble, outside.openStore)
@@ -186,6 +194,7 @@ async function compose(
   built.mover.continueIfBegun()
   engine.continueModeChange()
   const timers = startTimers(built, { lease, epoch, volume, engine, connection })
+  if (reserve) timers.push(setInterval(() => reserve.tend(catalog), TEND_MS).unref())
   timers.push(setInterval(() => ownership.retry(modes.policy, volume.tree), VOLUME_CHECK_MS).unref())
   engine.onStop(async () => {
     for (const timer of timers) clearInterval(timer)
@@ -206,6 +215,7 @@ async function compose(
     volume.detach()
     await store.close()
     await catalog.close()
+    reserve?.close()
   })
   return engine
 }
@@ -393,9 +403,18 @@ function startTimers(
       .sweep(() => Promise.resolve(context.policy().removesLegacy))
       .catch((error: unknown) => log.error({ err: error }, 'removing legacy copies failed'))
   }
+  const keepMet = (): void => {
+    try {
+      catalog.keepMet(MET_AT_ONCE)
+    } catch (error) {
+      // A disk that still is full.
+      if (!(error instanceof FsError)) throw error
+    }
+  }
   const lookAtVolume = volumeCheck(context, volume, connection)
   const timers = [
     setInterval(() => within('a look at the lease', checkLease), LEASE_CHECK_MS),
+    setInterval(() => within('rows of files that were met', keepMet), KEEP_MET_MS),
     setInterval(reap, REAP_EVERY_MS),
     setInterval(() => within('a look at the volume', lookAtVolume), VOLUME_CHECK_MS),
     setInterval(() => within('the change of mode', () => engine.continueModeChange()), MODE_CHECK_MS),

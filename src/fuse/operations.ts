@@ -84,6 +84,8 @@ export interface DirectorySink {
   hasRoom(nameBytes: number): boolean
   /** `entry` only with `plus`, and not for "." and "..": each counts as one look-up of its node. */
   add(item: DirectoryEntry, entry?: Entry): void
+  /** Takes back all that was added. */
+  clear(): void
 }
 
 export interface StatFs {

@@ -168,9 +168,18 @@ export class Mover {
         underWay.add(task)
       }
       if (this.#stopped) break
+      if (this.#context.catalog.tight) await this.#makeRoom(underWay)
     }
     await Promise.all(underWay)
     return this.#finish()
+  }
+
+  /** The state directory may be on the volume itself: what is in the store goes before more is copied. */
+  async #makeRoom(underWay: ReadonlySet<Promise<void>>): Promise<void> {
+    if (!this.#context.policy().removesLegacy) return
+    await Promise.all(underWay)
+    await this.#settleOutbox()
+    if (!this.#stopped) await this.#reaper.sweep(() => this.#gate().then(() => !this.#stopped))
   }
 
   async #finish(): Promise<MoverResult> {

@@ -50,8 +50,10 @@ export async function* walk(
             () => {
               const found = overlay.names.find(ino, name)
               if (!found) return
-              if (isDirectory(found.inode.mode)) directories.push(found.inode.ino)
-              else met.push(settle(context, found))
+              if (isDirectory(found.inode.mode)) {
+                catalog.recount(found.inode)
+                directories.push(found.inode.ino)
+              } else met.push(settle(context, found))
             },
             (error) => {
               if (isThere(ino)) onError(pathIn(catalog.pathOf(ino), name), error)

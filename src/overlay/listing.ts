@@ -6,6 +6,7 @@ import type { DirectorySink, Entry } from '../fuse/operations.ts'
 import type { RawDirent } from '../sys/index.ts'
 import type { OverlayContext } from './context.ts'
 import { NameTable } from './name-table.ts'
+import { lookingOnly } from './looking-only.ts'
 import type { Names, Resolved } from './names.ts'
 
 const DOT = Buffer.from('.')
@@ -40,9 +41,19 @@ export class Listings {
     sink: DirectorySink,
     entryOf: (found: Resolved) => Entry,
   ): void | Promise<void> {
+    const { activity, catalog } = this.#context
+    const counted: bigint[] = []
+    const counting = (found: Resolved): Entry => {
+      counted.push(found.inode.ino)
+      return entryOf(found)
+    }
     const fill = (table: NameTable): void =>
-      // All files met on the way get their inodes in one commit.
-      this.#context.catalog.transaction(() => this.#fill(directory, table, Number(cookie), sink, entryOf))
+      lookingOnly(catalog, () => {
+        sink.clear()
+        for (const ino of counted.splice(0)) activity.of(ino).lookups -= 1n
+        // All files met on the way get their inodes in one commit.
+        catalog.transaction(() => this.#fill(directory, table, Number(cookie), sink, counting))
+      })
     const open = this.#open.get(handle)
     const table = open === undefined || cookie === 0n ? this.#list(directory) : open
     if (table !== open) this.#open.set(handle, table)

@@ -31,6 +31,7 @@ import type { OverlayContext } from './context.ts'
 import { Handles } from './handles.ts'
 import { LegacyNamespace, type NewFile } from './legacy-namespace.ts'
 import { Listings } from './listing.ts'
+import { lookingOnly } from './looking-only.ts'
 import { Names, type Resolved } from './names.ts'
 import { eitherName, everyName, namesIn, oneName, Unfinished } from './unfinished.ts'
 
@@ -94,7 +95,7 @@ export class Overlay implements FileSystem {
 
   lookup(_request: RequestContext, parent: bigint, name: Buffer): Entry {
     this.unfinished.tryToConclude(oneName(parent, name))
-    return this.#entry(this.names.resolve(parent, name))
+    return this.#entry(lookingOnly(this.#context.catalog, () => this.names.resolve(parent, name)))
   }
 
   forget(node: bigint, count: bigint): void {
@@ -103,6 +104,9 @@ export class Overlay implements FileSystem {
     if (activity.lookups > 0n) return
     activity.forgotten = true
     this.#context.activity.settle(node)
+    const { activity: uses, catalog, takesOver } = this.#context
+    // What the kernel takes back may be what a predecessor had told it: such counts say nothing.
+    if (!takesOver && !uses.peek(node)) catalog.forgetMet(node)
   }
 
   mknod(request: RequestContext, parent: bigint, name: Buffer, mode: number, rdev: number): Entry {

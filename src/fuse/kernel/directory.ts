@@ -45,6 +45,11 @@ export class DirectoryPacker implements DirectorySink {
     item.name.copy(this.#bytes, at + DIRENT_SIZE)
   }
 
+  clear(): void {
+    this.#bytes.fill(0, 0, this.#length)
+    this.#length = 0
+  }
+
   get bytes(): Buffer {
     return this.#bytes.subarray(0, this.#length)
   }

@@ -22,6 +22,10 @@ class Batch implements DirectorySink {
   add(item: DirectoryEntry): void {
     this.items.push(item)
   }
+
+  clear(): void {
+    this.items.length = 0
+  }
 }
 
 /**

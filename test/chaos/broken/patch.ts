@@ -20,5 +20,6 @@ export function without(sink: DirectorySink, drop: (name: Buffer) => boolean): D
     add: (item, entry) => {
       if (!drop(item.name)) sink.add(item, entry)
     },
+    clear: () => sink.clear(),
   }
 }

@@ -206,6 +206,7 @@ export class Kernel {
           cookie = item.cookie
           if (!item.name.equals(bytes('.')) && !item.name.equals(bytes('..'))) names.push(item.name)
         },
+        clear: () => undefined,
       }
       await this.#daemon.perform(`readdir ${path}`, (fs, request) =>
         fs.readdir(request, node, handle, before, sink),

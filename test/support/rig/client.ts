@@ -116,6 +116,7 @@ export class Client {
     for (let cookie = 0n; ; ) {
       const before = cookie
       let left = room
+      const listed = names.length
       const sink: DirectorySink = {
         plus: false,
         hasRoom: () => left > 0,
@@ -123,6 +124,11 @@ export class Client {
           left -= 1
           cookie = item.cookie
           if (!item.name.equals(bytes('.')) && !item.name.equals(bytes('..'))) names.push(item.name)
+        },
+        clear: () => {
+          names.length = listed
+          left = room
+          cookie = before
         },
       }
       await this.#rig.perform((overlay, request) => overlay.readdir(request, node, handle, before, sink))

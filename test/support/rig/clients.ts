@@ -749,6 +749,11 @@ export class Clients {
           cookie = item.cookie
           if (!['.', '..'].includes(item.name.toString('latin1'))) found.push(item.name.toString('latin1'))
         },
+        clear: () => {
+          found.length = 0
+          left = room
+          cookie = before
+        },
       }
       const result = await this.#ask((overlay, request) => {
         found.length = 0
@@ -841,6 +846,9 @@ export class Clients {
         hasRoom: () => true,
         add: ({ name }) => {
           if (!['.', '..'].includes(name.toString('latin1'))) names.push(name)
+        },
+        clear: () => {
+          names.length = 0
         },
       }
       await this.#sure('readdir', (overlay, request) => overlay.readdir(request, ino, handle, 0n, sink))

@@ -1,7 +1,8 @@
 import { DatabaseSync, StatementSync } from 'node:sqlite'
 
 const SQLITE_FULL = 13
-const HARMLESS = /^\s*(SELECT|BEGIN|ROLLBACK|SAVEPOINT|RELEASE|PRAGMA)/i
+// What is read, and what SQLite keeps in memory.
+const HARMLESS = /^\s*(SELECT|BEGIN|ROLLBACK|SAVEPOINT|RELEASE|PRAGMA)|\btemp\.met_/i
 
 interface Full {
   left: number
