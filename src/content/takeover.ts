@@ -1,5 +1,6 @@
 import { constants } from 'node:os'
 import { isDirectory, isRegular, isSymlink } from '../base/attributes.ts'
+import { isWholeSeconds } from '../base/clock.ts'
 import { FsError } from '../base/errors.ts'
 import { type Catalog, DIRTY_CONTENT, type Fingerprint, type Inode, isStored } from '../catalog/index.ts'
 import { pagesOf } from '../base/pages.ts'
@@ -29,6 +30,15 @@ export function matches(fingerprint: Fingerprint | undefined, stat: Stat): boole
     fingerprint.mtimeNs === stat.mtimeNs &&
     (fingerprint.ctimeNs === stat.ctimeNs || fingerprint.ctimeNs === MOVING_CTIME)
   )
+}
+
+/**
+ * We changed what moves the ctime of a legacy file and not its content: a copy that was current is so still. Not where times are
+ * whole seconds: a change past the overlay in the same second could not be told from ours, so its content is looked at again.
+ */
+export function ctimeMoved(inode: Inode, stat: Stat): void {
+  inode.fingerprint = fingerprintOf(stat)
+  if (isWholeSeconds(stat.ctimeNs)) inode.dirty |= DIRTY_CONTENT
 }
 
 /** The store does not have the file as it is: notes why (a dirty bit), and that it is to be written. */

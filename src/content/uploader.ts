@@ -1,7 +1,7 @@
-import { release } from 'node:os'
 import { isDirectory, isRegular, isSymlink } from '../base/attributes.ts'
 import { untilNextTick } from '../base/clock.ts'
 import { KeyedMutex } from '../base/concurrency.ts'
+import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import { giveWay } from '../base/pace.ts'
 import { pagesOf } from '../base/pages.ts'
@@ -35,6 +35,8 @@ export type UploadResult = 'stored' | 'busy' | 'gone'
 const ROUNDS = 3
 // Of a file that is in the store for the first time, in one turn of the event loop.
 const NAMES_AT_ONCE = 64
+// A tick of a kernel's clock is waited for in place, one of a volume with whole seconds is not.
+const LONGEST_TICK_WAIT_MS = 50
 
 /**
  * Brings the store up to date with one file: chunks, then the file's object, then the catalog. One upload of a file at a
@@ -47,8 +49,6 @@ export class Uploader {
   readonly #writer: Writer
   readonly #proof: VolumeProof
   readonly #locks = new KeyedMutex<bigint>()
-  /** Before 6.13 the kernel's clock for ctime ticks every few milliseconds, so two changes in one tick look like one. */
-  readonly #coarse = isOlder(release(), 6, 13)
   #underWay = 0
 
   constructor(
@@ -107,7 +107,7 @@ export class Uploader {
     const changes = node.changes
     const unchanged = (): boolean => node.changes === changes && node.changing === 0
     const snapshot = this.#snapshot(inode)
-    await this.#pastCoarseClock(snapshot.stat)
+    if (!(await this.#isPastTick(inode, snapshot))) return 'busy'
     const claimed = await catalog.shared(() => this.#claim(ino))
     if (!claimed) return 'busy'
     const { key, version, fresh } = claimed
@@ -229,11 +229,29 @@ export class Uploader {
     )
   }
 
-  /** Waits until a change from now on gets a ctime of its own. */
-  async #pastCoarseClock(stat: Stat | undefined): Promise<void> {
-    if (!this.#coarse || !stat) return
+  /**
+   * True once a change of the legacy file from now on gets a ctime of its own: before that what is read of it is no proof. What
+   * would be too long a wait in the place of others is left for later.
+   */
+  async #isPastTick(inode: Inode, snapshot: Snapshot): Promise<boolean> {
+    const stat = snapshot.stat ?? this.#baseStat(inode)
+    if (!stat || !isRegular(stat.mode)) return true
     const milliseconds = untilNextTick(stat.ctimeNs, Date.now())
+    if (milliseconds > LONGEST_TICK_WAIT_MS) return false
     if (milliseconds > 0) await new Promise((resolve) => setTimeout(resolve, milliseconds))
+    return true
+  }
+
+  /** The legacy file from which the catalog's own file still takes bytes; undefined where none can be looked at. */
+  #baseStat(inode: Inode): Stat | undefined {
+    if (inode.authority !== 'catalog' || inode.base !== 'legacy') return undefined
+    try {
+      return legacyStat(this.#context, inode)
+    } catch (error) {
+      // Whoever needs its bytes meets that.
+      if (error instanceof FsError) return undefined
+      throw error
+    }
   }
 
   /**
@@ -365,9 +383,4 @@ function isBasedOn(inode: Inode, { base, fingerprint }: Snapshot['base']): boole
     now.mtimeNs === fingerprint.mtimeNs &&
     now.ctimeNs === fingerprint.ctimeNs
   )
-}
-
-function isOlder(text: string, major: number, minor: number): boolean {
-  const [a = 0, b = 0] = text.split('.').map(Number)
-  return a < major || (a === major && b < minor)
 }

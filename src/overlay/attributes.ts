@@ -16,7 +16,7 @@ import {
   adoptAttributes,
   decodeXattrs,
   encodeXattrs,
-  fingerprintOf,
+  ctimeMoved,
   legacyStat,
   matches,
   owe,
@@ -358,7 +358,7 @@ export class AttributeOperations {
     faultPoint('overlay.attributes.changed')
     if (!current) return
     catalog.transaction(() => {
-      inode.fingerprint = fingerprintOf(legacyStat(this.#context, inode))
+      ctimeMoved(inode, legacyStat(this.#context, inode))
       catalog.save(inode)
     })
   }

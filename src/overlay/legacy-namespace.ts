@@ -3,7 +3,7 @@ import { isDirectory, isRegular, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISGID } fr
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import { DIRTY_CONTENT, DIRTY_METADATA, type Inode, isStored } from '../catalog/index.ts'
-import { fingerprintOf, legacyStat, matches, owe, placeOf, requireLegacy } from '../content/index.ts'
+import { ctimeMoved, legacyStat, matches, owe, placeOf, requireLegacy } from '../content/index.ts'
 import type { RequestContext } from '../fuse/operations.ts'
 import {
   AT_REMOVEDIR,
@@ -291,7 +291,7 @@ export class LegacyNamespace {
     const { catalog } = this.#context
     const inode = catalog.get(ino)
     if (!inode || inode.orphan) return
-    inode.fingerprint = fingerprintOf(legacyStat(this.#context, inode))
+    ctimeMoved(inode, legacyStat(this.#context, inode))
     catalog.save(inode)
   }
 

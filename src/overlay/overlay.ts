@@ -1,5 +1,6 @@
 import { fdatasync, fsync } from 'node:fs'
 import { isDirectory, isRegular, S_IFDIR, S_IFLNK, S_IFREG } from '../base/attributes.ts'
+import { untilNextTick } from '../base/clock.ts'
 import { FsError, reasonOf } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import { attributesOf, type Inode, NAME_MAX } from '../catalog/index.ts'
@@ -596,7 +597,9 @@ export class Overlay implements FileSystem {
   #contentTag(inode: Inode): string | undefined {
     if (inode.authority === 'catalog') return `${inode.mtimeNs}.${inode.size}`
     const stat = this.#attributes.stat(inode)
-    return stat && `${stat.mtimeNs}.${stat.size}`
+    // What was changed within this tick of the volume's clock may be changed again under the same times.
+    if (!stat || untilNextTick(stat.ctimeNs, Date.now()) > 0) return undefined
+    return `${stat.mtimeNs}.${stat.size}.${stat.ctimeNs}`
   }
 
   #copyOnRead(node: bigint): void {

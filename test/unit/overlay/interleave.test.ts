@@ -20,9 +20,14 @@ vi.mock(import('../../../src/sys/library.ts'), async (original) => {
   return { ...real, declare: (signature: string) => refusable(signature, real.declare(signature)) }
 })
 
-// Every read takes the way through the thread pool, so that something can come in between.
-// How long a turn took is the machine's affair.
+// How long a turn took is the machine's affair, and so is how long ago a file was changed: every copy waits for the next tick.
 vi.mock(import('../../../src/base/pace.ts'), () => ({ giveWay: () => Promise.resolve() }))
+vi.mock(import('../../../src/base/clock.ts'), async (original) => ({
+  ...(await original()),
+  untilNextTick: () => 5,
+}))
+
+// Every read takes the way through the thread pool, so that something can come in between.
 vi.mock(import('../../../src/sys/cached-read.ts'), () => ({ readCached: () => ({ count: 0, isAll: false }) }))
 
 // A failure prints seed and path; with them the very run comes back: FERRYFS_SEED=… FERRYFS_PATH=… vitest run … By default
