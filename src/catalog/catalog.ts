@@ -489,6 +489,7 @@ export class Catalog {
     this.#inos.write()
     const names = this.#met.namesOf(inode.ino)
     this.#met.remove(inode.ino)
+    this.#links.forget(inode.ino)
     for (const { parent, name, ino } of names) {
       this.#keep(parent)
       this.#putDirent(parent, name, ino, ino)
