@@ -1,16 +1,18 @@
 import { hash } from 'node:crypto'
 import { S_IFDIR, S_IFREG } from '../../src/base/attributes.ts'
-import { fileId } from '../../src/catalog/index.ts'
+import { fileId, shardOfName } from '../../src/catalog/index.ts'
 import {
+  CHUNK_BYTES,
   type DirectoryHeader,
   encodeFileObject,
   encodeHeader,
   encodeShard,
   headerKey,
+  NAMESPACE_FORMAT,
   type RecordedEntry,
   shardKey,
 } from '../../src/content/index.ts'
-import type { KeySpace } from '../../src/store/contract.ts'
+import type { KeySpace, KeyValueStore } from '../../src/store/contract.ts'
 import { MemoryStore } from '../../src/store/memory/store.ts'
 
 interface Numbered {
@@ -18,10 +20,14 @@ interface Numbered {
   readonly generation?: number
 }
 
-/** A store whose records say whatever a test wants, with checksums that hold. */
-export class MadeStore {
-  readonly memory = new MemoryStore()
+/** Writes what a test wants a store to have, with checksums that hold. */
+export class StoreMaker {
+  readonly #store: KeyValueStore
   #version = 0
+
+  constructor(store: KeyValueStore) {
+    this.#store = store
+  }
 
   /** An object with a checksum that holds, of the next version. */
   async put(
@@ -34,18 +40,45 @@ export class MadeStore {
     const version = { epoch: 1, version: this.#version }
     const sum = { 'ferry-sha256': hash('sha256', value) }
     const contentType = 'application/octet-stream'
-    await this.memory.put(space, key, { value, metadata: { ...metadata, ...sum }, version, contentType })
+    await this.#store.put(space, key, { value, metadata: { ...metadata, ...sum }, version, contentType })
   }
 
-  /** A directory with one shard. A newer one than all that was made before. */
+  /** Somebody has the namespace, so that there is one. */
+  async lease(): Promise<void> {
+    const since = new Date(0).toISOString()
+    const record = {
+      format: NAMESPACE_FORMAT,
+      chunkBytes: CHUNK_BYTES,
+      owner: 'made',
+      host: 'made',
+      epoch: 1,
+      since,
+    }
+    await this.#store.put('meta', 'namespace', {
+      value: Buffer.from(JSON.stringify(record)),
+      version: { epoch: 1, version: 0 },
+      contentType: 'application/json',
+      metadata: {},
+    })
+  }
+
+  /** A directory, in one shard unless its header says more. A newer one than all that was made before. */
   async directory(
     { ino, generation = Number(ino) }: Numbered,
     entries: readonly RecordedEntry[],
     { leaving = [], ...header }: Partial<DirectoryHeader> & { leaving?: readonly RecordedEntry[] } = {},
   ): Promise<void> {
     const id = fileId({ ino, generation })
-    const key = shardKey(id, 1, 0)
-    await this.put('dirs', key, encodeShard(key, { entries, leaving }).value)
+    const shards = header.shards ?? 1
+    const inShard = (shard: number, { name }: RecordedEntry): boolean => shardOfName(name, shards) === shard
+    for (let shard = 0; shard < shards; shard += 1) {
+      const key = shardKey(id, 1, shard)
+      const content = {
+        entries: entries.filter((entry) => inShard(shard, entry)),
+        leaving: leaving.filter((entry) => inShard(shard, entry)),
+      }
+      await this.put('dirs', key, encodeShard(key, content).value)
+    }
     await this.header(id, { ino, generation, ...header })
   }
 
@@ -100,6 +133,17 @@ export class MadeStore {
       { kind: 'inline', bytes },
     )
     await this.put('files', key, value, { ...metadata, ...forged })
+  }
+}
+
+/** The same for a store in memory. */
+export class MadeStore extends StoreMaker {
+  readonly memory: MemoryStore
+
+  constructor() {
+    const memory = new MemoryStore()
+    super(memory)
+    this.memory = memory
   }
 }
 

@@ -117,6 +117,14 @@ export class SurveyTable {
       ),
       addFormer: sql('INSERT INTO former VALUES (?,?,?,?,?,?,?)'),
       setRead: sql(`UPDATE dirs SET state = ${STATES.read}, header = ?, loss = ? WHERE n = ?`),
+      markStale: sql(
+        `UPDATE names SET stale = 1 WHERE n IN (
+         SELECT names.n FROM former
+           JOIN dirs ON dirs.ino = former.in_ino AND dirs.generation = former.in_generation
+           JOIN names ON names.parent = dirs.n AND names.name = former.name
+         WHERE names.ino = former.ino AND names.generation = former.generation
+           AND (names.epoch, names.version) < (former.epoch, former.version))`,
+      ),
       inState: sql('SELECT * FROM dirs WHERE state = ? ORDER BY n LIMIT ?'),
       directory: sql('SELECT * FROM dirs WHERE n = ?'),
       byId: sql('SELECT * FROM dirs WHERE ino = ? AND generation = ?'),
@@ -154,6 +162,7 @@ export class SurveyTable {
     }
   }
 
+  /** @throws FsError ENOSPC where the disk is full */
   transaction<T>(body: () => T): T {
     return this.#database.transaction(body)
   }
@@ -167,7 +176,7 @@ export class SurveyTable {
 
   /** Notes the root directory, as number 1. */
   addRoot(ino: bigint): void {
-    this.#sql.addDirectory?.run(toSigned(ino), 0, 0, Buffer.alloc(0), 0)
+    this.transaction(() => this.#sql.addDirectory?.run(toSigned(ino), 0, 0, Buffer.alloc(0), 0))
   }
 
   addName(parent: number, entry: RecordedEntry, leaving: boolean, { epoch, version }: ObjectVersion): void {
@@ -195,19 +204,13 @@ export class SurveyTable {
   }
 
   setRead(directory: SurveyedDirectory, header: DirectoryHeader | undefined, loss: string | undefined): void {
-    this.#sql.setRead?.run(header ? textOfHeader(header) : null, loss ?? null, directory.n)
+    const text = header ? textOfHeader(header) : null
+    this.transaction(() => this.#sql.setRead?.run(text, loss ?? null, directory.n))
   }
 
   /** Every record has been read: names that a newer record says to be left are out of date. */
   markStale(): void {
-    this.#database.exec(
-      `UPDATE names SET stale = 1 WHERE n IN (
-         SELECT names.n FROM former
-           JOIN dirs ON dirs.ino = former.in_ino AND dirs.generation = former.in_generation
-           JOIN names ON names.parent = dirs.n AND names.name = former.name
-         WHERE names.ino = former.ino AND names.generation = former.generation
-           AND (names.epoch, names.version) < (former.epoch, former.version))`,
-    )
+    this.transaction(() => this.#sql.markStale?.run())
   }
 
   // ---- directories
@@ -262,7 +265,7 @@ export class SurveyTable {
   takeBound(): SurveyedName | undefined {
     const row = this.#one('bound')
     if (!row) return undefined
-    this.#sql.bind?.run(null, null, Number(row.n))
+    this.transaction(() => this.#sql.bind?.run(null, null, Number(row.n)))
     return nameOf(row)
   }
 
