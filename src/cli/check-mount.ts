@@ -11,7 +11,8 @@ import { refuseNoStorage } from '../daemon/not-storage.ts'
 import { checkOwner } from '../daemon/owner-check.ts'
 import { probePath } from '../daemon/probe.ts'
 import { requireRoom, sharesVolume } from '../daemon/reserve.ts'
-import { findRegistration, supervisorAlive } from '../daemon/registry.ts'
+import { findRegistration, registrations, supervisorAlive } from '../daemon/registry.ts'
+import { hasEnded, isLeaving } from './leaving.ts'
 import { SourceClaim } from '../daemon/source-claim.ts'
 import { checkStateDir, readIdentity } from '../daemon/state-dir.ts'
 import { mountsOf } from '../fuse/kernel/mountinfo.ts'
@@ -19,6 +20,9 @@ import { probeMount } from '../fuse/kernel/probe.ts'
 
 // A directory that does not answer by then lies on a volume that hangs.
 const LOOK_MS = 10_000
+
+// What a daemon may take for the store work that is left (--op-timeout), and to end.
+const LEAVING_MS = 60_000
 
 /** What was typed, or is remembered of the last mount at TARGET. */
 export interface MountToCheck {
@@ -47,6 +51,11 @@ export async function checkMount(wanted: MountToCheck, sources: MountSources): P
     checkTarget(target, runDirectory(environment)),
   ])
   refuseNesting('SOURCE', legacy.path, 'TARGET', mountPoint)
+  await whenLeft(runDirectory(environment), {
+    source: legacy.path,
+    target: mountPoint,
+    stateDir: settings.stateDir ?? wanted.stateDir,
+  })
   // Looked at only; the daemon does it again, for good. Here it is said before anything is made.
   const claim = await SourceClaim.take(legacy.path, runDirectory(environment))
   claim.release()
@@ -81,6 +90,18 @@ export async function checkMount(wanted: MountToCheck, sources: MountSources): P
     )
   }
   return { ...mount, takesFrom, sharesVolume: shares }
+}
+
+/** A daemon whose mount was taken off has settled and ended in a while: then the same can be mounted again. */
+async function whenLeft(
+  runDir: string,
+  { source, target, stateDir }: { source: string; target: string; stateDir: string | undefined },
+): Promise<void> {
+  for (const registration of registrations(runDir)) {
+    const isConcerned =
+      registration.source === source || registration.target === target || registration.stateDir === stateDir
+    if (isConcerned && isLeaving(registration)) await hasEnded(registration, LEAVING_MS, isLeaving)
+  }
 }
 
 interface Legacy {

@@ -1,5 +1,4 @@
 import { readFileSync, rmSync } from 'node:fs'
-import { setTimeout as delay } from 'node:timers/promises'
 import { reasonOf } from '../base/errors.ts'
 import { isWithin } from '../base/paths.ts'
 import { registryFile, runDirectory } from '../config/paths.ts'
@@ -12,8 +11,9 @@ import { type Registration, supervisorAlive } from '../daemon/registry.ts'
 import { mountsOf, parseMountinfo } from '../fuse/kernel/mountinfo.ts'
 import { unmountFuse } from '../fuse/native/unmount.ts'
 import type { Context, ExitStatus } from './context.ts'
+import { hasEnded } from './leaving.ts'
 import { counted } from './lists.ts'
-import { mountUsers } from './mount-users.ts'
+import { type MountUser, mountUsers } from './mount-users.ts'
 import type { AddCommand } from './run.ts'
 
 interface UnmountFlags {
@@ -22,7 +22,8 @@ interface UnmountFlags {
 
 // What the daemon takes to end after it has answered: closing files, releasing the state directory.
 const END_MS = 20_000
-const LOOK_EVERY_MS = 20
+// The same, with what the worker may take for the store work that is left (--op-timeout).
+const SETTLED_MS = 60_000
 
 // Twice the time between two signs of life.
 const FORCED_SILENCE_MS = 2 * SIGN_OF_LIFE_MS
@@ -42,14 +43,15 @@ async function unmount(target: string, force: boolean, context: Context): Promis
   if (!registration) return clearUp(target, await mountPath(target), context)
   try {
     if (!supervisorAlive(registration)) throw new DaemonGone(registration)
+    if (!force) await refuseForeignUsers(registration, context)
     const { outboxLeft } = await callDaemon(
       registration,
       { command: 'unmount', force },
       // Once unmounted it must not be asked again; with --force nobody waits for a daemon that is silent.
       { again: false, ...(force ? { silenceMs: FORCED_SILENCE_MS } : {}) },
     )
-    await ended(registration, END_MS)
-    context.print(`${registration.target} is unmounted`)
+    const isGone = await hasEnded(registration, SETTLED_MS)
+    context.print(`${registration.target} is unmounted${isGone ? '' : '; its daemon has not ended yet'}`)
     if (outboxLeft === 0) return EXIT.done
     context.print(
       `${counted(outboxLeft, 'piece')} of work for the store left: safe in ${registration.stateDir}, goes on with the next mount`,
@@ -59,12 +61,9 @@ async function unmount(target: string, force: boolean, context: Context): Promis
     if (error instanceof DaemonGone) return clearUpAfter(registration, runDir, context)
     if (error instanceof DaemonError && error.code === 'EBUSY') {
       for (const line of await whatKeepsBusy(registration)) context.note(line)
-      throw new DaemonError(
-        `${registration.target} is in use; end what uses it, or "ferryfs unmount --force ${registration.target}"`,
-        EXIT.failed,
-      )
+      throw inUse(registration.target)
     }
-    if (mountsOf(registration.target).at(-1)?.type !== MOUNT_TYPE && (await ended(registration, END_MS))) {
+    if (mountsOf(registration.target).at(-1)?.type !== MOUNT_TYPE && (await hasEnded(registration, END_MS))) {
       // The worker died after the mount was off, before it could say what is left.
       return clearUpAfter(registration, runDir, context)
     }
@@ -77,6 +76,27 @@ async function unmount(target: string, force: boolean, context: Context): Promis
     return forceOut(registration, context)
   }
 }
+
+/**
+ * umount(8) minds the users of this mount only. Whoever uses a copy of it in another mount namespace (a container that was given
+ * it, a service with its own view) would be left with one that nobody serves.
+ * @throws DaemonError
+ */
+async function refuseForeignUsers({ target, supervisorPid }: Registration, context: Context): Promise<void> {
+  const users = await mountUsers(target, new Set([process.pid, supervisorPid]), { foreignOnly: true })
+  if (users.length === 0) return
+  for (const user of users) context.note(`${asLine(user)} (in another mount namespace)`)
+  throw inUse(target)
+}
+
+const inUse = (target: string): DaemonError =>
+  new DaemonError(
+    `${target} is in use; end what uses it, or "ferryfs unmount --force ${target}"`,
+    EXIT.failed,
+  )
+
+const asLine = ({ pid, name, uses }: MountUser): string =>
+  `in use by process ${pid} (${name}): ${uses.join(', ')}`
 
 /** No record: perhaps a stale mount whose record was lost, for example with a container's /run. */
 async function clearUp(target: string, path: string, context: Context): Promise<ExitStatus> {
@@ -110,25 +130,15 @@ async function clearUpAfter(
 async function forceOut(registration: Registration, context: Context): Promise<ExitStatus> {
   const { supervisorPid, target } = registration
   process.kill(supervisorPid, 'SIGTERM')
-  if (!(await ended(registration, END_MS))) {
+  if (!(await hasEnded(registration, END_MS))) {
     await unmountFuse(target, { lazy: true }).catch(() => undefined)
     if (supervisorAlive(registration)) process.kill(supervisorPid, 'SIGKILL')
-    await ended(registration, END_MS)
+    await hasEnded(registration, END_MS)
   }
   context.print(
     `${target} is unmounted by force; what was not finished is safe in ${registration.stateDir} and goes on with the next mount`,
   )
   return EXIT.incomplete
-}
-
-/** Whether the supervisor ends in time; from then on the same directories can be mounted again. */
-async function ended(registration: Registration, timeoutMs: number): Promise<boolean> {
-  const deadline = performance.now() + timeoutMs
-  while (supervisorAlive(registration)) {
-    if (performance.now() > deadline) return false
-    await delay(LOOK_EVERY_MS)
-  }
-  return true
 }
 
 async function whatKeepsBusy(registration: Registration): Promise<string[]> {
@@ -138,7 +148,7 @@ async function whatKeepsBusy(registration: Registration): Promise<string[]> {
     ({ mountPoint }) => mountPoint !== target && isWithin(mountPoint, target),
   )
   return [
-    ...users.map(({ pid, name, uses }) => `in use by process ${pid} (${name}): ${uses.join(', ')}`),
+    ...users.map(asLine),
     ...inside.map(({ mountPoint, type }) => `in use: ${mountPoint} (${type}) is mounted inside`),
   ]
 }

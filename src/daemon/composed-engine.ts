@@ -38,6 +38,8 @@ export class ComposedEngine implements RunningEngine {
   #stop: () => Promise<void> = () => Promise.resolve()
   #stopping: Promise<void> | undefined
   #continuing = false
+  /** Aborted when the mount ends: whoever only looks does not hold it up. */
+  readonly #ending = new AbortController()
   #changing: Promise<void> = Promise.resolve()
 
   constructor(parts: Parts) {
@@ -49,6 +51,7 @@ export class ComposedEngine implements RunningEngine {
   }
 
   stop(): Promise<void> {
+    this.#ending.abort(new Error('the mount has ended'))
     this.#stopping ??= this.#stop()
     return this.#stopping
   }
@@ -167,7 +170,8 @@ export class ComposedEngine implements RunningEngine {
   }
 
   verify(run: LongRunning): Promise<VerifyReport> {
-    return verify(this.#parts.context, this.#parts, run)
+    const signal = AbortSignal.any([run.signal, this.#ending.signal])
+    return verify(this.#parts.context, this.#parts, { ...run, signal })
   }
 
   acceptLosses(): void {
@@ -184,7 +188,10 @@ export class ComposedEngine implements RunningEngine {
   }
 
   async settle(timeoutMs: number): Promise<{ outboxLeft: number }> {
-    const { context, overlay } = this.#parts
+    const { context, overlay, mover } = this.#parts
+    // A migration goes on with the next mount; what it would bring is nothing to wait for.
+    this.#ending.abort(new Error('the mount has ended'))
+    void mover.stop()
     // What cannot be synced is listed as a failure, and is no reason to leave the rest of the work.
     await overlay
       .syncfs()

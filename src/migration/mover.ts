@@ -1,6 +1,7 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { isRegular } from '../base/attributes.ts'
-import { Semaphore } from '../base/concurrency.ts'
-import { reasonOf } from '../base/errors.ts'
+import { Semaphore, untilAborted } from '../base/concurrency.ts'
+import { FsError, reasonOf } from '../base/errors.ts'
 import { within } from '../base/turns.ts'
 import { isStored } from '../catalog/index.ts'
 import { matches, oweIfChangedPast } from '../content/index.ts'
@@ -42,8 +43,12 @@ export class Mover {
   #paused = false
   #resume: Array<() => void> = []
   #stopped = false
+  /** Aborted when the run is to end: whatever it waits for. */
+  readonly #halt = new AbortController()
   #meter: ProgressMeter
   #nextAt = 0
+  /** Aborted when another rate is set: nobody waits by the old one. */
+  #pace = new AbortController()
   #again: NodeJS.Timeout | undefined
   #againMs = FIRST_AGAIN_MS
 
@@ -89,7 +94,12 @@ export class Mover {
       if (!this.#paused) catalog.setMeta('migration', 'running')
     })
     clearTimeout(this.#again)
-    this.#rate = options.rate ?? this.#rate
+    if (options.rate !== undefined && options.rate !== this.#rate) {
+      this.#rate = options.rate
+      this.#nextAt = 0
+      this.#pace.abort()
+      this.#pace = new AbortController()
+    }
     this.#concurrency = options.concurrency ?? this.#concurrency
     this.#listeners.add(onProgress)
     try {
@@ -125,6 +135,7 @@ export class Mover {
 
   async stop(): Promise<void> {
     this.#stopped = true
+    this.#halt.abort(new FsError('EIO', 'the daemon is stopping'))
     this.#paused = false
     clearTimeout(this.#again)
     for (const go of this.#resume) go()
@@ -228,7 +239,7 @@ export class Mover {
     const { carrier, catalog } = this.#context
     for (let before = Number.POSITIVE_INFINITY; ; ) {
       await this.#gate()
-      await carrier.whenUp().catch(() => undefined)
+      await this.#unlessStopped(carrier.whenUp()).catch(() => undefined)
       if (this.#stopped || carrier.fenced || (await carrier.idle(3000))) return
       const now = catalog.outbox.length
       if (now >= before) return
@@ -248,14 +259,14 @@ export class Mover {
     for (let tries = 1; tries <= TRIES && !this.#stopped; tries += 1) {
       try {
         await this.#gate()
-        await carrier.whenUp()
+        await this.#unlessStopped(carrier.whenUp())
         await this.#throttle(size)
         const result = await uploader.upload(ino)
         if (result !== 'busy') {
           this.#count(size)
           return
         }
-        await new Promise((resolve) => setTimeout(resolve, BUSY_WAIT_MS))
+        await this.#unlessStopped(delay(BUSY_WAIT_MS))
       } catch (error) {
         if (this.#stopped || carrier.fenced) return
         // A store that is down is waited for. One that answers, but never for this file, must not keep the run from its end.
@@ -272,7 +283,13 @@ export class Mover {
     const now = performance.now()
     const start = Math.max(now, this.#nextAt)
     this.#nextAt = start + (size / this.#rate) * 1000
-    if (start > now) await new Promise((resolve) => setTimeout(resolve, start - now))
+    if (start <= now) return
+    const { signal } = this.#pace
+    await this.#unlessStopped(untilAborted(delay(start - now), signal).catch(() => undefined))
+  }
+
+  #unlessStopped<T>(wait: Promise<T>): Promise<T> {
+    return untilAborted(wait, this.#halt.signal)
   }
 
   async #gate(): Promise<void> {
