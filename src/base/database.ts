@@ -11,12 +11,15 @@ import {
   writeSync,
 } from 'node:fs'
 import { copyFile } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { dirname, extname } from 'node:path'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { Worker } from 'node:worker_threads'
-import { FsError, reasonOf } from './errors.ts'
+import type { CheckpointOrder, CheckpointResult } from './checkpoint-thread.ts'
+import { FsError, isSystemError, reasonOf } from './errors.ts'
 import type { FailedSyncs } from './failed-syncs.ts'
+import { PageSums } from './page-sums.ts'
 import { synced } from './synced.ts'
+import { type Added, closeFolding, prepareFold } from './fold.ts'
 import { knownLog, type LostFrames } from './log-check.ts'
 import { rewriteWal, WalDamaged } from './wal.ts'
 import { begin, examine, type Witness } from './witness.ts'
@@ -38,7 +41,10 @@ export interface DatabaseOptions {
   readonly schema: string
   /** By format: what makes a file of the format before it one of this format. A file older than all of them is refused. */
   readonly upgrades?: Readonly<Record<number, string>>
-  /** Read the whole file once and compare its structure (time grows with the file). */
+  /**
+   * Read the whole file once and compare its structure (time grows with the file). `false`: nor are its pages compared with their
+   * checksums.
+   */
   readonly check?: boolean
   /** The file has to be there, in this format, and nothing in it changes. */
   readonly readOnly?: boolean
@@ -56,10 +62,12 @@ export interface DatabaseOptions {
   onBroken?(error: unknown): void
   /** Hears of damage that was found in the file or its log, and put right: what it was in. */
   onRepaired?(what: string): void
+  /** Pages are damaged beyond that, and it goes on without them (`isDamaged`); not given: the file is refused. */
+  onDamagedPages?(why: string): void
 }
 
 // A WAL that grew past this many bytes is folded into the database by the checkpoint thread.
-const CHECKPOINT_BYTES = 32 * 1024 * 1024
+const CHECKPOINT_BYTES = 16 * 1024 * 1024
 const PAGE_BYTES = 4096
 const WAL_FRAME_BYTES = PAGE_BYTES + 24
 
@@ -67,29 +75,12 @@ const WAL_FRAME_BYTES = PAGE_BYTES + 24
 const FOLDED_IN_OFFSET = 96
 
 // What SQLite and this program have beside a database's file.
-const BESIDE = ['-wal', '-shm', '-witness', '-wal-damaged'] as const
+const BESIDE = ['-wal', '-shm', '-witness', '-sums', '-wal-damaged'] as const
 
-interface CheckpointFailure {
-  readonly message: string
-  readonly errcode: number
-}
-
-const CHECKPOINT_THREAD = `
-  const { DatabaseSync } = require('node:sqlite')
-  const { parentPort, workerData } = require('node:worker_threads')
-  parentPort.on('message', () => {
-    let failure
-    let database
-    try {
-      database = new DatabaseSync(workerData, { timeout: 1000 })
-      database.prepare('PRAGMA wal_checkpoint(PASSIVE)').get()
-    } catch (error) {
-      failure = { message: String(error.message), errcode: Number(error.errcode) }
-    }
-    try { database?.close() } catch {}
-    parentPort.postMessage(failure)
-  })
-`
+// What was committed while the thread worked is folded in by the main thread if it is no more than this, or the log has become
+// so long; else the thread goes on with it.
+const LITTLE_FRAMES = 1024
+const LONG_FRAMES = 16_384
 
 // sqlite3.h; the low byte of an extended error code.
 const SQLITE_IOERR = 10
@@ -98,6 +89,18 @@ const SQLITE_FULL = 13
 function isOf(error: unknown, code: number): boolean {
   return error instanceof Error && 'errcode' in error && (Number(error.errcode) & 0xff) === code
 }
+
+/** A full disk has no room for what is beside the file: then it does without until the next start. */
+function unlessFull(body: () => void): void {
+  try {
+    body()
+  } catch (error) {
+    if (!isSystemError(error) || error.code !== 'ENOSPC') throw error
+  }
+}
+
+const isDiskFailure = (error: unknown): boolean =>
+  isOf(error, SQLITE_IOERR) || (isSystemError(error) && error.code === 'EIO')
 
 /**
  * The statements that bring a file of this format to the program's.
@@ -147,6 +150,7 @@ export class Database {
   readonly #options: Pick<DatabaseOptions, 'failedSyncs' | 'onBroken' | 'bulk'>
   readonly #witness: Witness
   readonly #readOnly: boolean
+  readonly #hasDamage: boolean
   #depth = 0
   #walDescriptor: number | undefined
   // Once open it stays so: to close it would drop SQLite's locks on the same file.
@@ -165,6 +169,8 @@ export class Database {
   #flushTimer: NodeJS.Timeout | undefined
   #flushAtMs = Number.POSITIVE_INFINITY
   #checkpointer: Worker | undefined
+  #reader: DatabaseSync | undefined
+  #added: Added | undefined
   #checkpointRunning = false
   /** The log is folded in when it has grown past this. */
   #checkpointBytes = CHECKPOINT_BYTES
@@ -173,7 +179,14 @@ export class Database {
   #closed = false
   #closing: Promise<void> | undefined
 
-  private constructor(path: string, handle: DatabaseSync, witness: Witness, options: DatabaseOptions) {
+  private constructor(
+    path: string,
+    handle: DatabaseSync,
+    witness: Witness,
+    options: DatabaseOptions,
+    isDamaged: boolean,
+  ) {
+    this.#hasDamage = isDamaged
     this.path = path
     this.#handle = handle
     this.#witness = witness
@@ -197,8 +210,9 @@ export class Database {
       const { readOnly = false } = options
       if (existsSync(`${path}-witness`) && (fresh || statSync(path).size === 0))
         throw new DatabaseDamaged(path, 'it is gone or empty, and what is beside it is there')
-      const { witness, repairs } = examine(path)
+      const { witness, repairs, pages } = examine(path)
       for (const repair of repairs) options.onRepaired?.(repair)
+      const isDamaged = options.check !== false && checkPages(path, pages, witness, options)
       handle = new DatabaseSync(path, { timeout: 5000, readOnly })
       const pragma = (name: string): unknown =>
         Object.values(handle?.prepare(`PRAGMA ${name}`).get() ?? {})[0]
@@ -226,17 +240,25 @@ export class Database {
             ? 'PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF'
             : 'PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0',
         )
+      if (!readOnly && !options.bulk && !existsSync(`${path}-sums`)) {
+        // Its pages are added up while nobody has it open: to close another descriptor of it would drop SQLite's locks.
+        if (witness.claim) witness.note({ log: undefined })
+        handle.close()
+        unlessFull(() => PageSums.make(`${path}-sums`, path))
+        handle = new DatabaseSync(path, { timeout: 5000 })
+        handle.exec('PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0')
+      }
       if (upgrade) handle.exec(`BEGIN IMMEDIATE; ${upgrade}; PRAGMA user_version=${options.format}; COMMIT`)
       handle.exec('PRAGMA cache_size=-32768; PRAGMA temp_store=MEMORY')
       if (options.check) {
         const verdict = pragma('quick_check(1)')
         if (verdict !== 'ok') throw new DatabaseDamaged(path, String(verdict))
       }
-      if (!readOnly && !options.bulk) begin(path, witness)
-      return new Database(path, handle, witness, options)
+      if (!readOnly && !options.bulk) unlessFull(() => begin(path, witness))
+      return new Database(path, handle, witness, options, isDamaged)
     } catch (error) {
       try {
-        handle?.close()
+        if (handle?.isOpen) closeFolding(path, handle)
       } catch {
         // The first error is the one that counts.
       }
@@ -353,6 +375,16 @@ export class Database {
     return this.#witness.lost
   }
 
+  /** It has, or had, pages that are not what was written: what is not found in it may have been there. */
+  get isDamaged(): boolean {
+    return this.#hasDamage || this.#witness.isDamaged
+  }
+
+  /** What was lost is, from now on, damage that stays. */
+  noteDamaged(): void {
+    this.#witness.note({ lost: undefined, isDamaged: true })
+  }
+
   /** It is written down elsewhere what was lost. */
   forgetLost(): void {
     this.#witness.note({ lost: undefined })
@@ -391,7 +423,9 @@ export class Database {
     if (this.#walDescriptor !== undefined) closeSync(this.#walDescriptor)
     this.#walDescriptor = undefined
     this.#letGo()
-    this.#handle.close()
+    this.#reader?.close()
+    if (this.#readOnly) this.#handle.close()
+    else closeFolding(this.path, this.#handle, this.#added)
     if (this.#indexDescriptor !== undefined) closeSync(this.#indexDescriptor)
   }
 
@@ -515,7 +549,13 @@ export class Database {
 
   /** Has the log begin anew, in this thread: for a start, or where it has no more room. */
   foldLog(): void {
-    this.#checkpointed(undefined)
+    if (this.#closed || this.#depth > 0 || this.#mustRewrite || this.#cautious) return
+    try {
+      this.#added = prepareFold(this.path, this.#frames, this.#added)
+      this.#handle.exec('PRAGMA wal_checkpoint(PASSIVE)')
+    } catch (error) {
+      this.#notFolded(error)
+    }
   }
 
   /** Bytes in pages of the file with nothing in them. */
@@ -541,6 +581,7 @@ export class Database {
     while (this.#checkpointRunning)
       await new Promise((resolve) => this.#checkpointer?.once('message', resolve))
     this.#witness.note({ log: undefined })
+    prepareFold(this.path, this.#frames)
     try {
       this.#handle.exec('PRAGMA wal_checkpoint(TRUNCATE)')
     } catch {
@@ -576,36 +617,93 @@ export class Database {
     const logBytes = this.#frames * WAL_FRAME_BYTES
     if (logBytes >= this.#mostLogBytes) this.foldLog()
     if (logBytes < this.#checkpointBytes || logBytes >= this.#mostLogBytes) return
-    this.#checkpointRunning = true
-    if (!this.#checkpointer) {
-      this.#checkpointer = new Worker(CHECKPOINT_THREAD, { eval: true, workerData: this.path })
-      this.#checkpointer.unref()
-      this.#checkpointer.on('message', (failure: CheckpointFailure | undefined) =>
-        this.#checkpointed(failure),
-      )
-      this.#checkpointer.on('error', () => {
-        this.#checkpointer = undefined
-        this.#checkpointRunning = false
-      })
-    }
-    this.#checkpointer.postMessage('checkpoint')
+    this.#startCheckpoint()
   }
 
-  #checkpointed(failure: CheckpointFailure | undefined): void {
-    this.#checkpointRunning = false
-    if (this.#closed || this.#depth > 0) return
+  /** Has the thread fold in what is committed now, and no more: the pages of that are added up before. */
+  #startCheckpoint(): void {
+    this.#checkpointRunning = true
     try {
-      if (failure) throw Object.assign(new Error(failure.message), { errcode: failure.errcode })
-      if (this.#mustRewrite || this.#cautious) return
-      // What was committed while the thread worked is little; folding it in here, where nothing is being written,
-      // is what lets the next commit start the WAL over. Else a busy writer would let it grow for ever (P6).
-      this.#handle.exec('PRAGMA wal_checkpoint(PASSIVE)')
+      // Nothing behind what somebody reads is folded in.
+      this.#reader ??= new DatabaseSync(this.path, { readOnly: true })
+      this.#reader.exec('BEGIN; SELECT 1 FROM sqlite_schema')
     } catch (error) {
-      // A lock that was held, a full disk: the next checkpoint does it. A disk that fails is another matter.
-      if (!isOf(error, SQLITE_IOERR)) return
-      this.#diskFailed(error)
-      this.#flushWithin(SHARED_FLUSH_MS)
+      // What is committed is committed; the next checkpoint does it.
+      this.#letReaderGo()
+      this.#notFolded(error)
+      return
     }
+    const order: CheckpointOrder = { frames: this.#frames, added: this.#added }
+    if (!this.#checkpointer) {
+      const entry = new URL(`./checkpoint-thread${extname(import.meta.url)}`, import.meta.url)
+      this.#checkpointer = new Worker(entry, { workerData: this.path })
+      this.#checkpointer.unref()
+      this.#checkpointer.on('message', (result: CheckpointResult) => this.#checkpointed(result))
+      this.#checkpointer.on('error', () => {
+        this.#checkpointer = undefined
+        this.#letReaderGo()
+      })
+    }
+    this.#checkpointer.postMessage(order)
+  }
+
+  #letReaderGo(): void {
+    this.#checkpointRunning = false
+    if (this.#reader?.isTransaction) this.#reader.exec('COMMIT')
+  }
+
+  #checkpointed({ added, failure }: CheckpointResult): void {
+    this.#letReaderGo()
+    this.#added = added ?? this.#added
+    if (this.#closed || this.#depth > 0) return
+    if (failure) {
+      const { message, errcode, isDamage } = failure
+      this.#notFolded(isDamage ? new WalDamaged(message) : Object.assign(new Error(message), { errcode }))
+      return
+    }
+    if (this.#mustRewrite || this.#cautious) return
+    const frames = this.#frames
+    // What was committed while the thread worked is little; folding it in here, where nothing is being written,
+    // is what lets the next commit start the WAL over. Else a busy writer would let it grow for ever (P6).
+    const isLittle = frames - (this.#added?.frames ?? 0) <= LITTLE_FRAMES || frames >= LONG_FRAMES
+    if (isLittle || frames * WAL_FRAME_BYTES >= this.#mostLogBytes) this.foldLog()
+    else this.#startCheckpoint()
+  }
+
+  #notFolded(error: unknown): void {
+    // What is not what was written must not get into the database.
+    if (error instanceof WalDamaged) this.#break(error)
+    // A lock that was held, a full disk: the next checkpoint does it. A disk that fails is another matter.
+    if (!isDiskFailure(error)) return
+    this.#diskFailed(error)
+    this.#flushWithin(SHARED_FLUSH_MS)
+  }
+}
+
+/**
+ * Whether a page is not what was written, beyond one flipped bit, and it goes on without it.
+ * @throws DatabaseDamaged if it does not
+ */
+function checkPages(
+  path: string,
+  inLog: ReadonlySet<number>,
+  witness: Witness,
+  options: DatabaseOptions,
+): boolean {
+  const sums = PageSums.open(`${path}-sums`, options.readOnly)
+  if (!sums) return false
+  try {
+    const { repairs, damaged } = sums.check(path, inLog)
+    for (const repair of repairs) options.onRepaired?.(repair)
+    if (damaged.length === 0) return false
+    const why = `${damaged.length} of its pages, the first of them ${damaged[0]}, are not what was written`
+    if (!options.onDamagedPages) throw new DatabaseDamaged(path, why)
+    // A checkpoint may write such a page again, with checksums of what is in it then.
+    if (!options.readOnly) witness.note({ isDamaged: true })
+    options.onDamagedPages(why)
+    return true
+  } finally {
+    sums.close()
   }
 }
 

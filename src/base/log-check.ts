@@ -54,6 +54,8 @@ export interface LogFindings {
   /** What was put right: one line each. */
   readonly repairs: readonly string[]
   readonly lost: LostFrames | undefined
+  /** Pages of the database that the log has, as it is left. */
+  readonly pages: ReadonlySet<number>
 }
 
 /** The log is damaged where it was being folded into the database: neither is whole without the other. */
@@ -81,17 +83,19 @@ export function checkLog(
   const descriptor = openLog(path)
   if (descriptor === undefined) {
     const missing = index ? index.frames - index.foldedIn : (claim?.frames ?? 0)
-    return { repairs: [], lost: missing > 0 ? { frames: missing, pages: undefined } : undefined }
+    const lost = missing > 0 ? { frames: missing, pages: undefined } : undefined
+    return { repairs: [], lost, pages: new Set() }
   }
   try {
     const walk = new LogWalk(descriptor, known)
     const repairs = walk.run()
     // Started over since.
-    if (!index && claim && walk.salt && !walk.salt.equals(claim.salt)) return { repairs, lost: undefined }
+    if (!index && claim && walk.salt && !walk.salt.equals(claim.salt))
+      return { repairs, lost: undefined, pages: walk.pages }
     const isOther = index !== undefined && index.frames > 0 && !walk.salt?.equals(index.salt)
     const committed = isOther ? 0 : walk.committed
     const isWhole = index?.frames === 0 ? walk.isWhole : committed >= (known?.frames ?? 0)
-    if (isWhole || !known) return { repairs, lost: undefined }
+    if (isWhole || !known) return { repairs, lost: undefined, pages: walk.pages }
     let kept = committed
     if (index && kept < index.foldingIn) {
       // The database has what is behind the damage, and what is before it must not be put over that.
@@ -100,12 +104,14 @@ export function checkLog(
     }
     const pages = isOther ? undefined : walk.pagesBehind(kept, known.frames)
     if (kept < known.frames) copyFileSync(path, `${path}-damaged`)
-    if (isOther || index?.frames === 0 || kept > committed) {
+    const isDropped = isOther || index?.frames === 0 || kept > committed
+    if (isDropped) {
       ftruncateSync(descriptor, 0)
       fdatasyncSync(descriptor)
     }
     const frames = known.frames - kept
-    return { repairs, lost: frames > 0 ? { frames, pages } : undefined }
+    const lost = frames > 0 ? { frames, pages } : undefined
+    return { repairs, lost, pages: isDropped ? new Set() : walk.pages }
   } finally {
     closeSync(descriptor)
   }
@@ -161,10 +167,17 @@ class LogWalk {
   whole = 0
   committed = 0
   #bigEndian = false
+  /** Of the whole frames. */
+  #pages: number[] = []
 
   constructor(descriptor: number, known: KnownLog | undefined) {
     this.#descriptor = descriptor
     this.#known = known
+  }
+
+  /** Of what is committed. */
+  get pages(): Set<number> {
+    return new Set(this.#pages.slice(0, this.committed))
   }
 
   /** Nothing follows the whole frames that was written behind them. */
@@ -197,6 +210,7 @@ class LogWalk {
   #lastWhole(limit: number): number {
     this.whole = 0
     this.committed = 0
+    this.#pages = []
     for (let running = this.#header(); running && this.whole < limit; ) {
       const number = this.whole + 1
       const frame = this.#frame(number)
@@ -207,6 +221,7 @@ class LogWalk {
       if (!mended) break
       if (!isSound) this.#mended.set(number, mended)
       this.whole = number
+      this.#pages.push(mended.bytes.readUInt32BE(0))
       if (mended.bytes.readUInt32BE(COMMIT_SIZE) !== 0) this.committed = number
       running = mended.sums
     }

@@ -51,10 +51,16 @@ export class Checksum implements Sums {
 
   add(bytes: Buffer): void {
     const words = this.words(bytes)
+    this.addWords(words, 0, words.length)
+  }
+
+  /** Some of the words of a larger buffer: to make a smaller one of them costs more than to add them up. */
+  addWords(words: Int32Array, from: number, to: number): void {
     let { first, second } = this
-    for (let at = 0; at < words.length; at += 2) {
-      first = (first + (words[at] ?? 0) + second) | 0
-      second = (second + (words[at + 1] ?? 0) + first) | 0
+    for (let at = from; at < to; at += 2) {
+      // Always a number there.
+      first = (first + (words[at] as number) + second) | 0
+      second = (second + (words[at + 1] as number) + first) | 0
     }
     this.first = first
     this.second = second
@@ -112,7 +118,7 @@ export function rewriteWal(descriptor: number, frames: number): void {
   }
 }
 
-function readAll(descriptor: number, buffer: Buffer, position: number): void {
+export function readAll(descriptor: number, buffer: Buffer, position: number): void {
   for (let done = 0; done < buffer.length; ) {
     const count = readSync(descriptor, buffer, done, buffer.length - done, position + done)
     if (count === 0) throw new WalDamaged('it is shorter than what was written')

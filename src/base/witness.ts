@@ -31,6 +31,8 @@ interface Testimony {
   /** What of the log is on the disk. */
   readonly log: KnownLog | undefined
   readonly lost: LostFrames | undefined
+  /** The file has pages that are damaged. */
+  readonly isDamaged?: boolean
 }
 
 const NOTHING: Testimony = { number: 0, boot: undefined, log: undefined, lost: undefined }
@@ -83,6 +85,11 @@ export class Witness {
   /** What was found to be lost, and nobody has taken note of. */
   get lost(): LostFrames | undefined {
     return this.#now.lost
+  }
+
+  /** Pages of the file were found to be damaged, and what went on with it may have written them again. */
+  get isDamaged(): boolean {
+    return this.#now.isDamaged === true
   }
 
   /** On the medium when it returns. @throws the error of open(2), write(2) or fdatasync(2) */
@@ -138,6 +145,8 @@ function openOrMake(path: string): number {
     if (!isSystemError(error) || error.code !== 'ENOENT') throw error
   }
   const descriptor = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600)
+  // Room for both places, whatever fills the disk later.
+  writeSync(descriptor, Buffer.alloc(2 * SLOT_BYTES), 0, 2 * SLOT_BYTES, 0)
   const directory = openSync(dirname(path), constants.O_RDONLY)
   try {
     fsyncSync(directory)
@@ -147,11 +156,12 @@ function openOrMake(path: string): number {
   return descriptor
 }
 
-function encode({ number, boot, log, lost }: Testimony): Buffer {
+function encode({ number, boot, log, lost, isDamaged }: Testimony): Buffer {
   const text = Buffer.from(
     JSON.stringify({
       number,
       boot,
+      isDamaged,
       log: log && { ...log, salt: log.salt.toString('hex') },
       lost: lost && { ...lost, pages: (lost.pages?.length ?? 0) > MOST_PAGES ? undefined : lost.pages },
     }),
@@ -179,20 +189,24 @@ function readSlot(descriptor: number, slot: number): Testimony | undefined {
 
 /**
  * What is to be done before SQLite opens a database, which would take damage in its log for the end of it.
- * @returns the witness, and what was put right
+ * @returns the witness, what was put right, and the pages that the log has
  * @throws LogBeyondRepair
  */
-export function examine(path: string): { witness: Witness; repairs: readonly string[] } {
+export function examine(path: string): {
+  witness: Witness
+  repairs: readonly string[]
+  pages: ReadonlySet<number>
+} {
   const witness = Witness.read(`${path}-witness`)
   const log = `${path}-wal`
   const index = witness.isOfThisBoot ? readLogIndex(`${path}-shm`) : undefined
-  const { repairs, lost } = checkLog(log, index, witness.claim)
+  const { repairs, lost, pages } = checkLog(log, index, witness.claim)
   if (lost) {
     const before = witness.lost?.frames ?? 0
     // SQLite's index goes with the first who opens the database.
     witness.note({ boot: undefined, log: undefined, lost: { ...lost, frames: lost.frames + before } })
   }
-  return { witness, repairs }
+  return { witness, repairs, pages }
 }
 
 /** The database is open: SQLite's index is of this boot, and has what is in the log. */

@@ -112,7 +112,7 @@ async function compose(
   opened.push(() => closeUnserved(catalog, path))
   reserve?.fill(catalog)
   const metrics = createMetrics()
-  const onTrouble = { failedSyncs, onBroken }
+  const onTrouble = { failedSyncs, onBroken, check: !connection.takesOver }
   const store = await openResilientStore(config, log, metrics, onTrouble, outside.openStore)
   opened.push(() => store.close())
   const recorded = catalog.meta('mode')
@@ -277,7 +277,7 @@ export async function openResilientStore(
   config: Pick<MountConfig, 'store' | 'stateDir' | 'namespace' | 'opTimeout' | 'concurrency'>,
   log: Connection['log'],
   metrics: Registry,
-  options: Pick<StoreOptions, 'failedSyncs' | 'onBroken' | 'readOnly'> = {},
+  options: Pick<StoreOptions, 'check' | 'failedSyncs' | 'onBroken' | 'readOnly'> = {},
   open: Outside['openStore'] = openStore,
 ): Promise<ResilientStore> {
   const { stateDir, namespace } = config

@@ -220,7 +220,10 @@ function compose(
     context.staging.close()
   })
   recoverToRead(context)
-  return { tree: new TreeView(context, overlay, stored), known }
+  const lost = catalog.doubts
+    .losses()
+    .map(({ detail }): Finding => ({ path: '.', kind: 'missing', reason: detail }))
+  return { tree: new TreeView(context, overlay, stored), known: [...known, ...lost] }
 }
 
 /** Attaches the legacy volume where the tree needs it. What is wrong where that cannot be had. */

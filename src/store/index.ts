@@ -13,6 +13,8 @@ export interface StoreOptions {
   readonly log: Log
   /** Hears of syncs of a store on this machine that fail. */
   readonly failedSyncs?: FailedSyncs
+  /** `false`: what a store on this machine has is not looked through for damage before it is used. */
+  readonly check?: boolean
   /** Nothing in the store is to be changed, and one that is not there is not made. */
   readonly readOnly?: boolean
   /** The disk has lost what a store on this machine committed: the store is to be opened anew. */

@@ -1,9 +1,10 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
+import type { DatabaseSync } from 'node:sqlite'
 import type { KeySpace } from '../../src/store/contract.ts'
 import { SPACE_NUMBERS } from '../../src/store/embedded/schema.ts'
 import { ValueFiles } from '../../src/store/embedded/value-files.ts'
+import { changeDatabase } from './change-database.ts'
 
 /** Looks into, and damages, the directory of an embedded store beside the store. */
 export class EmbeddedDirectory {
@@ -19,12 +20,7 @@ export class EmbeddedDirectory {
 
   /** Runs `body` on the index with a connection of its own. */
   withIndex<T>(body: (index: DatabaseSync) => T): T {
-    const index = new DatabaseSync(this.index)
-    try {
-      return body(index)
-    } finally {
-      index.close()
-    }
+    return changeDatabase(this.index, body)
   }
 
   /** The value file of an object, if it has one. */

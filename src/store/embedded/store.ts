@@ -3,7 +3,7 @@ import { access, readdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { StatementSync } from 'node:sqlite'
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { Database, DatabaseDamaged } from '../../base/database.ts'
+import { Database, DatabaseDamaged, type DatabaseOptions } from '../../base/database.ts'
 import { UsageError } from '../../base/errors.ts'
 import type { FailedSyncs } from '../../base/failed-syncs.ts'
 import { faultPoint } from '../../base/faults.ts'
@@ -55,12 +55,39 @@ const KEYS_PER_STEP = 1000
 // What an index row costs in a transaction besides its value; only the order of magnitude matters.
 const ROW_BYTES = 512
 
+const LACKING =
+  'it is not there, but the index has lost some of what was in it; restore the store from a backup'
+
+/** One line in the log for what was found damaged when the index was opened. */
+function damageReports(
+  path: string,
+  { log }: EmbeddedStoreOptions,
+): Pick<DatabaseOptions, 'onRepaired' | 'onDamagedPages'> {
+  return {
+    onRepaired: (what) =>
+      log.error({ path, what }, 'a flipped bit was found and put right: the disk or the memory fails'),
+    onDamagedPages: (why) =>
+      log.error({ path }, `the index of the embedded store is damaged: ${why}; restore it from a backup`),
+  }
+}
+
+/** What was acknowledged is lost: from now on nothing that is not found is taken for absent. */
+function noteLost(path: string, database: Database, { log }: EmbeddedStoreOptions): void {
+  log.error(
+    { path },
+    'the index of the embedded store has lost what was acknowledged; restore it from a backup',
+  )
+  database.noteDamaged()
+}
+
 export interface EmbeddedStoreOptions {
   /** As the operator gave it. */
   readonly url: string
   readonly log: Log
   /** As in DatabaseOptions. */
   readonly failedSyncs?: FailedSyncs
+  /** `false`: the pages of the index are not compared with their checksums. */
+  readonly check?: boolean
   onBroken?(error: unknown): void
 }
 
@@ -155,8 +182,11 @@ export class EmbeddedStore implements KeyValueStore {
       const database = (opened.database = Database.open(index, {
         ...INDEX,
         ...(options.failedSyncs && { failedSyncs: options.failedSyncs }),
+        ...(options.check === false && { check: false }),
+        ...damageReports(index, options),
         onBroken: (error) => options.onBroken?.(error),
       }))
+      if (database.lost) noteLost(index, database, options)
       if (created !== undefined) {
         for (let path = objects; path.length >= created.length; path = dirname(path)) {
           await syncDirectory(dirname(path))
@@ -182,7 +212,11 @@ export class EmbeddedStore implements KeyValueStore {
       const index = join(directory, 'index.sqlite')
       if (!existsSync(index)) throw new UsageError(`there is no embedded store in ${directory}`, 4)
       const lock = (opened.lock = lockDirectory(join(directory, 'lock')))
-      const database = (opened.database = Database.open(index, { ...INDEX, readOnly: true }))
+      const database = (opened.database = Database.open(index, {
+        ...INDEX,
+        ...damageReports(index, options),
+        readOnly: true,
+      }))
       return new EmbeddedStore(directory, lock, database, options, true)
     })
   }
@@ -285,6 +319,7 @@ export class EmbeddedStore implements KeyValueStore {
         )
       }
       if (!record) {
+        if (this.#lacksSome) throw new StoreCorrupt(`${describeKey(space, key)}: ${LACKING}`)
         this.#checkNeighbours(space, key)
         return undefined
       }
@@ -438,6 +473,11 @@ export class EmbeddedStore implements KeyValueStore {
     }
   }
 
+  /** The index has lost some of what was in it: what is not found may have been there. */
+  get #lacksSome(): boolean {
+    return this.#database.isDamaged || this.#database.lost !== undefined
+  }
+
   #checkSound(what: string): void {
     try {
       this.#database.requireWhole()
@@ -472,6 +512,8 @@ export class EmbeddedStore implements KeyValueStore {
 
   /** Removes what a killed process left: files without a row, and replaced files that were not removed yet. */
   async #clear(): Promise<void> {
+    // Rows that are lost may have been those of the files that would go.
+    if (this.#lacksSome) return
     for (const { file } of this.#database.prepare('SELECT file FROM garbage').all()) {
       if (typeof file === 'number') this.#discard(file)
     }

@@ -1,4 +1,3 @@
-import { DatabaseSync } from 'node:sqlite'
 import {
   copyFileSync,
   existsSync,
@@ -14,6 +13,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { mountsOf } from '../../../src/fuse/kernel/mountinfo.ts'
 import { openStore } from '../../../src/store/index.ts'
+import { changeDatabase } from '../../support/change-database.ts'
 import { describeMounted } from '../../support/fuse/mounted.ts'
 import { keepingLog } from '../../support/fuse/keeping-log.ts'
 import { Ferry } from '../../support/mount/ferry.ts'
@@ -339,8 +339,8 @@ describeMounted('bad input', () => {
 })
 
 function edit(file: string, statement: string): void {
-  const database = new DatabaseSync(file)
-  database.exec('PRAGMA journal_mode = DELETE')
-  database.exec(statement)
-  database.close()
+  changeDatabase(file, (database) => {
+    database.exec('PRAGMA journal_mode = DELETE')
+    database.exec(statement)
+  })
 }

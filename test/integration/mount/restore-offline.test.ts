@@ -10,8 +10,8 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { changeDatabase } from '../../support/change-database.ts'
 import { describeMounted } from '../../support/fuse/mounted.ts'
 import { unmountKernel } from '../../../src/fuse/kernel/mount.ts'
 import { Ferry } from '../../support/mount/ferry.ts'
@@ -103,9 +103,9 @@ describeMounted('restore without a daemon', () => {
     await ferry.done('migrate', ferry.target, '--wait')
     await ferry.settled()
     await ferry.unmount()
-    const index = new DatabaseSync(join(ferry.stateDir, 'store/tree/index.sqlite'))
-    index.exec("DELETE FROM record WHERE key IN ('directory/file-5', 'directory/file-6')")
-    index.close()
+    changeDatabase(join(ferry.stateDir, 'store/tree/index.sqlite'), (index) =>
+      index.exec("DELETE FROM record WHERE key IN ('directory/file-5', 'directory/file-6')"),
+    )
     for (const run of [fromStore, fromState]) {
       const { status, stdout } = await run()
       expect(status, stdout).toBe(3)
@@ -128,9 +128,9 @@ describeMounted('restore without a daemon', () => {
     // What the disk may have got of it: nothing.
     const staging = join(ferry.stateDir, 'staging')
     for (const name of readdirSync(staging)) writeFileSync(join(staging, name), '')
-    const catalog = new DatabaseSync(join(ferry.stateDir, 'catalog.db'))
-    catalog.exec("UPDATE meta SET value = 'another' WHERE name = 'boot-id'")
-    catalog.close()
+    changeDatabase(join(ferry.stateDir, 'catalog.db'), (catalog) =>
+      catalog.exec("UPDATE meta SET value = 'another' WHERE name = 'boot-id'"),
+    )
     const { status, stdout, stderr } = await fromState()
     expect(status, stdout + stderr).toBe(0)
     const bytes = await ferry.call.readFile(join(dest, 'directory/below/large'))

@@ -1,6 +1,6 @@
 import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { basename, join } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
+import { changeDatabase } from '../change-database.ts'
 import { observeSyncs } from './disk.ts'
 
 const CATALOG = ['catalog.db', 'catalog.db-wal'] as const
@@ -29,17 +29,15 @@ export class PowerCut {
 
   /** What the disk has after a cut takes the place of what the page cache has. The daemon has to be dead and buried. */
   strike(unsynced: Unsynced): void {
-    // The witness speaks of a log that is folded in below, by another program than ours.
-    for (const name of [...CATALOG, 'catalog.db-shm', 'catalog.db-witness'])
-      rmSync(join(this.#stateDir, name), { force: true })
+    for (const name of [...CATALOG, 'catalog.db-shm']) rmSync(join(this.#stateDir, name), { force: true })
     for (const name of CATALOG) this.#restore(name)
     for (const name of unsynced === 'lost' ? this.#stagingFiles() : []) {
       if (existsSync(join(this.#durable, name))) this.#restore(name)
       else rmSync(join(this.#stateDir, name))
     }
-    const catalog = new DatabaseSync(join(this.#stateDir, CATALOG[0]))
-    catalog.exec("UPDATE meta SET value = 'another' WHERE name = 'boot-id'")
-    catalog.close()
+    changeDatabase(join(this.#stateDir, CATALOG[0]), (catalog) =>
+      catalog.exec("UPDATE meta SET value = 'another' WHERE name = 'boot-id'"),
+    )
   }
 
   #stagingFiles(): string[] {

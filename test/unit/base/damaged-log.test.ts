@@ -178,7 +178,7 @@ describe('P2: a log that lacks what was committed', () => {
 
   test('is nothing where it was folded in before it was damaged', async () => {
     const first = await withCommits(20)
-    first.exec('PRAGMA wal_checkpoint(PASSIVE)')
+    first.foldLog()
     killed('a.db', 'b.db')
     const log = readFileSync(join(directory, 'b.db-wal'))
     log.fill(0, HEADER_BYTES + 2 * FRAME_BYTES + 1000, HEADER_BYTES + 2 * FRAME_BYTES + 1512)

@@ -1,0 +1,54 @@
+import { DatabaseSync } from 'node:sqlite'
+import { parentPort, workerData } from 'node:worker_threads'
+import { type Added, prepareFold } from './fold.ts'
+import { WalDamaged } from './wal.ts'
+
+/** Fold so many frames of the log in; nothing behind them can be, as the one who asks reads the database as it was then. */
+export interface CheckpointOrder {
+  readonly frames: number
+  readonly added: Added | undefined
+}
+
+export interface CheckpointFailure {
+  readonly message: string
+  readonly errcode: number
+  /** The log is not what was written. */
+  readonly isDamage: boolean
+}
+
+export interface CheckpointResult {
+  readonly added?: Added | undefined
+  readonly failure?: CheckpointFailure
+}
+
+// sqlite3.h
+const SQLITE_IOERR = 10
+
+const path = String(workerData)
+
+parentPort?.on('message', ({ frames, added }: CheckpointOrder) => {
+  parentPort?.postMessage(fold(frames, added))
+})
+
+function fold(frames: number, before: Added | undefined): CheckpointResult {
+  let database: DatabaseSync | undefined
+  try {
+    const added = prepareFold(path, frames, before)
+    database = new DatabaseSync(path, { timeout: 1000 })
+    database.prepare('PRAGMA wal_checkpoint(PASSIVE)').get()
+    return { added }
+  } catch (error) {
+    return { failure: failureOf(error) }
+  } finally {
+    database?.close()
+  }
+}
+
+function failureOf(error: unknown): CheckpointFailure {
+  const { message, errcode, code } = error as { message?: string; errcode?: number; code?: string }
+  return {
+    message: String(message),
+    errcode: code === 'EIO' ? SQLITE_IOERR : Number(errcode),
+    isDamage: error instanceof WalDamaged,
+  }
+}

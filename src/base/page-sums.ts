@@ -1,0 +1,275 @@
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fdatasyncSync,
+  fstatSync,
+  fsyncSync,
+  openSync,
+  readSync,
+  renameSync,
+  writeSync,
+} from 'node:fs'
+import { dirname } from 'node:path'
+import { crc32 } from 'node:zlib'
+import { Checksum, PAGE_BYTES, writeAll } from './wal.ts'
+
+// Of a disk's smallest sector, so that a power cut leaves a block as it was or as it is.
+const BLOCK_BYTES = 512
+const ENTRY_BYTES = 16
+const PER_BLOCK = 31
+const NUMBER_OFFSET = PER_BLOCK * ENTRY_BYTES
+const SUM_OFFSET = NUMBER_OFFSET + 4
+
+// Pages read in one go.
+const PAGES_AT_ONCE = 256
+
+/** What a page is known by: a CRC-32, and a sum of another kind. 0 and 0: it never was in the file. */
+export interface PageSum {
+  readonly crc: number
+  readonly words: number
+}
+
+interface Entry {
+  /** What the page is, and what it is to become, or was: a checkpoint that is cut short leaves either. */
+  now: PageSum
+  before: PageSum
+}
+
+interface Block {
+  readonly entries: readonly Entry[]
+  /** It was not what was written: of its pages nothing is known. */
+  readonly isDamaged: boolean
+}
+
+const NONE: PageSum = { crc: 0, words: 0 }
+
+/** `page` is added up, so that one that lies in the place of another is found. */
+export function pageSum(bytes: Buffer, page: number): PageSum {
+  const words = new Checksum(false, { first: page, second: 1 })
+  words.add(bytes)
+  return { crc: crc32(bytes), words: words.second }
+}
+
+const areEqual = (one: PageSum, other: PageSum): boolean => one.crc === other.crc && one.words === other.words
+
+/**
+ * Checksums of the pages of a database, in a file beside it. A checkpoint has those of the pages that it is going to write on the
+ * medium before it begins, beside the ones that they take the place of; what it has not folded in is in the log, which has its own.
+ */
+export class PageSums {
+  readonly #descriptor: number
+
+  private constructor(descriptor: number) {
+    this.#descriptor = descriptor
+  }
+
+  /** `undefined` if there are none. */
+  static open(path: string, readOnly = false): PageSums | undefined {
+    if (!existsSync(path)) return undefined
+    return new PageSums(openSync(path, readOnly ? constants.O_RDONLY : constants.O_RDWR))
+  }
+
+  /** Adds up what is in a database that nobody has open, and whose log is folded in. On the medium when it returns. */
+  static make(path: string, database: string): void {
+    const temporary = `${path}.new`
+    const flags = constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC
+    const descriptor = openSync(temporary, flags, 0o600)
+    try {
+      const sums = new PageSums(descriptor)
+      let block: Array<[number, PageSum]> = []
+      for (const { page, bytes } of pagesOf(database)) {
+        block.push([page, pageSum(bytes, page)])
+        if (page % PER_BLOCK !== 0) continue
+        sums.#put(block)
+        block = []
+      }
+      sums.#put(block)
+      fdatasyncSync(descriptor)
+    } finally {
+      closeSync(descriptor)
+    }
+    renameSync(temporary, path)
+    const directory = openSync(dirname(path), constants.O_RDONLY)
+    try {
+      fsyncSync(directory)
+    } finally {
+      closeSync(directory)
+    }
+  }
+
+  close(): void {
+    closeSync(this.#descriptor)
+  }
+
+  /** What these pages become. On the medium when it returns; by page, ascending. */
+  note(sums: ReadonlyArray<readonly [page: number, sum: PageSum]>): void {
+    let from = 0
+    for (let at = 0; at < sums.length; at += 1) {
+      const next = sums[at + 1]
+      if (next && blockOf(next[0]) === blockOf(sums[at]?.[0] ?? 0)) continue
+      this.#put(sums.slice(from, at + 1))
+      from = at + 1
+    }
+    fdatasyncSync(this.#descriptor)
+  }
+
+  /**
+   * Compares all pages of a database that nobody has open, but for those that its log has. A page with one flipped bit is put right.
+   * @returns what was put right, and the pages that are damaged beyond it
+   */
+  check(database: string, inLog: ReadonlySet<number>): { repairs: string[]; damaged: number[] } {
+    const repairs: string[] = []
+    const damaged: number[] = []
+    let block: Block = { entries: [], isDamaged: false }
+    let unknown: Array<[number, PageSum]> = []
+    const addUnknown = (): void => {
+      if (unknown.length > 0) this.note(unknown)
+      unknown = []
+    }
+    for (const { page, bytes, write } of pagesOf(database)) {
+      if ((page - 1) % PER_BLOCK === 0) {
+        addUnknown()
+        block = this.#block(blockOf(page))
+        if (block.isDamaged) repairs.push(`checksums of the pages from ${page} on`)
+      }
+      const entry = block.entries[(page - 1) % PER_BLOCK]
+      if (!entry || inLog.has(page)) continue
+      const sum = pageSum(bytes, page)
+      if (isUnknown(entry)) {
+        if (block.isDamaged) unknown.push([page, sum])
+        continue
+      }
+      if (areEqual(sum, entry.now) || areEqual(sum, entry.before)) continue
+      const mended = mend(bytes, page, sum.crc, entry)
+      if (!mended) {
+        damaged.push(page)
+        continue
+      }
+      write(mended)
+      repairs.push(`page ${page}`)
+    }
+    addUnknown()
+    return { repairs, damaged }
+  }
+
+  #put(sums: ReadonlyArray<readonly [number, PageSum]>): void {
+    const [first] = sums
+    if (!first) return
+    const number = blockOf(first[0])
+    const { entries } = this.#block(number)
+    for (const [page, sum] of sums) {
+      const entry = entries[(page - 1) % PER_BLOCK]
+      if (!entry || areEqual(entry.now, sum)) continue
+      entry.before = entry.now
+      entry.now = sum
+    }
+    writeSync(this.#descriptor, encode(number, entries), 0, BLOCK_BYTES, number * BLOCK_BYTES)
+  }
+
+  #block(number: number): Block {
+    const bytes = Buffer.alloc(BLOCK_BYTES)
+    const length = readSync(this.#descriptor, bytes, 0, BLOCK_BYTES, number * BLOCK_BYTES)
+    const isWhole =
+      bytes.readUInt32LE(NUMBER_OFFSET) === number &&
+      bytes.readUInt32LE(SUM_OFFSET) === crc32(bytes.subarray(0, SUM_OFFSET))
+    const isHole = length === 0 || bytes.every((byte) => byte === 0)
+    const entries = Array.from({ length: PER_BLOCK }, (_, index) => {
+      if (!isWhole) return { now: NONE, before: NONE }
+      const at = index * ENTRY_BYTES
+      const sum = (offset: number): PageSum => ({
+        crc: bytes.readUInt32LE(offset),
+        words: bytes.readInt32LE(offset + 4),
+      })
+      return { now: sum(at), before: sum(at + 8) }
+    })
+    return { entries, isDamaged: !isWhole && !isHole }
+  }
+}
+
+const blockOf = (page: number): number => Math.floor((page - 1) / PER_BLOCK)
+
+/** Nothing is known of the page: it never was in the file, or what was known of it is damaged. */
+const isUnknown = ({ now, before }: Entry): boolean => areEqual(now, NONE) && areEqual(before, NONE)
+
+function encode(number: number, entries: readonly Entry[]): Buffer {
+  const bytes = Buffer.alloc(BLOCK_BYTES)
+  for (const [index, { now, before }] of entries.entries()) {
+    const at = index * ENTRY_BYTES
+    bytes.writeUInt32LE(now.crc, at)
+    bytes.writeInt32LE(now.words, at + 4)
+    bytes.writeUInt32LE(before.crc, at + 8)
+    bytes.writeInt32LE(before.words, at + 12)
+  }
+  bytes.writeUInt32LE(number, NUMBER_OFFSET)
+  bytes.writeUInt32LE(crc32(bytes.subarray(0, SUM_OFFSET)), SUM_OFFSET)
+  return bytes
+}
+
+interface Page {
+  readonly page: number
+  readonly bytes: Buffer
+  /** On the medium when it returns. */
+  readonly write: (bytes: Buffer) => void
+}
+
+function* pagesOf(database: string): Generator<Page> {
+  let descriptor: number
+  let isWritable = true
+  try {
+    descriptor = openSync(database, constants.O_RDWR)
+  } catch {
+    isWritable = false
+    descriptor = openSync(database, constants.O_RDONLY)
+  }
+  try {
+    const pages = Math.ceil(fstatSync(descriptor).size / PAGE_BYTES)
+    const buffer = Buffer.allocUnsafeSlow(PAGES_AT_ONCE * PAGE_BYTES)
+    for (let from = 0; from < pages; from += PAGES_AT_ONCE) {
+      const count = Math.min(PAGES_AT_ONCE, pages - from)
+      const length = readSync(descriptor, buffer, 0, count * PAGE_BYTES, from * PAGE_BYTES)
+      buffer.fill(0, length)
+      for (let index = 0; index < count; index += 1) {
+        const bytes = buffer.subarray(index * PAGE_BYTES, (index + 1) * PAGE_BYTES)
+        const write = (mended: Buffer): void => {
+          if (!isWritable) return
+          writeAll(descriptor, mended, (from + index) * PAGE_BYTES)
+          fdatasyncSync(descriptor)
+        }
+        yield { page: from + index + 1, bytes, write }
+      }
+    }
+  } finally {
+    closeSync(descriptor)
+  }
+}
+
+/** The page with the one bit put right that is wrong in it: no two bits make the same difference to a CRC. */
+function mend(bytes: Buffer, page: number, crc: number, { now, before }: Entry): Buffer | undefined {
+  for (const wanted of [now, before]) {
+    const bit = syndromes().get((crc ^ wanted.crc) >>> 0)
+    if (bit === undefined || areEqual(wanted, NONE)) continue
+    const mended = Buffer.from(bytes)
+    const at = Math.floor(bit / 8)
+    mended[at] = (mended[at] ?? 0) ^ (1 << (bit % 8))
+    if (areEqual(pageSum(mended, page), wanted)) return mended
+  }
+  return undefined
+}
+
+let known: Map<number, number> | undefined
+
+/** What each bit of a page, flipped, adds to its CRC. Made when the first damage is met. */
+function syndromes(): Map<number, number> {
+  if (known) return known
+  known = new Map()
+  const bytes = Buffer.alloc(PAGE_BYTES)
+  const none = crc32(bytes)
+  for (let bit = 0; bit < PAGE_BYTES * 8; bit += 1) {
+    const at = Math.floor(bit / 8)
+    bytes[at] = 1 << (bit % 8)
+    known.set((crc32(bytes) ^ none) >>> 0, bit)
+    bytes[at] = 0
+  }
+  return known
+}

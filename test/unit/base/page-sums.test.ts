@@ -1,0 +1,183 @@
+import {
+  copyFileSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { Database, DatabaseDamaged } from '../../../src/base/database.ts'
+import { prepareFold } from '../../../src/base/fold.ts'
+import { Random } from '../../support/rig/random.ts'
+
+const PAGE = 4096
+const BESIDE = ['', '-wal', '-shm', '-witness', '-sums']
+
+let directory = ''
+const opened: Database[] = []
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'ferryfs-page-sums-'))
+})
+
+afterEach(async () => {
+  for (const database of opened.splice(0)) await database.close()
+  rmSync(directory, { recursive: true })
+})
+
+const path = (name: string): string => join(directory, name)
+
+function open(name: string, repairs: string[] = []): Database {
+  const database = Database.open(path(name), {
+    applicationId: 7,
+    format: 1,
+    schema: 'CREATE TABLE rows (id INTEGER PRIMARY KEY, value TEXT)',
+    check: true,
+    onRepaired: (what) => repairs.push(what),
+  })
+  opened.push(database)
+  return database
+}
+
+function add(database: Database, rows: number, length = 500): void {
+  const insert = database.prepare('INSERT INTO rows (value) VALUES (?)')
+  for (let row = 0; row < rows; row += 1)
+    database.transaction(() => insert.run(String(row).padEnd(length, 'x')))
+}
+
+const rowsOf = (database: Database): unknown[] => database.prepare('SELECT * FROM rows').all()
+
+function copied(name: string, to: string): void {
+  for (const suffix of BESIDE) {
+    rmSync(path(to + suffix), { force: true })
+    if (existsSync(path(name + suffix))) copyFileSync(path(name + suffix), path(to + suffix))
+  }
+}
+
+function damaged(name: string, ...bits: number[]): void {
+  const bytes = readFileSync(path(name))
+  for (const bit of bits) {
+    const at = Math.floor(bit / 8)
+    bytes[at] = (bytes[at] ?? 0) ^ (1 << (bit % 8))
+  }
+  writeFileSync(path(name), bytes)
+}
+
+describe('P1: a page of a database', () => {
+  test('with one flipped bit is put right', async () => {
+    const first = open('a.db')
+    add(first, 200)
+    const rows = rowsOf(first)
+    await first.close()
+    const random = new Random(3)
+    const pages = statSync(path('a.db')).size / PAGE
+    expect(pages).toBeGreaterThan(20)
+    for (let page = 0; page < pages; page += 1) {
+      copied('a.db', 'b.db')
+      damaged('b.db', page * PAGE * 8 + random.below(PAGE * 8))
+      const repairs: string[] = []
+      const database = open('b.db', repairs)
+      expect([rowsOf(database), repairs]).toEqual([rows, [`page ${page + 1}`]])
+      await database.close()
+      expect(readFileSync(path('b.db')).equals(readFileSync(path('a.db')))).toBe(true)
+    }
+  })
+
+  test('with more than that is never served: the file is refused, with the page', async () => {
+    const first = open('a.db')
+    add(first, 200)
+    await first.close()
+    damaged('a.db', 5 * PAGE * 8 + 77, 5 * PAGE * 8 + 9000)
+    expect(() => open('a.db')).toThrow(DatabaseDamaged)
+    expect(() => open('a.db')).toThrow(/first of them 6/)
+  })
+
+  test('is what it should be where its checksum is damaged, wherever that is', async () => {
+    const first = open('a.db')
+    add(first, 300)
+    const rows = rowsOf(first)
+    await first.close()
+    const random = new Random(5)
+    for (let block = 0; block < statSync(path('a.db-sums')).size / 512; block += 1) {
+      copied('a.db', 'b.db')
+      damaged('b.db-sums', block * 4096 + random.below(4096))
+      const repairs: string[] = []
+      const database = open('b.db', repairs)
+      expect([rowsOf(database), repairs.length]).toEqual([rows, 1])
+      await database.close()
+      // What was lost is known again.
+      const again: string[] = []
+      await open('b.db', again).close()
+      expect(again).toEqual([])
+    }
+  })
+
+  test('that the log has as well is no damage, whatever a cut checkpoint left of it', async () => {
+    const first = open('a.db')
+    add(first, 100)
+    first.foldLog()
+    add(first, 100, 700)
+    const rows = rowsOf(first)
+    copied('a.db', 'before.db')
+    prepareFold(path('a.db'), frames('a.db'))
+    copied('a.db', 'noted.db')
+    first.foldLog()
+    copied('a.db', 'after.db')
+    // Some pages of the one, some of the other.
+    copied('noted.db', 'half.db')
+    const [old, now] = [readFileSync(path('noted.db')), readFileSync(path('after.db'))]
+    for (let page = 0; page * PAGE < old.length; page += 3)
+      now.copy(old, page * PAGE, page * PAGE, Math.min(old.length, (page + 1) * PAGE))
+    writeFileSync(path('half.db'), old)
+    for (const name of ['before.db', 'noted.db', 'half.db', 'after.db']) {
+      const repairs: string[] = []
+      const database = open(name, repairs)
+      expect([rowsOf(database), repairs], name).toEqual([rows, []])
+      await database.close()
+      const again = open(name, repairs)
+      expect([rowsOf(again), repairs], name).toEqual([rows, []])
+      await again.close()
+    }
+  })
+
+  test('has its checksum after many checkpoints of the thread, and the log stays small', async () => {
+    const database = open('a.db')
+    await database.flush()
+    let longest = 0
+    for (let round = 0; round < 400; round += 1) {
+      add(database, 64, 3000)
+      await new Promise((resolve) => setImmediate(resolve))
+      longest = Math.max(longest, statSync(path('a.db-wal')).size)
+    }
+    const rows = rowsOf(database).length
+    await database.close()
+    expect(longest).toBeLessThan(200 * 1024 * 1024)
+    expect(readdirSync(directory).sort()).toEqual(['a.db', 'a.db-sums', 'a.db-witness'])
+    const repairs: string[] = []
+    expect(rowsOf(open('a.db', repairs)).length).toBe(rows)
+    expect(repairs).toEqual([])
+  })
+
+  test('of a file that has no checksums gets one', async () => {
+    const first = open('a.db')
+    add(first, 100)
+    const rows = rowsOf(first)
+    await first.close()
+    rmSync(path('a.db-sums'))
+    rmSync(path('a.db-witness'))
+    const older = new DatabaseSync(path('a.db'))
+    older.exec('UPDATE rows SET value = value')
+    older.close()
+    await open('a.db').close()
+    damaged('a.db', 3 * PAGE * 8 + 5)
+    expect(rowsOf(open('a.db'))).toEqual(rows)
+  })
+})
+
+const frames = (name: string): number => Math.floor((statSync(path(`${name}-wal`)).size - 32) / 4120)
