@@ -162,9 +162,14 @@ export class Catalog {
       isStaged: all('SELECT 1 AS n FROM staged WHERE ino = ? AND idx = ?'),
       stage: all('INSERT OR IGNORE INTO staged (ino, idx, former) VALUES (?,?,?)'),
       stagedRow: all('SELECT synced, sums, cut FROM staged WHERE ino = ? AND idx = ?'),
-      stagedRows: all('SELECT idx, synced, former FROM staged WHERE ino = ? ORDER BY idx'),
+      stagedRows: all(
+        'SELECT idx, synced, former FROM staged WHERE ino = ? AND idx >= ? ORDER BY idx LIMIT ?',
+      ),
+      anyUnsynced: all('SELECT 1 AS n FROM staged WHERE ino = ? AND synced = 0 LIMIT 1'),
       lastStaged: all('SELECT max(idx) AS n FROM staged WHERE ino = ?'),
-      unsealedOf: all('SELECT idx FROM staged WHERE ino = ? AND sums IS NULL ORDER BY idx'),
+      unsealedOn: all(
+        'SELECT idx FROM staged WHERE ino = ? AND idx >= ? AND sums IS NULL ORDER BY idx LIMIT 1',
+      ),
       sealStaged: all('UPDATE staged SET sums = ?, cut = 0 WHERE ino = ? AND idx = ?'),
       unsealStaged: all('UPDATE staged SET sums = NULL WHERE ino = ? AND idx = ?'),
       shortenStaged: all(
@@ -925,13 +930,23 @@ export class Catalog {
     return { synced: Number(row.synced), sums, cut: row.cut !== 0n }
   }
 
-  /** Staged chunks, ascending. */
-  stagedRows(ino: bigint): StagedRow[] {
-    return this.#list('stagedRows', toSigned(ino)).map((row) => ({
-      index: Number(row.idx),
-      synced: Number(row.synced),
-      former: row.former === null ? undefined : Number(row.former),
-    }))
+  /** Staged chunks, ascending; read page by page, as they are asked for. */
+  *stagedRows(ino: bigint): Generator<StagedRow, undefined> {
+    for (let from = 0; ; ) {
+      const rows = this.#list('stagedRows', toSigned(ino), from, ROWS_AT_ONCE)
+      for (const row of rows) {
+        const former = row.former === null ? undefined : Number(row.former)
+        yield { index: Number(row.idx), synced: Number(row.synced), former }
+      }
+      const last = rows.at(-1)
+      if (!last || rows.length < ROWS_AT_ONCE) return
+      from = Number(last.idx) + 1
+    }
+  }
+
+  /** Whether there is a staged chunk that was never synced. */
+  hasUnsynced(ino: bigint): boolean {
+    return this.#one('anyUnsynced', toSigned(ino)) !== undefined
   }
 
   lastStagedChunk(ino: bigint): number | undefined {
@@ -939,9 +954,10 @@ export class Catalog {
     return typeof last === 'bigint' ? Number(last) : undefined
   }
 
-  /** Staged chunks that have no checksums. */
-  unsealedChunks(ino: bigint): number[] {
-    return this.#list('unsealedOf', toSigned(ino)).map((row) => Number(row.idx))
+  /** The first staged chunk from an index on that has no checksums. */
+  nextUnsealed(ino: bigint, from: number): number | undefined {
+    const row = this.#one('unsealedOn', toSigned(ino), from)
+    return row && Number(row.idx)
   }
 
   sealStaged(ino: bigint, index: number, sums: Buffer): void {
@@ -1065,8 +1081,7 @@ export class Catalog {
   }
 
   #remember(inode: Inode, share?: Readonly<Totals>): void {
-    // Every object is saved before its transaction ends.
-    if (!this.#database.inTransaction) this.#inodes.evict()
+    this.#inodes.evict()
     this.#inodes.put(inode, share)
   }
 

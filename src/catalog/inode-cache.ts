@@ -55,7 +55,10 @@ export class InodeCache {
     return known === undefined || (known === inode && this.#lent.has(inode))
   }
 
-  /** The oldest half goes. To be called where every object is as it was saved. */
+  /**
+   * The oldest half goes; what was handed out in this turn, and is perhaps changed and not saved yet, is found again. So a
+   * transaction over a whole tree takes no more memory than others.
+   */
   evict(): void {
     if (this.#inodes.size < this.#limit) return
     let drop = Math.ceil(this.#limit / 2)
@@ -77,7 +80,9 @@ export class InodeCache {
       const saved = read(inode.ino)
       if (saved?.generation === inode.generation) {
         this.put(Object.assign(inode, saved))
-      } else if (this.#inodes.get(inode.ino) === inode) {
+      } else {
+        if (this.#evicted.get(inode.ino)?.held.deref() === inode) this.#evicted.delete(inode.ino)
+        if (this.#inodes.get(inode.ino) !== inode) continue
         this.#inodes.delete(inode.ino)
         this.#shares.delete(inode.ino)
       }

@@ -16,7 +16,7 @@ export function afterPowerLoss(context: ContentContext, staging: Staging): void 
   for (const ino of catalog.stagedInodes()) {
     const inode = catalog.get(ino)
     if (!inode) continue
-    const rows = catalog.stagedRows(ino)
+    const rows = [...catalog.stagedRows(ino)]
     const size = Math.min(sizeOnDisk(inode, rows, staging), sizeBeforeUnsynced(inode, rows))
     if (size >= inode.size) continue
     log.warn(

@@ -89,6 +89,11 @@ export class Reader {
     return this.#seeker.dataRuns(ino, from)
   }
 
+  /** The first chunk from an index on that has, or may have, data in the file's base. */
+  nextBaseChunk(inode: Inode, index: number): number | undefined {
+    return this.#seeker.nextBaseChunk(inode, index)
+  }
+
   #require(ino: bigint): Inode {
     const inode = this.#context.catalog.get(ino)
     if (!inode) throw new FsError('ESTALE', `inode ${ino} is gone`)

@@ -59,6 +59,17 @@ export class Seeker {
     }
   }
 
+  /** The first chunk from an index on that has, or may have, data in the base of a file of the catalog's. */
+  nextBaseChunk(inode: Inode, index: number): number | undefined {
+    const limit = inode.base === 'none' ? 0 : inode.baseLimit
+    if (index >= limit) return undefined
+    const at = index * CHUNK_BYTES
+    const found =
+      inode.base === 'legacy' ? this.#inLegacy(inode, at, SEEK_DATA) : this.#inStore(inode, at, SEEK_DATA)
+    const chunk = found === undefined ? limit : Math.floor(found / CHUNK_BYTES)
+    return chunk < limit ? chunk : undefined
+  }
+
   async #orNone(ino: bigint, offset: number, whence: Whence): Promise<number | undefined> {
     try {
       return await this.seek(ino, offset, whence)

@@ -1,5 +1,6 @@
 import { KeyedMutex } from '../base/concurrency.ts'
 import { FsError } from '../base/errors.ts'
+import { giveWay } from '../base/pace.ts'
 import type { Inode, StagedChunk } from '../catalog/index.ts'
 import { lengthOf } from './chunk-length.ts'
 import { CHUNK_BYTES, type ContentContext } from './context.ts'
@@ -93,7 +94,10 @@ export class StagedChunks {
   /** Takes checksums of the chunks that have none. Within the exclusive turn of the file. @throws FsError EIO */
   async seal(ino: bigint): Promise<void> {
     const { catalog } = this.#context
-    for (const index of catalog.unsealedChunks(ino)) {
+    for (let next = catalog.nextUnsealed(ino, 0); next !== undefined; ) {
+      const index = next
+      next = catalog.nextUnsealed(ino, index + 1)
+      await giveWay()
       await this.check(ino, index)
       const inode = catalog.get(ino)
       if (!inode || !catalog.stagedChunk(ino, index)) continue

@@ -3,6 +3,8 @@ import { nowNs } from '../base/clock.ts'
 import type { KeyedMutex } from '../base/concurrency.ts'
 import { FsError, isSystemError, reasonOf } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
+import { giveWay } from '../base/pace.ts'
+import { pagesOf } from '../base/pages.ts'
 import { BLOCK_BYTES, DIRTY_CONTENT, type Inode, isChunked } from '../catalog/index.ts'
 import { StoreError } from '../store/errors.ts'
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE, printable } from '../sys/index.ts'
@@ -15,6 +17,10 @@ import type { Staging } from './staging.ts'
 import { partOf } from './stored.ts'
 import { decodeXattrs, encodeXattrs } from './xattrs.ts'
 import { dataBlocks, dataOf } from './zeros.ts'
+
+// Chunks dealt with, and rows written, in one turn of the event loop.
+const CHUNKS_AT_ONCE = 64
+const ROWS_AT_ONCE = 512
 
 /**
  * Changes content of files under the catalog's authority, in their staging files.
@@ -60,7 +66,9 @@ export class Writer {
         await this.#staging.write(inode, data, offset)
         faultPoint('content.write.staged')
       }
-      await this.#change(ino, { offset, end, apply }, signal, (inode) => {
+      const first = Math.floor(offset / CHUNK_BYTES)
+      const chunks = Array.from({ length: Math.ceil(end / CHUNK_BYTES) - first }, (_, nth) => first + nth)
+      await this.#change(ino, { offset, end, chunks, apply }, signal, (inode) => {
         inode.size = Math.max(inode.size, end)
         if (killSuidGid) inode.mode = withoutSetId(inode.mode)
       })
@@ -74,7 +82,7 @@ export class Writer {
     return this.#exclusive(ino, async () => {
       const before = this.#require(ino)
       if (size >= before.size) {
-        this.#commit(ino, size, size, (inode) => {
+        this.#commit(ino, size, [], (inode) => {
           inode.size = size
         })
         return
@@ -116,7 +124,7 @@ export class Writer {
         inode.baseLimit = Math.min(inode.baseLimit, limit)
         inode.size = size
         inode.truncating = inode.staged ? size : undefined
-        if (catalog.stagedChunks(ino).length === 0) this.#giveUpFile(inode)
+        if (catalog.nextStaged(ino, 0) === undefined) this.#giveUpFile(inode)
         this.#touch(inode)
       })
     } catch (error) {
@@ -139,7 +147,7 @@ export class Writer {
       const end = offset + length
       this.#staging.reserve(length)
       if (keepSize || end <= this.#require(ino).size) return
-      this.#commit(ino, end, end, (inode) => {
+      this.#commit(ino, end, [], (inode) => {
         inode.size = end
       })
     })
@@ -187,27 +195,32 @@ export class Writer {
     if (this.#staging.isDoubtful(ino)) await this.#locks.run(ino, () => this.#writeAnew(ino))
     const inode = catalog.get(ino)
     if (!inode?.staged) return
-    const staged = catalog
-      .stagedRows(ino)
-      .map(({ index, synced }) => ({ index, synced, bytes: lengthOf(inode, index) }))
-    for (const { index } of staged) await this.#chunks.checkOrRescue(ino, index)
     const under = { size: inode.size }
     const syncs = this.#syncs.get(ino) ?? new Set()
     this.#syncs.set(ino, syncs.add(under))
     try {
-      const isThere = await this.#syncStaging(inode)
+      // What was cut meanwhile, and may have been written again, is not vouched for.
+      const kept = (index: number): number =>
+        Math.max(0, Math.min(CHUNK_BYTES, under.size - index * CHUNK_BYTES))
+      const unsynced: Array<{ index: number; synced: number }> = []
+      for (const row of catalog.stagedRows(ino)) {
+        await this.#chunks.checkOrRescue(ino, row.index)
+        if (kept(row.index) > row.synced) unsynced.push(row)
+        await giveWay()
+      }
+      const now = catalog.get(ino)
+      if (!now?.staged) return
+      const isThere = await this.#syncStaging(now)
       faultPoint('content.fsync.synced')
       // A staging file that was given up had gone to the store.
       if (!isThere) return
-      // What was cut meanwhile, and may have been written again, is not vouched for.
-      const kept = (index: number): number => Math.max(0, under.size - index * CHUNK_BYTES)
-      const done = staged.map(({ index, synced, bytes }) => ({
-        index,
-        synced,
-        bytes: Math.min(bytes, kept(index)),
-      }))
-      const more = done.filter(({ synced, bytes }) => bytes > synced)
-      catalog.transaction(() => catalog.markStagedSynced(ino, more))
+      for (const page of pagesOf(unsynced, ROWS_AT_ONCE)) {
+        const more = page
+          .map(({ index, synced }) => ({ index, synced, bytes: kept(index) }))
+          .filter(({ synced, bytes }) => bytes > synced)
+        catalog.transaction(() => catalog.markStagedSynced(ino, more))
+        await giveWay()
+      }
     } finally {
       syncs.delete(under)
       if (syncs.size === 0) this.#syncs.delete(ino)
@@ -219,16 +232,17 @@ export class Writer {
    * @throws FsError EIO if it is damaged
    */
   async seal(ino: bigint): Promise<void> {
-    for (const index of this.#context.catalog.stagedChunks(ino)) {
-      if (!this.#staging.isSound(ino, index)) await this.#chunks.checkOrRescue(ino, index)
-    }
+    await this.check(ino)
     await this.#locks.run(ino, () => this.#chunks.seal(ino))
-    if (this.#context.catalog.stagedRows(ino).some(({ synced }) => synced === 0)) await this.sync(ino)
+    if (this.#context.catalog.hasUnsynced(ino)) await this.sync(ino)
   }
 
   /** Every staged chunk of the file is what was staged. @throws FsError EIO */
   async check(ino: bigint): Promise<void> {
-    for (const index of this.#context.catalog.stagedChunks(ino)) await this.#chunks.checkOrRescue(ino, index)
+    for (const { index } of this.#context.catalog.stagedRows(ino)) {
+      if (!this.#staging.isSound(ino, index)) await this.#chunks.checkOrRescue(ino, index)
+      await giveWay()
+    }
   }
 
   /** Makes the staging file as long as what it stands for. @throws FsError EIO if it is missing */
@@ -327,16 +341,40 @@ export class Writer {
       const { size } = this.#require(ino)
       const wanted = offset + length
       const end = keepSize ? Math.min(wanted, size) : wanted
-      if (end > offset) {
+      for (let from = offset; from < end; ) {
+        const { chunks, to } = this.#chunksToZero(ino, from, end)
+        const start = from
         const apply = async (inode: Inode): Promise<void> => {
-          this.#staging.punch(inode, offset, end - offset)
+          this.#staging.punch(inode, start, to - start)
           faultPoint('content.allocate.punched')
         }
-        await this.#change(ino, { offset, end, apply }, signal, (inode) => {
-          inode.size = Math.max(inode.size, end)
-        })
+        const alter = (inode: Inode): void => {
+          if (to === end) inode.size = Math.max(inode.size, end)
+        }
+        if (chunks.length > 0)
+          await this.#change(ino, { offset: start, end: to, chunks, apply }, signal, alter)
+        else if (to === end) this.#commit(ino, end, [], alter)
+        from = to
+        await giveWay()
       }
     })
+  }
+
+  /**
+   * Chunks from an offset on that may have something in them: those that are staged, and those that the base has. As many as are
+   * dealt with in one step, and where that ends; all others are holes already, and are not met, however many they are.
+   */
+  #chunksToZero(ino: bigint, from: number, end: number): { chunks: number[]; to: number } {
+    const { catalog } = this.#context
+    const inode = this.#require(ino)
+    const chunks: number[] = []
+    for (let index = Math.floor(from / CHUNK_BYTES); ; index += 1) {
+      const found = [catalog.nextStaged(ino, index), this.#reader.nextBaseChunk(inode, index)]
+      index = Math.min(...found.map((chunk) => chunk ?? Number.POSITIVE_INFINITY))
+      if (index * CHUNK_BYTES >= end) return { chunks, to: end }
+      if (chunks.length === CHUNKS_AT_ONCE) return { chunks, to: index * CHUNK_BYTES }
+      chunks.push(index)
+    }
   }
 
   /**
@@ -345,17 +383,23 @@ export class Writer {
    */
   async #change(
     ino: bigint,
-    change: { readonly offset: number; readonly end: number; apply(inode: Inode): Promise<void> },
+    change: {
+      readonly offset: number
+      readonly end: number
+      /** All in which it changes anything. */
+      readonly chunks: readonly number[]
+      apply(inode: Inode): Promise<void>
+    },
     signal: AbortSignal | undefined,
     alter: (inode: Inode) => void,
   ): Promise<void> {
     const { catalog } = this.#context
-    const { offset, end } = change
+    const { offset, end, chunks } = change
     this.#ensureStagingFile(ino)
     const fresh: number[] = []
     const listed: number[] = []
     try {
-      for (let index = Math.floor(offset / CHUNK_BYTES); index * CHUNK_BYTES < end; index += 1) {
+      for (const index of chunks) {
         const { start, end: stop } = partOf(index, offset, end)
         const inode = this.#require(ino)
         if (catalog.isStaged(ino, index)) {
@@ -373,7 +417,7 @@ export class Writer {
       if (fresh.length === 0) this.#staging.reserve(0)
       this.#chunks.unseal(ino, listed)
       await change.apply(this.#require(ino))
-      this.#commit(ino, offset, end, alter)
+      this.#commit(ino, end, chunks, alter)
     } catch (error) {
       this.#undo(ino, fresh)
       throw error
@@ -398,7 +442,8 @@ export class Writer {
   #leaveEmpty(ino: bigint): void {
     const { catalog } = this.#context
     const inode = catalog.get(ino)
-    if (!inode?.staged || inode.truncating !== undefined || catalog.stagedChunks(ino).length > 0) return
+    if (!inode?.staged || inode.truncating !== undefined) return
+    if (catalog.nextStaged(ino, 0) !== undefined) return
     catalog.transaction(() => {
       this.#giveUpFile(inode)
       catalog.save(inode)
@@ -451,21 +496,16 @@ export class Writer {
     faultPoint('content.write.begun')
   }
 
-  /** The one transaction after which the change is there. */
-  #commit(ino: bigint, offset: number, end: number, alter: (inode: Inode) => void): void {
+  /** The one transaction after which the change is there. `chunks`: those that it has to list as staged. */
+  #commit(ino: bigint, end: number, chunks: readonly number[], alter: (inode: Inode) => void): void {
     const { catalog } = this.#context
     const before = this.#require(ino)
     if (before.staged) {
-      const last = offset < end ? Math.floor((end - 1) / CHUNK_BYTES) : -1
-      this.#extend(before, Math.max(before.size, end), last)
+      this.#extend(before, Math.max(before.size, end), chunks.at(-1) ?? -1)
     }
     catalog.transaction(() => {
       const inode = this.#require(ino)
-      for (
-        let index = Math.floor(offset / CHUNK_BYTES);
-        offset < end && index * CHUNK_BYTES < end;
-        index += 1
-      ) {
+      for (const index of chunks) {
         catalog.stage(ino, index, lengthOf(inode, index))
         this.#staging.markSound(ino, index)
       }

@@ -170,3 +170,32 @@ test('P1: numbers handed out after a transaction that failed are not handed out 
   catalog = open()
   expect(catalog.transaction(() => catalog.nextVersion())).toBeGreaterThan(version)
 })
+
+test('P6: a transaction over more files than the cache has room for keeps no more, and what it made goes if it fails', async () => {
+  await catalog.close()
+  catalog = open(8)
+  const numbers = Array.from({ length: 100 }, (_, nth) => BigInt(nth + 10))
+  expect(() =>
+    catalog.transaction(() => {
+      for (const ino of numbers) file(ino)
+      known(10n).size = 1
+      throw new Error('taken back')
+    }),
+  ).toThrow('taken back')
+  await turn()
+  for (const ino of numbers) expect(catalog.get(ino)).toBeUndefined()
+  catalog.transaction(() => {
+    for (const ino of numbers) file(ino)
+    const first = known(10n)
+    first.size = 7
+    for (const ino of numbers) known(ino)
+    expect(known(10n)).toBe(first)
+    catalog.save(first)
+  })
+  await turn()
+  expect(catalog.totals()).toMatchObject({ files: 100, bytes: 7 })
+  await catalog.close()
+  catalog = open()
+  expect(catalog.totals()).toMatchObject({ files: 100, bytes: 7 })
+  expect(known(10n).size).toBe(7)
+})
