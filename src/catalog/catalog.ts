@@ -71,7 +71,8 @@ export interface ShardEntry
 const SHOWN = `SELECT d.parent, d.name, d.ino, d.legacy, i.mode, i.authority, i.legacy_ino
   FROM dirents AS d LEFT JOIN inodes AS i ON i.ino = d.ino WHERE d.parent = ?`
 
-const INODE_CACHE_ENTRIES = 50_000
+// Some 30 MiB.
+const INODE_CACHE_ENTRIES = 16_384
 // What is made in bulk is mostly not looked at again.
 const BULK_CACHE_ENTRIES = 2000
 
@@ -215,9 +216,6 @@ export class Catalog {
       ),
       onVolume: all(
         'SELECT count(*) AS n FROM inodes WHERE (authority = 0 AND orphan = 0 AND nlink > 0) OR (authority = 1 AND base = 1)',
-      ),
-      unstored: all(
-        `SELECT count(*) AS n FROM inodes WHERE (mode & ${S_IFMT}) <> ${S_IFDIR} AND orphan = 0 AND nlink > 0 AND (version = 0 OR dirty <> 0)`,
       ),
       totals: all(TOTALS),
       legacyAuthority: all('SELECT ino FROM inodes WHERE authority = 0 AND ino > ? ORDER BY ino LIMIT ?'),
@@ -590,7 +588,8 @@ export class Catalog {
 
   /** Files known to the catalog that the store does not have as they are now. */
   unstoredCount(): number {
-    return this.#count('unstored')
+    const { files, stored } = this.totals()
+    return files - stored
   }
 
   /** Inodes whose truth is still the legacy file, after `after`. */

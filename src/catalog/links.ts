@@ -22,7 +22,7 @@ interface Page {
 
 type Kind = 'links' | 'moved'
 
-const REMEMBERED_FILES = 50_000
+const REMEMBERED_FILES = 16_384
 // Most files have one name. One with very many costs as much as that, as long as nobody asks for all of them.
 const FIRST_PAGE = 8
 const PAGE = 256

@@ -56,6 +56,8 @@ export class Outbox {
   readonly #release: StatementSync
   readonly #releaseUnnamed: StatementSync
   readonly #watches = new Map<bigint, ShardWatch>()
+  /** Called with each directory whose record is out of date from now on. */
+  onOwedDirectory: (ino: bigint) => void = () => undefined
   /** Called after work was added, outside of any promise of order; the engine wakes its workers. */
   onWork: (kind: WorkKind | 'garbage') => void = () => undefined
 
@@ -93,10 +95,14 @@ export class Outbox {
       true,
     )
     // What has no record yet comes first, the newest before the older ones, so a directory mostly before the one that is to name it.
+    // Looked for among the newest ones: there may be any number of them, and they are asked for again and again.
     this.#directories = database.prepare(
-      `SELECT outbox.seq, kind, outbox.ino, coalesce(dir_shards, 1) = 0 AS first
-       FROM outbox LEFT JOIN inodes ON inodes.ino = outbox.ino WHERE kind = 'directory'
-       ORDER BY first DESC, CASE WHEN first THEN -outbox.seq ELSE outbox.seq END LIMIT ?`,
+      `WITH newest AS (SELECT seq, kind, ino FROM outbox WHERE kind = 'directory' ORDER BY seq DESC LIMIT ?1 * 4),
+         fresh AS (SELECT newest.seq, newest.kind, newest.ino FROM newest CROSS JOIN inodes ON inodes.ino = newest.ino
+           WHERE dir_shards = 0 ORDER BY newest.seq DESC LIMIT ?1),
+         oldest AS (SELECT seq, kind, ino FROM outbox WHERE kind = 'directory' ORDER BY seq LIMIT ?1)
+       SELECT * FROM (SELECT * FROM fresh ORDER BY seq DESC)
+       UNION ALL SELECT * FROM (SELECT * FROM oldest WHERE seq NOT IN (SELECT seq FROM fresh) ORDER BY seq) LIMIT ?1`,
       true,
     )
     this.#has = database.prepare('SELECT seq FROM outbox WHERE kind = ? AND ino = ?', true)
@@ -132,7 +138,10 @@ export class Outbox {
     const name = `${kind} ${ino}`
     // A file that changed again comes after those that did not; for directories the order means nothing.
     if (kind === 'upload' || !this.#unread.has(name)) this.#add.run(kind, toSigned(ino), steadyMs())
-    if (kind === 'directory') this.#noteUnread(name)
+    if (kind === 'directory') {
+      this.#noteUnread(name)
+      this.onOwedDirectory(ino)
+    }
     this.onWork(kind)
   }
 

@@ -29,6 +29,7 @@ import { legacyStat, placeOf, readLegacyXattrs, requireLegacy } from './takeover
 // How many other records are written before one from which files went to those.
 const MOST_FIRST = 32
 const DEPARTED_AT_ONCE = 1000
+const MOST_DURABLE = 100_000
 
 /** One writing of a directory's record. */
 interface Round {
@@ -49,9 +50,14 @@ interface Round {
 export class DirectoryWriter {
   readonly #context: ContentContext
   readonly #locks = new KeyedMutex<bigint>()
+  /** Directories that are, and with each all that are above it: of any depth it is asked for each file. */
+  readonly #durable = new Set<bigint>()
 
   constructor(context: ContentContext) {
     this.#context = context
+    context.catalog.outbox.onOwedDirectory = (ino) => {
+      if (this.#durable.has(ino)) this.#durable.clear()
+    }
   }
 
   /**
@@ -84,14 +90,19 @@ export class DirectoryWriter {
   /** Whether the records of the directory and of all above it are in the store as they are now (P3 waits for that). */
   isDurable(ino: bigint): boolean {
     const { catalog } = this.#context
-    for (let current = ino; ; ) {
+    const way: bigint[] = []
+    for (let current = ino; !this.#durable.has(current); ) {
       const inode = catalog.get(current)
       if (!inode || inode.dirShards === 0 || catalog.outbox.find('directory', current)) return false
-      if (current === 1n) return true
+      way.push(current)
+      if (current === 1n) break
       const link = catalog.firstLink(current)
       if (!link) return false
       current = link.parent
     }
+    if (this.#durable.size > MOST_DURABLE) this.#durable.clear()
+    for (const directory of way) this.#durable.add(directory)
+    return true
   }
 
   async #write(ino: bigint, signal: AbortSignal | undefined): Promise<boolean> {

@@ -25,6 +25,10 @@ export interface StartFailure {
 const ALLOCATOR_ARENAS = '2'
 const THREAD_POOL_SIZE = '32'
 
+// What lives is some 40 MiB. Left to itself, Node keeps as much garbage as a large machine has room for: 128 MiB of what died
+// young, and twice of what is old (measured: 340 MiB resident became 230).
+const HEAP_FLAGS = ['--max-semi-space-size=8', '--heap-growing-percent=25']
+
 // A worker that leaves so many questions in a row unanswered hangs; it is killed, so that the next one serves its callers
 // (P6). Counted, not timed: a machine that was suspended has missed one, not all of them.
 const PING_EVERY_MS = 5_000
@@ -53,7 +57,7 @@ export class WorkerHandle {
   #unanswered = 0
 
   constructor(options: WorkerOptions) {
-    const child = spawn(process.execPath, [...NODE_FLAGS, options.file], {
+    const child = spawn(process.execPath, [...NODE_FLAGS, ...HEAP_FLAGS, options.file], {
       cwd: '/',
       env: { MALLOC_ARENA_MAX: ALLOCATOR_ARENAS, ...process.env, UV_THREADPOOL_SIZE: THREAD_POOL_SIZE },
       stdio: ['ignore', 'pipe', 'pipe', 'ipc', options.connection ?? 'ignore'],

@@ -48,6 +48,8 @@ import { type Names, servesWithoutVolume } from './names.ts'
 const XATTR_CREATE = 1
 const XATTR_REPLACE = 2
 const XATTR_SIZE_MAX = 65536
+// All of a file, in the catalog: ext4 has a block for them, others have more.
+const XATTRS_MAX = 2 * XATTR_SIZE_MAX
 const CAPABILITY = 'security.capability'
 const ACLS: ReadonlySet<string> = new Set([ACL_ACCESS, ACL_DEFAULT])
 
@@ -235,7 +237,12 @@ export class AttributeOperations {
     this.#alterOwn(inode, () => {
       const xattrs = decodeXattrs(inode.xattrs)
       change(xattrs, name.toString('latin1'))
+      const before = inode.xattrs?.length ?? 0
       inode.xattrs = encodeXattrs(xattrs)
+      const bytes = inode.xattrs?.length ?? 0
+      // Each change writes all of them. What a volume had more of stays.
+      if (bytes > XATTRS_MAX && bytes > before)
+        throw new FsError('ENOSPC', `extended attributes of ${bytes} bytes; at most ${XATTRS_MAX}`)
     })
   }
 

@@ -70,7 +70,7 @@ async function run(mode: string, tree: HostileScale): Promise<void> {
     await measured(ferry, 'find', () => ferry.run('find', ferry.target, '-size', '+1G'))
     if (mode !== 'observe') await measured(ferry, 'migrate', () => ferry.migrate())
     if (mode === 'store-only') await measured(ferry, 'change to store-only', () => ferry.mode('store-only'))
-    if (mode !== 'observe') await measured(ferry, 'verify', () => ferry.done('verify', ferry.target))
+    if (mode !== 'observe') await measured(ferry, 'verify', () => ferry.ask({ command: 'verify' }))
     await measured(ferry, 'status', () => ferry.done('status', ferry.target))
     await measured(ferry, 'punch', () =>
       ferry.run('fallocate', '-p', '-o', '4096', '-l', '8796093014016', ferry.at('sparse/pieces')),
