@@ -259,8 +259,6 @@ export class Catalog {
     if (this.#database.inTransaction) return body()
     const result = this.#commit(body)
     this.#follow()
-    // Whoever only changes inodes, and asks for none between, would keep all of them.
-    if (!this.#database.inTransaction) this.#inodes.evict()
     return result
   }
 
