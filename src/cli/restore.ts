@@ -198,12 +198,13 @@ async function write(
       onProgress: (now) => view.show(now),
       signal,
     })
-    const { files, bytes, missing, lacking, finished } = await run.run()
+    const { files, bytes, missing, lacking, doubtful, finished } = await run.run()
     view.end()
     context.print(`restored ${counted(files, 'file')}, ${formatBytes(bytes)}, to ${destination.path}`)
     if (missing > 0) context.print(`${missing} missing: ${finished ? 'accepted' : GO_ON}`)
     if (lacking > 0) context.print(`${lacking} lacking something that DEST cannot hold`)
-    return missing + lacking === 0 ? EXIT.done : EXIT.incomplete
+    if (doubtful > 0) context.print(`${doubtful} of which the store's records do not agree on where they are`)
+    return missing + lacking + doubtful === 0 ? EXIT.done : EXIT.incomplete
   } finally {
     view.end()
   }

@@ -32,6 +32,8 @@ import { Volume } from './volume.ts'
 
 // How long a worker of a killed daemon may take to be gone from the state directory.
 const PREDECESSOR_MS = 10_000
+// A tree is gone through once, a directory after the other.
+const CACHE_ENTRIES = 5000
 
 /** A tree without a daemon. */
 export interface OfflineTree {
@@ -101,14 +103,14 @@ export function treeOfStore({ settings, log }: Request, run: LongRunning): Promi
         surveyPath: join(scratch, 'survey.db'),
       },
     )
-    const catalog = Catalog.open(path, { check: false })
+    const catalog = Catalog.open(path, { check: false, cacheEntries: CACHE_ENTRIES })
     closing.push(() => catalog.close())
     const config = { ...options, source: '', target: '' }
     const { tree } = compose({ config, catalog, store, log }, closing)
     // What is lost is met in the tree again.
     const known = failures
       .filter(({ kind }) => kind !== 'lost')
-      .map(({ path, reason }): Finding => ({ path, reason, kind: 'missing' }))
+      .map(({ path, reason, kind }): Finding => ({ path, reason, kind: kind === 'doubt' ? kind : 'missing' }))
     return { tree, namespace, source: null, store: settings.store, known }
   })
 }
@@ -173,7 +175,7 @@ async function copyOfCatalog(from: string, to: string): Promise<Catalog> {
   if (!existsSync(from)) throw new UsageError(`${from} is missing; ${WITHOUT_STATE}`)
   try {
     await copyDatabase(from, to)
-    return Catalog.open(to, { check: true })
+    return Catalog.open(to, { check: true, cacheEntries: CACHE_ENTRIES })
   } catch (error) {
     if (!(error instanceof DatabaseDamaged)) throw error
     throw new UsageError(

@@ -98,28 +98,20 @@ export class DirectoryPlaces {
     const { catalog, table, findings } = this.#of
     const parent = this.#shown(edge.parent)
     const name = freeName(this.#of, edge, parent)
-    const { header } = child
-    const path = table.pathOf(edge.parent, name ?? edge.name)
-    if (edge.leaving) findings.add('doubt', path, LEFT)
-    const isTaken = catalog.get(child.ino) !== undefined
-    if (name === undefined || (!header && (isTaken || this.#of.acceptLosses))) {
-      const reason = name === undefined ? 'its name is taken' : (child.loss ?? 'its record is lost')
-      findings.add('left out', path, header ? reason : `the directory's record is lost: ${reason}`)
-      this.#disown(edge)
+    const { header, loss = 'it is not in the store' } = child
+    if (!header || name === undefined) {
+      // Files come first: of a number that two had, one that is there has it.
       table.setPlace(child.n, STATES.done, { parent: edge.parent, name: edge.name, edge: edge.n })
+      table.addLost(edge.n, header ? 'its name is taken' : `the directory's record is lost: ${loss}`)
       return
     }
+    const path = table.pathOf(edge.parent, name)
+    if (edge.leaving) findings.add('doubt', path, LEFT)
+    // Of two that had a number one after the other the older one has been removed, and may still lead to what was in it.
+    const isTaken = catalog.get(child.ino) !== undefined || table.hasNewerFile(child)
     const shown = isTaken ? catalog.nextIno() : child.ino
-    table.setPlace(child.n, header ? STATES.put : STATES.done, {
-      parent: edge.parent,
-      name,
-      edge: edge.n,
-      shown,
-    })
-    if (!header) {
-      findings.add('lost', path, `the directory's record is lost: ${child.loss}`)
-      saveLost(catalog, child, undefined, child.loss ?? 'its record is lost')
-    } else if (isTaken) {
+    table.setPlace(child.n, STATES.put, { parent: edge.parent, name, edge: edge.n, shown })
+    if (isTaken) {
       findings.add('doubt', path, `another file has its inode number ${child.ino}; it gets another`)
       this.#adoptAnew(header, shown)
     } else this.#adopt(header, shown)
@@ -160,10 +152,6 @@ export class DirectoryPlaces {
   /** Number under which the catalog has a directory that has its place. */
   #shown(n: number): bigint {
     return this.#of.table.directory(n).shown ?? ROOT_INO
-  }
-
-  #disown(edge: SurveyedName): void {
-    disown(this.#of, edge)
   }
 
   /** Names of directories that are somewhere else. */

@@ -39,7 +39,7 @@ CREATE TABLE names (
 CREATE INDEX names_files ON names (leaving, ino, generation DESC, stale, epoch DESC, version DESC, n) WHERE key IS NOT NULL;
 CREATE INDEX names_dirs ON names (ino, generation, leaving, stale, epoch DESC, version DESC, n) WHERE key IS NULL;
 CREATE INDEX names_below ON names (parent, n) WHERE key IS NULL;
-CREATE INDEX names_name ON names (parent, name);
+CREATE UNIQUE INDEX names_name ON names (parent, name, ino, generation, leaving);
 CREATE INDEX names_bound ON names (bound_epoch, bound_version, n) WHERE bound_epoch IS NOT NULL;
 CREATE TABLE former (
   in_ino INTEGER NOT NULL, in_generation INTEGER NOT NULL, name BLOB NOT NULL,
@@ -113,7 +113,7 @@ export class SurveyTable {
         `INSERT OR IGNORE INTO dirs (ino, generation, parent, name, edge, state) VALUES (?,?,?,?,?,${STATES.named})`,
       ),
       addName: sql(
-        'INSERT INTO names (parent, name, ino, generation, key, links, leaving, epoch, version) VALUES (?,?,?,?,?,?,?,?,?)',
+        'INSERT OR IGNORE INTO names (parent, name, ino, generation, key, links, leaving, epoch, version) VALUES (?,?,?,?,?,?,?,?,?)',
       ),
       addFormer: sql('INSERT INTO former VALUES (?,?,?,?,?,?,?)'),
       setRead: sql(`UPDATE dirs SET state = ${STATES.read}, header = ?, loss = ? WHERE n = ?`),
@@ -152,6 +152,8 @@ export class SurveyTable {
         AND NOT EXISTS (SELECT 1 FROM names AS other INDEXED BY names_files WHERE other.key IS NOT NULL
           AND other.leaving = 0 AND other.ino = names.ino AND other.generation = names.generation)
         ORDER BY ino, generation DESC, stale, epoch DESC, version DESC, names.n`),
+      newerFile: sql(`SELECT 1 AS n FROM names INDEXED BY names_files
+        WHERE key IS NOT NULL AND leaving = 0 AND ino = ? AND generation > ? LIMIT 1`),
       isNamed: sql(
         'SELECT 1 AS n FROM names WHERE parent = ? AND name = ? AND leaving = 0 AND n <> ? LIMIT 1',
       ),
@@ -183,17 +185,10 @@ export class SurveyTable {
     const { name, ino, generation, key, links = 1, from = [] } = entry
     const id = [toSigned(ino), generation] as const
     const isLeaving = leaving ? 1 : 0
-    const added = this.#sql.addName?.run(
-      parent,
-      name,
-      ...id,
-      key ?? null,
-      links,
-      isLeaving,
-      epoch,
-      version,
-    ).lastInsertRowid
-    if (key === undefined) this.#sql.addDirectory?.run(...id, parent, name, added ?? 0)
+    const added = this.#sql.addName?.run(parent, name, ...id, key ?? null, links, isLeaving, epoch, version)
+    // The same once more in one record.
+    if (!added || Number(added.changes) === 0) return
+    if (key === undefined) this.#sql.addDirectory?.run(...id, parent, name, added.lastInsertRowid)
     for (const place of from) {
       const [, inHex, generationHex] = /^([0-9a-f]{1,16})-([0-9a-f]{1,13})$/.exec(place.directory) ?? []
       if (inHex === undefined) continue
@@ -304,6 +299,11 @@ export class SurveyTable {
   *files(leaving: boolean): Generator<SurveyedName> {
     const rows = this.#sql[leaving ? 'leavingFiles' : 'files']?.iterate() ?? []
     for (const row of rows) yield nameOf(row as Row)
+  }
+
+  /** Whether a record names a file that had the inode number after this one. */
+  hasNewerFile({ ino, generation }: Pick<SurveyedName, 'ino' | 'generation'>): boolean {
+    return this.#one('newerFile', toSigned(ino), generation) !== undefined
   }
 
   /** Whether the record of the directory has the name, in another place than `n`. */

@@ -5,9 +5,9 @@ export interface Finding {
   readonly path: string
   /**
    * `missing`: the file is not there, or something else is. Another run tries again. `lacking`: it is there with its whole content,
-   * but DEST cannot hold something else of it.
+   * but DEST cannot hold something else of it. `doubt`: the records of the store do not agree on where it is.
    */
-  readonly kind: 'missing' | 'lacking'
+  readonly kind: 'missing' | 'lacking' | 'doubt'
   readonly reason: string
 }
 

@@ -43,6 +43,7 @@ export interface RestoreResult {
   readonly bytes: number
   readonly missing: number
   readonly lacking: number
+  readonly doubtful: number
   /** DEST is open to others, and no restore is under way there any more. */
   readonly finished: boolean
 }
@@ -78,6 +79,7 @@ export class Restore {
   #branches = BRANCHES
   #missing = 0
   #lacking = 0
+  #doubtful = 0
   #pinging: Promise<void> | undefined
 
   constructor(tree: SourceTree, destination: Destination, options: RestoreOptions) {
@@ -115,6 +117,7 @@ export class Restore {
       bytes: this.#meter.bytes,
       missing: this.#missing,
       lacking: this.#lacking,
+      doubtful: this.#doubtful,
       finished,
     }
   }
@@ -404,7 +407,8 @@ export class Restore {
 
   #tell(finding: Finding): void {
     if (finding.kind === 'missing') this.#missing += 1
-    else this.#lacking += 1
+    else if (finding.kind === 'lacking') this.#lacking += 1
+    else this.#doubtful += 1
     this.#options.onFinding(finding)
   }
 
