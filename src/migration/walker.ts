@@ -3,6 +3,9 @@ import { ROOT_INO } from '../catalog/index.ts'
 import { takeOver } from '../content/index.ts'
 import type { Overlay, OverlayContext, Resolved } from '../overlay/index.ts'
 
+// What one transaction, and so one turn of the event loop, may take (P6).
+const TURN_MS = 8
+
 /**
  * Walks the whole tree as the overlay shows it, legacy files included; every file met has an inode afterwards. Gives way
  * to applications between batches. A directory or entry that cannot be read is told to `onError` and passed over.
@@ -17,6 +20,18 @@ export async function* walk(
   // somebody still has it open.
   const isThere = (ino: bigint): boolean => catalog.get(ino)?.orphan === false
   const directories: bigint[] = [ROOT_INO]
+  const look = (ino: bigint, name: Buffer, met: Resolved[]): void =>
+    catalog.attempt(
+      () => {
+        const found = overlay.names.find(ino, name)
+        if (!found) return
+        if (isDirectory(found.inode.mode)) directories.push(found.inode.ino)
+        else met.push(settle(context, found))
+      },
+      (error) => {
+        if (isThere(ino)) onError(pathIn(catalog.pathOf(ino), name), error)
+      },
+    )
   for (let directory = directories.pop(); directory !== undefined; directory = directories.pop()) {
     const ino = directory
     if (!isThere(ino)) continue
@@ -42,27 +57,20 @@ export async function* walk(
       continue
     }
     for (; names !== undefined && names !== 'failed'; names = await next()) {
-      const batch = names
-      const met: Resolved[] = []
-      catalog.transaction(() => {
-        for (const name of batch) {
-          catalog.attempt(
-            () => {
-              const found = overlay.names.find(ino, name)
-              if (!found) return
-              if (isDirectory(found.inode.mode)) {
-                catalog.recount(found.inode)
-                directories.push(found.inode.ino)
-              } else met.push(settle(context, found))
-            },
-            (error) => {
-              if (isThere(ino)) onError(pathIn(catalog.pathOf(ino), name), error)
-            },
-          )
-        }
-      })
-      if (met.length > 0) yield met
-      await new Promise((resolve) => setImmediate(resolve))
+      for (let at = 0; at < names.length; ) {
+        const met: Resolved[] = []
+        const some = names
+        catalog.transaction(() => {
+          const until = performance.now() + TURN_MS
+          do {
+            const name = some[at]
+            at += 1
+            if (name) look(ino, name, met)
+          } while (at < some.length && performance.now() < until)
+        })
+        if (met.length > 0) yield met
+        await new Promise((resolve) => setImmediate(resolve))
+      }
     }
   }
 }

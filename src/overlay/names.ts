@@ -16,7 +16,7 @@ import type { OverlayContext } from './context.ts'
 
 // At each new name of a file, whether so many of the others are still there: with all of them the cost would grow with the
 // square of their number. What is left goes when somebody looks for it.
-const NAMES_LOOKED_AT = 8
+const NAMES_LOOKED_AT = 4
 
 /** A file by its name, with its attributes as of now. */
 export interface Resolved {
