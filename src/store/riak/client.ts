@@ -54,6 +54,8 @@ export interface RiakCommand<T> {
   /** Header and body of the frame. */
   readonly parts: readonly Buffer[]
   readonly responseCode: number
+  /** Of the longest frame that can be an answer. */
+  readonly mostBytes: number
   /** One frame of the answer; `done` with the last. @throws Error for bytes that are no such answer */
   read(body: Buffer): { readonly value: T; readonly done: boolean }
 }
@@ -187,7 +189,12 @@ function withoutWinston(require: NodeJS.Require, run: () => unknown): Record<str
   }
 }
 
-type Answers<T> = Pick<RiakCommand<T>, 'responseCode' | 'read'>
+type Answers<T> = Pick<RiakCommand<T>, 'responseCode' | 'read' | 'mostBytes'>
+
+// A value of 50 MiB (Riak's largest by default) with room for siblings.
+const VALUE_BYTES = 128 * 1024 * 1024
+// Everything else: properties, heads of siblings, a part of a list of keys.
+const OTHER_BYTES = 4 * 1024 * 1024
 
 function build<T>(
   name: string,
@@ -228,6 +235,7 @@ class ReadBack {
     const responseCode = Number(this.command.getExpectedResponseCode())
     return {
       responseCode,
+      mostBytes: OTHER_BYTES,
       read: (body) => {
         const response = this.#read(library().decode(responseCode, body))
         return { value: convert(response), done: isDone(response) }
@@ -309,7 +317,8 @@ export function fetch({ type, bucket, key }: ObjectName, options: FetchOptions):
     returnDeletedVClock: true,
     timeout: options.timeoutMs,
   }
-  return build('FetchValue', request, toAnswer)
+  const command = build('FetchValue', request, toAnswer)
+  return options.head ? command : { ...command, mostBytes: VALUE_BYTES }
 }
 
 export interface StoreOptions {

@@ -9,6 +9,7 @@ import { describeNode, type NodeAddress, type TlsOptions } from './url.ts'
 type OnPart<T> = (part: T) => void
 
 interface Running {
+  readonly mostBytes: number
   accept(frame: Frame): void
   fail(error: Error): void
 }
@@ -23,7 +24,7 @@ const KEEP_ALIVE_MS = 15_000
 export class Connection {
   readonly #node: string
   #socket: Socket
-  #frames = new FrameReader()
+  #frames = this.#newFrames()
   #running: Running | undefined
   #failure: Error | undefined
 
@@ -77,6 +78,7 @@ export class Connection {
       }
       const abort = (): void => this.#fail(asError(signal.reason))
       this.#running = {
+        mostBytes: command.mostBytes,
         fail,
         accept: (frame) => {
           const answer = this.#read(command, frame)
@@ -97,6 +99,11 @@ export class Connection {
   hold(held: boolean): void {
     if (held) this.#socket.pause()
     else this.#socket.resume()
+  }
+
+  /** What nobody asked for is read no further than its length. */
+  #newFrames(): FrameReader {
+    return new FrameReader(() => this.#running?.mostBytes ?? 0)
   }
 
   destroy(): void {
@@ -156,7 +163,7 @@ export class Connection {
   async #secure({ host }: NodeAddress, tls: TlsOptions, signal: AbortSignal): Promise<void> {
     const plain = this.#socket
     plain.removeAllListeners('data')
-    this.#frames = new FrameReader()
+    this.#frames = this.#newFrames()
     const socket = connectTls({
       socket: plain,
       // A name to verify; SNI takes no addresses.

@@ -3,9 +3,6 @@
  * socket's event handler for bytes that are no frame, and with it ends the process.
  */
 
-/** A value of 50 MiB (Riak's largest by default) with room for siblings. Beyond it a length is noise. */
-const MAX_FRAME_BYTES = 128 * 1024 * 1024
-
 export interface Frame {
   readonly code: number
   readonly body: Buffer
@@ -14,7 +11,13 @@ export interface Frame {
 export class FrameReader {
   #chunks: Buffer[] = []
   #length = 0
-  #expected: number | undefined;
+  #expected: number | undefined
+  readonly #most: () => number
+
+  /** `most`: bytes of the longest frame that can be an answer to what was asked for; none is waited for beyond it. */
+  constructor(most: () => number) {
+    this.#most = most
+  }
 
   /** Whole frames that `data` completes. @throws Error for a length that no frame has */
   *add(data: Buffer): Generator<Frame> {
@@ -31,7 +34,9 @@ export class FrameReader {
     if (this.#expected === undefined) {
       if (this.#length < 4) return undefined
       const expected = this.#take(4).readUInt32BE(0)
-      if (expected < 1 || expected > MAX_FRAME_BYTES) throw new Error(`a frame of ${expected} bytes`)
+      const most = this.#most()
+      if (expected < 1 || expected > most)
+        throw new Error(`a frame of ${expected} bytes, where ${most} are the most`)
       this.#expected = expected
     }
     if (this.#length < this.#expected) return undefined
