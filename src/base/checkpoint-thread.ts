@@ -7,6 +7,8 @@ import { WalDamaged } from './wal.ts'
 export interface CheckpointOrder {
   readonly frames: number
   readonly added: Added | undefined
+  /** As `prepareFold` has it. */
+  readonly isFirst: boolean
 }
 
 export interface CheckpointFailure {
@@ -26,14 +28,14 @@ const SQLITE_IOERR = 10
 
 const path = String(workerData)
 
-parentPort?.on('message', ({ frames, added }: CheckpointOrder) => {
-  parentPort?.postMessage(fold(frames, added))
+parentPort?.on('message', (order: CheckpointOrder) => {
+  parentPort?.postMessage(fold(order))
 })
 
-function fold(frames: number, before: Added | undefined): CheckpointResult {
+function fold({ frames, added: before, isFirst }: CheckpointOrder): CheckpointResult {
   let database: DatabaseSync | undefined
   try {
-    const added = prepareFold(path, frames, before)
+    const added = prepareFold(path, frames, before, isFirst)
     database = new DatabaseSync(path, { timeout: 1000 })
     database.prepare('PRAGMA wal_checkpoint(PASSIVE)').get()
     return { added }

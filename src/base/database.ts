@@ -171,6 +171,8 @@ export class Database {
   #checkpointer: Worker | undefined
   #reader: DatabaseSync | undefined
   #added: Added | undefined
+  // What was added up last was not folded in, as far as is known.
+  #isFirstFold = true
   #checkpointRunning = false
   /** The log is folded in when it has grown past this. */
   #checkpointBytes = CHECKPOINT_BYTES
@@ -551,8 +553,10 @@ export class Database {
   foldLog(): void {
     if (this.#closed || this.#depth > 0 || this.#mustRewrite || this.#cautious) return
     try {
-      this.#added = prepareFold(this.path, this.#frames, this.#added)
+      this.#added = prepareFold(this.path, this.#frames, this.#added, this.#isFirstFold)
+      this.#isFirstFold = true
       this.#handle.exec('PRAGMA wal_checkpoint(PASSIVE)')
+      this.#isFirstFold = false
     } catch (error) {
       this.#notFolded(error)
     }
@@ -581,7 +585,7 @@ export class Database {
     while (this.#checkpointRunning)
       await new Promise((resolve) => this.#checkpointer?.once('message', resolve))
     this.#witness.note({ log: undefined })
-    prepareFold(this.path, this.#frames)
+    prepareFold(this.path, this.#frames, undefined, true)
     try {
       this.#handle.exec('PRAGMA wal_checkpoint(TRUNCATE)')
     } catch {
@@ -633,7 +637,7 @@ export class Database {
       this.#notFolded(error)
       return
     }
-    const order: CheckpointOrder = { frames: this.#frames, added: this.#added }
+    const order: CheckpointOrder = { frames: this.#frames, added: this.#added, isFirst: this.#isFirstFold }
     if (!this.#checkpointer) {
       const entry = new URL(`./checkpoint-thread${extname(import.meta.url)}`, import.meta.url)
       this.#checkpointer = new Worker(entry, { workerData: this.path })
@@ -655,6 +659,7 @@ export class Database {
   #checkpointed({ added, failure }: CheckpointResult): void {
     this.#letReaderGo()
     this.#added = added ?? this.#added
+    this.#isFirstFold = failure !== undefined
     if (this.#closed || this.#depth > 0) return
     if (failure) {
       const { message, errcode, isDamage } = failure
@@ -671,6 +676,7 @@ export class Database {
   }
 
   #notFolded(error: unknown): void {
+    this.#isFirstFold = true
     // What is not what was written must not get into the database.
     if (error instanceof WalDamaged) this.#break(error)
     // A lock that was held, a full disk: the next checkpoint does it. A disk that fails is another matter.

@@ -30,16 +30,23 @@ export interface Added {
 }
 
 /**
- * Before the first `frames` frames of a log are folded into its database: they are on the medium, whole, and so are the checksums of the
- * pages that come of it. Nobody may fold in anything else meanwhile.
+ * Before the first `frames` frames of a log are folded into its database: they are whole, and the checksums of the pages that come of
+ * it are on the medium. Nobody may fold in anything else meanwhile.
  * @param added how far that was done before
+ * @param isFirst nobody knows whether what was added up before was folded in: the log is synced, so that it has those pages whatever
+ * becomes of this
  * @throws WalDamaged if a frame is not what was written: it must not get into the database
  */
-export function prepareFold(path: string, frames: number, added?: Added): Added | undefined {
+export function prepareFold(
+  path: string,
+  frames: number,
+  added: Added | undefined,
+  isFirst: boolean,
+): Added | undefined {
   if (frames === 0) return undefined
   const descriptor = openSync(`${path}-wal`, constants.O_RDWR)
   try {
-    fdatasyncSync(descriptor)
+    if (isFirst) fdatasyncSync(descriptor)
     const header = Buffer.allocUnsafeSlow(HEADER_BYTES)
     readAll(descriptor, header, 0)
     const salt = header.subarray(HEADER_SALT, HEADER_SALT + SALT_BYTES)
@@ -99,7 +106,7 @@ function noteSums(path: string, log: number, last: ReadonlyMap<number, number>):
 export function closeFolding(path: string, handle: DatabaseSync, added?: Added): void {
   try {
     const log = handle.prepare('PRAGMA wal_checkpoint(NOOP)').get() as { log?: number } | undefined
-    prepareFold(path, Math.max(0, Number(log?.log ?? 0)), added)
+    prepareFold(path, Math.max(0, Number(log?.log ?? 0)), added, true)
   } catch {
     // Left to the end of the process: the log stays, and the next who opens it looks at it.
     return

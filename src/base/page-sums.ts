@@ -60,14 +60,17 @@ const areEqual = (one: PageSum, other: PageSum): boolean => one.crc === other.cr
 export class PageSums {
   readonly #descriptor: number
 
-  private constructor(descriptor: number) {
+  readonly #isWritable: boolean
+
+  private constructor(descriptor: number, isWritable = true) {
     this.#descriptor = descriptor
+    this.#isWritable = isWritable
   }
 
   /** `undefined` if there are none. */
   static open(path: string, readOnly = false): PageSums | undefined {
     if (!existsSync(path)) return undefined
-    return new PageSums(openSync(path, readOnly ? constants.O_RDONLY : constants.O_RDWR))
+    return new PageSums(openSync(path, readOnly ? constants.O_RDONLY : constants.O_RDWR), !readOnly)
   }
 
   /** Adds up what is in a database that nobody has open, and whose log is folded in. On the medium when it returns. */
@@ -122,14 +125,14 @@ export class PageSums {
     const repairs: string[] = []
     const damaged: number[] = []
     let block: Block = { entries: [], isDamaged: false }
-    let unknown: Array<[number, PageSum]> = []
-    const addUnknown = (): void => {
-      if (unknown.length > 0) this.note(unknown)
-      unknown = []
+    let noted: Array<[number, PageSum]> = []
+    const note = (): void => {
+      if (noted.length > 0 && this.#isWritable) this.note(noted)
+      noted = []
     }
     for (const { page, bytes, write } of pagesOf(database)) {
       if ((page - 1) % PER_BLOCK === 0) {
-        addUnknown()
+        note()
         block = this.#block(blockOf(page))
         if (block.isDamaged) repairs.push(`checksums of the pages from ${page} on`)
       }
@@ -137,10 +140,15 @@ export class PageSums {
       if (!entry || inLog.has(page)) continue
       const sum = pageSum(bytes, page)
       if (isUnknown(entry)) {
-        if (block.isDamaged) unknown.push([page, sum])
+        if (block.isDamaged) noted.push([page, sum])
         continue
       }
-      if (areEqual(sum, entry.now) || areEqual(sum, entry.before)) continue
+      if (areEqual(sum, entry.now)) continue
+      if (areEqual(sum, entry.before)) {
+        // The power took the log before the checkpoint began: the page is what it was.
+        noted.push([page, sum])
+        continue
+      }
       const mended = mend(bytes, page, sum.crc, entry)
       if (!mended) {
         damaged.push(page)
@@ -149,7 +157,7 @@ export class PageSums {
       write(mended)
       repairs.push(`page ${page}`)
     }
-    addUnknown()
+    note()
     return { repairs, damaged }
   }
 

@@ -125,7 +125,7 @@ describe('P1: a page of a database', () => {
     add(first, 100, 700)
     const rows = rowsOf(first)
     copied('a.db', 'before.db')
-    prepareFold(path('a.db'), frames('a.db'))
+    prepareFold(path('a.db'), frames('a.db'), undefined, true)
     copied('a.db', 'noted.db')
     first.foldLog()
     copied('a.db', 'after.db')
