@@ -206,7 +206,8 @@ async function isOnVolume(
   index: number,
   bytes: Buffer,
 ): Promise<boolean> {
-  const copy = Buffer.alloc(CHUNK_BYTES)
+  // One more than there has to be: most files are small, and are many.
+  const copy = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, bytes.length + 1))
   try {
     const length = await context.legacyFiles.read(ino, copy, index * CHUNK_BYTES)
     return copy.subarray(0, length).equals(bytes)
