@@ -53,6 +53,7 @@ export function statusLines(report: StatusReport): string[] {
   const { files, bytes, outbox, staging, reads, migration, store } = report
   const health = store.healthy ? 'answers' : `does not answer${store.error ? `: ${store.error}` : ''}`
   const percent = bytes.total > 0 ? ` (${Math.floor((100 * bytes.stored) / bytes.total)}%)` : ''
+  const overtaken = reads.overtaken > 0 ? ` (${reads.overtaken} because the store was slow)` : ''
   const rows: [string, string][] = [
     ['mount', `${report.source} on ${report.target}${report.sourceReadonly ? ' (source untouched)' : ''}`],
     ['mode', report.mode],
@@ -67,7 +68,7 @@ export function statusLines(report: StatusReport): string[] {
     ['staging', `${formatBytes(staging.bytes)} of ${formatBytes(staging.limit)}`],
     [
       'reads',
-      `${reads.legacy} from the source, ${reads.store} from the store, ${reads.staging + reads.cache} local`,
+      `${reads.legacy} from the source${overtaken}, ${reads.store} from the store, ${reads.staging + reads.cache} local`,
     ],
     ['migration', migrationOf(migration)],
     [

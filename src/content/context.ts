@@ -48,6 +48,8 @@ export interface ReadCounters {
   store: number
   staging: number
   cache: number
+  /** Of those by the volume: the store was to serve them, and took too long. */
+  overtaken: number
 }
 
 /** Number of chunks of a file of this size. */

@@ -47,10 +47,52 @@ export class Reader {
     const inode = this.#require(ino)
     if (inode.authority === 'catalog') return this.#readOwn(ino, offset, size, signal)
     if (this.#context.policy().readFrom === 'store' && isStored(inode) && this.#isCurrent(inode)) {
-      const fromStore = await this.#readCurrent(inode, offset, size, signal)
-      if (fromStore) return fromStore
+      const bytes = await this.#readEither(inode, offset, size, signal)
+      if (bytes) return bytes
+      // Meanwhile the catalog may have taken the file over.
+      if (this.#require(ino).authority === 'catalog') return this.#readOwn(ino, offset, size, signal)
     }
     return this.#readLegacy(ino, offset, size)
+  }
+
+  /**
+   * From the store, or from the volume as well where that takes long: both have the same bytes as of now. What is written meanwhile
+   * is on the volume, so its answer is never older than anything that was read since this read began; nor is the store's older than
+   * when it began. All of one answer or all of the other. `undefined` where the store has none.
+   */
+  async #readEither(
+    inode: Inode,
+    offset: number,
+    size: number,
+    signal: AbortSignal | undefined,
+  ): Promise<Buffer | undefined> {
+    const { ino } = inode
+    const enough = new AbortController()
+    const signals = signal ? [signal, enough.signal] : [enough.signal]
+    const fromStore = this.#readCurrent(inode, offset, size, AbortSignal.any(signals))
+    const { patience } = this.#stored
+    const objects = Math.max(
+      1,
+      chunkCount(Math.min(offset + size, inode.storedSize)) - Math.floor(offset / CHUNK_BYTES),
+    )
+    if (await isSettledWithin(objects * patience.milliseconds, fromStore)) return fromStore
+    patience.spent()
+    // What was taken over meanwhile is not to be had from the volume.
+    if (this.#require(ino).authority !== 'legacy') return fromStore
+    let isAnswered = false
+    const fromVolume = this.#readLegacy(ino, offset, size).then((bytes) => {
+      if (isAnswered) return bytes
+      this.#counters.overtaken += 1
+      enough.abort(new FsError('EIO', 'the volume was faster'))
+      return bytes
+    })
+    const first = fromStore.then((bytes) => {
+      if (bytes) isAnswered = true
+      return bytes ?? fromVolume
+    })
+    return Promise.any([fromVolume, first]).catch((error: unknown) => {
+      throw error instanceof AggregateError ? error.errors[0] : error
+    })
   }
 
   /**
@@ -137,6 +179,7 @@ export class Reader {
       }
     } catch (error) {
       if (!(error instanceof StoreError || error instanceof FsError)) throw error
+      if (signal?.aborted) return undefined
       this.#context.log.warn(
         { err: error, ino: inode.ino.toString() },
         'read from the legacy file instead of the store',
@@ -267,5 +310,21 @@ export class Reader {
       giveBack(this.#context, ino)
     }
     throw new FsError('EIO', `the legacy copy of inode ${ino} was changed past the overlay`)
+  }
+}
+
+async function isSettledWithin(milliseconds: number, promise: Promise<unknown>): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<boolean>((resolve) => {
+    timer = setTimeout(() => resolve(false), milliseconds)
+  })
+  const settled = promise.then(
+    () => true,
+    () => true,
+  )
+  try {
+    return await Promise.race([settled, late])
+  } finally {
+    clearTimeout(timer)
   }
 }

@@ -7,6 +7,7 @@ import { CHUNK_BYTES, type ContentContext, chunkCount, type ReadCounters } from 
 import type { ChunkCache } from './disk-cache.ts'
 import { sha256 } from './hash.ts'
 import { decodeFileObject, HOLE, isHole } from './manifest.ts'
+import { Patience } from './patience.ts'
 import { unpacked } from './zeros.ts'
 
 const IMMUTABLE = { epoch: 0, version: 0 }
@@ -23,6 +24,14 @@ interface ChunkReference {
   readonly length: number
 }
 
+/** A chunk on its way. */
+interface Fetch {
+  readonly bytes: Promise<Buffer>
+  /** Aborted when it is called off. */
+  readonly called: AbortController
+  waiting: number
+}
+
 /**
  * Content as it lies in the store, chunk by chunk, verified against the checksum in the catalog before anybody sees it
  * (P1). Recently used chunks stay in memory; two readers of one chunk cause one request.
@@ -32,8 +41,10 @@ export class StoredContent {
   readonly #counters: ReadCounters
   readonly #disk: ChunkCache
   readonly #cache = new Map<string, Buffer>()
-  readonly #pending = new Map<string, Promise<Buffer>>()
+  readonly #pending = new Map<string, Fetch>()
   #bytes = 0
+  /** How long to wait where the bytes are somewhere else as well. */
+  readonly patience = new Patience()
 
   constructor(context: ContentContext, counters: ReadCounters, disk: ChunkCache) {
     this.#context = context
@@ -57,11 +68,23 @@ export class StoredContent {
     const joins = this.#pending.has(wanted.name)
     try {
       // Others may wait for the same chunk: one caller's end of patience ends only its own wait.
-      return await untilAborted(this.#fetch(wanted), signal)
+      return await this.#await(wanted, signal)
     } catch (error) {
       // It had begun for somebody else: that its time is up, or that the store was away then, says little about now.
       if (!joins || !(error instanceof StoreError && error.retryable) || signal?.aborted) throw error
-      return untilAborted(this.#fetch(wanted), signal)
+      return this.#await(wanted, signal)
+    }
+  }
+
+  /** One that nobody waits for any more is called off. */
+  async #await(wanted: ChunkReference, signal: AbortSignal | undefined): Promise<Buffer> {
+    const fetch = this.#fetch(wanted)
+    fetch.waiting += 1
+    try {
+      return await untilAborted(fetch.bytes, signal)
+    } finally {
+      fetch.waiting -= 1
+      if (fetch.waiting === 0) fetch.called.abort(new StoreUnavailable('nobody waits for it any more'))
     }
   }
 
@@ -70,7 +93,10 @@ export class StoredContent {
     if (inode.layout === LAYOUT_INLINE || index >= chunkCount(inode.storedSize)) return
     const wanted = this.#refer(inode, index)
     if (this.#cache.has(wanted.name) || this.#pending.has(wanted.name) || this.#pending.size > 8) return
-    this.#fetch(wanted).catch(() => undefined)
+    // Wanted by the next read, which is not here yet.
+    const fetch = this.#fetch(wanted)
+    fetch.waiting += 1
+    fetch.bytes.catch(() => undefined)
   }
 
   /**
@@ -81,27 +107,33 @@ export class StoredContent {
     return this.#load(this.#refer(inode, index), signal)
   }
 
-  #fetch(wanted: ChunkReference): Promise<Buffer> {
+  #fetch(wanted: ChunkReference): Fetch {
     const pending = this.#pending.get(wanted.name)
-    if (pending) return pending
-    const loading = this.#loadCached(wanted)
-      .then((bytes) => {
-        this.#keep(wanted.name, bytes)
-        return bytes
+    if (pending && !pending.called.signal.aborted) return pending
+    const called = new AbortController()
+    const bytes = this.#loadCached(wanted, called.signal)
+      .then((loaded) => {
+        this.#keep(wanted.name, loaded)
+        return loaded
       })
-      .finally(() => this.#pending.delete(wanted.name))
-    this.#pending.set(wanted.name, loading)
-    return loading
+      .finally(() => {
+        if (this.#pending.get(wanted.name) === fetch) this.#pending.delete(wanted.name)
+      })
+    const fetch: Fetch = { bytes, called, waiting: 0 }
+    this.#pending.set(wanted.name, fetch)
+    return fetch
   }
 
-  async #loadCached(wanted: ChunkReference): Promise<Buffer> {
+  async #loadCached(wanted: ChunkReference, signal: AbortSignal): Promise<Buffer> {
     if (isHole(wanted.hash)) return Buffer.alloc(wanted.length)
     const cached = await this.#disk.get(wanted.hash)
     if (cached) {
       this.#counters.cache += 1
       return bytesOf(wanted, cached)
     }
-    const value = await this.#loadValue(wanted)
+    const began = performance.now()
+    const value = await this.#loadValue(wanted, signal)
+    this.patience.answered(performance.now() - began)
     this.#counters.store += 1
     void this.#disk.put(wanted.hash, value)
     return bytesOf(wanted, value)

@@ -342,7 +342,7 @@ export function build(
     failedSyncs,
     policy: () => modes.policy,
   }
-  const counters: ReadCounters = { legacy: 0, store: 0, staging: 0, cache: 0 }
+  const counters: ReadCounters = { legacy: 0, store: 0, staging: 0, cache: 0, overtaken: 0 }
   const holder = new ConnectionHolder(connection)
   const legacyFiles = new LegacyFiles(content, holder)
   const staging = kept?.staging ?? new Staging(settings, catalog)

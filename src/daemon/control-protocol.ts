@@ -67,7 +67,13 @@ const statusSchema = z.looseObject({
   bytes: z.looseObject({ total: z.number(), stored: z.number() }),
   outbox: z.looseObject({ length: z.number(), oldestSeconds: z.number() }),
   staging: z.looseObject({ bytes: z.number(), limit: z.number() }),
-  reads: z.looseObject({ legacy: z.number(), store: z.number(), staging: z.number(), cache: z.number() }),
+  reads: z.looseObject({
+    legacy: z.number(),
+    store: z.number(),
+    staging: z.number(),
+    cache: z.number(),
+    overtaken: z.number(),
+  }),
   migration: z.looseObject({
     state: z.enum(['idle', 'scanning', 'running', 'paused', 'done']),
     bytesPerSecond: z.number(),

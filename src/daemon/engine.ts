@@ -45,6 +45,8 @@ export interface StatusReport {
     readonly store: number
     readonly staging: number
     readonly cache: number
+    /** Of those by the volume: the store was to serve them, and took too long. */
+    readonly overtaken: number
   }
   readonly migration: {
     readonly state: MoverState

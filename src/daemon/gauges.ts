@@ -31,13 +31,19 @@ export function registerGauges(registry: Registry, { context, counters, mover }:
   gauge('outbox_length', 'Store work that is owed', () => catalog.outbox.length)
   gauge('outbox_oldest_seconds', 'Age of the oldest store work', () => catalog.outbox.oldestSeconds)
   gauge('staging_bytes', 'Bytes in staging files', () => staging.bytes)
+  gauge(
+    'reads_overtaken',
+    'Reads that the volume answered because the store took too long, since the worker started',
+    () => counters.overtaken,
+  )
   new Gauge({
     name: 'ferryfs_reads',
     help: 'Reads of content by the side that served them, since the worker started',
     labelNames: ['side'],
     registers: [registry],
     collect() {
-      for (const [side, count] of Object.entries(counters)) this.set({ side }, count)
+      const { overtaken: _, ...sides } = counters
+      for (const [side, count] of Object.entries(sides)) this.set({ side }, count)
     },
   })
 }

@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import { isRegular } from '../base/attributes.ts'
 import { Semaphore, untilAborted } from '../base/concurrency.ts'
 import { FsError, reasonOf } from '../base/errors.ts'
@@ -314,3 +313,6 @@ export class Mover {
     catalog.transaction(() => catalog.setMeta('migration', state))
   }
 }
+
+const delay = (milliseconds: number): Promise<void> =>
+  new Promise((resolve) => setTimeout(resolve, milliseconds))

@@ -175,6 +175,10 @@ export class Rig {
     return this.#live.built
   }
 
+  get counters(): Built['counters'] {
+    return this.#live.built.counters
+  }
+
   get context(): Built['context'] {
     return this.#live.built.context
   }
