@@ -80,7 +80,7 @@ const BESIDE = ['-wal', '-shm', '-witness', '-sums', '-wal-damaged'] as const
 // What was committed while the thread worked is folded in by the main thread if it is no more than this, or the log has become
 // so long; else the thread goes on with it.
 const LITTLE_FRAMES = 1024
-const LONG_FRAMES = 16_384
+const LONG_FRAMES = 8192
 
 // sqlite3.h; the low byte of an extended error code.
 const SQLITE_IOERR = 10
