@@ -42,6 +42,7 @@ import {
 } from '../sys/index.ts'
 import { ACL_ACCESS, ACL_DEFAULT, chmodAcl, decodeAcl, modeOfAcl } from './acl.ts'
 import type { OverlayContext } from './context.ts'
+import { UnflushedMarks } from './marks.ts'
 import { type Names, servesWithoutVolume } from './names.ts'
 
 // linux/xattr.h
@@ -57,10 +58,12 @@ const ACLS: ReadonlySet<string> = new Set([ACL_ACCESS, ACL_DEFAULT])
 export class AttributeOperations {
   readonly #context: OverlayContext
   readonly #names: Names
+  readonly #marks: UnflushedMarks
 
   constructor(context: OverlayContext, names: Names) {
     this.#context = context
     this.#names = names
+    this.#marks = new UnflushedMarks(context.catalog)
   }
 
   /** @throws FsError ESTALE */
@@ -109,6 +112,12 @@ export class AttributeOperations {
     if ((inode.dirty & DIRTY_CONTENT) !== 0 && catalog.outbox.find('upload', inode.ino)) return
     if (inode.orphan) return
     owe(catalog, inode, DIRTY_CONTENT)
+    this.#marks.note(inode)
+  }
+
+  /** Bytes of a marked legacy file are about to change in place, from `offset` on; undefined: at once. @throws FsError */
+  beforeBytes(inode: Inode, offset: number): Promise<void> | undefined {
+    return this.#marks.before(inode.ino, offset, () => this.stat(inode)?.size)
   }
 
   /** After a write by an unprivileged process: clears the set-id bits. */

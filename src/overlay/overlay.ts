@@ -329,6 +329,8 @@ export class Overlay implements FileSystem {
     this.#attributes.markDirty(inode)
     faultPoint('overlay.write.dirty')
     return activity.writingVolume(node, async () => {
+      const flush = this.#attributes.beforeBytes(inode, offset)
+      if (flush) await flush
       const written = await legacyFiles.write(node, data, offset)
       faultPoint('overlay.write.effect')
       if (options.killSuidGid) this.#attributes.killSetId(node)
@@ -359,10 +361,14 @@ export class Overlay implements FileSystem {
     }
     this.#attributes.markDirty(inode)
     faultPoint('overlay.fallocate.dirty')
-    legacyFiles.withWriter(node, (descriptor) => fallocate(descriptor, mode, offset, length))
-    activity.changed(node)
-    faultPoint('overlay.fallocate.effect')
-    return this.#changedBy(request, node)
+    const change = (): Answer<void> => {
+      legacyFiles.withWriter(node, (descriptor) => fallocate(descriptor, mode, offset, length))
+      activity.changed(node)
+      faultPoint('overlay.fallocate.effect')
+      return this.#changedBy(request, node)
+    }
+    const flush = this.#attributes.beforeBytes(inode, offset)
+    return flush ? activity.writingVolume(node, () => flush.then(change)) : change()
   }
 
   lseek(
@@ -394,13 +400,15 @@ export class Overlay implements FileSystem {
     }
     this.#attributes.markDirty(to)
     faultPoint('overlay.copy.dirty')
-    const copied = await activity.writingVolume(destination.node, () =>
-      legacyFiles.withReader(source.node, async (reader) =>
+    const copied = await activity.writingVolume(destination.node, async () => {
+      const flush = this.#attributes.beforeBytes(to, destination.offset)
+      if (flush) await flush
+      return legacyFiles.withReader(source.node, async (reader) =>
         legacyFiles.withWriter(destination.node, (writer) =>
           copyFileRange(reader, source.offset, writer, destination.offset, Math.min(length, COPY_BYTES)),
         ),
-      ),
-    )
+      )
+    })
     faultPoint('overlay.copy.effect')
     await this.#changedBy(request, destination.node)
     return copied

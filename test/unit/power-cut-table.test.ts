@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
+import { BROKEN, SCALED } from '../powercut/broken/mutations.ts'
 import { ROWS } from '../powercut/run/rows.ts'
 
 const DOCUMENT = new URL('../../docs/crash-points.md', import.meta.url)
@@ -16,4 +17,13 @@ test('P2, P3: every step that destroys something has a script that the power is 
   const told = firstCells('After a power cut')
   expect(told.length).toBeGreaterThan(10)
   expect(Object.keys(ROWS).sort()).toEqual(told.sort())
+})
+
+test('what the power-cut harness replaces in a source is there, once', () => {
+  const mutations = [...SCALED, ...Object.values(BROKEN).flatMap((broken) => broken.mutations)]
+  const wrong = mutations.filter(({ file, from }) => {
+    const text = readFileSync(new URL(`../../${file}`, import.meta.url), 'utf8')
+    return text.split(from).length !== 2
+  })
+  expect(wrong.map(({ file, from }) => `${file}: ${from}`)).toEqual([])
 })

@@ -19,12 +19,25 @@ export const SCALED: readonly Mutation[] = [
     to: 'setImmediate(() => { try { resolve(call(...args)) } catch (error) { reject(error) } }),',
   },
   {
+    // Scripts settle in the middle of a mount, the product at its end.
+    file: 'src/daemon/composed-engine.ts',
+    from: "is nothing to wait for.\n    this.#ending.abort(new Error('the mount has ended'))",
+    to: 'is nothing to wait for.',
+  },
+  {
     file: 'src/base/database.ts',
-    from: 'const CHECKPOINT_BYTES = 32 * 1024 * 1024',
+    from: 'const CHECKPOINT_BYTES = 16 * 1024 * 1024',
     to: 'const CHECKPOINT_BYTES = 128 * 1024',
   },
   { file: 'src/base/database.ts', from: 'this.#commits % 64 !== 0', to: 'this.#commits % 16 !== 0' },
 ]
+
+/** The second line of defence: what the staging directory lost and the store has is taken from there. */
+const NO_RESCUE: Mutation = {
+  file: 'src/content/staged-chunks.ts',
+  from: 'const bytes = before && (await bytesFromStore(this.#context, before, index))',
+  to: 'const bytes = before && undefined',
+}
 
 /** A product that breaks a promise on purpose. */
 export interface Broken {
@@ -32,6 +45,8 @@ export interface Broken {
   readonly cases: readonly Case[]
   /** One of these has to be found broken. */
   readonly breaks: readonly PromiseName[]
+  /** Rows of the table in docs/crash-points.md whose scripts are tried first; they take seconds. */
+  readonly rows?: readonly string[]
   readonly mutations: readonly Mutation[]
 }
 
@@ -41,12 +56,14 @@ export const BROKEN: Readonly<Record<string, Broken>> = {
   'unlink-before-flush': {
     cases: ['drain', 'store-only'],
     breaks: ['P1', 'P2'],
+    rows: ['a staging file, once its bytes are in the store, or nothing is staged, or its file is gone'],
     mutations: [
       {
         file: 'src/content/staging.ts',
         from: 'this.#catalog.afterFlush(() => {',
         to: 'void [path].forEach(() => {',
       },
+      NO_RESCUE,
     ],
   },
 
@@ -54,6 +71,9 @@ export const BROKEN: Readonly<Record<string, Broken>> = {
   'garbage-before-flush': {
     cases: ['drain', 'store-only'],
     breaks: ['P2'],
+    rows: [
+      'chunk and page objects that nothing refers to, objects of removed files, shards of an earlier record',
+    ],
     mutations: [
       {
         file: 'src/catalog/outbox.ts',
@@ -67,6 +87,7 @@ export const BROKEN: Readonly<Record<string, Broken>> = {
   'replaced-before-flush': {
     cases: ['drain', 'store-only'],
     breaks: ['P1', 'P2'],
+    rows: ["an object that is replaced under its key (a file's next version)"],
     mutations: [{ file: 'src/content/uploader.ts', from: 'if (!fresh) await this.#letGo(ino)', to: '' }],
   },
 
@@ -100,6 +121,7 @@ export const BROKEN: Readonly<Record<string, Broken>> = {
   'old-parent-first': {
     cases: ['drain', 'store-only', 'mirror'],
     breaks: ['P5'],
+    rows: ['a name in a directory record, of a file that is somewhere else now'],
     mutations: [
       {
         file: 'src/content/directory-content.ts',
@@ -136,11 +158,26 @@ export const BROKEN: Readonly<Record<string, Broken>> = {
   'reaped-before-flush': {
     cases: ['drain'],
     breaks: ['P2'],
+    rows: ['a legacy file, once the store has it'],
     mutations: [
       {
         file: 'src/migration/reaper.ts',
         from: "await catalog.flush()\n    faultPoint('migration.reap.flushed')",
         to: "faultPoint('migration.reap.flushed')",
+      },
+    ],
+  },
+
+  /** Bytes are written over on the volume before it is flushed that the file is changed. */
+  'written-before-flush': {
+    cases: ['mirror', 'prefer-store'],
+    breaks: ['P2', 'P5'],
+    rows: ['bytes of a legacy file that the store has, written over in place in a mode that writes there'],
+    mutations: [
+      {
+        file: 'src/overlay/marks.ts',
+        from: 'return this.#catalog.flush()',
+        to: 'return undefined',
       },
     ],
   },

@@ -4,9 +4,10 @@ import type { VolumeImage } from './image.ts'
 
 /**
  * How the whole machine was caught. `names`: what was done to names is on the disks, no data that was not synced. `least`: what
- * was synced and nothing else. `one`: one disk has everything, the others the least. `free`: each disk, file and page by itself.
+ * was synced and nothing else. `data`: one disk has besides all data that needs no new blocks. `one`: one disk has
+ * everything, the others the least. `free`: each disk, file and page by itself.
  */
-type Whole = 'names' | 'least' | 'one' | 'free'
+type Whole = 'names' | 'least' | 'data' | 'one' | 'free'
 
 /** A moment at which the power goes, and the seed of what has reached the disks by then. */
 export interface CrashState {
@@ -15,6 +16,8 @@ export interface CrashState {
   readonly seed: number
   /** How the machine was caught; undefined: drawn. */
   readonly whole?: Whole
+  /** The disk that is not like the others, for `data` and `one`. */
+  readonly one?: number
 }
 
 /** How far one file was written back: each a way in which real disks differ. */
@@ -24,22 +27,30 @@ const MANNERS: readonly Manner[] = ['all', 'none', 'until', 'pages', 'pages']
 function drawWhole(seed: number, volumes: number): { whole: Whole; one: number } {
   const random = new Random(seed ^ 0x5eed)
   const manner = random.next()
-  const whole = manner < 0.2 ? 'names' : manner < 0.3 ? 'least' : manner < 0.4 ? 'one' : 'free'
+  const shares = [
+    [0.15, 'names'],
+    [0.2, 'least'],
+    [0.3, 'data'],
+    [0.4, 'one'],
+  ] as const
+  const whole = shares.find(([share]) => manner < share)?.[1] ?? 'free'
   return { whole, one: random.below(volumes) }
 }
 
 /** What one volume, the `index`-th, has on its disk in the crash state. */
 export function drawVolume(
   journal: Journal,
-  { cut, seed, whole: given }: CrashState,
+  { cut, seed, whole: given, one: chosen }: CrashState,
   index: number,
   volumes: number,
 ): VolumeImage {
   const forced = journal.forcedAt(cut)
   const drawn = drawWhole(seed, volumes)
   const whole = given ?? drawn.whole
+  const isOne = (chosen ?? drawn.one) === index
   if (whole === 'names') return journal.imageAt(cut, cut, NOTHING)
-  if (whole === 'one' && drawn.one === index) return journal.imageAt(cut, cut, EVERYTHING)
+  if (whole === 'one' && isOne) return journal.imageAt(cut, cut, EVERYTHING)
+  if (whole === 'data' && isOne) return journal.imageAt(cut, forced, EVERYTHING)
   if (whole !== 'free') return journal.imageAt(cut, forced, NOTHING)
   const random = new Random(seed * 31 + index)
   return journal.imageAt(cut, drawCommit(random, forced, cut), drawWriteback(cut, seed * 17 + index))

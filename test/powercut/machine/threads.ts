@@ -1,28 +1,49 @@
 import { EventEmitter } from 'node:events'
-import { createRequire, syncBuiltinESMExports } from 'node:module'
+import { registerHooks, syncBuiltinESMExports } from 'node:module'
 import threads from 'node:worker_threads'
 
-const realRequire = createRequire(import.meta.url)
+const IMPORT = "import { parentPort, workerData } from 'node:worker_threads'"
+
+interface Own {
+  readonly parentPort: object
+  readonly workerData: unknown
+}
+
+/** What the module of each thread has in the place of node:worker_threads, by number. */
+const own: Own[] = []
+Object.assign(globalThis, { powercutThreads: own })
+
+registerHooks({
+  load(url, context, nextLoad) {
+    const loaded = nextLoad(url, context)
+    const [, number] = /\?thread=(\d+)$/.exec(url) ?? []
+    if (number === undefined) return loaded
+    const text = String(loaded.source instanceof Uint8Array ? Buffer.from(loaded.source) : loaded.source)
+    if (!text.includes(IMPORT)) throw new Error(`${url} does not begin as a thread does`)
+    const source = text.replace(IMPORT, `const { parentPort, workerData } = powercutThreads[${number}]`)
+    return { ...loaded, source }
+  },
+})
 
 /**
- * A worker thread whose script is run by the main thread, a message a turn of the event loop: what it does to files has its
+ * A worker thread whose module is run by the main thread, a message a turn of the event loop: what it does to files has its
  * place in the recording.
  */
 class InlineThread extends EventEmitter {
   readonly #port = new EventEmitter()
+  readonly #loaded: Promise<unknown>
 
-  constructor(script: string, options: { readonly workerData: unknown }) {
+  constructor(module: URL, options: { readonly workerData: unknown }) {
     super()
     const parentPort = Object.assign(this.#port, {
       postMessage: (message: unknown) => setImmediate(() => this.emit('message', message)),
     })
-    const require = (name: string): unknown =>
-      name === 'node:worker_threads' ? { parentPort, workerData: options.workerData } : realRequire(name)
-    new Function('require', script)(require)
+    own.push({ parentPort, workerData: options.workerData })
+    this.#loaded = import(`${module.href}?thread=${own.length - 1}`)
   }
 
   postMessage(message: unknown): void {
-    setImmediate(() => this.#port.emit('message', message))
+    void this.#loaded.then(() => setImmediate(() => this.#port.emit('message', message)))
   }
 
   unref(): void {}

@@ -111,6 +111,7 @@ function unlinked(path: string, isDirectory: boolean, { reaped, starting }: When
 }
 
 function written(path: string, offset: number): Destruction | undefined {
+  if (path.startsWith('volume/')) return 'legacy bytes written'
   const isStore = path.startsWith('store/')
   if (/\.(db|sqlite)$/.test(path))
     return isStore ? 'WAL folded into the store index' : 'WAL folded into the catalog'

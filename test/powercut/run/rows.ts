@@ -21,6 +21,7 @@ export type Destruction =
   | 'legacy directory reaped'
   | 'value file removed'
   | 'value directory removed'
+  | 'legacy bytes written'
   | 'legacy file cut'
   | 'legacy file removed'
   | 'legacy directory removed'
@@ -167,6 +168,12 @@ export const ROWS: Readonly<Record<string, Row>> = {
       settle,
       pass(5000),
     ],
+  },
+  'bytes of a legacy file that the store has, written over in place in a mode that writes there': {
+    steps: ['legacy bytes written'],
+    modes: ['mirror', 'prefer-store'],
+    // Long enough for the volume to have been synced since everything was copied from it.
+    script: [migrate, settle, pass(35_000), write('/e/a', 0, 5000), pass(50)],
   },
 }
 

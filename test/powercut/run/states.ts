@@ -1,5 +1,6 @@
 import { Random } from '../../support/rig/random.ts'
 import type { CrashState } from '../disk/draw.ts'
+import { VOLUMES } from '../product/daemon.ts'
 import { mountedAt, type Recording } from '../recording/record.ts'
 import { destructionsOf } from './destructions.ts'
 import type { Destruction } from './rows.ts'
@@ -49,8 +50,14 @@ function byKind(found: ReadonlyMap<number, Destruction>): number[][] {
 }
 
 // How many places of one kind are tried, spread over the recording.
-const PLACES = 3
-const WORST = ['names', 'least', 'one', 'free'] as const
+const PLACES = 2
+const WORST = [
+  { whole: 'names' },
+  { whole: 'least' },
+  { whole: 'free' },
+  ...VOLUMES.map((_, one) => ({ whole: 'data', one }) as const),
+  ...VOLUMES.map((_, one) => ({ whole: 'one', one }) as const),
+] as const
 
 /** Crash states right behind these steps, and right behind what follows. `gone`: the event of the step. */
 export function statesBehind(
@@ -64,9 +71,9 @@ export function statesBehind(
     const each = Math.max(1, places.length / PLACES)
     const chosen = places.filter((_, index) => Math.floor(index / each) !== Math.floor((index - 1) / each))
     return chosen.flatMap((gone, index) =>
-      WORST.map((whole, manner) => {
+      WORST.map((worst, manner) => {
         const seed = index * WORST.length + manner
-        return { cut: Math.min(last, gone + (seed % 2)), seed, whole, gone }
+        return { cut: Math.min(last, gone + (seed % 2)), seed, ...worst, gone }
       }),
     )
   })
