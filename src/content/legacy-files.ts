@@ -9,7 +9,16 @@ import {
 } from 'node:fs'
 import { SharedJob } from '../base/concurrency.ts'
 import { FsError } from '../base/errors.ts'
-import { DescriptorCache, readCached, SEEK_DATA, type Stat, seek, statDescriptor } from '../sys/index.ts'
+import {
+  DescriptorCache,
+  readCached,
+  SEEK_DATA,
+  type Stat,
+  seek,
+  statDescriptor,
+  underLease,
+  type Writers,
+} from '../sys/index.ts'
 import { CHUNK_BYTES, type ContentContext } from './context.ts'
 import { placeOf, requireLegacy } from './takeover.ts'
 
@@ -150,6 +159,20 @@ export class LegacyFiles {
 
   statOpen(ino: bigint): Stat {
     return this.#readers.useSync(ino, () => this.#open(ino, constants.O_RDONLY), statDescriptor)
+  }
+
+  /**
+   * Runs `body` in this tick with whether others have the file open or mapped for writing; after `none` nobody gets it so before
+   * it has ended. @throws FsError if it cannot be opened
+   */
+  underLease<T>(ino: bigint, body: (writers: Writers) => T): T {
+    // Our own would look like theirs.
+    this.#writers.drop(ino)
+    return this.#readers.useSync(
+      ino,
+      () => this.#open(ino, constants.O_RDONLY),
+      (descriptor) => underLease(descriptor, body),
+    )
   }
 
   /** The file's content stays reachable after its last name is gone, for this process and its successors. */

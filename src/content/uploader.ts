@@ -45,6 +45,7 @@ const LONGEST_TICK_WAIT_MS = 50
 export class Uploader {
   readonly #context: ContentContext
   readonly #staging: Staging
+  readonly #legacy: LegacyFiles
   readonly #copier: Copier
   readonly #writer: Writer
   readonly #proof: VolumeProof
@@ -56,6 +57,7 @@ export class Uploader {
     parts: { legacy: LegacyFiles; staging: Staging; reader: Reader; writer: Writer; proof: VolumeProof },
   ) {
     this.#context = context
+    this.#legacy = parts.legacy
     this.#copier = new Copier(context, parts)
     this.#staging = parts.staging
     this.#writer = parts.writer
@@ -106,6 +108,7 @@ export class Uploader {
       inode = takeOver(this.#context, ino)
     const changes = node.changes
     const unchanged = (): boolean => node.changes === changes && node.changing === 0
+    if (!(await this.#isWrittenBack(inode))) return 'busy'
     const snapshot = this.#snapshot(inode)
     if (!(await this.#isPastTick(inode, snapshot))) return 'busy'
     const claimed = await catalog.shared(() => this.#claim(ino))
@@ -240,6 +243,19 @@ export class Uploader {
     if (milliseconds > LONGEST_TICK_WAIT_MS) return false
     if (milliseconds > 0) await new Promise((resolve) => setTimeout(resolve, milliseconds))
     return true
+  }
+
+  /**
+   * Who has the legacy file mapped writes to a dirty page without moving its times, so what others can write to goes to the disk
+   * first: from then on each change of it shows. False if it has just been changed.
+   */
+  async #isWrittenBack(inode: Inode): Promise<boolean> {
+    if (!isRegular(inode.mode)) return true
+    const stat = inode.authority === 'legacy' ? legacyStat(this.#context, inode) : this.#baseStat(inode)
+    if (!stat || this.#legacy.underLease(inode.ino, (writers) => writers === 'none')) return true
+    await this.#legacy.sync(inode.ino, true)
+    const now = this.#context.catalog.get(inode.ino)
+    return now !== undefined && matches(fingerprintOf(stat), legacyStat(this.#context, now))
   }
 
   /** The legacy file from which the catalog's own file still takes bytes; undefined where none can be looked at. */

@@ -19,6 +19,7 @@ import type { LegacyPlace } from '../legacy/index.ts'
 import type { OverlayContext } from '../overlay/index.ts'
 import { StoreError } from '../store/errors.ts'
 import { AT_REMOVEDIR, DT_DIR, DT_UNKNOWN, readlinkAt, type Stat, unlinkAt } from '../sys/index.ts'
+import { isInUse } from './in-use.ts'
 import { writeAgain } from './lost.ts'
 import { compareObject, storedChunks } from './verify.ts'
 import { VolumeSync } from './volume-sync.ts'
@@ -101,6 +102,7 @@ export class Reaper {
     // Names of the file that were not met yet would be left without it.
     if (first && first.stat.nlink > names) return
     if (!(await this.#isStillTheCopy(before, first))) return
+    if (await isInUse(this.#context, before, first)) return
     await this.#verify(before)
     faultPoint('migration.reap.verified')
     // Its names go one after the other, and each that goes moves the ctime that tells whether it is still the copy.
@@ -156,12 +158,16 @@ export class Reaper {
       inode,
       page.filter((place) => this.#isNamed(ino, place)),
     )
-    if (!this.#isTheCopy(inode, places[0])) return false
-    for (const { place } of places) {
-      unlinkAt(legacy.directory(place.parent), place.name)
-      faultPoint('migration.reap.removed')
+    const remove = (): boolean => {
+      if (!this.#isTheCopy(inode, places[0])) return false
+      for (const { place } of places) {
+        unlinkAt(legacy.directory(place.parent), place.name)
+        faultPoint('migration.reap.removed')
+      }
+      return true
     }
-    return true
+    if (!places[0] || !isRegular(places[0].stat.mode)) return remove()
+    return this.#context.legacyFiles.underLease(ino, (writers) => writers !== 'some' && remove())
   }
 
   /** As the catalog knows it now, the volume has the file there. */

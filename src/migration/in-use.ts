@@ -1,0 +1,38 @@
+import { isRegular } from '../base/attributes.ts'
+import { FsError, reasonOf } from '../base/errors.ts'
+import type { Inode } from '../catalog/index.ts'
+import { type LegacyPlace, writerOf } from '../legacy/index.ts'
+import type { OverlayContext } from '../overlay/index.ts'
+import { type Stat, printable } from '../sys/index.ts'
+
+/** Not to be looked at: this worker and its supervisor. */
+const ownProcesses = (): ReadonlySet<number> => new Set([process.pid, process.ppid])
+
+/**
+ * Whether somebody has the legacy file open or mapped for writing, past the mount: what they write would go with it. It is listed
+ * as a failure that says who, which goes with the legacy file once that has ended.
+ */
+export async function isInUse(
+  context: OverlayContext,
+  inode: Inode,
+  found: { readonly place: LegacyPlace; readonly stat: Stat } | undefined,
+): Promise<boolean> {
+  if (!found || !isRegular(found.stat.mode)) return false
+  const { ino } = inode
+  const writers = context.legacyFiles.underLease(ino, (known) => known)
+  if (writers === 'none') return false
+  const writer = await writerOf(found.stat, found.place.name, ownProcesses())
+  // A file system without leases: what /proc shows has to do.
+  if (!writer && writers === 'unknown') return false
+  const who = writer
+    ? `process ${writer.pid} (${printable(Buffer.from(writer.name))})`
+    : 'a process that cannot be seen from here'
+  const error = new FsError(
+    'ETXTBSY',
+    `in use: ${who} has it open for writing past the mount; it stays on the volume until that has ended`,
+  )
+  if (context.catalog.get(ino)?.failure === reasonOf(error)) return true
+  context.log.warn({ ino: ino.toString(), pid: writer?.pid }, error.message)
+  context.carrier.recordFailure(ino, error)
+  return true
+}
