@@ -1,11 +1,13 @@
 import { DatabaseSync } from 'node:sqlite'
 import { parentPort, workerData } from 'node:worker_threads'
-import { type Added, prepareFold } from './fold.ts'
+import { type Added, LogBegunAnew, prepareFoldOf } from './fold.ts'
 import { WalDamaged } from './wal.ts'
 
 /** Fold so many frames of the log in; nothing behind them can be, as the one who asks reads the database as it was then. */
 export interface CheckpointOrder {
   readonly frames: number
+  /** Of that log, as `saltOfLog` has it. */
+  readonly salt: string | undefined
   readonly added: Added | undefined
   /** As `prepareFold` has it. */
   readonly isFirst: boolean
@@ -32,14 +34,16 @@ parentPort?.on('message', (order: CheckpointOrder) => {
   parentPort?.postMessage(fold(order))
 })
 
-function fold({ frames, added: before, isFirst }: CheckpointOrder): CheckpointResult {
+function fold({ frames, salt, added: before, isFirst }: CheckpointOrder): CheckpointResult {
   let database: DatabaseSync | undefined
   try {
-    const added = prepareFold(path, frames, before, isFirst)
+    const added = prepareFoldOf(salt, path, frames, before, isFirst)
     database = new DatabaseSync(path, { timeout: 1000 })
     database.prepare('PRAGMA wal_checkpoint(PASSIVE)').get()
     return { added }
   } catch (error) {
+    // There is nothing to fold in.
+    if (error instanceof LogBegunAnew) return { added: undefined }
     return { failure: failureOf(error) }
   } finally {
     database?.close()

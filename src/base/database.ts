@@ -19,7 +19,7 @@ import { FsError, isSystemError, reasonOf } from './errors.ts'
 import type { FailedSyncs } from './failed-syncs.ts'
 import { PageSums } from './page-sums.ts'
 import { synced } from './synced.ts'
-import { type Added, closeFolding, prepareFold } from './fold.ts'
+import { type Added, closeFolding, prepareFold, saltOfLog } from './fold.ts'
 import { knownLog, type LostFrames } from './log-check.ts'
 import { rewriteWal, WalDamaged } from './wal.ts'
 import { begin, examine, type Witness } from './witness.ts'
@@ -576,6 +576,12 @@ export class Database {
     return Math.max(0, Number(log?.log ?? 0))
   }
 
+  /** Everything in the log is in the file. */
+  get #isFoldedIn(): boolean {
+    const log = this.#frameCount.get() as { log?: number; checkpointed?: number } | undefined
+    return log !== undefined && Number(log.checkpointed) >= Number(log.log)
+  }
+
   /**
    * Where a sync has failed: folds the log into the database and empties it, in one turn, so that what is acknowledged from
    * then on lies in another place of the disk than the one that failed. The first try may only tell SQLite's own descriptor of
@@ -626,6 +632,8 @@ export class Database {
 
   /** Has the thread fold in what is committed now, and no more: the pages of that are added up before. */
   #startCheckpoint(): void {
+    // A log that is folded in begins anew under whoever reads it: no lock of a reader is in its way.
+    if (this.#isFoldedIn) return
     this.#checkpointRunning = true
     try {
       // Nothing behind what somebody reads is folded in.
@@ -637,7 +645,12 @@ export class Database {
       this.#notFolded(error)
       return
     }
-    const order: CheckpointOrder = { frames: this.#frames, added: this.#added, isFirst: this.#isFirstFold }
+    const order: CheckpointOrder = {
+      frames: this.#frames,
+      salt: saltOfLog(this.path),
+      added: this.#added,
+      isFirst: this.#isFirstFold,
+    }
     if (!this.#checkpointer) {
       const entry = new URL(`./checkpoint-thread${extname(import.meta.url)}`, import.meta.url)
       this.#checkpointer = new Worker(entry, { workerData: this.path })

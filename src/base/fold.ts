@@ -29,6 +29,52 @@ export interface Added {
   readonly sums: Sums
 }
 
+/** Another log has begun in the place of the one that was to be folded in: all of that is in the database. */
+export class LogBegunAnew extends Error {
+  constructor() {
+    super('the log has begun anew')
+    this.name = 'LogBegunAnew'
+  }
+}
+
+/** What tells a log from all others in its file, in hexadecimal; `undefined` if there is none. */
+export function saltOfLog(path: string): string | undefined {
+  const descriptor = openSync(`${path}-wal`, constants.O_RDONLY)
+  try {
+    return saltOf(descriptor)
+  } finally {
+    closeSync(descriptor)
+  }
+}
+
+function saltOf(descriptor: number): string | undefined {
+  const salt = Buffer.alloc(SALT_BYTES)
+  return readSync(descriptor, salt, 0, SALT_BYTES, HEADER_SALT) === SALT_BYTES
+    ? salt.toString('hex')
+    : undefined
+}
+
+/**
+ * As `prepareFold`, beside somebody who writes: the frames are of the log with this salt.
+ * @throws LogBegunAnew if another one has taken its place; WalDamaged
+ */
+export function prepareFoldOf(
+  salt: string | undefined,
+  ...[path, frames, added, isFirst]: Parameters<typeof prepareFold>
+): Added | undefined {
+  const requireSame = (): void => {
+    if (saltOfLog(path) !== salt) throw new LogBegunAnew()
+  }
+  requireSame()
+  try {
+    return prepareFold(path, frames, added, isFirst)
+  } catch (error) {
+    // What begins anew has its header first, and its frames behind that.
+    if (error instanceof WalDamaged) requireSame()
+    throw error
+  }
+}
+
 /**
  * Before the first `frames` frames of a log are folded into its database: they are whole, and the checksums of the pages that come of
  * it are on the medium. Nobody may fold in anything else meanwhile.
