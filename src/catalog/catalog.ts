@@ -555,6 +555,7 @@ export class Catalog {
         failed: Number(row.failed ?? 0),
         drained: Number(row.drained ?? 0),
       }
+      for (const inode of this.#met.inodes()) addTo(this.#totals, shareOf(inode), 1)
     }
     return this.#totals
   }

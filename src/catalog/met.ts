@@ -30,6 +30,7 @@ export class MetFiles {
       | 'put'
       | 'remove'
       | 'some'
+      | 'inodes'
       | 'name'
       | 'names'
       | 'inDirectory'
@@ -53,6 +54,7 @@ export class MetFiles {
       put: all(`INSERT OR REPLACE INTO temp.met_inodes VALUES (${INODE_COLUMNS.map(() => '?').join(',')})`),
       remove: all('DELETE FROM temp.met_inodes WHERE ino = ?'),
       some: all('SELECT ino FROM temp.met_inodes UNION SELECT ino FROM temp.met_names LIMIT ?'),
+      inodes: all('SELECT * FROM temp.met_inodes'),
       name: all('SELECT parent, name, ino FROM temp.met_names WHERE parent = ? AND name = ?'),
       names: all('SELECT parent, name, ino FROM temp.met_names WHERE ino = ?'),
       inDirectory: all('SELECT parent, name, ino FROM temp.met_names WHERE parent = ?'),
@@ -89,6 +91,11 @@ export class MetFiles {
     if (!this.#any) return
     this.#sql.remove.run(toSigned(ino))
     this.#sql.removeNames.run(toSigned(ino))
+  }
+
+  /** Files whose row is here. */
+  inodes(): Inode[] {
+    return this.#any ? (this.#sql.inodes.all() as Row[]).map(inodeFromRow) : []
   }
 
   some(limit: number): bigint[] {
