@@ -1,14 +1,10 @@
 import type { StatementSync } from 'node:sqlite'
 import type { Database } from '../base/database.ts'
+import { CHUNK_BLOCKS } from './blocks.ts'
 import { Gaps } from './gaps.ts'
 import { fileId, type Inode, isChunked, type Row, toSigned, toUnsigned } from './inode.ts'
 import { contentKey } from './object-keys.ts'
 import type { Outbox } from './outbox.ts'
-
-/** Bytes that are found to be a hole or not as one. */
-export const BLOCK_BYTES = 4096
-/** Blocks of a chunk: one bit each in `zeros`. */
-export const CHUNK_BLOCKS = 256
 
 // Rows read or changed in one go: a few milliseconds at most.
 const ROWS_AT_ONCE = 256

@@ -1,5 +1,6 @@
 export { Catalog, type CatalogOptions, type StagedChunk, type StagedRow } from './catalog.ts'
-export { BLOCK_BYTES, CHUNK_BLOCKS, type Incoming, type Owner } from './content-index.ts'
+export { BLOCK_BYTES, CHUNK_BLOCKS } from './blocks.ts'
+export type { Incoming, Owner } from './content-index.ts'
 export { type Departure, Forgetting } from './departures.ts'
 export * from './inode.ts'
 export type { Dirent } from './links.ts'

@@ -1,9 +1,10 @@
 import { BLOCK_BYTES, CHUNK_BLOCKS } from '../catalog/index.ts'
 
 const ZEROS = Buffer.alloc(BLOCK_BYTES)
+const BITS_BYTES = Math.ceil(CHUNK_BLOCKS / 8)
 
 /** Marks every block of a chunk. */
-export const ALL_ZEROS = Buffer.alloc(CHUNK_BLOCKS / 8, 0xff)
+export const ALL_ZEROS = Buffer.alloc(BITS_BYTES, 0xff)
 
 /** Which blocks of a chunk's bytes are zeros: `all`, or one bit each, or `undefined` where none is. */
 export function zerosOf(bytes: Buffer): 'all' | Buffer | undefined {
@@ -16,7 +17,7 @@ export function zerosOf(bytes: Buffer): 'all' | Buffer | undefined {
     if (bytes[from] !== 0) continue
     const part = bytes.subarray(from, from + BLOCK_BYTES)
     if (ZEROS.compare(part, 0, part.length, 0, part.length) !== 0) continue
-    bits ??= Buffer.alloc(CHUNK_BLOCKS / 8)
+    bits ??= Buffer.alloc(BITS_BYTES)
     bits[block >> 3] = (bits[block >> 3] ?? 0) | (1 << (block & 7))
     found += 1
   }

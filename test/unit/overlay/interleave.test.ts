@@ -13,6 +13,11 @@ vi.mock(import('../../../src/content/context.ts'), async (original) => ({
   chunkCount: (size: number) => Math.ceil(size / CHUNK),
 }))
 
+vi.mock(import('../../../src/catalog/blocks.ts'), async (original) => {
+  const real = await original()
+  return { ...real, CHUNK_BLOCKS: CHUNK / real.BLOCK_BYTES }
+})
+
 // A volume may refuse to change names.
 vi.mock(import('../../../src/sys/library.ts'), async (original) => {
   const { refusable } = await import('../../support/rig/volume-calls.ts')
