@@ -18,8 +18,8 @@ import { describeMounted } from '../../support/fuse/mounted.ts'
 import { keepingLog } from '../../support/fuse/keeping-log.ts'
 import { Ferry } from '../../support/mount/ferry.ts'
 
-// What a look at the directory may leave or change: logs, locks, sockets, what SQLite keeps beside a file.
-const TRANSIENT = /daemon\.log|\.lock|\.sock$|-(wal|shm|journal)$/
+// What a look at the directory may leave or change: logs, locks, sockets, what is kept beside a database.
+const TRANSIENT = /daemon\.log|\.lock|\.sock$|-(wal|shm|journal|witness|sums)$/
 
 /** Path → content of everything in a directory; of a database, which is changed in place, only that it is there. */
 function everythingIn(directory: string): Record<string, string> {
