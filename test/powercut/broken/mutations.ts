@@ -21,7 +21,7 @@ export const SCALED: readonly Mutation[] = [
   {
     // Scripts settle in the middle of a mount, the product at its end.
     file: 'src/daemon/composed-engine.ts',
-    from: "is nothing to wait for.\n    this.#ending.abort(new Error('the mount has ended'))",
+    from: "is nothing to wait for.\n    this.#ending.abort(new Error('the mount has ended'))\n    void mover.stop()",
     to: 'is nothing to wait for.',
   },
   {
