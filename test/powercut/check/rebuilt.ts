@@ -72,6 +72,13 @@ async function rebuild(memory: MemoryStore, root: string, inlineLimit: number): 
   }
 }
 
+interface Known {
+  readonly history: History
+  readonly moment: Moment
+  /** What was shown after a first cut: of what nobody had synced, pages of several moments, and stored like that since. */
+  readonly seen: Tree | undefined
+}
+
 interface Place {
   readonly root: string
   readonly inlineLimit: number
@@ -81,8 +88,7 @@ interface Place {
 export async function checkStoreAlone(
   memory: MemoryStore,
   { root, inlineLimit }: Place,
-  history: History,
-  moment: Moment,
+  { history, moment, seen }: Known,
 ): Promise<Problem[]> {
   const stored = history.storedBefore(moment)
   if (!stored) return []
@@ -93,7 +99,8 @@ export async function checkStoreAlone(
     return [{ kind: 'rebuild fails', path: '/', detail: reasonOf(error) }]
   }
   const problems: Problem[] = []
-  for (const { node, paths, contents } of stored) {
+  for (const { node, paths, contents: had } of stored) {
+    const contents = [...had, ...[...paths].flatMap((path) => seen?.get(path)?.content ?? [])]
     const found = [...paths].flatMap((path) => tree.get(path) ?? [])
     const path = [...paths].join(' or ')
     if (found.length === 0) problems.push({ kind: 'rebuild loses', path, detail: 'no record leads to it' })

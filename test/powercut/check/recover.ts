@@ -103,18 +103,19 @@ async function checkAlone(
   machine: Machine,
   image: VolumeImage | undefined,
 ): Promise<Problem[]> {
-  const { script, history } = recording
+  const { script, history, before } = recording
   if (!isRebuilt(recording, state, 'at once') || !image) return []
   const moment = momentOf(recording, state.cut)
   if (history.storedBefore(moment) === undefined) return []
   const place = { root: join(machine.root, 'rebuilt'), inlineLimit: script.inlineLimit }
+  const known = { history, moment, seen: before?.seen }
   const distant = await storeAt(recording, state.cut)
-  if (distant) return checkStoreAlone(await copyOfStore(distant), place, history, moment)
+  if (distant) return checkStoreAlone(await copyOfStore(distant), place, known)
   const own = join(machine.root, 'store-alone')
   rmSync(own, { recursive: true, force: true })
   materialise(image, own, machine.shim)
   try {
-    return await checkStoreAlone(await copyOfEmbedded(join(own, 'ns')), place, history, moment)
+    return await checkStoreAlone(await copyOfEmbedded(join(own, 'ns')), place, known)
   } catch (error) {
     return [{ kind: 'store alone', path: '/', detail: reasonOf(error) }]
   } finally {
