@@ -4,7 +4,7 @@ import { untilNextTick } from '../base/clock.ts'
 import { FsError, reasonOf } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import { attributesOf, type Inode, NAME_MAX } from '../catalog/index.ts'
-import { placeOf, requireLegacy, takeOver } from '../content/index.ts'
+import { placeOf, requireLegacy, takeOver, type UploadResult } from '../content/index.ts'
 import type {
   Answer,
   AttributeAnswer,
@@ -624,11 +624,23 @@ export class Overlay implements FileSystem {
         const inode = this.#context.catalog.get(node)
         if (!inode || inode.orphan || inode.dirty === 0) return
         signal.throwIfAborted()
-        const result = await this.#context.uploader.upload(node, signal)
+        const result = await this.#uploaded(node, signal)
+        if (result === 'gone') return
         // Somebody is in the middle of changing it, and never gets to the end of that if this here takes no pause.
         if (result === 'busy') await new Promise((resolve) => setTimeout(resolve, BUSY_MS))
       }
     })
+  }
+
+  /** A file that was removed past the overlay has nothing that the store could acknowledge: close(2) does not fail for that. */
+  async #uploaded(node: bigint, signal: AbortSignal): Promise<UploadResult> {
+    try {
+      return await this.#context.uploader.upload(node, signal)
+    } catch (error) {
+      const isGone = error instanceof FsError && error.code === 'ENOENT'
+      if (isGone && this.#context.catalog.get(node)?.authority === 'legacy') return 'gone'
+      throw error
+    }
   }
 
   /** Ends the caller's wait at the deadline or on an interrupt; work that goes on behind it is harmless. */
