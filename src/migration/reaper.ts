@@ -259,10 +259,13 @@ export class Reaper {
 
   /** Reads the object back, all of it, past every cache. @throws StoreError */
   async #verify(inode: Inode): Promise<void> {
+    const { version } = inode
     await compareObject(this.#context, inode)
     if (!isChunked(inode) || !isRegular(inode.mode)) return
     for (const index of storedChunks(this.#context.catalog, inode)) {
       await giveWay()
+      // Written again meanwhile, and perhaps shorter: this copy does not go.
+      if (inode.version !== version) return
       await this.#stored.readBack(inode, index)
     }
   }

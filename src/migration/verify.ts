@@ -133,6 +133,7 @@ async function compare(
 ): Promise<FailedCheck | undefined> {
   const inode = context.catalog.get(ino)
   if (!inode) return undefined
+  const { version } = inode
   try {
     await compareObject(context, inode)
     let legacy = comparesWithLegacy(context, inode)
@@ -146,7 +147,8 @@ async function compare(
     for await (const index of chunksToCompare(context, inode, legacy === 'equal')) {
       await giveWay()
       const now = context.catalog.get(ino)
-      if (!now) return undefined
+      // Written again meanwhile, and perhaps shorter: the next run will see it.
+      if (now?.version !== version) return undefined
       const bytes = await stored.readBack(now, index)
       if (legacy !== 'equal') continue
       if (await isOnVolume(context, ino, index, bytes)) continue
