@@ -9,5 +9,5 @@ export {
   rootIdentity,
   writeMark,
 } from './owner-mark.ts'
-export { writerOf, writersBelow } from './open-writers.ts'
+export { OpenWriters, writersBelow } from './open-writers.ts'
 export { type LegacyPlace, LegacyTree, type QuietReads } from './tree.ts'

@@ -1,5 +1,7 @@
 import { readdir, readFile, readlink, stat } from 'node:fs/promises'
 import { constants } from 'node:fs'
+import { basename } from 'node:path'
+import { SharedJob } from '../base/concurrency.ts'
 import { isWithin } from '../base/paths.ts'
 
 /** A process that has a file open or mapped for writing. */
@@ -20,9 +22,7 @@ interface Identity {
  * Processes that have files open or mapped for writing, as far as they can be seen from here: not those of other PID namespaces,
  * and without root only one's own. Looks at every descriptor of the machine; processes in `except` are not looked at.
  */
-async function* openWriters(
-  except: ReadonlySet<number>,
-): AsyncGenerator<OpenWriter & { readonly link: string }> {
+async function* openWriters(except: ReadonlySet<number>): AsyncGenerator<Found> {
   for (const entry of await readdir('/proc')) {
     const pid = Number(entry)
     if (!Number.isInteger(pid) || except.has(pid)) continue
@@ -45,19 +45,37 @@ export async function writersBelow(directory: string, except: ReadonlySet<number
   return [...found.values()]
 }
 
-/** Who has this file open for writing, if that can be seen from here. */
-export async function writerOf(
-  file: Identity,
-  name: Buffer,
-  except: ReadonlySet<number>,
-): Promise<OpenWriter | undefined> {
-  for await (const { link, ...writer } of openWriters(except)) {
-    // Others may be on a file system that does not answer: only what can be this one is asked for its number.
-    if (!writer.path.endsWith(`/${name}`)) continue
-    const there = await stat(link, { bigint: true }).catch(() => undefined)
-    if (there?.ino === file.ino && deviceOf(there.dev) === file.dev) return writer
+type Found = OpenWriter & { readonly link: string }
+
+/** Who has files open for writing, as far as that can be seen from here. Those who ask at once share a look at the machine. */
+export class OpenWriters {
+  readonly #scan: SharedJob
+  /** By the last part of the path. */
+  #found = new Map<string, Found[]>()
+
+  constructor(except: ReadonlySet<number>) {
+    this.#scan = new SharedJob(async () => {
+      const found = new Map<string, Found[]>()
+      for await (const writer of openWriters(except)) {
+        const name = basename(writer.path)
+        const others = found.get(name)
+        if (others) others.push(writer)
+        else found.set(name, [writer])
+      }
+      this.#found = found
+    })
   }
-  return undefined
+
+  /** Who has this file open for writing now, under this name. */
+  async of(file: Identity, name: Buffer): Promise<OpenWriter | undefined> {
+    await this.#scan.run()
+    // Others may be on a file system that does not answer: only what can be this one is asked for its number.
+    for (const { link, ...writer } of this.#found.get(name.toString()) ?? []) {
+      const there = await stat(link, { bigint: true }).catch(() => undefined)
+      if (there?.ino === file.ino && deviceOf(there.dev) === file.dev) return writer
+    }
+    return undefined
+  }
 }
 
 /** A device as glibc packs it (gnu_dev_major), as major * 2^20 + minor. */

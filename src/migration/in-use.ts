@@ -1,12 +1,9 @@
 import { isRegular } from '../base/attributes.ts'
 import { FsError, reasonOf } from '../base/errors.ts'
 import type { Inode } from '../catalog/index.ts'
-import { type LegacyPlace, writerOf } from '../legacy/index.ts'
+import type { LegacyPlace, OpenWriters } from '../legacy/index.ts'
 import type { OverlayContext } from '../overlay/index.ts'
 import { type Stat, printable } from '../sys/index.ts'
-
-/** Not to be looked at: this worker and its supervisor. */
-const ownProcesses = (): ReadonlySet<number> => new Set([process.pid, process.ppid])
 
 /**
  * Whether somebody has the legacy file open or mapped for writing, past the mount: what they write would go with it. It is listed
@@ -14,6 +11,7 @@ const ownProcesses = (): ReadonlySet<number> => new Set([process.pid, process.pp
  */
 export async function isInUse(
   context: OverlayContext,
+  users: OpenWriters,
   inode: Inode,
   found: { readonly place: LegacyPlace; readonly stat: Stat } | undefined,
 ): Promise<boolean> {
@@ -27,7 +25,7 @@ export async function isInUse(
   }
   const writers = context.legacyFiles.underLease(ino, (known) => known)
   if (writers === 'none') return false
-  const writer = await writerOf(found.stat, found.place.name, ownProcesses())
+  const writer = await users.of(found.stat, found.place.name)
   // A file system without leases: what /proc shows has to do.
   if (!writer && writers === 'unknown') return false
   const who = writer

@@ -15,7 +15,7 @@ import {
   type StoredContent,
   takeOver,
 } from '../content/index.ts'
-import type { LegacyPlace } from '../legacy/index.ts'
+import { type LegacyPlace, OpenWriters } from '../legacy/index.ts'
 import type { OverlayContext } from '../overlay/index.ts'
 import { StoreError } from '../store/errors.ts'
 import { AT_REMOVEDIR, DT_DIR, DT_UNKNOWN, readlinkAt, type Stat, unlinkAt } from '../sys/index.ts'
@@ -43,6 +43,8 @@ export class Reaper {
   readonly #directories: DirectoryWriter
   readonly #stored: StoredContent
   readonly #volume: VolumeSync
+  /** Not looked at: this worker and its supervisor. */
+  readonly #users = new OpenWriters(new Set([process.pid, process.ppid]))
   #running: Promise<void> | undefined
 
   constructor(context: OverlayContext, parts: { directories: DirectoryWriter; stored: StoredContent }) {
@@ -102,7 +104,7 @@ export class Reaper {
     // Names of the file that were not met yet would be left without it.
     if (first && first.stat.nlink > names) return
     if (!(await this.#isStillTheCopy(before, first))) return
-    if (await isInUse(this.#context, before, first)) return
+    if (await isInUse(this.#context, this.#users, before, first)) return
     await this.#verify(before)
     faultPoint('migration.reap.verified')
     // Its names go one after the other, and each that goes moves the ctime that tells whether it is still the copy.

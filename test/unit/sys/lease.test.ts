@@ -2,7 +2,7 @@ import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { writerOf } from '../../../src/legacy/index.ts'
+import { OpenWriters } from '../../../src/legacy/index.ts'
 import { statDescriptor, underLease } from '../../../src/sys/index.ts'
 
 let directory: string
@@ -46,8 +46,8 @@ test('P3: a writer is named, unless it is one of those that are not to be looked
   const writer = openSync(path, 'r+')
   const stat = statDescriptor(descriptor)
   const name = Buffer.from('file')
-  expect(await writerOf(stat, name, new Set())).toMatchObject({ pid: process.pid, path })
-  expect(await writerOf(stat, name, new Set([process.pid]))).toBeUndefined()
-  expect(await writerOf({ ...stat, ino: stat.ino + 1n }, name, new Set())).toBeUndefined()
+  expect(await new OpenWriters(new Set()).of(stat, name)).toMatchObject({ pid: process.pid, path })
+  expect(await new OpenWriters(new Set([process.pid])).of(stat, name)).toBeUndefined()
+  expect(await new OpenWriters(new Set()).of({ ...stat, ino: stat.ino + 1n }, name)).toBeUndefined()
   closeSync(writer)
 })
