@@ -13,11 +13,16 @@ export interface Attributes {
   readonly atimeNs: bigint
   readonly mtimeNs: bigint
   readonly ctimeNs: bigint
+  /** Time of birth; absent where nobody knows it, and 0 where the file system keeps none. */
+  readonly btimeNs?: bigint
+  /** FS_*_FL of those that guard a file (inode-flags.ts); none if absent. */
+  readonly flags?: number
 }
 
 /** File type bits of st_mode, inode(7). */
 export const S_IFMT = 0o170000
 export const S_IFREG = 0o100000
+export const S_IFCHR = 0o020000
 export const S_IFDIR = 0o040000
 export const S_IFLNK = 0o120000
 export const S_ISUID = 0o4000

@@ -112,3 +112,7 @@ export async function untilAborted<T>(
     signal.removeEventListener('abort', stop)
   }
 }
+
+/** Resolves after so many milliseconds, by the clock of `setTimeout`, which tests may set. */
+export const delay = (milliseconds: number): Promise<void> =>
+  new Promise((resolve) => setTimeout(resolve, milliseconds))

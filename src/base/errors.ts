@@ -72,3 +72,16 @@ export function reasonOf(error: unknown): string {
   const cause = reasonOf(error.cause)
   return error.message.includes(cause) ? error.message : `${error.message} (${cause})`
 }
+
+/** A disk does not answer. Whoever can wait asks again when it does: `back` resolves then, and never rejects. */
+export class Unanswered extends FsError {
+  /** The call is under way all the same, and may take effect later. */
+  readonly begun: boolean
+  readonly back: Promise<void>
+
+  constructor(disk: string, begun: boolean, back: Promise<void>) {
+    super('EIO', `${disk} does not answer`)
+    this.begun = begun
+    this.back = back
+  }
+}

@@ -3,23 +3,22 @@ import type { DatabaseSync } from 'node:sqlite'
 import type { Sums } from './flipped-bit.ts'
 import { type PageSum, PageSums, pageSum } from './page-sums.ts'
 import {
-  Checksum,
   FRAME_BYTES,
   FRAME_HEADER_BYTES,
-  FRAME_SALT,
-  FRAME_SUMS,
-  HEADER_BYTES,
+  framesOf,
   HEADER_SALT,
-  MAGIC_BIG,
+  PAGE_BYTES,
+  positionOf,
   readAll,
+  readHeader,
+  requireFrames,
   SALT_BYTES,
-  SUMMED_OF_FRAME_HEADER,
-  SUMMED_OF_HEADER,
   WalDamaged,
 } from './wal.ts'
 
-// Read in one go.
-const FRAMES_AT_ONCE = 256
+// Frames that are no farther apart are read together, so many at most: a system call costs more than to copy them.
+const NEAR_FRAMES = 4
+const FRAMES_AT_ONCE = 64
 
 /** How far a log has been added up. */
 export interface Added {
@@ -93,39 +92,18 @@ export function prepareFold(
   const descriptor = openSync(`${path}-wal`, constants.O_RDWR)
   try {
     if (isFirst) fdatasyncSync(descriptor)
-    const header = Buffer.allocUnsafeSlow(HEADER_BYTES)
-    readAll(descriptor, header, 0)
-    const salt = header.subarray(HEADER_SALT, HEADER_SALT + SALT_BYTES)
-    const isSame = added?.salt === salt.toString('hex') && added.frames <= frames
-    const bigEndian = header.readUInt32BE(0) === MAGIC_BIG
-    const checksum = new Checksum(bigEndian, isSame ? added.sums : undefined)
-    if (!isSame) {
-      checksum.add(header.subarray(0, SUMMED_OF_HEADER))
-      if (!checksum.equals(header, SUMMED_OF_HEADER)) throw new WalDamaged('its header is damaged')
-    }
+    const header = readHeader(descriptor)
+    const salt = header.salt.toString('hex')
+    const isSame = added?.salt === salt && added.frames <= frames
+    let through: Pick<Added, 'frames' | 'sums'> = isSame ? added : { frames: 0, sums: header.sums }
     const last = new Map<number, number>()
-    const block = Buffer.allocUnsafeSlow(FRAMES_AT_ONCE * FRAME_BYTES)
-    for (let from = isSame ? added.frames : 0; from < frames; from += FRAMES_AT_ONCE) {
-      const count = Math.min(FRAMES_AT_ONCE, frames - from)
-      readAll(descriptor, block.subarray(0, count * FRAME_BYTES), HEADER_BYTES + from * FRAME_BYTES)
-      const words = checksum.words(block)
-      for (let index = 0; index < count; index += 1) {
-        const at = index * FRAME_BYTES
-        const word = at / 4
-        checksum.addWords(words, word, word + SUMMED_OF_FRAME_HEADER / 4)
-        checksum.addWords(words, word + FRAME_HEADER_BYTES / 4, word + FRAME_BYTES / 4)
-        const isOfThisLog = block.compare(salt, 0, SALT_BYTES, at + FRAME_SALT, at + FRAME_SUMS) === 0
-        if (!isOfThisLog || !checksum.equals(block, at + FRAME_SUMS))
-          throw new WalDamaged(`frame ${from + index + 1} of ${frames} is not what was written`)
-        last.set(block.readUInt32BE(at), from + index + 1)
-      }
+    for (const found of framesOf(descriptor, header, through, frames)) {
+      for (const { page, number } of found.frames) last.set(page, number)
+      through = { frames: through.frames + found.frames.length, sums: found.sums }
     }
+    requireFrames(through.frames, frames)
     noteSums(path, descriptor, last)
-    return {
-      frames,
-      salt: salt.toString('hex'),
-      sums: { first: checksum.first, second: checksum.second },
-    }
+    return { ...through, salt }
   } finally {
     closeSync(descriptor)
   }
@@ -135,14 +113,28 @@ function noteSums(path: string, log: number, last: ReadonlyMap<number, number>):
   const sums = PageSums.open(`${path}-sums`)
   if (!sums) return
   try {
-    const bytes = Buffer.allocUnsafeSlow(FRAME_BYTES - FRAME_HEADER_BYTES)
-    const noted = [...last]
-      .sort(([one], [other]) => one - other)
-      .map(([page, number]): [number, PageSum] => {
-        readSync(log, bytes, 0, bytes.length, HEADER_BYTES + (number - 1) * FRAME_BYTES + FRAME_HEADER_BYTES)
-        return [page, pageSum(bytes, page)]
-      })
-    sums.note(noted)
+    const frames = [...last]
+      .map(([page, number]) => ({ page, number }))
+      .sort((one, other) => one.number - other.number)
+    const block = Buffer.allocUnsafeSlow(FRAMES_AT_ONCE * FRAME_BYTES)
+    const noted: Array<[number, PageSum]> = []
+    for (let from = 0; from < frames.length; ) {
+      const first = frames[from]?.number ?? 0
+      const isNear = (at: number): boolean => {
+        const number = frames[at]?.number ?? Number.POSITIVE_INFINITY
+        return number - (frames[at - 1]?.number ?? 0) <= NEAR_FRAMES && number - first < FRAMES_AT_ONCE
+      }
+      let end = from + 1
+      while (isNear(end)) end += 1
+      const length = ((frames[end - 1]?.number ?? first) - first + 1) * FRAME_BYTES
+      readAll(log, block.subarray(0, length), positionOf(first))
+      for (const { page, number } of frames.slice(from, end)) {
+        const at = (number - first) * FRAME_BYTES + FRAME_HEADER_BYTES
+        noted.push([page, pageSum(block.subarray(at, at + PAGE_BYTES), page)])
+      }
+      from = end
+    }
+    sums.note(noted.sort(([one], [other]) => one - other))
   } finally {
     sums.close()
   }

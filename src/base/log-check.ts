@@ -6,21 +6,24 @@ import {
   fstatSync,
   ftruncateSync,
   openSync,
-  readSync,
 } from 'node:fs'
 import { isSystemError } from './errors.ts'
 import { bitsBetween, type FlippedBit, flippedBits, type Sums } from './flipped-bit.ts'
 import {
+  COMMIT_SIZE,
   Checksum,
   FRAME_BYTES,
   FRAME_HEADER_BYTES,
   FRAME_SALT,
   FRAME_SUMS,
+  framesOf,
   HEADER_BYTES,
   HEADER_SALT,
   MAGIC_BIG,
   MAGIC_LITTLE,
   PAGE_BYTES,
+  positionOf,
+  readSome,
   SALT_BYTES,
   SUMMED_OF_FRAME_HEADER,
   SUMMED_OF_HEADER,
@@ -29,7 +32,6 @@ import {
 } from './wal.ts'
 import type { LogIndex } from './wal-index.ts'
 
-const COMMIT_SIZE = 4
 // Of the format of the log.
 const VERSION = 3007000
 const SUMMED_OF_FRAME = SUMMED_OF_FRAME_HEADER + PAGE_BYTES
@@ -211,19 +213,23 @@ class LogWalk {
     this.whole = 0
     this.committed = 0
     this.#pages = []
-    for (let running = this.#header(); running && this.whole < limit; ) {
-      const number = this.whole + 1
-      const frame = this.#frame(number)
-      if (!frame) break
-      const sums = this.#sumsOf(frame, running)
-      const isSound = areEqual(sums, sumsAt(frame, FRAME_SUMS)) && saltOf(frame).equals(this.#ownSalt)
-      const mended: Mended | undefined = isSound ? { bytes: frame, sums } : this.#mend(frame, number, sums)
-      if (!mended) break
-      if (!isSound) this.#mended.set(number, mended)
-      this.whole = number
-      this.#pages.push(mended.bytes.readUInt32BE(0))
-      if (mended.bytes.readUInt32BE(COMMIT_SIZE) !== 0) this.committed = number
-      running = mended.sums
+    const sums = this.#header()
+    if (!sums) return 0
+    const header = { salt: this.#ownSalt, bigEndian: this.#bigEndian }
+    const mending = {
+      known: (number: number) => this.#mended.get(number)?.bytes,
+      mend: (frame: Buffer, number: number, found: Sums) => {
+        const mended = this.#mend(frame, number, found)
+        if (mended) this.#mended.set(number, mended)
+        return mended
+      },
+    }
+    for (const { frames } of framesOf(this.#descriptor, header, { frames: 0, sums }, limit, mending)) {
+      for (const { number, page, commit } of frames) {
+        this.whole = number
+        this.#pages.push(page)
+        if (commit !== 0) this.committed = number
+      }
     }
     return this.whole
   }
@@ -406,17 +412,9 @@ function isPossible(frame: Buffer, size: number): boolean {
 
 const saltOf = (frame: Buffer): Buffer => frame.subarray(FRAME_SALT, FRAME_SALT + SALT_BYTES)
 
-const positionOf = (frame: number): number => HEADER_BYTES + (frame - 1) * FRAME_BYTES
-
 const areEqual = (one: Sums, other: Sums): boolean => one.first === other.first && one.second === other.second
 
 function read(descriptor: number, length: number, position: number): Buffer | undefined {
   const bytes = Buffer.allocUnsafeSlow(length)
-  let done = 0
-  while (done < length) {
-    const count = readSync(descriptor, bytes, done, length - done, position + done)
-    if (count === 0) return undefined
-    done += count
-  }
-  return bytes
+  return readSome(descriptor, bytes, position) < length ? undefined : bytes
 }

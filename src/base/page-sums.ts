@@ -8,7 +8,6 @@ import {
   openSync,
   readSync,
   renameSync,
-  writeSync,
 } from 'node:fs'
 import { dirname } from 'node:path'
 import { crc32 } from 'node:zlib'
@@ -24,6 +23,10 @@ const SUM_OFFSET = NUMBER_OFFSET + 4
 // Pages read in one go.
 const PAGES_AT_ONCE = 256
 
+// Blocks that are no farther apart are read and written together, so many at most: a system call costs more than to copy them.
+const NEAR_BLOCKS = 8
+const BLOCKS_AT_ONCE = 128
+
 /** What a page is known by: a CRC-32, and a sum of another kind. 0 and 0: it never was in the file. */
 export interface PageSum {
   readonly crc: number
@@ -32,8 +35,8 @@ export interface PageSum {
 
 interface Entry {
   /** What the page is, and what it is to become, or was: a checkpoint that is cut short leaves either. */
-  now: PageSum
-  before: PageSum
+  readonly now: PageSum
+  readonly before: PageSum
 }
 
 interface Block {
@@ -107,12 +110,18 @@ export class PageSums {
 
   /** What these pages become. On the medium when it returns; by page, ascending. */
   note(sums: ReadonlyArray<readonly [page: number, sum: PageSum]>): void {
-    let from = 0
-    for (let at = 0; at < sums.length; at += 1) {
-      const next = sums[at + 1]
-      if (next && blockOf(next[0]) === blockOf(sums[at]?.[0] ?? 0)) continue
-      this.#put(sums.slice(from, at + 1))
-      from = at + 1
+    const distance = (one: number, other: number): number =>
+      blockOf(sums[one]?.[0] ?? 0) - blockOf(sums[other]?.[0] ?? 0)
+    for (let from = 0; from < sums.length; ) {
+      let end = from + 1
+      while (
+        end < sums.length &&
+        distance(end, end - 1) <= NEAR_BLOCKS &&
+        distance(end, from) < BLOCKS_AT_ONCE
+      )
+        end += 1
+      this.#put(sums.slice(from, end))
+      from = end
     }
     fdatasyncSync(this.#descriptor)
   }
@@ -161,29 +170,38 @@ export class PageSums {
     return { repairs, damaged }
   }
 
+  /** Of pages whose blocks are near one another: those are read and written together. */
   #put(sums: ReadonlyArray<readonly [number, PageSum]>): void {
-    const [first] = sums
-    if (!first) return
-    const number = blockOf(first[0])
-    const { entries } = this.#block(number)
-    for (const [page, sum] of sums) {
-      const entry = entries[(page - 1) % PER_BLOCK]
-      if (!entry || areEqual(entry.now, sum)) continue
-      entry.before = entry.now
-      entry.now = sum
+    const first = blockOf(sums[0]?.[0] ?? 1)
+    const last = blockOf(sums.at(-1)?.[0] ?? 1)
+    const bytes = Buffer.alloc((last - first + 1) * BLOCK_BYTES)
+    readSync(this.#descriptor, bytes, 0, bytes.length, first * BLOCK_BYTES)
+    let block = Buffer.alloc(0)
+    let number = -1
+    for (const [page, { crc, words }] of sums) {
+      if (blockOf(page) !== number) {
+        if (number >= 0) seal(block, number)
+        number = blockOf(page)
+        block = bytes.subarray((number - first) * BLOCK_BYTES, (number - first + 1) * BLOCK_BYTES)
+        if (!isWhole(block, number)) block.fill(0)
+      }
+      const at = ((page - 1) % PER_BLOCK) * ENTRY_BYTES
+      if (block.readUInt32LE(at) === crc && block.readInt32LE(at + 4) === words) continue
+      block.copyWithin(at + ENTRY_BYTES / 2, at, at + ENTRY_BYTES / 2)
+      block.writeUInt32LE(crc, at)
+      block.writeInt32LE(words, at + 4)
     }
-    writeSync(this.#descriptor, encode(number, entries), 0, BLOCK_BYTES, number * BLOCK_BYTES)
+    if (number >= 0) seal(block, number)
+    writeAll(this.#descriptor, bytes, first * BLOCK_BYTES)
   }
 
   #block(number: number): Block {
     const bytes = Buffer.alloc(BLOCK_BYTES)
     const length = readSync(this.#descriptor, bytes, 0, BLOCK_BYTES, number * BLOCK_BYTES)
-    const isWhole =
-      bytes.readUInt32LE(NUMBER_OFFSET) === number &&
-      bytes.readUInt32LE(SUM_OFFSET) === crc32(bytes.subarray(0, SUM_OFFSET))
+    const isSound = isWhole(bytes, number)
     const isHole = length === 0 || bytes.every((byte) => byte === 0)
     const entries = Array.from({ length: PER_BLOCK }, (_, index) => {
-      if (!isWhole) return { now: NONE, before: NONE }
+      if (!isSound) return { now: NONE, before: NONE }
       const at = index * ENTRY_BYTES
       const sum = (offset: number): PageSum => ({
         crc: bytes.readUInt32LE(offset),
@@ -191,7 +209,7 @@ export class PageSums {
       })
       return { now: sum(at), before: sum(at + 8) }
     })
-    return { entries, isDamaged: !isWhole && !isHole }
+    return { entries, isDamaged: !isSound && !isHole }
   }
 }
 
@@ -200,18 +218,13 @@ const blockOf = (page: number): number => Math.floor((page - 1) / PER_BLOCK)
 /** Nothing is known of the page: it never was in the file, or what was known of it is damaged. */
 const isUnknown = ({ now, before }: Entry): boolean => areEqual(now, NONE) && areEqual(before, NONE)
 
-function encode(number: number, entries: readonly Entry[]): Buffer {
-  const bytes = Buffer.alloc(BLOCK_BYTES)
-  for (const [index, { now, before }] of entries.entries()) {
-    const at = index * ENTRY_BYTES
-    bytes.writeUInt32LE(now.crc, at)
-    bytes.writeInt32LE(now.words, at + 4)
-    bytes.writeUInt32LE(before.crc, at + 8)
-    bytes.writeInt32LE(before.words, at + 12)
-  }
-  bytes.writeUInt32LE(number, NUMBER_OFFSET)
-  bytes.writeUInt32LE(crc32(bytes.subarray(0, SUM_OFFSET)), SUM_OFFSET)
-  return bytes
+const isWhole = (block: Buffer, number: number): boolean =>
+  block.readUInt32LE(NUMBER_OFFSET) === number &&
+  block.readUInt32LE(SUM_OFFSET) === crc32(block.subarray(0, SUM_OFFSET))
+
+function seal(block: Buffer, number: number): void {
+  block.writeUInt32LE(number, NUMBER_OFFSET)
+  block.writeUInt32LE(crc32(block.subarray(0, SUM_OFFSET)), SUM_OFFSET)
 }
 
 interface Page {

@@ -2,6 +2,7 @@ import type { StatementSync } from 'node:sqlite'
 import { isDirectory, S_IFDIR, S_IFMT } from '../base/attributes.ts'
 import { Database, type DatabaseOptions } from '../base/database.ts'
 import { step } from '../base/turns.ts'
+import { CHUNK_BYTES } from './blocks.ts'
 import { ContentIndex } from './content-index.ts'
 import { Counter } from './counter.ts'
 import { Departures, Forgetting, type Numbered } from './departures.ts'
@@ -21,15 +22,18 @@ import {
 import { InodeCache } from './inode-cache.ts'
 import { blob, type Dirent, direntFromRow, Links } from './links.ts'
 import { MetFiles } from './met.ts'
-import { bucketOf, shardOf } from './names.ts'
+import type { MetNote, MetNotes } from './met-notes.ts'
+import { NameBuckets, newNameKey, withNameKey } from './name-buckets.ts'
 import { Outbox } from './outbox.ts'
 import { APPLICATION_ID, FORMAT, SCHEMA, UPGRADES } from './schema.ts'
-import { addTo, isSameShare, NO_TOTALS, shareOf, TOTALS, type Totals } from './totals.ts'
+import { isSameShare, NO_TOTALS, shareOf, type Totals, totalsOf } from './totals.ts'
 
 export interface CatalogOptions
   extends Pick<DatabaseOptions, 'bulk' | 'failedSyncs' | 'onBroken' | 'onRepaired'> {
   readonly check: boolean
   readonly cacheEntries?: number
+  /** Of a new catalog, where its records are to be the same each time (name-buckets.ts). */
+  readonly nameKey?: Buffer
 }
 
 interface Waiting {
@@ -62,6 +66,12 @@ export interface ShownEntry extends Dirent {
   readonly inode: Pick<Inode, 'authority' | 'legacyIno' | 'mode'> | undefined
 }
 
+/** What is left of a directory that is gone: the shards of its record below this number, and what that named. */
+export interface GoneDirectory extends Numbered {
+  readonly recordGeneration: number
+  readonly shards: number
+}
+
 /** A name as a directory's record may have it. */
 export interface ShardEntry
   extends Pick<Inode, 'ino' | 'generation' | 'mode' | 'nlink' | 'key' | 'version' | 'dirShards'> {
@@ -71,13 +81,15 @@ export interface ShardEntry
 const SHOWN = `SELECT d.parent, d.name, d.ino, d.legacy, i.mode, i.authority, i.legacy_ino
   FROM dirents AS d LEFT JOIN inodes AS i ON i.ino = d.ino WHERE d.parent = ?`
 
-// Some 30 MiB.
-const INODE_CACHE_ENTRIES = 16_384
+// Some 15 MiB.
+const INODE_CACHE_ENTRIES = 8192
 // What is made in bulk is mostly not looked at again.
 const BULK_CACHE_ENTRIES = 2000
 
 // Rows read in one go: a fraction of a millisecond.
 const ROWS_AT_ONCE = 256
+// Rows of a few bytes that go in one go, in a millisecond.
+const MANY_ROWS = 2000
 
 // Inode numbers for files made where no legacy file gives them one. Far above what file systems hand out from below.
 const FIRST_OWN_INO = 1n << 48n
@@ -88,6 +100,11 @@ const FIRST_STAGING_FILE = 2n
 // Below every inode number as SQLite sees them (signed).
 const BEFORE_ALL = -(1n << 63n)
 
+// A path with more names than this leads in a circle.
+const MOST_LEVELS = 4096
+// Most paths have fewer names, and each of those is remembered; what is above costs a microsecond a level.
+const LEVELS_BY_ONE = 16
+
 /**
  * The point of decision: durable index, state of every file, store work that is owed. All methods answer at once;
  * changes happen inside `transaction` and are safe against kill -9 when it returns, against power loss after `flush`.
@@ -95,6 +112,7 @@ const BEFORE_ALL = -(1n << 63n)
 export class Catalog {
   readonly outbox: Outbox
   readonly departures: Departures
+  readonly buckets: NameBuckets
   /** What damage to the catalog leaves in doubt. */
   readonly doubts: Doubts
   /** Transactions were found to be lost when this catalog was opened. */
@@ -104,7 +122,6 @@ export class Catalog {
   readonly #database: Database
   readonly #inodes: InodeCache
   readonly #links: Links
-  #totals: Totals | undefined
   readonly #waiting: Waiting[] = []
   readonly #versions: Counter
   readonly #generations: Counter
@@ -139,23 +156,39 @@ export class Catalog {
       isThere: all('SELECT 1 AS n FROM inodes WHERE ino = ?'),
       byLegacy: all('SELECT ino FROM inodes WHERE legacy_ino = ? AND legacy_ino <> ino AND legacy_dev = ?'),
       byKey: all('SELECT ino FROM inodes WHERE key = ?'),
+      goneDirectory: all('SELECT * FROM gone_directories LIMIT 1'),
+      putGone: all(
+        'INSERT INTO gone_directories VALUES (?,?,?,?) ON CONFLICT (generation) DO UPDATE SET shards = excluded.shards',
+      ),
+      dropGone: all('DELETE FROM gone_directories WHERE generation = ?'),
       dirent: all('SELECT parent, name, ino, legacy FROM dirents WHERE parent = ? AND name = ?'),
       setDirent: all(
         'INSERT INTO dirents (parent,name,ino,legacy,bucket) VALUES (?,?,?,?,?) ON CONFLICT (parent,name) DO UPDATE SET ino=excluded.ino, legacy=excluded.legacy',
       ),
       removeDirent: all('DELETE FROM dirents WHERE parent = ? AND name = ?'),
-      dirents: all('SELECT parent, name, ino, legacy FROM dirents WHERE parent = ?'),
       direntsOn: all(
         'SELECT parent, name, ino, legacy FROM dirents WHERE parent = ? AND name > ? ORDER BY name LIMIT ?',
       ),
       shownOn: all(`${SHOWN} AND d.name > ? ORDER BY d.name LIMIT ?`),
       shownOne: all(`${SHOWN} AND d.name = ?`),
-      shown: all('SELECT parent, name, ino, legacy FROM dirents WHERE parent = ? AND ino IS NOT NULL'),
+      shown: all(
+        `SELECT parent, name, ino, legacy, bucket FROM dirents INDEXED BY dirents_bucket
+         WHERE parent = ? AND (bucket, name) > (?, ?) AND ino IS NOT NULL ORDER BY bucket, name LIMIT ?`,
+      ),
       bucket: all(
         `SELECT d.name, d.ino, generation, mode, nlink, key, version, dir_shards FROM dirents AS d
            JOIN inodes AS i ON i.ino = d.ino WHERE d.parent = ? AND bucket >= ? AND bucket < ? AND d.ino IS NOT NULL`,
       ),
-      visible: all('SELECT count(*) AS n FROM dirents WHERE parent = ? AND ino IS NOT NULL'),
+      // A directory has one name. What is only met has no row: the next is asked for by itself.
+      above: all(
+        `WITH RECURSIVE above (nth, parent, name) AS (
+           SELECT 1, parent, name FROM dirents WHERE ino = ?1 AND ino <> ${ROOT_INO}
+           UNION ALL
+           SELECT nth + 1, d.parent, d.name FROM above CROSS JOIN dirents AS d INDEXED BY dirents_ino ON d.ino = above.parent
+             WHERE above.parent <> ${ROOT_INO} AND nth < ?2)
+         SELECT parent, name FROM above ORDER BY nth`,
+      ),
+      visible: all('SELECT n FROM shown_names WHERE parent = ?'),
       anyDirent: all('SELECT 1 AS n FROM dirents WHERE parent = ? LIMIT 1'),
       whiteouts: all(
         'SELECT parent, name, ino, legacy FROM dirents WHERE legacy = 0 AND legacy IS NOT ino LIMIT ?',
@@ -166,10 +199,12 @@ export class Catalog {
       stagedRows: all(
         'SELECT idx, synced, former FROM staged WHERE ino = ? AND idx >= ? ORDER BY idx LIMIT ?',
       ),
-      anyUnsynced: all('SELECT 1 AS n FROM staged WHERE ino = ? AND synced = 0 LIMIT 1'),
-      lastStaged: all('SELECT max(idx) AS n FROM staged WHERE ino = ?'),
+      anyUnsynced: all(
+        'SELECT 1 AS n FROM staged INDEXED BY staged_unsynced WHERE ino = ? AND synced = 0 AND idx < ? LIMIT 1',
+      ),
+      lastStaged: all('SELECT max(idx) AS n FROM staged WHERE ino = ? AND idx < ?'),
       unsealedOn: all(
-        'SELECT idx FROM staged WHERE ino = ? AND idx >= ? AND sums IS NULL ORDER BY idx LIMIT 1',
+        'SELECT idx FROM staged INDEXED BY staged_unsealed WHERE ino = ? AND idx >= ? AND sums IS NULL ORDER BY idx LIMIT 1',
       ),
       sealStaged: all('UPDATE staged SET sums = ?, cut = 0 WHERE ino = ? AND idx = ?'),
       unsealStaged: all('UPDATE staged SET sums = NULL WHERE ino = ? AND idx = ?'),
@@ -178,16 +213,20 @@ export class Catalog {
       ),
       cutStaged: all('UPDATE staged SET cut = 1'),
       stagedOn: all('SELECT idx FROM staged WHERE ino = ? AND idx >= ? ORDER BY idx LIMIT ?'),
-      stagedOf: all('SELECT idx FROM staged WHERE ino = ? ORDER BY idx'),
-      dropStaged: all('DELETE FROM staged WHERE ino = ? AND idx >= ?'),
+      dropSomeStaged: all(
+        `DELETE FROM staged WHERE ino = ?1 AND idx IN
+           (SELECT idx FROM staged WHERE ino = ?1 AND idx >= ?2 ORDER BY idx DESC LIMIT ?3)`,
+      ),
       syncStaged: all('UPDATE staged SET synced = max(synced, ?) WHERE ino = ? AND idx = ?'),
       dropUnsynced: all(
         'DELETE FROM staged WHERE synced = 0 AND idx < (SELECT base_limit FROM inodes WHERE inodes.ino = staged.ino)',
       ),
       noteUnproven: all('INSERT OR REPLACE INTO unproven (ino) VALUES (?)'),
-      unproven: all('SELECT ino FROM unproven'),
+      unproven: all('SELECT ino FROM unproven WHERE seq <= ? ORDER BY seq LIMIT ?'),
       lastUnproven: all('SELECT max(seq) AS n FROM unproven'),
-      dropUnproven: all('DELETE FROM unproven WHERE seq <= ?'),
+      dropUnproven: all(
+        'DELETE FROM unproven WHERE seq IN (SELECT seq FROM unproven WHERE seq <= ? ORDER BY seq LIMIT ?)',
+      ),
       meta: all('SELECT value FROM meta WHERE name = ?'),
       // Rows of nothing, which take as much room in the file as others will.
       spared: all("SELECT sum(length(value)) AS n FROM meta WHERE name >= 'spare ' AND name < 'spare!'"),
@@ -208,20 +247,18 @@ export class Catalog {
       intents: all('SELECT id, operation, answer FROM intents'),
       clearIntents: all('DELETE FROM intents'),
       page_of_inodes: all('SELECT * FROM inodes WHERE ino > ? ORDER BY ino LIMIT ?'),
-      orphans: all('SELECT ino FROM inodes WHERE orphan = 1'),
-      stagedInodes: all('SELECT ino FROM inodes WHERE staged <> 0'),
-      failures: all('SELECT ino, failure FROM inodes WHERE failure IS NOT NULL LIMIT ?'),
-      diverged: all(
-        'SELECT (SELECT count(*) FROM inodes WHERE authority = 1) + (SELECT count(*) FROM dirents WHERE legacy = 0) AS n',
+      orphans: all('SELECT ino FROM inodes WHERE orphan = 1 AND ino > ? ORDER BY ino LIMIT ?'),
+      stagedInodes: all('SELECT ino FROM inodes WHERE staged <> 0 AND ino > ? ORDER BY ino LIMIT ?'),
+      failures: all(
+        'SELECT ino, failure FROM inodes INDEXED BY inodes_failure WHERE failure IS NOT NULL AND ino > ? ORDER BY ino LIMIT ?',
       ),
-      onVolume: all(
-        'SELECT count(*) AS n FROM inodes WHERE (authority = 0 AND orphan = 0 AND nlink > 0) OR (authority = 1 AND base = 1)',
-      ),
-      totals: all(TOTALS),
+      sums: all('SELECT * FROM sums'),
+      diverged: all("SELECT (SELECT own FROM sums) + (SELECT n FROM counts WHERE name = 'hidden') AS n"),
+      onVolume: all('SELECT on_volume AS n FROM sums'),
       legacyAuthority: all('SELECT ino FROM inodes WHERE authority = 0 AND ino > ? ORDER BY ino LIMIT ?'),
-      emptied: all(
-        `SELECT ino FROM inodes WHERE authority = 1 AND legacy_ino IS NOT NULL AND ino <> ${ROOT_INO} AND (mode & ${S_IFMT}) = ${S_IFDIR}
-           AND NOT EXISTS (SELECT 1 FROM dirents WHERE parent = inodes.ino AND legacy IS NOT NULL)`,
+      volumeDirectories: all(
+        `SELECT ino, NOT EXISTS (SELECT 1 FROM volume_names WHERE parent = ino) AS emptied FROM inodes
+         WHERE authority = 1 AND legacy_ino IS NOT NULL AND (mode & ${S_IFMT}) = ${S_IFDIR} AND ino > ? ORDER BY ino LIMIT ?`,
       ),
       drainable: all(
         'SELECT ino FROM inodes WHERE authority = 1 AND legacy_ino IS NOT NULL AND version > 0 AND dirty = 0 AND ino > ? ORDER BY ino LIMIT ?',
@@ -232,6 +269,7 @@ export class Catalog {
     this.#generations = new Counter(metaNumber, 'next-generation', 1n)
     this.#inos = new Counter(metaNumber, 'next-ino', FIRST_OWN_INO)
     this.#stagingFiles = new Counter(metaNumber, 'next-staging-file', FIRST_STAGING_FILE)
+    this.buckets = new NameBuckets(database)
     this.outbox = new Outbox(database)
     this.departures = new Departures(database)
     this.content = new ContentIndex(database, this.outbox)
@@ -247,7 +285,7 @@ export class Catalog {
       ...(onRepaired && { onRepaired }),
       applicationId: APPLICATION_ID,
       format: FORMAT,
-      schema: SCHEMA,
+      schema: `${SCHEMA};${withNameKey(options.nameKey ?? newNameKey())}`,
       upgrades: UPGRADES,
       check,
     })
@@ -284,6 +322,31 @@ export class Catalog {
     })
   }
 
+  /** Takes over what a predecessor has met without room, and has what this process meets noted there. */
+  noteMet(notes: MetNotes): void {
+    const read = notes.read()
+    let next = read.next()
+    // Mostly there are none: a start need not begin a transaction for them, which a full disk may refuse.
+    if (next.done !== true)
+      this.transaction(() => {
+        for (; next.done !== true; next = read.next()) this.#takeOverMet(next.value)
+      })
+    this.#met.noteIn(notes)
+  }
+
+  #takeOverMet(note: MetNote): void {
+    if ('row' in note) {
+      const inode = this.#one('isThere', toSigned(note.ino)) ? undefined : this.#met.takeOver(note)
+      if (!inode) return
+      this.#generations.skip(BigInt(inode.generation))
+      if (inode.ino >= FIRST_OWN_INO) this.#inos.skip(inode.ino)
+    } else {
+      // The catalog may know better by now, or the rest of the note was lost.
+      const isKnown = this.#one('dirent', toSigned(note.parent), note.name) !== undefined
+      if (!isKnown && this.get(note.ino) && this.get(note.parent)) this.#met.takeOver(note)
+    }
+  }
+
   /** Nobody uses the file any more: if it was only met, that is forgotten. */
   forgetMet(ino: bigint): void {
     if (!this.#met.has(ino)) return
@@ -303,11 +366,12 @@ export class Catalog {
 
   #commit<T>(body: () => T): T {
     step()
-    const totals = this.#totals && { ...this.#totals }
     try {
-      return this.#database.transaction(body)
+      const result = this.#database.transaction(body)
+      this.#met.committed()
+      return result
     } catch (error) {
-      this.#rolledBack(totals, 0)
+      this.#rolledBack(0)
       throw error
     }
   }
@@ -330,21 +394,20 @@ export class Catalog {
    * An error that may be caught inside a transaction is caught here and nowhere else.
    */
   attempt<T>(body: () => T, onError: (error: unknown) => T): T {
-    const totals = this.#totals && { ...this.#totals }
     const following = this.#afterCommit.length
     return this.#database.attempt(body, (error) => {
-      this.#rolledBack(totals, following)
+      this.#rolledBack(following)
       return onError(error)
     })
   }
 
-  #rolledBack(totals: Totals | undefined, following: number): void {
+  #rolledBack(following: number): void {
     this.#afterCommit.length = following
     for (const counter of [this.#versions, this.#generations, this.#inos, this.#stagingFiles])
       counter.rolledBack()
     this.#inodes.restore((ino) => this.#read(ino))
-    this.#totals = totals
     this.#links.clear()
+    if (following === 0) this.#met.rolledBack()
     this.outbox.rolledBack()
   }
 
@@ -479,12 +542,7 @@ export class Catalog {
     if (!this.#inodes.mayChange(inode)) throw new Error(`inode ${inode.ino} was not asked for in this turn`)
     if (this.#withoutRoom && !this.#one('isThere', toSigned(inode.ino))) this.#met.put(inode)
     else this.#put(inode)
-    const share = shareOf(inode)
-    if (this.#totals) {
-      addTo(this.#totals, this.#inodes.shareOf(inode.ino) ?? NO_TOTALS, -1)
-      addTo(this.#totals, share, 1)
-    }
-    this.#remember(inode, share)
+    this.#remember(inode)
   }
 
   #put(inode: Inode): void {
@@ -525,7 +583,6 @@ export class Catalog {
   }
 
   #drop(inode: Inode): void {
-    if (this.#totals) addTo(this.#totals, this.#inodes.shareOf(inode.ino) ?? shareOf(inode), -1)
     this.#inodes.remove(inode)
   }
 
@@ -544,32 +601,33 @@ export class Catalog {
   }
 
   totals(): Readonly<Totals> {
-    if (!this.#totals) {
-      const row = this.#one('totals') ?? {}
-      this.#totals = {
-        files: Number(row.files ?? 0),
-        bytes: Number(row.bytes ?? 0),
-        stored: Number(row.stored ?? 0),
-        storedBytes: Number(row.stored_bytes ?? 0),
-        dirty: Number(row.dirty ?? 0),
-        failed: Number(row.failed ?? 0),
-        drained: Number(row.drained ?? 0),
-      }
-      for (const inode of this.#met.inodes()) addTo(this.#totals, shareOf(inode), 1)
+    return totalsOf([this.#one('sums'), this.#met.sums()])
+  }
+
+  /** Files without a name: a page at a time, in ascending order. Rows may go meanwhile. */
+  orphans(): Generator<bigint, undefined> {
+    return this.#inosOf('orphans')
+  }
+
+  /** Files with a staging file, in the same way. */
+  stagedInodes(): Generator<bigint, undefined> {
+    return this.#inosOf('stagedInodes')
+  }
+
+  *#inosOf(statement: 'orphans' | 'stagedInodes'): Generator<bigint, undefined> {
+    for (let after = BEFORE_ALL; ; ) {
+      const rows = this.#list(statement, after, ROWS_AT_ONCE)
+      for (const row of rows) yield toUnsigned(row.ino as bigint)
+      const last = rows.at(-1)
+      if (!last || rows.length < ROWS_AT_ONCE) return
+      after = last.ino as bigint
     }
-    return this.#totals
   }
 
-  orphans(): bigint[] {
-    return this.#list('orphans').map((row) => toUnsigned(row.ino as bigint))
-  }
-
-  stagedInodes(): bigint[] {
-    return this.#list('stagedInodes').map((row) => toUnsigned(row.ino as bigint))
-  }
-
-  failures(limit: number): Array<{ ino: bigint; reason: string }> {
-    return this.#list('failures', limit).map((row) => ({
+  /** Files that could not be stored, or whose legacy copies could not go, after `after`. */
+  failures(after: bigint | undefined, limit: number): Array<{ ino: bigint; reason: string }> {
+    const from = after === undefined ? BEFORE_ALL : toSigned(after)
+    return this.#list('failures', from, limit).map((row) => ({
       ino: toUnsigned(row.ino as bigint),
       reason: String(row.failure),
     }))
@@ -603,9 +661,15 @@ export class Catalog {
     return this.#list('drainable', from, limit).map((row) => toUnsigned(row.ino as bigint))
   }
 
-  /** Directories known to be on the legacy volume that are not known to have anything left in them there. */
-  emptiedDirectories(): bigint[] {
-    return this.#list('emptied').map((row) => toUnsigned(row.ino as bigint))
+  /**
+   * Directories known to be on the legacy volume, after `after`; `emptied`: it is not known that they have anything left in them there.
+   * The root is none of them.
+   */
+  volumeDirectories(after: bigint | undefined, limit: number): Array<{ ino: bigint; emptied: boolean }> {
+    const from = after === undefined ? BEFORE_ALL : toSigned(after)
+    return this.#list('volumeDirectories', from, limit)
+      .map((row) => ({ ino: toUnsigned(row.ino as bigint), emptied: row.emptied === 1n }))
+      .filter(({ ino }) => ino !== ROOT_INO)
   }
 
   // ---- counters
@@ -687,12 +751,12 @@ export class Catalog {
   /** A name that the directory's record in the store has as well: nothing is owed because of it. */
   adoptName(parent: bigint, name: Buffer, ino: bigint): void {
     this.#links.forget(ino)
-    this.#sql.setDirent?.run(toSigned(parent), name, toSigned(ino), null, bucketOf(name))
+    this.#sql.setDirent?.run(toSigned(parent), name, toSigned(ino), null, this.buckets.of(name))
   }
 
   /** The directory's record in the store has a name for a file that is not there: it is written anew, and the name goes from it. */
   disownName(directory: Numbered, name: Buffer, file: Numbered): void {
-    this.departures.add({ directory, name, file }, bucketOf(name))
+    this.departures.add({ directory, name, file }, this.buckets.of(name))
     this.touchEntry(directory.ino, name)
   }
 
@@ -702,7 +766,7 @@ export class Catalog {
       name,
       ino === undefined ? null : toSigned(ino),
       legacy === undefined ? null : toSigned(legacy),
-      bucketOf(name),
+      this.buckets.of(name),
     )
   }
 
@@ -713,7 +777,7 @@ export class Catalog {
     if (come) this.recordDirectory(parent)
     const directory = this.get(parent)
     if (!directory || directory.dirGeneration === 0) return
-    if (gone) this.departures.add({ directory, name, file: gone }, bucketOf(name))
+    if (gone) this.departures.add({ directory, name, file: gone }, this.buckets.of(name))
     if (come) this.departed(new Forgetting([{ directory, name, file: come }]))
     this.touchEntry(parent, name)
   }
@@ -743,14 +807,37 @@ export class Catalog {
     return stack.length === 0
   }
 
-  /** The directory is gone, with its record. If nothing in the store names it, nothing is to be had through it. */
-  recordGone(directory: Numbered): void {
-    if (this.departures.isNamed(directory)) return
-    for (;;) {
-      const below = this.departures.below(directory, 500)
-      if (below.length === 0) return
-      this.departed(new Forgetting(below))
-    }
+  /**
+   * The directory is gone, with its record: if nothing in the store names it, nothing is to be had through it. The next of what it
+   * still named, to be forgotten; `undefined` if there is nothing more.
+   */
+  forgettingOf(directory: Numbered): Forgetting | undefined {
+    if (this.departures.isNamed(directory)) return undefined
+    const below = this.departures.below(directory, ROWS_AT_ONCE)
+    return below.length === 0 ? undefined : new Forgetting(below)
+  }
+
+  /** A directory that is gone whose record is not all listed as garbage yet. */
+  goneDirectory(): GoneDirectory | undefined {
+    const row = this.#one('goneDirectory')
+    return (
+      row && {
+        ino: toUnsigned(row.ino as bigint),
+        generation: Number(row.generation),
+        recordGeneration: Number(row.record_generation),
+        shards: Number(row.shards),
+      }
+    )
+  }
+
+  /** Notes how much of it is left. */
+  putGoneDirectory({ ino, generation, recordGeneration, shards }: GoneDirectory): void {
+    this.#sql.putGone?.run(generation, toSigned(ino), recordGeneration, shards)
+    this.outbox.noteGarbage()
+  }
+
+  dropGoneDirectory({ generation }: Numbered): void {
+    this.#sql.dropGone?.run(generation)
   }
 
   /** Directories that were moved into one another before they were removed may be left to name each other: at a new mount they go. */
@@ -769,7 +856,7 @@ export class Catalog {
   touchEntry(parent: bigint, name: Buffer): void {
     const directory = this.get(parent)
     if (!directory || directory.dirGeneration === 0) return
-    this.outbox.markShard(parent, shardOf(bucketOf(name), Math.max(1, directory.dirShards)))
+    this.outbox.markShard(parent, this.buckets.shard(name, Math.max(1, directory.dirShards)))
     this.outbox.add('directory', parent)
   }
 
@@ -798,9 +885,14 @@ export class Catalog {
     if ((this.get(ino)?.dirGeneration ?? 0) > 0) this.outbox.add('directory', ino)
   }
 
-  *dirents(parent: bigint): IterableIterator<Dirent> {
-    for (const row of this.#list('dirents', toSigned(parent))) {
-      yield direntFromRow(row)
+  /** Names in a directory, whiteouts included: a page at a time, for whoever goes on asking. Rows may go meanwhile. */
+  *dirents(parent: bigint): Generator<Dirent, undefined> {
+    for (let after: Buffer = Buffer.alloc(0); ; ) {
+      const page = this.direntsOn(parent, after, ROWS_AT_ONCE)
+      yield* page
+      const last = page.at(-1)
+      if (!last || page.length < ROWS_AT_ONCE) break
+      after = last.name
     }
     for (const met of this.#met.inDirectory(parent)) yield { ...met, legacy: met.ino }
   }
@@ -821,9 +913,16 @@ export class Catalog {
     return row && shownFromRow(row)
   }
 
-  /** Names that are shown. */
-  *shown(parent: bigint): IterableIterator<Dirent> {
-    for (const row of this.#list('shown', toSigned(parent))) yield direntFromRow(row)
+  /** Names that are shown: a page at a time. Rows may go meanwhile. */
+  *shown(parent: bigint): Generator<Dirent, undefined> {
+    for (let [bucket, after]: [bigint, Uint8Array] = [-1n, Buffer.alloc(0)]; ; ) {
+      const page = this.#list('shown', toSigned(parent), bucket, after, ROWS_AT_ONCE)
+      for (const row of page) yield direntFromRow(row)
+      const last = page.at(-1)
+      if (!last || page.length < ROWS_AT_ONCE) return
+      bucket = last.bucket as bigint
+      after = blob(last.name)
+    }
   }
 
   /** Shown entries of one shard out of `shards` (a power of two). */
@@ -872,21 +971,25 @@ export class Catalog {
   /** Path relative to the root by one of the file's names; `undefined` for a file without one. */
   pathOf(ino: bigint): Buffer | undefined {
     const parts: Buffer[] = []
-    let current = ino
-    while (current !== ROOT_INO) {
+    for (let current = ino; current !== ROOT_INO; ) {
       const link = this.firstLink(current)
-      if (!link || parts.length > 4096) return undefined
+      if (!link || parts.length > MOST_LEVELS) return undefined
       parts.push(link.name)
       current = link.parent
+      if (parts.length % LEVELS_BY_ONE !== 0) continue
+      for (const above of this.#list('above', toSigned(current), ROWS_AT_ONCE)) {
+        parts.push(blob(above.name))
+        current = toUnsigned(above.parent as bigint)
+      }
     }
     const slash = Buffer.from('/')
     return Buffer.concat(parts.reverse().flatMap((part, index) => (index === 0 ? [part] : [slash, part])))
   }
 
-  // ---- staging
+  // ---- staging: rows at or behind `truncating` are left over, and count nowhere but where they are dropped
 
   isStaged(ino: bigint, index: number): boolean {
-    return this.#one('isStaged', toSigned(ino), index) !== undefined
+    return this.#counts(ino, index) && this.#one('isStaged', toSigned(ino), index) !== undefined
   }
 
   /** `former`: how many bytes of the file were in the chunk before it was staged. */
@@ -894,16 +997,15 @@ export class Catalog {
     this.#sql.stage?.run(toSigned(ino), index, former)
   }
 
-  stagedChunks(ino: bigint): number[] {
-    return this.#list('stagedOf', toSigned(ino)).map((row) => Number(row.idx))
-  }
-
   /**
    * Chunks from `index` on that are alike: all staged, or none. `end` is the first that may be otherwise, infinite where no
    * staged one follows.
    */
   stagedRun(ino: bigint, index: number): { staged: boolean; end: number } {
-    const rows = this.#list('stagedOn', toSigned(ino), index, ROWS_AT_ONCE).map((row) => Number(row.idx))
+    const limit = this.#stagedLimit(ino)
+    const rows = this.#list('stagedOn', toSigned(ino), index, ROWS_AT_ONCE)
+      .map((row) => Number(row.idx))
+      .filter((idx) => idx < limit)
     const [first] = rows
     if (first !== index) return { staged: false, end: first ?? Number.POSITIVE_INFINITY }
     const gap = rows.findIndex((idx, nth) => idx !== index + nth)
@@ -913,17 +1015,35 @@ export class Catalog {
   /** The first staged chunk from an index on. */
   nextStaged(ino: bigint, from: number): number | undefined {
     const row = this.#one('stagedOn', toSigned(ino), from, 1)
-    return row && Number(row.idx)
+    const index = row && Number(row.idx)
+    return index !== undefined && this.#counts(ino, index) ? index : undefined
   }
 
-  dropStaged(ino: bigint, from: number): void {
-    this.#sql.dropStaged?.run(toSigned(ino), from)
+  /** Whether the file has rows of staged chunks, those that are left over included. */
+  hasStagedRows(ino: bigint): boolean {
+    return this.#one('stagedOn', toSigned(ino), 0, 1) !== undefined
+  }
+
+  /** Drops rows of chunks from an index on, the last ones first, as many as one turn has room for: false if there may be more. */
+  dropStaged(ino: bigint, from: number): boolean {
+    const { changes = 0 } = this.#sql.dropSomeStaged?.run(toSigned(ino), from, ROWS_AT_ONCE) ?? {}
+    return Number(changes) < ROWS_AT_ONCE
+  }
+
+  /** The first chunk of the file whose row is left over, infinite where none is. */
+  #stagedLimit(ino: bigint): number {
+    const truncating = this.get(ino)?.truncating
+    return truncating === undefined ? Number.POSITIVE_INFINITY : Math.ceil(truncating / CHUNK_BYTES)
+  }
+
+  #counts(ino: bigint, index: number): boolean {
+    return index < this.#stagedLimit(ino)
   }
 
   /** What is known of a staged chunk. */
   stagedChunk(ino: bigint, index: number): StagedChunk | undefined {
     const row = this.#one('stagedRow', toSigned(ino), index)
-    if (!row) return undefined
+    if (!row || !this.#counts(ino, index)) return undefined
     const sums = row.sums instanceof Uint8Array ? blob(row.sums) : undefined
     return { synced: Number(row.synced), sums, cut: row.cut !== 0n }
   }
@@ -933,6 +1053,7 @@ export class Catalog {
     for (let from = 0; ; ) {
       const rows = this.#list('stagedRows', toSigned(ino), from, ROWS_AT_ONCE)
       for (const row of rows) {
+        if (!this.#counts(ino, Number(row.idx))) return
         const former = row.former === null ? undefined : Number(row.former)
         yield { index: Number(row.idx), synced: Number(row.synced), former }
       }
@@ -944,18 +1065,19 @@ export class Catalog {
 
   /** Whether there is a staged chunk that was never synced. */
   hasUnsynced(ino: bigint): boolean {
-    return this.#one('anyUnsynced', toSigned(ino)) !== undefined
+    return this.#one('anyUnsynced', toSigned(ino), this.#stagedLimit(ino)) !== undefined
   }
 
   lastStagedChunk(ino: bigint): number | undefined {
-    const last = this.#one('lastStaged', toSigned(ino))?.n
+    const last = this.#one('lastStaged', toSigned(ino), this.#stagedLimit(ino))?.n
     return typeof last === 'bigint' ? Number(last) : undefined
   }
 
   /** The first staged chunk from an index on that has no checksums. */
   nextUnsealed(ino: bigint, from: number): number | undefined {
     const row = this.#one('unsealedOn', toSigned(ino), from)
-    return row && Number(row.idx)
+    const index = row && Number(row.idx)
+    return index !== undefined && this.#counts(ino, index) ? index : undefined
   }
 
   sealStaged(ino: bigint, index: number, sums: Buffer): void {
@@ -1006,8 +1128,9 @@ export class Catalog {
     this.#sql.noteUnproven?.run(toSigned(ino))
   }
 
-  unproven(): bigint[] {
-    return this.#list('unproven').map((row) => toUnsigned(row.ino as bigint))
+  /** Files of the first of them up to a number, those that `dropUnproven` takes first. */
+  unproven(last: bigint): bigint[] {
+    return this.#list('unproven', last, MANY_ROWS).map((row) => toUnsigned(row.ino as bigint))
   }
 
   /** Number of the last copy that is unproven; `undefined` if none is. */
@@ -1015,9 +1138,9 @@ export class Catalog {
     return (this.#one('lastUnproven')?.n ?? undefined) as bigint | undefined
   }
 
-  /** Copies up to this number are proven. */
-  dropUnproven(last: bigint): void {
-    this.#sql.dropUnproven?.run(last)
+  /** Copies up to this number are proven, some at a time: true if there are more. */
+  dropUnproven(last: bigint): boolean {
+    return Number(this.#sql.dropUnproven?.run(last, MANY_ROWS).changes ?? 0) === MANY_ROWS
   }
 
   /** The fingerprint does not say what the legacy file has any more. */
@@ -1078,9 +1201,9 @@ export class Catalog {
     return inode && (inode.version > 0 || inode.dirGeneration > 0) ? inode : undefined
   }
 
-  #remember(inode: Inode, share?: Readonly<Totals>): void {
+  #remember(inode: Inode): void {
     this.#inodes.evict()
-    this.#inodes.put(inode, share)
+    this.#inodes.put(inode, shareOf(inode))
   }
 
   #one(

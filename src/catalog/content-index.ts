@@ -77,7 +77,7 @@ export class ContentIndex {
       ),
       dropIncoming: sql('DELETE FROM incoming WHERE file = ? AND level = ? AND idx = ?'),
       discarded: database.prepare('SELECT file, ino FROM discarded LIMIT 1', true),
-      addDiscarded: sql('INSERT OR REPLACE INTO discarded VALUES (?,?)'),
+      addDiscarded: sql('INSERT INTO discarded VALUES (?,?) ON CONFLICT DO NOTHING'),
       dropDiscarded: sql('DELETE FROM discarded WHERE file = ?'),
       discardedCount: sql('SELECT count(*) AS n FROM discarded'),
     }

@@ -35,6 +35,13 @@ export class Counter {
     return number
   }
 
+  /** A predecessor has handed this number out unwritten. */
+  skip(number: bigint): void {
+    if (this.#next > number) return
+    this.#next = number + 1n
+    if (this.#limit < this.#next) this.#limit = this.#next
+  }
+
   /** Numbers that were handed out unwritten are written down. */
   write(): void {
     if (this.#next < this.#limit) return

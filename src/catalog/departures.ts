@@ -33,7 +33,7 @@ export class Departures {
   readonly #add: StatementSync
   readonly #remove: StatementSync
   readonly #of: StatementSync
-  readonly #buckets: StatementSync
+  readonly #nextBucket: StatementSync
   readonly #placesOf: StatementSync
   readonly #names: StatementSync
   readonly #below: StatementSync
@@ -42,7 +42,7 @@ export class Departures {
   readonly #dropUnreachable: StatementSync
 
   constructor(database: Database) {
-    this.#add = database.prepare('INSERT OR IGNORE INTO departures VALUES (?,?,?,?,?,?)')
+    this.#add = database.prepare('INSERT INTO departures VALUES (?,?,?,?,?,?) ON CONFLICT DO NOTHING')
     this.#remove = database.prepare(
       'DELETE FROM departures WHERE parent = ? AND parent_generation = ? AND name = ? AND ino = ? AND generation = ?',
     )
@@ -50,8 +50,8 @@ export class Departures {
       `SELECT * FROM departures WHERE parent = ? AND parent_generation = ? AND bucket >= ? AND bucket < ?`,
       true,
     )
-    this.#buckets = database.prepare(
-      'SELECT DISTINCT bucket FROM departures WHERE parent = ? AND parent_generation = ? ORDER BY bucket',
+    this.#nextBucket = database.prepare(
+      'SELECT min(bucket) AS bucket FROM departures WHERE parent = ? AND parent_generation = ? AND bucket >= ?',
     )
     this.#placesOf = database.prepare(
       'SELECT * FROM departures WHERE ino = ? AND generation = ? LIMIT 64',
@@ -62,17 +62,18 @@ export class Departures {
       'SELECT * FROM departures WHERE parent = ? AND parent_generation = ? LIMIT ?',
       true,
     )
-    this.#count = database.prepare(
-      'SELECT count(*) AS n FROM departures WHERE parent = ? AND parent_generation = ?',
-    )
+    this.#count = database.prepare('SELECT n FROM departed_names WHERE parent = ? AND parent_generation = ?')
     const livingParent = `SELECT 1 FROM inodes
       WHERE inodes.ino = d.parent AND inodes.generation = d.parent_generation AND orphan = 0`
+    // Only those are kept in memory that have departures of their own.
+    const isDirectory =
+      'EXISTS (SELECT 1 FROM departures AS b WHERE b.parent = d.ino AND b.parent_generation = d.generation)'
     this.#dropUnreachable = database.prepare(
       `WITH RECURSIVE named (ino, generation) AS (
-         SELECT d.ino, d.generation FROM departures AS d WHERE EXISTS (${livingParent})
+         SELECT d.ino, d.generation FROM departures AS d WHERE EXISTS (${livingParent}) AND ${isDirectory}
          UNION
          SELECT d.ino, d.generation FROM departures AS d
-           JOIN named ON named.ino = d.parent AND named.generation = d.parent_generation)
+           JOIN named ON named.ino = d.parent AND named.generation = d.parent_generation WHERE ${isDirectory})
        DELETE FROM departures AS d
          WHERE NOT EXISTS (${livingParent}) AND (d.parent, d.parent_generation) NOT IN (SELECT * FROM named)`,
     )
@@ -99,10 +100,10 @@ export class Departures {
     return (this.#of.all(toSigned(ino), generation, from, to) as Row[]).map(departureOf)
   }
 
-  /** Buckets of the names of `of`. */
-  bucketsOf({ ino, generation }: Numbered): number[] {
-    const rows = this.#buckets.all(toSigned(ino), generation) as Array<{ bucket: number }>
-    return rows.map(({ bucket }) => bucket)
+  /** The first bucket from this one on into which one of their names falls. */
+  nextBucket({ ino, generation }: Numbered, from: number): number | undefined {
+    const row = this.#nextBucket.get(toSigned(ino), generation, from) as { bucket: number | null } | undefined
+    return row?.bucket ?? undefined
   }
 
   /** Where records may still name the file; 64 at most. */
@@ -117,7 +118,7 @@ export class Departures {
 
   /** How many there are of one directory. */
   count({ ino, generation }: Numbered): number {
-    return (this.#count.get(toSigned(ino), generation) as { n: number }).n
+    return (this.#count.get(toSigned(ino), generation) as { n: number } | undefined)?.n ?? 0
   }
 
   /** Some of those of one directory. */

@@ -1,10 +1,23 @@
 import type { StatementSync } from 'node:sqlite'
 import type { Database } from '../base/database.ts'
-import { toSigned, toUnsigned } from './inode.ts'
+import { LAYOUT_LOST, toSigned, toUnsigned } from './inode.ts'
 
 // What was handed out by transactions that are lost is not handed out again: far more than fits into a log.
 const SKIPPED = 1n << 24n
 const COUNTERS = ['next-version', 'next-generation', 'next-ino', 'next-staging-file']
+const FIRST_AFTER = 'first-generation-after-loss'
+
+/** What a comparison with the store has shown of a file in doubt; as the catalog has it. */
+const COMPARED = { not: 0, 'nothing newer': 1, taken: 2 } as const
+export type Compared = keyof typeof COMPARED
+
+const outcomeOf = (column: unknown): Compared =>
+  (Object.keys(COMPARED) as Compared[]).find((outcome) => COMPARED[outcome] === Number(column)) ?? 'not'
+
+/**
+ * Meta: `yes` where the catalog has known all that was ever written to its namespace, so that what it does not name it has given up.
+ */
+export const KNOWS_ALL = 'knows-all'
 
 /** A time when transactions were found to be lost. */
 export interface Loss {
@@ -19,11 +32,13 @@ export interface Loss {
 export class Doubts {
   readonly #database: Database
   readonly #has: StatementSync
+  readonly #note: StatementSync
   #any: boolean
 
   constructor(database: Database) {
     this.#database = database
-    this.#has = database.prepare('SELECT 1 AS n FROM doubtful WHERE ino = ?')
+    this.#has = database.prepare('SELECT compared FROM doubtful WHERE ino = ?')
+    this.#note = database.prepare('INSERT OR REPLACE INTO doubtful (ino, compared) VALUES (?,?)')
     this.#any = database.prepare('SELECT 1 AS n FROM losses LIMIT 1').get() !== undefined
   }
 
@@ -32,9 +47,10 @@ export class Doubts {
     return this.#any
   }
 
-  /** The file may be older than what was acknowledged. */
-  has(ino: bigint): boolean {
-    return this.#any && this.#has.get(toSigned(ino)) !== undefined
+  /** The file may be older than what was acknowledged: what a comparison with the store has shown. `undefined`: it is not in doubt. */
+  comparedOf(ino: bigint): Compared | undefined {
+    const row = this.#any ? this.#has.get(toSigned(ino)) : undefined
+    return row && outcomeOf(row.compared)
   }
 
   /**
@@ -47,8 +63,16 @@ export class Doubts {
     this.#database.transaction(() => {
       const before = this.#count()
       if (lost.pages) this.#doubtPages(new Set(lost.pages))
-      else this.#database.exec('INSERT OR IGNORE INTO doubtful SELECT ino FROM inodes')
+      else
+        this.#database.exec(`INSERT INTO doubtful (ino, compared) SELECT ino, ${COMPARED.not} FROM inodes WHERE true
+          ON CONFLICT (ino) DO UPDATE SET compared = ${COMPARED.not}`)
+      const isGoingOn = this.#meta(FIRST_AFTER) !== undefined && this.toCompare(1).length > 0
       this.#skipNumbers()
+      this.#database.prepare("UPDATE meta SET value = '' WHERE name = ?").run(KNOWS_ALL)
+      if (!isGoingOn)
+        this.#database
+          .prepare('INSERT OR REPLACE INTO meta VALUES (?,?)')
+          .run(FIRST_AFTER, this.#meta('next-generation') ?? '1')
       this.#database
         .prepare('INSERT INTO losses (since, detail) VALUES (?,?)')
         .run(
@@ -70,15 +94,49 @@ export class Doubts {
   }
 
   /** Files that may be older than what was acknowledged, `limit` at most. */
-  files(limit: number): bigint[] {
-    const rows = this.#database.prepare('SELECT ino FROM doubtful LIMIT ?', true).all(limit)
+  files(limit: number): Array<{ ino: bigint; compared: Compared }> {
+    const rows = this.#database.prepare('SELECT ino, compared FROM doubtful LIMIT ?', true).all(limit)
+    return rows.map(({ ino, compared }) => ({
+      ino: toUnsigned(ino as bigint),
+      compared: outcomeOf(compared),
+    }))
+  }
+
+  #inos(sql: string, limit: number): bigint[] {
+    const rows = this.#database.prepare(sql, true).all(limit)
     return rows.map(({ ino }) => toUnsigned(ino as bigint))
+  }
+
+  #meta(name: string): string | undefined {
+    const row = this.#database.prepare('SELECT value FROM meta WHERE name = ?').get(name)
+    return row && String(row.value)
+  }
+
+  /** Files in doubt that have not been compared with the store yet, `limit` at most. */
+  toCompare(limit: number): bigint[] {
+    return this.#inos(`SELECT ino FROM doubtful WHERE compared = ${COMPARED.not} LIMIT ?`, limit)
+  }
+
+  /** Files with this number or a higher one were made after the loss, while not all was compared: the store's records are older. */
+  get firstGenerationAfter(): number {
+    return Number(this.#meta(FIRST_AFTER) ?? Number.POSITIVE_INFINITY)
+  }
+
+  /** The file is in doubt, and has been compared with the store, or has not. Within a transaction. */
+  note(ino: bigint, compared: Compared): void {
+    this.#note.run(toSigned(ino), COMPARED[compared])
   }
 
   /** Everything is to be taken as it is from now on. */
   accept(): void {
     this.#database.transaction(() => this.#database.exec('DELETE FROM losses; DELETE FROM doubtful'))
     this.#any = false
+  }
+
+  /** Whether there is a file or directory of which the store has lost something: what that was made of may come back. */
+  get anyLost(): boolean {
+    const sql = `SELECT 1 AS n FROM inodes WHERE failure IS NOT NULL AND layout = ${LAYOUT_LOST} LIMIT 1`
+    return this.#database.prepare(sql).get() !== undefined
   }
 
   #count(): number {
@@ -100,7 +158,9 @@ export class Doubts {
    * changed, or below one: so these are all.
    */
   #doubtPages(pages: ReadonlySet<number>): void {
-    const doubt = this.#database.prepare('INSERT OR IGNORE INTO doubtful VALUES (?)')
+    const doubt = this.#database.prepare(
+      `INSERT OR REPLACE INTO doubtful (ino, compared) VALUES (?, ${COMPARED.not})`,
+    )
     const inodes = this.#places('inodes', pages)
     for (const { ino } of this.#rows('SELECT ino FROM inodes ORDER BY ino'))
       if (inodes.next().value === true) doubt.run(ino ?? null)

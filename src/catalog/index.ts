@@ -1,10 +1,20 @@
-export { Catalog, type CatalogOptions, type StagedChunk, type StagedRow } from './catalog.ts'
-export { BLOCK_BYTES, CHUNK_BLOCKS } from './blocks.ts'
+export {
+  Catalog,
+  type CatalogOptions,
+  type GoneDirectory,
+  type StagedChunk,
+  type StagedRow,
+} from './catalog.ts'
+export { BLOCK_BYTES, CHUNK_BLOCKS, CHUNK_BYTES } from './blocks.ts'
 export type { Incoming, Owner } from './content-index.ts'
 export { type Departure, Forgetting } from './departures.ts'
+export { KNOWS_ALL } from './doubts.ts'
 export * from './inode.ts'
 export type { Dirent } from './links.ts'
-export { bucketsOf, NAME_MAX, shardOf, shardOfName, wrongName } from './names.ts'
+export { MetNotes } from './met-notes.ts'
+export { ALL_SHARDS, bucketsOf, shardOf } from './name-buckets.ts'
+export { NAME_MAX, wrongName } from './names.ts'
 export { contentKey, parseContentKey } from './object-keys.ts'
 export type { Garbage, ShardWatch, Work } from './outbox.ts'
 export { isStored } from './totals.ts'
+export { hasVanished, keepsVanished, keepVanished, letVanishedGo, mayBeElsewhere } from './vanished.ts'

@@ -1,3 +1,4 @@
+import { requireInRange } from '../base/attribute-ranges.ts'
 import { type Attributes, isDirectory } from '../base/attributes.ts'
 
 /** The root directory's inode number in the overlay, whatever the legacy volume calls it (FUSE_ROOT_ID). */
@@ -20,7 +21,7 @@ export const LAYOUT_RUNS = 3
  * What the inode is made of was not in the store, or damaged there, when the catalog was made from it (`rebuild`). With a directory's
  * mode: a part of its record, so nobody knows all of its names. Else all of it: not even what kind of file it was is known.
  */
-const LAYOUT_LOST = 4
+export const LAYOUT_LOST = 4
 
 /** Nothing is known of the file but its name: whatever is asked of it is EIO, whose reason is in `failure`. */
 export function isLost({ layout, mode }: Pick<Inode, 'layout' | 'mode'>): boolean {
@@ -71,18 +72,24 @@ export interface Inode {
   atimeNs: bigint
   mtimeNs: bigint
   ctimeNs: bigint
+  /** Those of ioctl_iflags(2) that guard the file (base/inode-flags.ts). */
+  flags: number
   authority: 'legacy' | 'catalog'
   /** st_ino on the legacy volume while a file is (or was, until drained) there. */
   legacyIno: bigint | undefined
   /** st_dev there, 0 for the device of the source directory itself (which may have another number after a reboot). */
   legacyDev: bigint
+  /** Time of birth, 0 where nobody knows it; of a legacy file, part of what it is known by. */
   btimeNs: bigint
   base: 'none' | 'legacy' | 'store'
   /** Chunks with a lower index may come from the base. */
   baseLimit: number
   /** Number of the staging file, 0 if there is none. A number is used once: what is given up is never written again. */
   staged: number
-  /** A truncation of the staging file to this size is under way; done again at recovery. */
+  /**
+   * The staging file is to be cut to this size, before anything else is written to it and at recovery. Rows of staged chunks at or
+   * behind it are left over, and count for nothing.
+   */
   truncating: number | undefined
   dirty: number
   /** Key of the object in the store; kept through renames. */
@@ -111,6 +118,12 @@ export function fileId(inode: Pick<Inode, 'ino' | 'generation'>): string {
   return `${inode.ino.toString(16)}-${inode.generation.toString(16)}`
 }
 
+/** The inode number in what `fileId` made; `undefined` for what it never makes. */
+export function inoOfFileId(id: string): bigint | undefined {
+  const [, ino] = /^([0-9a-f]{1,16})-[0-9a-f]+/.exec(id) ?? []
+  return ino === undefined ? undefined : BigInt(`0x${ino}`)
+}
+
 export function attributesOf(inode: Inode): Attributes {
   return {
     ino: inode.ino,
@@ -125,6 +138,8 @@ export function attributesOf(inode: Inode): Attributes {
     atimeNs: inode.atimeNs,
     mtimeNs: inode.mtimeNs,
     ctimeNs: inode.ctimeNs,
+    ...(inode.btimeNs === 0n ? {} : { btimeNs: inode.btimeNs }),
+    ...(inode.flags === 0 ? {} : { flags: inode.flags }),
   }
 }
 
@@ -133,7 +148,7 @@ export type Row = Record<string, Column>
 
 /** Column order of INSERT in catalog.ts. */
 export const INODE_COLUMNS =
-  'ino generation mode uid gid nlink rdev size blocks atime mtime ctime authority legacy_ino legacy_dev btime base base_limit staged truncating dirty key epoch version layout digest stored_size fp_size fp_mtime fp_ctime xattrs target orphan failure dir_generation dir_shards'.split(
+  'ino generation mode uid gid nlink rdev size blocks atime mtime ctime authority legacy_ino legacy_dev btime base base_limit staged truncating dirty key epoch version layout digest stored_size fp_size fp_mtime fp_ctime xattrs target orphan failure dir_generation dir_shards flags'.split(
     ' ',
   )
 
@@ -143,13 +158,21 @@ const BASES = ['none', 'legacy', 'store'] as const
 export const toSigned = (ino: bigint): bigint => BigInt.asIntN(64, ino)
 export const toUnsigned = (ino: bigint): bigint => BigInt.asUintN(64, ino)
 
-// A time in nanoseconds needs more than the 63 bits that SQLite has above zero: ext4 goes to the year 2446, XFS to 2486.
-// What lies below the earliest time that either has (-2^31 s) is a late one. Other times become the nearest of these.
+// SQLite has 64 bits for a number. Times that are usual in nanoseconds are one: from the earliest that ext4 and XFS have (-2^31 s) on,
+// for 2^64 ns; what is after 2^63 ns is what lies below the earliest. All others are twelve bytes: seconds, then nanoseconds.
 const FIRST_NS = -(2n ** 31n) * 1_000_000_000n
 const LAST_NS = FIRST_NS + 2n ** 64n - 1n
-const timeToColumn = (ns: bigint): bigint =>
-  BigInt.asIntN(64, ns < FIRST_NS ? FIRST_NS : ns > LAST_NS ? LAST_NS : ns)
-const timeFromColumn = (value: Column | undefined): bigint => {
+function timeToColumn(ns: bigint): bigint | Uint8Array {
+  if (ns >= FIRST_NS && ns <= LAST_NS) return BigInt.asIntN(64, ns)
+  const rest = ((ns % 1_000_000_000n) + 1_000_000_000n) % 1_000_000_000n
+  const column = Buffer.alloc(12)
+  column.writeBigInt64BE((ns - rest) / 1_000_000_000n)
+  column.writeUInt32BE(Number(rest), 8)
+  return column
+}
+function timeFromColumn(value: Column | undefined): bigint {
+  const wide = bytes(value)
+  if (wide) return wide.readBigInt64BE() * 1_000_000_000n + BigInt(wide.readUInt32BE(8))
   const ns = big(value)
   return ns < FIRST_NS ? ns + 2n ** 64n : ns
 }
@@ -204,10 +227,13 @@ export function inodeFromRow(row: Row): Inode {
     failure: text(row.failure),
     dirGeneration: number(row.dir_generation),
     dirShards: number(row.dir_shards),
+    flags: number(row.flags),
   }
 }
 
+/** @throws FsError for an attribute that is out of its range */
 export function inodeToColumns(inode: Inode): Array<bigint | number | string | Uint8Array | null> {
+  requireInRange(inode)
   return [
     toSigned(inode.ino),
     inode.generation,
@@ -245,5 +271,6 @@ export function inodeToColumns(inode: Inode): Array<bigint | number | string | U
     inode.failure ?? null,
     inode.dirGeneration,
     inode.dirShards,
+    inode.flags,
   ]
 }

@@ -2,7 +2,8 @@ import type { StatementSync } from 'node:sqlite'
 import { steadyMs } from '../base/clock.ts'
 import type { Database } from '../base/database.ts'
 import type { Row } from './inode.ts'
-import { toSigned, toUnsigned } from './inode.ts'
+import { LAYOUT_LOST, toSigned, toUnsigned } from './inode.ts'
+import { ALL_SHARDS } from './name-buckets.ts'
 
 /** Store work that is owed: write a file's object, write a directory's record, have records say of all of a file's names. */
 export type WorkKind = 'upload' | 'directory' | 'names'
@@ -48,11 +49,15 @@ export class Outbox {
   readonly #markShard: StatementSync
   readonly #shards: StatementSync
   readonly #isDirty: StatementSync
+  readonly #allDirty: StatementSync
   readonly #clearShard: StatementSync
+  readonly #clearShards: StatementSync
   readonly #discard: StatementSync
   readonly #garbage: StatementSync
   readonly #forget: StatementSync
   readonly #isListed: StatementSync
+  readonly #mayGo: StatementSync
+  readonly #keep: StatementSync
   readonly #release: StatementSync
   readonly #releaseUnnamed: StatementSync
   readonly #watches = new Map<bigint, ShardWatch>()
@@ -66,6 +71,8 @@ export class Outbox {
    * asked for at each file that moves.
    */
   readonly #unread = new Set<string>()
+  /** No row has a higher number, and none gets one that was used before: who has read up to a number has all up to it. */
+  #last: bigint
   readonly #database: Database
   /** Garbage by the number of the commit that listed it, while that may not be flushed. */
   readonly #young = new Map<string, number>()
@@ -74,13 +81,19 @@ export class Outbox {
     this.#database = database
     this.#clear = () =>
       database.exec(
-        'DELETE FROM outbox; DELETE FROM dirty_shards; DELETE FROM garbage; DELETE FROM departures',
+        'DELETE FROM outbox; DELETE FROM dirty_shards; DELETE FROM garbage; DELETE FROM departures; DELETE FROM gone_directories',
       )
     this.#add = database.prepare(
-      `INSERT INTO outbox (kind, ino, since) VALUES (?,?,?)
-       ON CONFLICT (kind, ino) DO UPDATE SET seq = (SELECT max(seq) + 1 FROM outbox)`,
-      true,
+      `INSERT INTO outbox (seq, kind, ino, since) VALUES (?,?,?,?)
+       ON CONFLICT (kind, ino) DO UPDATE SET seq = excluded.seq`,
     )
+    this.#last = database
+      .prepare(
+        `SELECT max(coalesce((SELECT max(seq) FROM outbox), 0),
+           coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox'), 0)) AS last`,
+        true,
+      )
+      .get()?.last as bigint
     this.#done = database.prepare('DELETE FROM outbox WHERE kind = ? AND ino = ? AND seq = ?')
     this.#pending = database.prepare(
       'SELECT seq, kind, ino FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?',
@@ -106,19 +119,27 @@ export class Outbox {
       true,
     )
     this.#has = database.prepare('SELECT seq FROM outbox WHERE kind = ? AND ino = ?', true)
-    this.#length = database.prepare(
-      'SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM garbage) + (SELECT count(*) FROM discarded) AS n',
-    )
+    this.#length = database.prepare("SELECT n FROM counts WHERE name = 'owed'")
     this.#oldest = database.prepare(
       'SELECT min(since) AS since FROM (SELECT min(since) AS since FROM outbox UNION ALL SELECT min(since) FROM garbage)',
     )
     this.#markShard = database.prepare('INSERT OR IGNORE INTO dirty_shards VALUES (?,?)')
     this.#shards = database.prepare('SELECT shard FROM dirty_shards WHERE ino = ? ORDER BY shard')
-    this.#isDirty = database.prepare('SELECT 1 AS n FROM dirty_shards WHERE ino = ? AND shard = ?')
+    this.#isDirty = database.prepare(
+      `SELECT 1 AS n FROM dirty_shards WHERE ino = ? AND shard IN (${ALL_SHARDS}, ?)`,
+    )
+    this.#allDirty = database.prepare(
+      `SELECT d.ino FROM dirty_shards AS d JOIN inodes AS i ON i.ino = d.ino
+       WHERE shard = ${ALL_SHARDS} AND orphan = 0 AND layout <> ${LAYOUT_LOST}`,
+      true,
+    )
     this.#clearShard = database.prepare('DELETE FROM dirty_shards WHERE ino = ? AND shard = ?')
+    this.#clearShards = database.prepare('DELETE FROM dirty_shards WHERE ino = ?')
     this.#discard = database.prepare(
-      `INSERT OR REPLACE INTO garbage (space, key, epoch, version, ino, since, held)
-       VALUES (?1,?2,?3,?4,?5,?6, EXISTS (SELECT 1 FROM departures WHERE ino = ?5))`,
+      `INSERT INTO garbage (space, key, epoch, version, ino, since, held)
+       VALUES (?1,?2,?3,?4,?5,?6, EXISTS (SELECT 1 FROM departures WHERE ino = ?5))
+       ON CONFLICT (space, key) DO UPDATE SET epoch = excluded.epoch, version = excluded.version, ino = excluded.ino,
+         since = excluded.since, held = excluded.held`,
     )
     // A header that is owed may name parts that the catalog has given up.
     this.#garbage = database.prepare(
@@ -126,18 +147,26 @@ export class Outbox {
          SELECT 1 FROM outbox WHERE kind = 'directory' AND outbox.ino = garbage.ino)) LIMIT ?`,
       true,
     )
+    this.#mayGo = database.prepare(
+      `SELECT 1 AS n FROM garbage WHERE space = ?1 AND key = ?2 AND held = 0 AND NOT (space = 'dirs' AND EXISTS (
+         SELECT 1 FROM outbox WHERE kind = 'directory' AND outbox.ino = garbage.ino))`,
+    )
     this.#isListed = database.prepare('SELECT 1 AS n FROM garbage WHERE space = ? AND key = ?')
     this.#releaseUnnamed = database.prepare(
-      'UPDATE garbage SET held = 0 WHERE held = 1 AND ino NOT IN (SELECT ino FROM departures)',
+      'UPDATE garbage SET held = 0 WHERE held = 1 AND NOT EXISTS (SELECT 1 FROM departures AS d WHERE d.ino = garbage.ino)',
     )
     this.#release = database.prepare('UPDATE garbage SET held = 0 WHERE held = 1 AND ino = ?')
+    this.#keep = database.prepare('DELETE FROM garbage WHERE space = ? AND key = ?')
     this.#forget = database.prepare('DELETE FROM garbage WHERE space = ? AND key = ? AND version = ?')
   }
 
   add(kind: WorkKind, ino: bigint): void {
     const name = `${kind} ${ino}`
     // A file that changed again comes after those that did not; for directories the order means nothing.
-    if (kind === 'upload' || !this.#unread.has(name)) this.#add.run(kind, toSigned(ino), steadyMs())
+    if (kind === 'upload' || !this.#unread.has(name)) {
+      this.#last += 1n
+      this.#add.run(this.#last, kind, toSigned(ino), steadyMs())
+    }
     if (kind === 'directory') {
       this.#noteUnread(name)
       this.onOwedDirectory(ino)
@@ -203,6 +232,20 @@ export class Outbox {
     this.#noteUnread(name)
   }
 
+  /** All of the record is to be written under another generation: nobody knows which of its parts has which name. */
+  markAllShards(directory: bigint): void {
+    this.markShard(directory, ALL_SHARDS)
+  }
+
+  areAllDirty(directory: bigint): boolean {
+    return this.isDirtyShard(directory, ALL_SHARDS)
+  }
+
+  /** Records of which all is to be written are owed, but for those that have lost a part: nothing is written over that. */
+  oweAllDirty(): void {
+    for (const { ino } of this.#allDirty.all() as Row[]) this.add('directory', toUnsigned(ino as bigint))
+  }
+
   dirtyShards(directory: bigint): number[] {
     return (this.#shards.all(toSigned(directory)) as Array<{ shard: number }>).map((row) => row.shard)
   }
@@ -212,7 +255,8 @@ export class Outbox {
   }
 
   clearShards(directory: bigint): void {
-    for (const shard of this.dirtyShards(directory)) this.clearShard(directory, shard)
+    this.#unread.clear()
+    this.#clearShards.run(toSigned(directory))
   }
 
   clearShard(directory: bigint, shard: number): void {
@@ -234,6 +278,11 @@ export class Outbox {
     // The commit under way, or the next.
     this.#young.set(`${space} ${key}`, this.#database.lastCommit + 1)
     this.onWork('garbage')
+  }
+
+  /** The object is in use, whatever version of it was listed for deletion. */
+  keep(space: Garbage['space'], key: string): void {
+    this.#keep.run(space, key)
   }
 
   /** Garbage is to be listed of which no row is there yet. */
@@ -259,6 +308,11 @@ export class Outbox {
   /** Whether an object is under this key that is garbage, and may be needed by the last flushed catalog or led to by a record. */
   isListed(space: Garbage['space'], key: string): boolean {
     return this.#isListed.get(space, key) !== undefined
+  }
+
+  /** Whether the object is listed, and no record in the store may lead to it. */
+  mayGo({ space, key }: Garbage): boolean {
+    return this.#mayGo.get(space, key) !== undefined
   }
 
   /** No record names the file any more: what is listed of it can go. */

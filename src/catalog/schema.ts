@@ -1,8 +1,11 @@
+import { S_IFDIR, S_IFMT } from '../base/attributes.ts'
+import { COUNTS } from './counts.ts'
+
 /** "ferr" in ASCII: PRAGMA application_id of a catalog. */
 export const APPLICATION_ID = 0x66657272
 
 /** Format of the schema below. A catalog with a higher one is refused (written by a newer ferryfs). */
-export const FORMAT = 9
+export const FORMAT = 14
 
 /** Since format 5. */
 const DEPARTURES = `
@@ -47,19 +50,39 @@ CREATE TABLE losses (seq INTEGER PRIMARY KEY AUTOINCREMENT, since INTEGER NOT NU
 CREATE TABLE doubtful (ino INTEGER PRIMARY KEY);
 `
 
+/** Since format 10. */
+const BOUNDED = `
+CREATE TABLE gone_directories (
+  generation INTEGER PRIMARY KEY, ino INTEGER NOT NULL, record_generation INTEGER NOT NULL, shards INTEGER NOT NULL
+);
+CREATE INDEX staged_unsynced ON staged (ino) WHERE synced = 0;
+CREATE INDEX staged_unsealed ON staged (ino, idx) WHERE sums IS NULL;
+CREATE INDEX outbox_since ON outbox (since);
+DROP INDEX inodes_on_volume;
+CREATE INDEX inodes_volumes ON inodes (ino) WHERE authority = 0;
+CREATE INDEX inodes_drainable ON inodes (ino)
+  WHERE authority = 1 AND legacy_ino IS NOT NULL AND version > 0 AND dirty = 0;
+CREATE INDEX inodes_volume_directories ON inodes (ino)
+  WHERE authority = 1 AND legacy_ino IS NOT NULL AND (mode & ${S_IFMT}) = ${S_IFDIR};
+CREATE INDEX garbage_since ON garbage (since);
+${COUNTS}`
+
+/** Since format 11: 0 where a file in doubt has not been compared with the store yet (doubts.ts). */
+const COMPARED = 'ALTER TABLE doubtful ADD COLUMN compared INTEGER NOT NULL DEFAULT 0'
+
 /**
  * `inodes`: one row for every file that was ever looked at. What its columns mean is said in inode.ts.
  *
  * `dirents`: what a directory shows and what lies under it, one row a name. `ino` is the file that the overlay shows
  * there (NULL: nothing, a whiteout). `legacy` says what the legacy volume has at the same place: the inode of that file,
  * 0 for a file that was deleted in the overlay and is still there, NULL for nothing. `bucket` is a 16-bit hash of the
- * name; a shard of the directory's record in the store is a range of it.
+ * name (name-buckets.ts); a shard of the directory's record in the store is a range of it.
  *
  * `hashes`: SHA-256 of every object of the stored content, chunks (level 0) and the pages that list them (from level 1 on); `file`
  * is the file's generation, which no other file has. A chunk of zeros has no row and no object: `gaps` has the runs of those,
  * the last of them without an end. `zeros`: which blocks of a chunk, or of content that is one object, are zeros.
  * `incoming`: what a copy under way has found different. `discarded`: files that are gone, and not all of their objects are
- * listed as garbage yet.
+ * listed as garbage yet. `gone_directories`: the same of directories, with what their records consisted of.
  * `staged`: chunks whose current bytes are in the staging file, and what is known of those bytes (`StagedChunk` in catalog.ts).
  * `outbox`: store work that is owed, one row per kind and inode. `garbage`: objects that nothing refers to any more.
  * `unproven`: files whose copy was made from the volume's page cache, in the order of the copies, while the volume has not been
@@ -67,6 +90,7 @@ CREATE TABLE doubtful (ino INTEGER PRIMARY KEY);
  * is not deleted before that has changed. `dirty_shards`: parts of directory records to write. `departures`: names that a
  * directory's record in the store may still have for a file that is not there any more (departures.ts).
  * `intents`: operations on the legacy volume that may be half done, and the answers to requests that the kernel may repeat.
+ * `sums`, `counts`, `shown_names`, `volume_names`, `departed_names`: how many of them there are, kept by triggers (counts.ts).
  * `losses`: when damage was found to have taken committed transactions; `doubtful`: the files that may be older for it (doubts.ts).
  */
 export const SCHEMA = `
@@ -83,7 +107,7 @@ CREATE TABLE inodes (
   layout INTEGER NOT NULL, digest BLOB, stored_size INTEGER NOT NULL,
   fp_size INTEGER, fp_mtime INTEGER, fp_ctime INTEGER,
   xattrs BLOB, target BLOB, orphan INTEGER NOT NULL, failure TEXT,
-  dir_generation INTEGER NOT NULL, dir_shards INTEGER NOT NULL
+  dir_generation INTEGER NOT NULL, dir_shards INTEGER NOT NULL, flags INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX inodes_legacy ON inodes (legacy_ino) WHERE legacy_ino IS NOT NULL AND legacy_ino <> ino;
 CREATE UNIQUE INDEX inodes_key ON inodes (key) WHERE key IS NOT NULL;
@@ -114,7 +138,7 @@ CREATE TABLE garbage (
 CREATE TABLE unproven (seq INTEGER PRIMARY KEY AUTOINCREMENT, ino INTEGER NOT NULL UNIQUE);
 CREATE TABLE dirty_shards (ino INTEGER NOT NULL, shard INTEGER NOT NULL, PRIMARY KEY (ino, shard)) WITHOUT ROWID;
 CREATE TABLE intents (id INTEGER PRIMARY KEY, operation TEXT NOT NULL, answer TEXT);
-${DEPARTURES}${DOUBTS}`
+${DEPARTURES}${DOUBTS}${COMPARED};${BOUNDED}`
 
 /** By format: what makes a catalog of the format before it one of this format. */
 export const UPGRADES: Readonly<Record<number, string>> = {
@@ -140,4 +164,11 @@ DROP TABLE chunks; DROP TABLE pages`,
   7: 'ALTER TABLE staged ADD COLUMN former INTEGER',
   8: DOUBTS,
   9: ON_VOLUME,
+  10: BOUNDED,
+  11: `${COMPARED}; UPDATE doubtful SET compared = 1`,
+  // Of times that are out of what 64 bits of nanoseconds have, format 11 had the nearest; now they are kept (inode.ts).
+  12: '',
+  13: 'ALTER TABLE inodes ADD COLUMN flags INTEGER NOT NULL DEFAULT 0',
+  // `bucket` became a hash with a key, which no statement can take: name-buckets.ts.
+  14: '',
 }

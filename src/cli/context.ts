@@ -1,3 +1,4 @@
+import { onOneLine, plainJson } from '../base/text.ts'
 import type { RebuildState } from '../daemon/connection.ts'
 
 /** What a command has of the outside; tests give their own. */
@@ -17,3 +18,22 @@ export interface Context {
 
 /** What a command's action returns; see EXIT. */
 export type ExitStatus = number
+
+/** The same, with which no name that somebody chose can make a line of its own or speak to the terminal. */
+export function onLines(context: Context): Context {
+  return {
+    ...context,
+    print: (line) => context.print(onOneLine(line)),
+    note: (line) => context.note(onOneLine(line)),
+  }
+}
+
+/** Text of several lines, each by itself. */
+export function printText({ print }: Context, text: string): void {
+  for (const line of text.split('\n')) print(line)
+}
+
+/** For programs: all of it, or one line where many reports follow each other. */
+export function printJson(context: Context, value: unknown, isOneLine = false): void {
+  printText(context, plainJson(JSON.stringify(value, undefined, isOneLine ? undefined : 2)))
+}

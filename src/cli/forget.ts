@@ -15,7 +15,7 @@ import { findRegistration, supervisorAlive } from '../daemon/registry.ts'
 import { SourceClaim } from '../daemon/source-claim.ts'
 import { type FoundMark, readMark, removeMark, rootIdentity } from '../legacy/index.ts'
 import { DIRECTORY_TO_READ } from '../sys/presence.ts'
-import type { Context, ExitStatus } from './context.ts'
+import { type Context, type ExitStatus, printJson } from './context.ts'
 import type { AddCommand } from './run.ts'
 
 interface ForgetFlags {
@@ -52,7 +52,7 @@ async function forget(path: string, flags: ForgetFlags, context: Context): Promi
       )
     }
     for (const { target } of mounts) forgetRemembered(target, environment)
-    if (flags.json) context.print(JSON.stringify({ source, mounts, marks }, undefined, 2))
+    if (flags.json) printJson(context, { source, mounts, marks })
     else for (const line of wordsOf(source, mounts, marks)) context.print(line)
     return EXIT.done
   } finally {

@@ -5,7 +5,7 @@ import type { MigrateReport } from '../daemon/engine.ts'
 import { EXIT } from '../daemon/exit-status.ts'
 import type { Context, ExitStatus } from './context.ts'
 import { counted, failureLines } from './lists.ts'
-import { ProgressView } from './progress.ts'
+import { callShown } from './progress.ts'
 import type { AddCommand } from './run.ts'
 import { mountAt } from './target.ts'
 
@@ -43,26 +43,21 @@ async function migrate(target: string, flags: MigrateFlags, context: Context): P
     context.print(steering === 'pause' ? 'the migration is paused' : 'the migration goes on')
     return EXIT.done
   }
-  const view = new ProgressView(context)
-  try {
-    const report = await callDaemon(
-      registration,
-      { command: 'migrate', wait: flags.wait ?? false, ...options },
-      { onProgress: (progress) => view.show(progress) },
-    )
-    view.end()
-    if (!('started' in report)) return printReport(report, target, context)
-    context.print(`the migration runs; follow it with "ferryfs status ${target} --watch"`)
-    return EXIT.done
-  } finally {
-    view.end()
-  }
+  const request = { command: 'migrate', wait: flags.wait ?? false, ...options } as const
+  const report = await callShown(context, registration, request)
+  if (!('started' in report)) return printReport(report, target, context)
+  context.print(`the migration runs; follow it with "ferryfs status ${target} --watch"`)
+  return EXIT.done
 }
 
 function printReport(report: MigrateReport, target: string, context: Context): ExitStatus {
-  const { files, bytes, remaining, failures } = report
+  const { files, bytes, remaining, changed, failures } = report
   context.print(`moved ${counted(files, 'file')}, ${formatBytes(bytes)}`)
   for (const line of failureLines(failures, `ferryfs status ${target} --json`)) context.print(line)
+  if (changed > 0) {
+    const many = changed === 1 ? 'file was' : 'files were'
+    context.print(`${changed} ${many} made or changed meanwhile and will follow without being asked for`)
+  }
   if (remaining === 0 && failures.length === 0) return EXIT.done
   context.print(`not done: ${counted(remaining, 'file')} not in the store, ${failures.length} failed`)
   return EXIT.incomplete

@@ -6,6 +6,7 @@ import type { Registration } from '../daemon/registry.ts'
 import { writersBelow } from '../legacy/index.ts'
 import { printable } from '../sys/index.ts'
 import type { Context, ExitStatus } from './context.ts'
+import { callShown } from './progress.ts'
 import type { AddCommand } from './run.ts'
 import { mountAt } from './target.ts'
 
@@ -18,18 +19,29 @@ export const addMode: AddCommand = (program, context, finish) => {
     .description('show the mode of a mount, or change it under running applications')
     .argument('<target>', 'where it is mounted')
     .argument('[mode]', `the new mode: ${MODES.join(', ')}`)
-    .action((target: string, mode: string | undefined) => finish(changeMode(target, mode, context)))
+    .option('--wait', 'move everything and stay until the mode can be had; interrupted, the mode stays')
+    .action((target: string, mode: string | undefined, flags: ModeFlags) =>
+      finish(changeMode(target, mode, flags, context)),
+    )
 }
 
-async function changeMode(target: string, wanted: string | undefined, context: Context): Promise<ExitStatus> {
+interface ModeFlags {
+  readonly wait?: true
+}
+
+async function changeMode(
+  target: string,
+  wanted: string | undefined,
+  { wait = false }: { readonly wait?: boolean },
+  context: Context,
+): Promise<ExitStatus> {
+  if (wait && wanted === undefined) throw new UsageError('--wait waits for a mode; say which')
   if (wanted !== undefined && !isMode(wanted)) {
     throw new UsageError(`mode is "${wanted}"; allowed: ${MODES.join(', ')}`)
   }
   const registration = await mountAt(target, context)
-  const { mode } = await callDaemon(registration, {
-    command: 'mode',
-    ...(wanted === undefined ? {} : { mode: wanted }),
-  })
+  const request = { command: 'mode', ...(wanted === undefined ? {} : { mode: wanted, wait }) } as const
+  const { mode } = await callShown(context, registration, request)
   context.print(mode)
   if (wanted === 'drain') await printWriters(registration, context)
   return EXIT.done

@@ -1,6 +1,9 @@
 import { Presets, SingleBar } from 'cli-progress'
 import { formatBytes, formatDuration } from '../config/units.ts'
+import { callDaemon } from '../daemon/control-client.ts'
+import type { Command, ControlRequest, Results } from '../daemon/control-protocol.ts'
 import type { Progress } from '../daemon/engine.ts'
+import type { Registration } from '../daemon/registry.ts'
 import type { Context } from './context.ts'
 
 // How often a line is written where there is no terminal to draw on.
@@ -52,6 +55,20 @@ export class ProgressView {
     if (now - this.#lineAt < LINE_INTERVAL_MS) return
     this.#lineAt = now
     this.#context.note(`${progress.phase}: ${progressFigures(progress)}`)
+  }
+}
+
+/** Asks the daemon for something long, and shows how far it is until the answer is there. @throws as `callDaemon` */
+export async function callShown<C extends Command>(
+  context: Context,
+  registration: Registration,
+  request: ControlRequest & { readonly command: C },
+): Promise<Results[C]> {
+  const view = new ProgressView(context)
+  try {
+    return await callDaemon<C>(registration, request, { onProgress: (progress) => view.show(progress) })
+  } finally {
+    view.end()
   }
 }
 

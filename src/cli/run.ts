@@ -2,7 +2,7 @@ import { Command, CommanderError } from 'commander'
 import { reasonOf } from '../base/errors.ts'
 import { EXIT, exitStatusOf } from '../daemon/exit-status.ts'
 import { withoutPasswords } from '../observe/redact.ts'
-import type { Context, ExitStatus } from './context.ts'
+import { type Context, type ExitStatus, onLines, printText } from './context.ts'
 import { addDoctor } from './doctor.ts'
 import { addForget } from './forget.ts'
 import { addMigrate } from './migrate.ts'
@@ -13,6 +13,7 @@ import { addRebuild } from './rebuild.ts'
 import { addRestore } from './restore.ts'
 import { addStatus } from './status.ts'
 import { addUnmount } from './unmount.ts'
+import { addSweep } from './sweep.ts'
 import { addVerify } from './verify.ts'
 
 /** Adds a command to the program; its action's result becomes the exit status. */
@@ -29,6 +30,7 @@ const COMMANDS: readonly AddCommand[] = [
   addMode,
   addMigrate,
   addVerify,
+  addSweep,
   addRestore,
   addRebuild,
   addForget,
@@ -36,7 +38,8 @@ const COMMANDS: readonly AddCommand[] = [
 ]
 
 /** Runs one command line (without the program's name). Every failure is one line on standard error and a status. */
-export async function runCli(args: readonly string[], context: Context): Promise<ExitStatus> {
+export async function runCli(args: readonly string[], outside: Context): Promise<ExitStatus> {
+  const context = onLines(outside)
   let status: ExitStatus = EXIT.done
   const program = new Command('ferryfs')
     .description(
@@ -44,7 +47,7 @@ export async function runCli(args: readonly string[], context: Context): Promise
     )
     .configureHelp({ showGlobalOptions: false })
     .configureOutput({
-      writeOut: (text) => context.print(text.trimEnd()),
+      writeOut: (text) => printText(context, text.trimEnd()),
       // Said once, by the catch below.
       writeErr: () => undefined,
     })
@@ -55,7 +58,7 @@ export async function runCli(args: readonly string[], context: Context): Promise
     })
   }
   if (args.length === 0) {
-    context.note(program.helpInformation().trimEnd())
+    for (const line of program.helpInformation().trimEnd().split('\n')) context.note(line)
     return EXIT.usage
   }
   try {

@@ -3,7 +3,9 @@ import { formatBytes, formatDuration } from '../config/units.ts'
 import { callDaemon, DaemonGone } from '../daemon/control-client.ts'
 import type { StatusReport } from '../daemon/engine.ts'
 import { EXIT } from '../daemon/exit-status.ts'
-import type { Context, ExitStatus } from './context.ts'
+import type { Registration } from '../daemon/registry.ts'
+import { watchForHangingDisk } from '../daemon/stuck.ts'
+import { type Context, type ExitStatus, printJson } from './context.ts'
 import { failureLines } from './lists.ts'
 import type { AddCommand } from './run.ts'
 import { mountAt } from './target.ts'
@@ -28,16 +30,16 @@ export const addStatus: AddCommand = (program, context, finish) => {
 async function status(target: string, flags: StatusFlags, context: Context): Promise<ExitStatus> {
   const registration = await mountAt(target, context)
   const show = (report: StatusReport): void => {
-    if (flags.json) context.print(JSON.stringify(report, undefined, flags.watch ? undefined : 2))
+    if (flags.json) printJson(context, report, flags.watch)
     else for (const line of statusLines(report)) context.print(line)
   }
-  show(await callDaemon(registration, { command: 'status' }))
+  show(await ask(registration))
   while (flags.watch) {
     await delay(WATCH_MS)
     try {
-      const report = await callDaemon(registration, { command: 'status' })
+      const report = await ask(registration)
       // Home and clear, so that the table stays in place; a file or pipe gets one block after the other.
-      if (!flags.json && process.stdout.isTTY) context.print('\u001b[H\u001b[2J')
+      if (!flags.json && process.stdout.isTTY) process.stdout.write('\u001b[H\u001b[2J')
       show(report)
     } catch (error) {
       if (!(error instanceof DaemonGone)) throw error
@@ -46,6 +48,15 @@ async function status(target: string, flags: StatusFlags, context: Context): Pro
     }
   }
   return EXIT.done
+}
+
+async function ask(registration: Registration): Promise<StatusReport> {
+  const { signal, stop } = watchForHangingDisk(registration)
+  try {
+    return await callDaemon(registration, { command: 'status' }, { signal })
+  } finally {
+    stop()
+  }
 }
 
 /** The report as people read it. */

@@ -8,6 +8,7 @@ import { EXIT } from '../daemon/exit-status.ts'
 import { locate, mountPath, nothingMounted } from '../daemon/locate.ts'
 import { detachStale, MOUNT_TYPE } from '../daemon/mount-drivers.ts'
 import { type Registration, supervisorAlive } from '../daemon/registry.ts'
+import { watchForHangingDisk } from '../daemon/stuck.ts'
 import { mountsOf, parseMountinfo } from '../fuse/kernel/mountinfo.ts'
 import { unmountFuse } from '../fuse/native/unmount.ts'
 import type { Context, ExitStatus } from './context.ts'
@@ -43,6 +44,7 @@ async function unmount(target: string, force: boolean, context: Context): Promis
   if (!registration) return clearUp(target, await mountPath(target), context)
   try {
     if (!supervisorAlive(registration)) throw new DaemonGone(registration)
+    await requireAnswer(registration, force)
     if (!force) await refuseForeignUsers(registration, context)
     const { outboxLeft } = await callDaemon(
       registration,
@@ -74,6 +76,17 @@ async function unmount(target: string, force: boolean, context: Context): Promis
       )
     }
     return forceOut(registration, context)
+  }
+}
+
+/** A worker that answers nobody is not told to unmount: it would do so when nobody expects it any more. @throws DaemonError */
+async function requireAnswer(registration: Registration, force: boolean): Promise<void> {
+  const { signal, stop } = watchForHangingDisk(registration)
+  try {
+    const silence = force ? { silenceMs: FORCED_SILENCE_MS } : {}
+    await callDaemon(registration, { command: 'status' }, { signal, ...silence })
+  } finally {
+    stop()
   }
 }
 

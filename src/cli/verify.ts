@@ -1,9 +1,8 @@
 import { formatBytes } from '../config/units.ts'
-import { callDaemon } from '../daemon/control-client.ts'
 import { EXIT } from '../daemon/exit-status.ts'
-import type { Context, ExitStatus } from './context.ts'
+import { type Context, type ExitStatus, printJson } from './context.ts'
 import { counted, shortened } from './lists.ts'
-import { ProgressView } from './progress.ts'
+import { callShown } from './progress.ts'
 import type { AddCommand } from './run.ts'
 import { mountAt } from './target.ts'
 
@@ -27,27 +26,19 @@ export const addVerify: AddCommand = (program, context, finish) => {
 
 async function verify(target: string, flags: VerifyFlags, context: Context): Promise<ExitStatus> {
   const registration = await mountAt(target, context)
-  const view = new ProgressView(context)
-  try {
-    const report = await callDaemon(
-      registration,
-      { command: 'verify', ...(flags.acceptLosses && { acceptLosses: true }) },
-      { onProgress: (progress) => view.show(progress) },
+  const request = { command: 'verify', ...(flags.acceptLosses && { acceptLosses: true }) } as const
+  const report = await callShown(context, registration, request)
+  const { files, bytes, differences, differenceCount } = report
+  if (flags.json) {
+    printJson(context, report)
+  } else {
+    const lines = differences.map(({ kind, path, detail }) => `${kind.padEnd(10)}  ${path}: ${detail}`)
+    for (const line of shortened(lines, `ferryfs verify ${target} --json`, differenceCount))
+      context.print(line)
+    context.print(
+      `read ${counted(files, 'file')}, ${formatBytes(bytes)}: ` +
+        (differenceCount === 0 ? 'all as they should be' : counted(differenceCount, 'difference')),
     )
-    view.end()
-    const { files, bytes, differences } = report
-    if (flags.json) {
-      context.print(JSON.stringify(report, undefined, 2))
-    } else {
-      const lines = differences.map(({ kind, path, detail }) => `${kind.padEnd(10)}  ${path}: ${detail}`)
-      for (const line of shortened(lines, `ferryfs verify ${target} --json`)) context.print(line)
-      context.print(
-        `read ${counted(files, 'file')}, ${formatBytes(bytes)}: ` +
-          (differences.length === 0 ? 'all as they should be' : counted(differences.length, 'difference')),
-      )
-    }
-    return differences.length === 0 ? EXIT.done : EXIT.incomplete
-  } finally {
-    view.end()
   }
+  return differenceCount === 0 ? EXIT.done : EXIT.incomplete
 }

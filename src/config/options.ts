@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { MODES } from '../base/modes.ts'
+import { isNamespace, NAMESPACE_RULE } from '../base/namespace.ts'
 import { MOUNT_FLAGS, parseMountFlags } from './mount-flags.ts'
 import { parseDuration, parseSize } from './units.ts'
 
@@ -85,11 +86,7 @@ export const OPTIONS = {
   ),
   mode: option<(typeof MODES)[number] | undefined>(z.enum(MODES), MODES.join(', '), undefined),
   stateDir: option<string | undefined>(absolutePath, 'an absolute path', undefined),
-  namespace: option(
-    z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/),
-    '1 to 63 letters, digits, ".", "_" or "-", the first a letter or digit',
-    'ferryfs',
-  ),
+  namespace: option(z.string().refine(isNamespace), NAMESPACE_RULE, 'ferryfs'),
   transport: oneOf(['kernel', 'fuse-native'], 'kernel'),
   sourceReadonly: option(flag, 'true or false', false),
   options: option<string | undefined>(

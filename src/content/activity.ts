@@ -1,3 +1,11 @@
+import type { Fingerprint } from '../catalog/index.ts'
+import { LookUpCounts, MOST_COUNTED } from './look-up-counts.ts'
+
+// What is known in full; of others, which the kernel has looked up and nobody does anything with, only how often.
+const MOST_NODES = 16_384
+// Looked at for room in one go.
+const AT_ONCE = 64
+
 /** What this process knows of a file in use; nothing of it has to survive the process. */
 export interface NodeActivity {
   /** Look-ups that the kernel has not taken back. */
@@ -20,20 +28,30 @@ export interface NodeActivity {
   pins: number
   /** What the kernel's page cache holds, as told at the last open. */
   cacheTag: string | undefined
+  /** The file as it was when it was last looked at while open. */
+  seen: Fingerprint | undefined
+  /** READs that put pages into the kernel's cache, and how many there had been when it was last made to drop them. */
+  pageReads: number
+  droppedReads: number
 }
 
 /** Use of all files, by inode number. */
 export class Activity {
   readonly #nodes = new Map<bigint, NodeActivity>()
+  readonly #idle = new LookUpCounts()
   readonly #landing = new Map<bigint, Array<() => void>>()
   /** Called when nobody uses a file any more. */
   onUnused: (ino: bigint) => void = () => undefined
+  /** Called when the catalog gives a file back to the volume. */
+  onGivenBack: (ino: bigint) => void = () => undefined
 
+  /** Not to be kept over an `await` but by who has it open, is changing it or pins it. */
   of(ino: bigint): NodeActivity {
     let node = this.#nodes.get(ino)
     if (!node) {
+      if (this.#nodes.size >= MOST_NODES) this.#makeRoom()
       node = {
-        lookups: 0n,
+        lookups: BigInt(this.#idle.take(ino)),
         forgotten: false,
         opens: 0,
         writers: 0,
@@ -43,6 +61,10 @@ export class Activity {
         lastChange: 0,
         pins: 0,
         cacheTag: undefined,
+        seen: undefined,
+        // Of earlier ones nothing is known.
+        pageReads: 1,
+        droppedReads: 0,
       }
       this.#nodes.set(ino, node)
     }
@@ -50,7 +72,26 @@ export class Activity {
   }
 
   peek(ino: bigint): NodeActivity | undefined {
-    return this.#nodes.get(ino)
+    return this.#nodes.get(ino) ?? (this.#idle.has(ino) ? this.of(ino) : undefined)
+  }
+
+  /** How many files are known: in full, and as looked up. */
+  get size(): { readonly full: number; readonly lookedUp: number } {
+    return { full: this.#nodes.size, lookedUp: this.#idle.size }
+  }
+
+  /**
+   * The kernel keeps millions of files looked up that nobody uses. Of those that were used longest ago only the count stays; what
+   * the page cache holds of them is read again when they are opened.
+   */
+  #makeRoom(): void {
+    let left = AT_ONCE
+    for (const [ino, node] of this.#nodes) {
+      if (left-- === 0) break
+      this.#nodes.delete(ino)
+      if (isIdle(node)) this.#idle.set(ino, Number(node.lookups))
+      else this.#nodes.set(ino, node)
+    }
   }
 
   /** The file changes within this tick. */
@@ -115,4 +156,10 @@ export class Activity {
       this.#nodes.delete(ino)
     }
   }
+}
+
+function isIdle(node: NodeActivity): boolean {
+  const isUsed =
+    node.opens > 0 || node.writers > 0 || node.changing > 0 || node.volumeWrites > 0 || node.pins > 0
+  return !isUsed && !node.forgotten && node.lookups > 0n && node.lookups <= MOST_COUNTED
 }

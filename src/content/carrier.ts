@@ -7,6 +7,7 @@ import { StoreError, StoreSuperseded } from '../store/errors.ts'
 import type { ContentContext } from './context.ts'
 import { parseShardKey } from './directory-record.ts'
 import type { DirectoryWriter } from './directory-writer.ts'
+import { GoneDirectories } from './gone-directories.ts'
 import { oweIfChangedPast } from './takeover.ts'
 import type { Uploader } from './uploader.ts'
 
@@ -22,6 +23,10 @@ const FIRST_RETRY_MS = 2000
 const LONGEST_RETRY_MS = 300_000
 const SCAN_ROWS = 256
 const DIRECTORY_ROWS = 1024
+// Of what is owed so much is looked at in one turn of the event loop.
+const LOOKED_AT_ONCE = 1024
+// What was postponed and is not any more is forgotten by and by.
+const SWEPT_AT_ONCE = 8
 
 /** `run` says false where the task is not done and is not to be tried again before it was postponed to. */
 type Task = { readonly name: string; readonly ino: bigint; run(): Promise<unknown> }
@@ -37,6 +42,12 @@ export class Carrier {
   readonly #active = new Map<string, Promise<void>>()
   readonly #wanted = new Set<bigint>()
   readonly #postponed = new Map<string, { until: number; waitMs: number; since: number }>()
+  /** Nothing that was postponed comes up before: so long all that was looked at and was not ready need not be looked at again. */
+  #soonest = 0
+  /** Uploads up to this one were looked at since then. */
+  #after = 0n
+  #sweeping = this.#postponed.entries()
+  readonly #goneDirectories: GoneDirectories
   #directoryWork = new Map<bigint, Work>()
   readonly #upWaiters = new Set<() => void>()
   readonly #idleWaiters = new Set<() => void>()
@@ -61,6 +72,7 @@ export class Carrier {
     this.#uploader = parts.uploader
     this.#directories = parts.directories
     this.#concurrency = parts.concurrency
+    this.#goneDirectories = new GoneDirectories(context)
     // What waits for the uploads to end need not be looked for at each of them.
     context.catalog.outbox.onWork = (kind) => {
       if (kind === 'upload' || !parts.uploader.isBusy) this.wake()
@@ -142,6 +154,7 @@ export class Carrier {
   async idle(timeoutMs: number): Promise<boolean> {
     const deadline = performance.now() + timeoutMs
     this.#postponed.clear()
+    this.#soonest = 0
     this.wake()
     while (this.#active.size > 0 || this.#context.catalog.outbox.length > 0) {
       const left = deadline - performance.now()
@@ -187,9 +200,17 @@ export class Carrier {
       )
       .finally(() => {
         this.#active.delete(task.name)
+        this.#noteLeft(task)
         this.wake()
       })
     this.#active.set(task.name, running)
+  }
+
+  /** A file that is owed still, and was passed over while it was uploaded, comes up again. */
+  #noteLeft({ name, ino }: Task): void {
+    if (this.#stopped || !name.startsWith('upload:') || this.#postponed.has(name)) return
+    const work = this.#context.catalog.outbox.find('upload', ino)
+    if (work && work.seq <= this.#after) this.#postpone(name, LATER_MS, LONGEST_PAUSE_MS)
   }
 
   #next(): Task | undefined {
@@ -197,16 +218,8 @@ export class Carrier {
     const policy = this.#context.policy()
     let directory: Work | undefined
     if (policy.copies || policy.writeTo === 'store') {
-      let after = 0n
-      for (;;) {
-        const batch = outbox.uploads(after, SCAN_ROWS)
-        for (const work of batch) {
-          after = work.seq
-          if (this.#isReady(nameOf(work)) && !this.#isHeld(work.ino) && this.#isQuiet(work))
-            return this.#upload(work.ino)
-        }
-        if (batch.length < SCAN_ROWS) break
-      }
+      const upload = this.#nextUpload()
+      if (upload) return upload
       const names = outbox.names(SCAN_ROWS).find((work) => this.#isReady(nameOf(work)))
       if (names) {
         const run = (): Promise<void> => this.#uploader.announceAll(names.ino)
@@ -224,6 +237,30 @@ export class Carrier {
     return policy.copies ? this.#nextWanted() : undefined
   }
 
+  /**
+   * The next file whose turn it is. Those that were looked at and have to wait are passed over until one of them may be ready: there
+   * may be any number of them, and they are asked for after each upload.
+   */
+  #nextUpload(): Task | undefined {
+    const { outbox } = this.#context.catalog
+    if (this.#soonest <= performance.now()) {
+      this.#soonest = Number.POSITIVE_INFINITY
+      this.#after = 0n
+    }
+    for (let looked = 0; looked < LOOKED_AT_ONCE; ) {
+      const batch = outbox.uploads(this.#after, SCAN_ROWS)
+      for (const work of batch) {
+        this.#after = work.seq
+        if (this.#isReady(nameOf(work)) && !this.#isHeld(work.ino) && this.#isQuiet(work))
+          return this.#upload(work.ino)
+      }
+      if (batch.length < SCAN_ROWS) return undefined
+      looked += batch.length
+    }
+    this.wake()
+    return undefined
+  }
+
   /** What the last flushed catalog may still need is not garbage yet. */
   #nextGarbage(): Task | undefined {
     const { catalog } = this.#context
@@ -234,7 +271,7 @@ export class Carrier {
     if (listed.length < SCAN_ROWS && catalog.content.discarded > 0) {
       catalog.transaction(() => catalog.content.discardMore())
       this.wake()
-    }
+    } else if (listed.length < SCAN_ROWS && this.#goneDirectories.step()) this.wake()
     for (const garbage of listed) {
       const name = `garbage:${garbage.space}:${garbage.key}`
       if (!this.#isReady(name)) continue
@@ -260,8 +297,9 @@ export class Carrier {
       if (isFresh)
         this.#directoryWork = new Map(outbox.directories(DIRECTORY_ROWS).map((work) => [work.ino, work]))
       for (const work of this.#directoryWork.values()) {
-        if (!outbox.find('directory', work.ino)) this.#directoryWork.delete(work.ino)
-        else if (this.#isReady(nameOf(work)) && !this.#isHeld(work.ino)) return work
+        if (!this.#isReady(nameOf(work)) || this.#isHeld(work.ino)) continue
+        if (outbox.find('directory', work.ino)) return work
+        this.#directoryWork.delete(work.ino)
       }
     }
     return undefined
@@ -304,14 +342,22 @@ export class Carrier {
 
   /** What the store has of it may be newer than the catalog, which has lost transactions. */
   #isHeld(ino: bigint): boolean {
-    const { catalog } = this.#context
-    return catalog.doubts.has(ino) && catalog.get(ino)?.authority === 'catalog'
+    const { catalog, policy } = this.#context
+    const compared = catalog.doubts.comparedOf(ino)
+    if (compared === undefined) return false
+    const isUnknown = compared === 'not' && policy().writeTo === 'store'
+    if (!isUnknown && catalog.get(ino)?.authority !== 'catalog') return false
+    // Until somebody accepts the losses.
+    this.#soonest = Math.min(this.#soonest, performance.now() + LONGEST_PAUSE_MS)
+    return true
   }
 
   #isReady(name: string): boolean {
     if (this.#active.has(name)) return false
     const postponed = this.#postponed.get(name)
-    return !postponed || postponed.until <= performance.now()
+    if (!postponed || postponed.until <= performance.now()) return true
+    this.#soonest = Math.min(this.#soonest, postponed.until)
+    return false
   }
 
   /** Nobody is in the middle of writing the file, or has been for too long to wait on. */
@@ -322,7 +368,7 @@ export class Carrier {
     const name = nameOf(work)
     const since = this.#postponed.get(name)?.since ?? now
     if (node.changing === 0 && (now - node.lastChange > QUIET_MS || now - since > PATIENCE_MS)) return true
-    this.#postponed.set(name, { until: now + QUIET_MS / 4, waitMs: QUIET_MS / 4, since })
+    this.#wait(name, { until: now + QUIET_MS / 4, waitMs: QUIET_MS / 4, since })
     return false
   }
 
@@ -330,7 +376,30 @@ export class Carrier {
     const now = performance.now()
     const before = this.#postponed.get(name)
     const waitMs = Math.min(longestMs, before ? before.waitMs * 2 : firstMs)
-    this.#postponed.set(name, { until: now + waitMs, waitMs, since: before?.since ?? now })
+    this.#wait(name, { until: now + waitMs, waitMs, since: before?.since ?? now })
+  }
+
+  #wait(name: string, postponed: { until: number; waitMs: number; since: number }): void {
+    this.#postponed.set(name, postponed)
+    this.#soonest = Math.min(this.#soonest, postponed.until)
+  }
+
+  /**
+   * Deletes what is listed as garbage now instead of in its turn, once that is flushed. False where a record in the store may still
+   * lead to it, or where it is in use again: then the usual way goes on with it. @throws StoreError
+   */
+  async collectNow(garbage: Garbage): Promise<boolean> {
+    const { outbox } = this.#context.catalog
+    if (this.#fenced) throw this.#fenced
+    if (!outbox.isListed(garbage.space, garbage.key)) return true
+    if (this.#context.catalog.doubts.any || !outbox.mayGo(garbage)) return false
+    try {
+      await this.#collect(garbage)
+    } catch (error) {
+      this.noteFailure(error)
+      throw error
+    }
+    return !outbox.isListed(garbage.space, garbage.key)
   }
 
   async #collect(garbage: Garbage): Promise<void> {
@@ -397,7 +466,8 @@ export class Carrier {
       if (error instanceof FsError && error.code === 'ENOENT') this.onVanished(ino)
       catalog.transaction(() => {
         const inode = catalog.get(ino)
-        if (!inode) return
+        // Somebody has it open still, but it has no name left under which it could be stored.
+        if (!inode || inode.orphan) return
         inode.failure = reasonOf(error)
         catalog.save(inode)
       })
@@ -457,13 +527,16 @@ export class Carrier {
   #armTimer(): void {
     clearTimeout(this.#timer)
     const now = performance.now()
-    let next = Number.POSITIVE_INFINITY
-    for (const [name, { until }] of this.#postponed) {
-      if (until <= now - PATIENCE_MS * 4) this.#postponed.delete(name)
-      else next = Math.min(next, until)
+    for (let swept = 0; swept < SWEPT_AT_ONCE; swept += 1) {
+      const { value, done } = this.#sweeping.next()
+      if (done) {
+        this.#sweeping = this.#postponed.entries()
+        break
+      }
+      if (value[1].until <= now - PATIENCE_MS * 4) this.#postponed.delete(value[0])
     }
-    if (next === Number.POSITIVE_INFINITY) return
-    this.#timer = setTimeout(() => this.wake(), Math.max(10, next - now))
+    if (this.#soonest === Number.POSITIVE_INFINITY) return
+    this.#timer = setTimeout(() => this.wake(), Math.max(10, this.#soonest - now))
     this.#timer.unref()
   }
 

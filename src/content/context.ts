@@ -1,13 +1,12 @@
 import type { FailedSyncs } from '../base/failed-syncs.ts'
 import type { Policy } from '../base/modes.ts'
-import type { Catalog } from '../catalog/index.ts'
+import { type Catalog, CHUNK_BYTES } from '../catalog/index.ts'
 import type { LegacyTree } from '../legacy/index.ts'
 import type { Log } from '../observe/log.ts'
 import type { KeyValueStore } from '../store/contract.ts'
 import type { Activity } from './activity.ts'
 
-/** Size of a chunk in the store and of the unit of staging, in bytes. Part of a namespace's format. */
-export const CHUNK_BYTES = 1024 * 1024
+export { CHUNK_BYTES }
 
 /** `ContentSettings.shardEntries` of every daemon. */
 export const SHARD_ENTRIES = 1000

@@ -195,7 +195,10 @@ export class Copier {
   ): number | undefined {
     const end = Math.min(count, inode.baseLimit, limit)
     if (at >= end) return undefined
-    if (inode.base === 'legacy') return this.#legacy.nextDataChunk(owner.ino, at, end)
+    if (inode.base === 'legacy') {
+      const next = this.#reader.nextBaseChunk(inode, at)
+      return next !== undefined && next < end ? next : undefined
+    }
     if (inode.base !== 'store') return undefined
     if (!isChunked(inode)) return at === 0 && inode.storedSize > 0 ? 0 : undefined
     if (keptBelow === 0) return this.#context.catalog.content.hashes(owner.generation, 0, at, 1)[0]?.index

@@ -1,5 +1,12 @@
 import { isDirectory } from '../base/attributes.ts'
-import { bucketsOf, type Catalog, type Departure, fileId, type Inode, shardOfName } from '../catalog/index.ts'
+import {
+  bucketsOf,
+  type Catalog,
+  type Departure,
+  fileId,
+  type Inode,
+  mayBeElsewhere,
+} from '../catalog/index.ts'
 import type { FormerPlace, RecordedEntry } from './directory-record.ts'
 
 const NAMES_LOOKED_AT = 64
@@ -20,7 +27,10 @@ export interface Sharding {
   isDurable(shard: number): boolean
 }
 
-/** What one shard of a directory's record has to say of what is in the directory, in the order of the catalog. */
+/**
+ * What one shard of a directory's record has to say of what is in the directory, in the order of the catalog. Where a file had been
+ * is said with the first of its names: with all of them a file of many names would make the record as large as their square.
+ */
 export function entriesToRecord(
   catalog: Catalog,
   ino: bigint,
@@ -29,8 +39,12 @@ export function entriesToRecord(
 ): RecordedEntry[] {
   const entries: RecordedEntry[] = []
   const anyMoved = !catalog.departures.isEmpty
-  for (const entry of catalog.shardEntries(ino, shard, shards))
-    if (isInStore(entry)) entries.push(entryOf(catalog, entry.name, entry, anyMoved))
+  const said = new Set<bigint>()
+  for (const entry of catalog.shardEntries(ino, shard, shards)) {
+    if (!isInStore(entry)) continue
+    entries.push(entryOf(catalog, entry.name, entry, anyMoved && !said.has(entry.ino)))
+    said.add(entry.ino)
+  }
   return entries
 }
 
@@ -46,7 +60,8 @@ export function contentOf(catalog: Catalog, directory: Inode, shard: number, own
   const { from, to } = bucketsOf(shard, shards)
   for (const departure of catalog.departures.of(directory, from, to)) {
     const file = living(catalog, departure)
-    if (file && !path.leadsTo(file)) leaving.push(entryOf(catalog, departure.name, file, false))
+    const kept = file ? !path.leadsTo(file) && file : vanished(catalog, departure)
+    if (kept) leaving.push(entryOf(catalog, departure.name, kept, false))
     else gone.push(departure)
   }
   return { entries: entriesToRecord(catalog, directory.ino, shard, shards), leaving, gone }
@@ -99,6 +114,13 @@ function living(catalog: Catalog, { file }: Departure): Inode | undefined {
   return catalog.firstLink(inode.ino) ? inode : undefined
 }
 
+/** The file that went, if it may be somewhere on the volume where nobody has met it yet. */
+export function vanished(catalog: Catalog, { file }: Departure): Inode | undefined {
+  const inode = catalog.get(file.ino)
+  const isKept = inode?.generation === file.generation && mayBeElsewhere(catalog, inode)
+  return isKept ? inode : undefined
+}
+
 /** What the catalog says of the way to a file, as far as the records in the store say the same. */
 class DurablePath {
   readonly #catalog: Catalog
@@ -149,7 +171,7 @@ class DurablePath {
 
   #isNamed(directory: bigint, name: Buffer): boolean {
     if (directory === this.#start) {
-      const shard = shardOfName(name, this.#own.shards)
+      const shard = this.#catalog.buckets.shard(name, this.#own.shards)
       return shard === this.#own.writing || this.#own.isDurable(shard)
     }
     return isDurablyNamed(this.#catalog, directory, name)
@@ -158,7 +180,7 @@ class DurablePath {
 
 function isDurablyNamed(catalog: Catalog, directory: bigint, name: Buffer): boolean {
   const shards = catalog.get(directory)?.dirShards ?? 0
-  return shards > 0 && !catalog.outbox.isDirtyShard(directory, shardOfName(name, shards))
+  return shards > 0 && !catalog.outbox.isDirtyShard(directory, catalog.buckets.shard(name, shards))
 }
 
 /** Directories on the way to the file, from below, whose records do not name what is below them; not those `seen` already. */

@@ -1,10 +1,13 @@
+import { isDeepStrictEqual } from 'node:util'
 import { z } from 'zod'
+import { idNumber, MOST_U32, timeText, xattrsText } from '../base/attribute-ranges.ts'
 import { isDirectory, S_IFMT } from '../base/attributes.ts'
+import { FsError, reasonOf } from '../base/errors.ts'
 import { wrongName } from '../catalog/index.ts'
 import { StoreCorrupt } from '../store/errors.ts'
 import { printable } from '../sys/index.ts'
 import { sha256 } from './hash.ts'
-import { MOST_VERSION, RECORD_FORMAT } from './manifest.ts'
+import { birth, guards, MOST_VERSION, RECORD_FORMAT } from './manifest.ts'
 
 /** What the store keeps of a directory itself; its entries are in `shards` objects of their own. */
 export interface DirectoryHeader {
@@ -18,6 +21,10 @@ export interface DirectoryHeader {
   readonly mtimeNs: bigint
   readonly ctimeNs: bigint
   readonly xattrs: Buffer | undefined
+  /** Time of birth; none if absent. */
+  readonly btimeNs?: bigint
+  /** Those that guard the directory (base/inode-flags.ts); none if absent. */
+  readonly flags?: number
   readonly recordGeneration: number
   readonly shards: number
 }
@@ -59,7 +66,6 @@ export interface RefusedEntry {
 /** Twice as many shards as before, all written anew, where one would get too long; but no more than these. */
 export const MAX_SHARDS = 4096
 
-const MAX_U32 = 2 ** 32 - 1
 // Bytes of a wrong name that a message shows.
 const MOST_SHOWN = 64
 const inodeNumber = z
@@ -74,13 +80,15 @@ const headerSchema = z.object({
   ino: inodeNumber,
   generation: generationNumber,
   mode: z.int().nonnegative().refine(isDirectoryMode, 'no mode of a directory'),
-  uid: z.int().nonnegative().max(MAX_U32),
-  gid: z.int().nonnegative().max(MAX_U32),
-  nlink: z.int().nonnegative().max(MAX_U32),
-  atime: z.string().regex(/^-?\d{1,20}$/),
-  mtime: z.string().regex(/^-?\d{1,20}$/),
-  ctime: z.string().regex(/^-?\d{1,20}$/),
-  xattrs: z.string().optional(),
+  uid: idNumber,
+  gid: idNumber,
+  nlink: z.int().nonnegative().max(MOST_U32),
+  atime: timeText,
+  mtime: timeText,
+  ctime: timeText,
+  xattrs: xattrsText.optional(),
+  btime: timeText.optional(),
+  flags: z.int().nonnegative().max(MOST_U32).optional(),
   recordGeneration: z.int().positive().max(MOST_VERSION),
   shards: z.int().positive().max(MAX_SHARDS).refine(isPowerOfTwo, 'no power of two'),
 })
@@ -177,18 +185,55 @@ export function encodeHeader(header: DirectoryHeader): RecordObject {
     atime: header.atimeNs.toString(),
     mtime: header.mtimeNs.toString(),
     ctime: header.ctimeNs.toString(),
+    ...(header.btimeNs ? { btime: header.btimeNs.toString() } : {}),
+    ...(header.flags ? { flags: header.flags } : {}),
     ...(header.xattrs ? { xattrs: header.xattrs.toString('base64') } : {}),
     recordGeneration: header.recordGeneration,
     shards: header.shards,
   })
 }
 
+/** A header that is what whoever needs it will read. @throws FsError EIO */
+export function readableHeader(header: DirectoryHeader): RecordObject {
+  const record = encodeHeader(header)
+  if (
+    !isDeepStrictEqual(
+      readBack(() => decodeHeader('header', record)),
+      header,
+    )
+  )
+    throw unreadable()
+  return record
+}
+
+/** Reads a part of a record as whoever needs it will, before it is written. @throws FsError EIO */
+function readBack<T>(decode: () => T): T {
+  try {
+    return decode()
+  } catch (cause) {
+    throw new FsError('EIO', `it cannot be stored: ${reasonOf(cause)}`, { cause })
+  }
+}
+
+const unreadable = (): FsError =>
+  new FsError('EIO', 'it cannot be stored: its record would be read otherwise than it is')
+
 /** @throws StoreCorrupt */
 export function decodeHeader(
   key: string,
   object: { value: Buffer; metadata: Readonly<Record<string, string>> },
 ): DirectoryHeader {
-  const { ino, atime, mtime, ctime, xattrs, format: _, ...rest } = opened(key, object, headerSchema)
+  const {
+    ino,
+    atime,
+    mtime,
+    ctime,
+    btime,
+    xattrs,
+    flags,
+    format: _,
+    ...rest
+  } = opened(key, object, headerSchema)
   return {
     ...rest,
     ino: BigInt(ino),
@@ -196,6 +241,8 @@ export function decodeHeader(
     mtimeNs: BigInt(mtime),
     ctimeNs: BigInt(ctime),
     xattrs: xattrs === undefined ? undefined : Buffer.from(xattrs, 'base64'),
+    ...birth(BigInt(btime ?? 0)),
+    ...guards(flags),
   }
 }
 
@@ -206,6 +253,14 @@ export function encodeShard(key: string, { entries, leaving }: DirectoryShard): 
     entries: entries.map(encodeEntry),
     ...(leaving.length > 0 ? { leaving: leaving.map(encodeEntry) } : {}),
   })
+}
+
+/** A shard that is what whoever needs it will read. @throws FsError EIO */
+export function readableShard(key: string, shard: DirectoryShard): RecordObject {
+  const record = encodeShard(key, shard)
+  const read = readBack(() => decodeShard(key, record))
+  if (!encodeShard(key, read).value.equals(record.value)) throw unreadable()
+  return record
 }
 
 /** @throws StoreCorrupt */

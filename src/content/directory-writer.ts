@@ -2,7 +2,11 @@ import { isDirectory } from '../base/attributes.ts'
 import { KeyedMutex } from '../base/concurrency.ts'
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
+import { giveWay } from '../base/pace.ts'
+import { pagesOf } from '../base/pages.ts'
 import {
+  ALL_SHARDS,
+  bucketsOf,
   type Departure,
   Forgetting,
   fileId,
@@ -15,21 +19,27 @@ import {
 } from '../catalog/index.ts'
 import { StoreError, StoreSuperseded } from '../store/errors.ts'
 import type { ContentContext } from './context.ts'
-import { contentOf, writtenBefore } from './directory-content.ts'
+import { contentOf, vanished, writtenBefore } from './directory-content.ts'
 import {
   DIRECTORY_CONTENT_TYPE,
-  encodeHeader,
-  encodeShard,
   headerKey,
   MAX_SHARDS,
+  readableHeader,
+  readableShard,
   shardKey,
 } from './directory-record.ts'
+import { discardDirectoryRecord } from './gone-directories.ts'
+import { birth, guards } from './manifest.ts'
 import { legacyStat, placeOf, readLegacyXattrs, requireLegacy } from './takeover.ts'
 
 // How many other records are written before one from which files went to those.
 const MOST_FIRST = 32
 const DEPARTED_AT_ONCE = 1000
 const MOST_DURABLE = 100_000
+// Names of files that have vanished that a record keeps without being owed.
+const MOST_VANISHED = 1000
+// Parts of a record noted in one turn of the event loop.
+const SHARDS_AT_ONCE = 64
 
 /** One writing of a directory's record. */
 interface Round {
@@ -125,10 +135,26 @@ export class DirectoryWriter {
       const now = inode.dirShards
       const entries = catalog.entryCount(ino) + catalog.departures.count(inode)
       const shards = wantedShards(now, entries, this.#context.settings.shardEntries)
-      if (shards === now) return await this.#writeParts({ inode, work, watch, signal })
+      if (shards === now && !catalog.outbox.areAllDirty(ino))
+        return await this.#writeParts({ inode, work, watch, signal })
       return await this.#writeWhole({ inode, work, watch, signal }, shards)
     } finally {
       watch.end()
+    }
+  }
+
+  /** Shards with names that are not in the directory any more. */
+  async #losing(inode: Inode): Promise<Set<number>> {
+    const { departures } = this.#context.catalog
+    const { dirShards: shards } = inode
+    const losing = new Set<number>()
+    for (let from = 0; ; ) {
+      const bucket = departures.nextBucket(inode, from)
+      if (bucket === undefined) return losing
+      const shard = shardOf(bucket, shards)
+      losing.add(shard)
+      from = bucketsOf(shard, shards).to
+      await giveWay()
     }
   }
 
@@ -137,7 +163,7 @@ export class DirectoryWriter {
     const { catalog } = this.#context
     const { inode, watch } = round
     const { ino, dirShards: shards, dirGeneration: generation } = inode
-    const losing = new Set(catalog.departures.bucketsOf(inode).map((bucket) => shardOf(bucket, shards)))
+    const losing = await this.#losing(inode)
     const dirty = catalog.outbox.dirtyShards(ino)
     const order = [...dirty.filter((shard) => !losing.has(shard)), ...losing]
     const isDurable = (shard: number): boolean => !catalog.outbox.isDirtyShard(ino, shard)
@@ -146,7 +172,7 @@ export class DirectoryWriter {
       const content = contentOf(catalog, inode, shard, { shards, isDurable })
       if (isDurable(shard) && content.gone.length === 0) continue
       const key = shardKey(fileId(inode), generation, shard)
-      const written = await this.#put(round, key, encodeShard(key, content))
+      const written = await this.#put(round, key, readableShard(key, content))
       if (!written) break
       catalog.transaction(() => {
         if (!watch.marked.has(shard)) catalog.outbox.clearShard(ino, shard)
@@ -170,7 +196,9 @@ export class DirectoryWriter {
     const first = before.shards === 0
     // Not one that a writing that was cut short may have used: its header may be there, and name a part of what is written now.
     const generation = first ? before.generation : catalog.transaction(() => catalog.nextVersion())
-    const listed = shards > 1 ? this.#expect(inode, generation, shards) : []
+    const listed = shards > 1 ? await this.#expect(inode, generation, shards) : []
+    // Not collected while the record is owed, nor as long as it is this one.
+    if (!first) await this.#discardShards(inode, before)
     const fresh = new Set<number>()
     const isDurable = (shard: number): boolean => fresh.has(shard) && watch.marked.size === 0
     const gone: Departure[] = []
@@ -178,7 +206,7 @@ export class DirectoryWriter {
     for (let shard = 0; shard < shards; shard += 1) {
       const content = contentOf(catalog, inode, shard, { shards, isDurable })
       const key = shardKey(fileId(inode), generation, shard)
-      const written = await this.#put(round, key, encodeShard(key, content))
+      const written = await this.#put(round, key, readableShard(key, content))
       if (!written) break
       fresh.add(shard)
       gone.push(...content.gone)
@@ -193,16 +221,26 @@ export class DirectoryWriter {
       now.dirGeneration = generation
       now.dirShards = shards
       catalog.save(now)
-      for (const shard of listed) catalog.outbox.forget(shard)
-      const again = watch.marked.size > 0
+      const again = [...watch.marked]
       catalog.outbox.clearShards(ino)
       // What was marked meanwhile was marked by its old number.
-      if (again) for (let shard = 0; shard < shards; shard += 1) catalog.outbox.markShard(ino, shard)
+      const parts = shards / Math.max(1, before.shards)
+      for (const old of again)
+        if (old === ALL_SHARDS) catalog.outbox.markAllShards(ino)
+        else for (let nth = 0; nth < parts; nth += 1) catalog.outbox.markShard(ino, old * parts + nth)
       if (first) for (const link of catalog.linksOf(ino)) catalog.touchEntry(link.parent, link.name)
-      else this.#discardShards(now, before)
       return true
     })
-    if (recorded) await this.#departed(gone)
+    if (recorded) {
+      // While they are listed as garbage they are not collected: they are the record.
+      for (const page of pagesOf(listed, SHARDS_AT_ONCE)) {
+        catalog.transaction(() => {
+          for (const shard of page) catalog.outbox.forget(shard)
+        })
+        await giveWay()
+      }
+      await this.#departed(gone)
+    }
     return catalog.transaction(() => this.#finish(round, { generation, shards }))
   }
 
@@ -219,7 +257,9 @@ export class DirectoryWriter {
       })
       return true
     }
-    if (catalog.departures.below(now, 1).length > 0) return false
+    // Those that have vanished stay in the record as it is, until the volume has been looked at: nothing is owed because of them.
+    const left = catalog.departures.below(now, MOST_VANISHED)
+    if (left.length === MOST_VANISHED || !left.every((one) => vanished(catalog, one))) return false
     if (catalog.outbox.dirtyShards(inode.ino).length === 0) catalog.outbox.done(work)
     return true
   }
@@ -238,24 +278,44 @@ export class DirectoryWriter {
    * Lists shards as garbage before they are written: cut short, and with a name less at the next try, they may never be
    * named by a header. One shard alone is found again by its key.
    */
-  #expect(inode: Inode, generation: number, shards: number): Garbage[] {
-    const { catalog, epoch } = this.#context
-    const { ino } = inode
-    return catalog.transaction(() =>
-      Array.from({ length: shards }, (_, shard) => {
-        const key = shardKey(fileId(inode), generation, shard)
-        const version = catalog.nextVersion()
-        catalog.outbox.discard('dirs', key, epoch, version, ino)
-        return { space: 'dirs', key, epoch, version, ino }
-      }),
+  async #expect(inode: Inode, generation: number, shards: number): Promise<Garbage[]> {
+    const { epoch } = this.#context
+    const listed: Garbage[] = []
+    await this.#list(inode, { generation, shards }, (key, version) =>
+      listed.push({ space: 'dirs', key, epoch, version, ino: inode.ino }),
     )
+    return listed
+  }
+
+  #discardShards(inode: Inode, before: { generation: number; shards: number }): Promise<void> {
+    return this.#list(inode, before, () => undefined)
+  }
+
+  /** Lists all shards of a generation as garbage. */
+  async #list(
+    inode: Inode,
+    { generation, shards }: { generation: number; shards: number },
+    noted: (key: string, version: number) => void,
+  ): Promise<void> {
+    const { catalog, epoch } = this.#context
+    for (let from = 0; from < shards; from += SHARDS_AT_ONCE) {
+      catalog.transaction(() => {
+        for (let shard = from; shard < Math.min(shards, from + SHARDS_AT_ONCE); shard += 1) {
+          const key = shardKey(fileId(inode), generation, shard)
+          const version = catalog.nextVersion()
+          catalog.outbox.discard('dirs', key, epoch, version, inode.ino)
+          noted(key, version)
+        }
+      })
+      await giveWay()
+    }
   }
 
   async #putHeader(round: Round, recordGeneration: number, shards: number): Promise<void> {
     const inode = this.#context.catalog.get(round.inode.ino)
     if (!inode) return
     const own = inode.authority === 'catalog' ? inode : this.#legacyAttributes(inode)
-    const header = encodeHeader({
+    const header = readableHeader({
       ino: inode.ino,
       generation: inode.generation,
       mode: own.mode,
@@ -266,6 +326,8 @@ export class DirectoryWriter {
       mtimeNs: own.mtimeNs,
       ctimeNs: own.ctimeNs,
       xattrs: own.xattrs,
+      ...birth(inode.btimeNs),
+      ...guards(own.flags),
       recordGeneration,
       shards,
     })
@@ -308,30 +370,6 @@ export class DirectoryWriter {
     )
     return true
   }
-
-  #discardShards(inode: Inode, before: { generation: number; shards: number }): void {
-    const { catalog, epoch } = this.#context
-    for (let shard = 0; shard < before.shards; shard += 1) {
-      const key = shardKey(fileId(inode), before.generation, shard)
-      catalog.outbox.discard('dirs', key, epoch, catalog.nextVersion(), inode.ino)
-    }
-  }
-}
-
-/** Removes a directory's record from the store, in the transaction that removes the directory. */
-export function discardDirectoryRecord(context: ContentContext, inode: Inode): void {
-  const { catalog, epoch } = context
-  if (inode.dirGeneration === 0) return
-  const id = fileId(inode)
-  const keys = [
-    headerKey(id),
-    // A record whose first writing a crash cut short has a shard that the catalog does not know of.
-    ...Array.from({ length: Math.max(1, inode.dirShards) }, (_, shard) =>
-      shardKey(id, inode.dirGeneration, shard),
-    ),
-  ]
-  for (const key of keys) catalog.outbox.discard('dirs', key, epoch, catalog.nextVersion(), inode.ino)
-  catalog.recordGone(inode)
 }
 
 const isGone = (now: Inode | undefined, inode: Inode): boolean =>

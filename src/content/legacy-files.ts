@@ -1,26 +1,27 @@
-import {
-  closeSync,
-  constants,
-  fdatasync,
-  fsync,
-  openSync,
-  read as readCallback,
-  write as writeCallback,
-} from 'node:fs'
+import { constants, openSync, read as readCallback, write as writeCallback } from 'node:fs'
+import { isDirectory, isRegular } from '../base/attributes.ts'
 import { SharedJob } from '../base/concurrency.ts'
-import { FsError } from '../base/errors.ts'
+import { FsError, Unanswered } from '../base/errors.ts'
+import type { ReadBy } from '../legacy/index.ts'
 import {
+  type Caller,
+  closeDescriptor,
   DescriptorCache,
+  diskOf,
+  flagsOf,
   readCached,
   SEEK_DATA,
   type Stat,
   seek,
+  setFlagsOf,
   statDescriptor,
+  syncDescriptor,
   underLease,
+  whileGuarded,
   type Writers,
 } from '../sys/index.ts'
 import { CHUNK_BYTES, type ContentContext } from './context.ts'
-import { placeOf, requireLegacy } from './takeover.ts'
+import { asCaller, placeOf, requireLegacy } from './takeover.ts'
 
 const CAPACITY = 512
 
@@ -50,7 +51,12 @@ export class LegacyFiles {
   readonly #context: ContentContext
   readonly #holder: Holder
   readonly #readers = new DescriptorCache(CAPACITY)
+  /** Of those that applications read through, which moves access times. */
+  readonly #applications = new DescriptorCache(CAPACITY)
   readonly #writers = new DescriptorCache(CAPACITY)
+  /** Of append-only files. */
+  readonly #appenders = new DescriptorCache(CAPACITY)
+  readonly #all = [this.#readers, this.#applications, this.#writers, this.#appenders]
   readonly #syncs = new Map<bigint, Syncing>()
 
   constructor(context: ContentContext, holder: Holder) {
@@ -59,20 +65,56 @@ export class LegacyFiles {
   }
 
   /** Fewer bytes than asked only at the end of the file. @throws FsError */
-  read(ino: bigint, buffer: Buffer, position: number): Promise<number> {
-    return this.#readers.use(
-      ino,
-      () => this.#open(ino, constants.O_RDONLY),
-      (descriptor) => readFully(descriptor, buffer, position),
-    )
+  read(ino: bigint, buffer: Buffer, position: number, by: ReadBy = 'ferryfs'): Promise<number> {
+    return this.withReader(ino, (descriptor) => readFully(descriptor, buffer, position), by)
   }
 
-  write(ino: bigint, data: Buffer, position: number): Promise<number> {
+  /** In the name of `caller`, whom the volume may have less room for than for root. */
+  write(ino: bigint, data: Buffer, position: number, caller?: Caller): Promise<number> {
     return this.#writers.use(
       ino,
       () => this.#open(ino, constants.O_RDWR),
-      (descriptor) => writeFully(descriptor, data, position),
+      (descriptor) => writeFully(descriptor, data, position, caller),
     )
+  }
+
+  /**
+   * The same of an append-only file, which the volume lets nobody open in another way: wherever its end is now, the bytes go there.
+   */
+  append(ino: bigint, data: Buffer, caller: Caller): Promise<number> {
+    return this.#appenders.use(
+      ino,
+      () => this.#open(ino, constants.O_RDWR | constants.O_APPEND),
+      (descriptor) => writeFully(descriptor, data, 0, caller),
+    )
+  }
+
+  /** Flags of ioctl_iflags(2) of a file or directory. @throws FsError ENOTTY, EOPNOTSUPP where it has none */
+  flags(ino: bigint): number {
+    return this.#withAny(ino, flagsOf)
+  }
+
+  /** In the name of `caller`, who may set some and not others; by default of ferryfs. @throws FsError EPERM */
+  setFlags(ino: bigint, flags: number, caller?: Caller): void {
+    this.#withAny(ino, (descriptor) => {
+      const set = (): void => setFlagsOf(descriptor, flags)
+      if (caller) asCaller(this.#context, caller, set)
+      else set()
+    })
+    // What was opened before could do what nobody can who opens it now.
+    this.forget(ino)
+  }
+
+  #withAny<T>(ino: bigint, body: (descriptor: number) => T): T {
+    const mode = this.#context.catalog.get(ino)?.mode ?? 0
+    if (isRegular(mode)) return this.#readers.useSync(ino, () => this.#open(ino, constants.O_RDONLY), body)
+    if (!isDirectory(mode)) throw new FsError('ENOTTY', 'only files and directories have flags')
+    const descriptor = requireLegacy(this.#context).openDirectory(ino)
+    try {
+      return body(descriptor)
+    } finally {
+      closeDescriptor(descriptor)
+    }
   }
 
   /** Runs `body` in this tick with a descriptor for writing. */
@@ -81,8 +123,9 @@ export class LegacyFiles {
   }
 
   /** Runs `body` with a descriptor for reading. */
-  withReader<T>(ino: bigint, body: (descriptor: number) => Promise<T>): Promise<T> {
-    return this.#readers.use(ino, () => this.#open(ino, constants.O_RDONLY), body)
+  withReader<T>(ino: bigint, body: (descriptor: number) => Promise<T>, by: ReadBy = 'ferryfs'): Promise<T> {
+    const descriptors = by === 'application' ? this.#applications : this.#readers
+    return descriptors.use(ino, () => this.#open(ino, constants.O_RDONLY, by), body)
   }
 
   /**
@@ -168,11 +211,18 @@ export class LegacyFiles {
   underLease<T>(ino: bigint, body: (writers: Writers) => T): T {
     // Our own would look like theirs.
     this.#writers.drop(ino)
-    return this.#readers.useSync(
-      ino,
-      () => this.#open(ino, constants.O_RDONLY),
-      (descriptor) => underLease(descriptor, body),
-    )
+    this.#appenders.drop(ino)
+    try {
+      return this.#readers.useSync(
+        ino,
+        () => this.#open(ino, constants.O_RDONLY),
+        (descriptor) => underLease(descriptor, body),
+      )
+    } catch (error) {
+      // A lease that could not be given back ends with the descriptor.
+      if (error instanceof Unanswered) this.#readers.drop(ino)
+      throw error
+    }
   }
 
   /** The file's content stays reachable after its last name is gone, for this process and its successors. */
@@ -190,13 +240,18 @@ export class LegacyFiles {
     }
     const descriptor = open()
     try {
-      await this.#holder.hold(id, descriptor)
+      await this.holdOpen(ino, descriptor)
     } finally {
-      closeSync(descriptor)
+      closeDescriptor(descriptor)
     }
   }
 
-  /** Nobody uses the nameless file any more. */
+  /** The same of a file that is open already, and may have no name from the beginning. */
+  async holdOpen(ino: bigint, descriptor: number): Promise<void> {
+    await whileGuarded(descriptor, () => this.#holder.hold(holdId(ino), descriptor))
+  }
+
+  /** Nobody uses the nameless file any more, or it has a name again. */
   release(ino: bigint): void {
     this.forget(ino)
     this.#holder.drop(holdId(ino))
@@ -216,23 +271,21 @@ export class LegacyFiles {
 
   /** The next access opens the file anew. */
   forget(ino: bigint): void {
-    this.#readers.drop(ino)
-    this.#writers.drop(ino)
+    for (const descriptors of this.#all) descriptors.drop(ino)
   }
 
   close(): void {
-    this.#readers.clear()
-    this.#writers.clear()
+    for (const descriptors of this.#all) descriptors.clear()
   }
 
-  #open(ino: bigint, flags: number): number {
+  #open(ino: bigint, flags: number, by: ReadBy = 'ferryfs'): number {
     const held = this.#holder.path(holdId(ino))
-    if (held !== undefined) return openSync(held, flags)
+    if (held !== undefined) return this.#context.legacy()?.openPath(held, flags) ?? openSync(held, flags)
     const { catalog } = this.#context
     const inode = catalog.get(ino)
     const place = inode && placeOf(catalog, ino, this.#context.legacy())
     if (!place) throw new FsError('ESTALE', `inode ${ino} is not on the legacy volume`)
-    return requireLegacy(this.#context).openFile(place, inode.legacyIno, flags)
+    return requireLegacy(this.#context).openFile(place, inode.legacyIno, flags, by)
   }
 }
 
@@ -245,9 +298,7 @@ function newSyncing(): Syncing {
       const { descriptor, whole } = syncing
       syncing.whole = false
       try {
-        await new Promise<void>((resolve, reject) =>
-          (whole ? fsync : fdatasync)(descriptor, (error) => (error ? reject(error) : resolve())),
-        )
+        await syncDescriptor(descriptor, !whole)
       } catch (error) {
         syncing.failures += 1
         throw error
@@ -272,10 +323,15 @@ export async function readFully(descriptor: number, buffer: Buffer, position: nu
     done = count
   }
   while (done < buffer.length) {
-    const count = await new Promise<number>((resolve, reject) =>
-      readCallback(descriptor, buffer, done, buffer.length - done, position + done, (error, bytes) =>
-        error ? reject(error) : resolve(bytes),
-      ),
+    const at = done
+    const count = await whileGuarded(
+      descriptor,
+      () =>
+        new Promise<number>((resolve, reject) =>
+          readCallback(descriptor, buffer, at, buffer.length - at, position + at, (error, bytes) =>
+            error ? reject(error) : resolve(bytes),
+          ),
+        ),
     )
     if (count === 0) break
     done += count
@@ -284,10 +340,20 @@ export async function readFully(descriptor: number, buffer: Buffer, position: nu
 }
 
 /** Writes all of it; on failure with some bytes written, says how many, as write(2) would. */
-export async function writeFully(descriptor: number, data: Buffer, position: number): Promise<number> {
+export async function writeFully(
+  descriptor: number,
+  data: Buffer,
+  position: number,
+  caller?: Caller,
+): Promise<number> {
+  const disk = diskOf(descriptor)
   let done = 0
   while (done < data.length) {
     try {
+      if (disk) {
+        done += await disk.write(descriptor, data.subarray(done), position + done, caller)
+        continue
+      }
       done += await new Promise<number>((resolve, reject) =>
         writeCallback(descriptor, data, done, data.length - done, position + done, (error, bytes) =>
           error ? reject(error) : resolve(bytes),

@@ -1,5 +1,9 @@
+import { isDeepStrictEqual } from 'node:util'
 import { z } from 'zod'
+import { MOST_BYTES, MOST_ID, MOST_U32, timeText, xattrsText } from '../base/attribute-ranges.ts'
 import { type Attributes, S_IFMT } from '../base/attributes.ts'
+import { FsError, reasonOf } from '../base/errors.ts'
+import { GUARDS } from '../base/inode-flags.ts'
 import { BLOCK_BYTES } from '../catalog/index.ts'
 import type { ObjectVersion } from '../store/contract.ts'
 import { StoreCorrupt } from '../store/errors.ts'
@@ -12,9 +16,6 @@ export const RECORD_FORMAT = 1
 
 /** Above every version and generation that is ever reached, and far enough below what a number is exact to. */
 export const MOST_VERSION = 2 ** 50
-
-/** The largest file: sizes are exact up to there. */
-const MOST_BYTES = Number.MAX_SAFE_INTEGER
 
 /** Format of manifests that list what is not a hole. Those of format 1 name every chunk. */
 const RUNS_FORMAT = 2
@@ -50,10 +51,10 @@ export interface FileObject {
   readonly digest: Buffer
 }
 
-const decimal = z.string().regex(/^-?\d{1,20}$/)
 const upTo = (most: bigint) =>
   z.string().refine((text) => /^\d{1,20}$/.test(text) && BigInt(text) <= most, `no number up to ${most}`)
-const u32 = upTo(2n ** 32n - 1n)
+const u32 = upTo(BigInt(MOST_U32))
+const id = upTo(BigInt(MOST_ID))
 const FILE_TYPES: ReadonlySet<number> = new Set([1, 2, 4, 6, 8, 10, 12].map((type) => type << 12))
 const metadataSchema = z.object({
   'ferry-format': z.literal(String(RECORD_FORMAT)),
@@ -62,22 +63,24 @@ const metadataSchema = z.object({
   'ferry-generation': upTo(BigInt(MOST_VERSION)),
   'ferry-mode': z.string().regex(/^[0-7]{1,7}$/),
   'ferry-nlink': u32,
-  'ferry-uid': u32,
-  'ferry-gid': u32,
+  'ferry-uid': id,
+  'ferry-gid': id,
   'ferry-rdev': u32,
   'ferry-size': upTo(BigInt(MOST_BYTES)),
-  'ferry-atime': decimal,
-  'ferry-mtime': decimal,
-  'ferry-ctime': decimal,
+  'ferry-atime': timeText,
+  'ferry-mtime': timeText,
+  'ferry-ctime': timeText,
   'ferry-sha256': z.string().regex(/^[0-9a-f]{64}$/),
-  'ferry-xattrs': z.string().optional(),
+  'ferry-xattrs': xattrsText.optional(),
+  'ferry-btime': timeText.optional(),
+  'ferry-flags': u32.optional(),
 })
 
 const manifestSchema = z.discriminatedUnion('format', [
   z.object({
     format: z.literal(RECORD_FORMAT),
     chunkBytes: z.literal(CHUNK_BYTES),
-    xattrs: z.string().optional(),
+    xattrs: xattrsText.optional(),
     inline: z.string().optional(),
     chunks: z.string().optional(),
     pages: z.string().optional(),
@@ -86,7 +89,7 @@ const manifestSchema = z.discriminatedUnion('format', [
     format: z.literal(RUNS_FORMAT),
     chunkBytes: z.literal(CHUNK_BYTES),
     blockBytes: z.literal(BLOCK_BYTES),
-    xattrs: z.string().optional(),
+    xattrs: xattrsText.optional(),
     list: z.string(),
   }),
 ])
@@ -112,6 +115,8 @@ function metadataOf(
     'ferry-mtime': attributes.mtimeNs.toString(),
     'ferry-ctime': attributes.ctimeNs.toString(),
     'ferry-sha256': digest.toString('hex'),
+    ...(attributes.btimeNs ? { 'ferry-btime': attributes.btimeNs.toString() } : {}),
+    ...(attributes.flags ? { 'ferry-flags': String(attributes.flags) } : {}),
   }
 }
 
@@ -191,6 +196,8 @@ export function decodeFileObject(
     atimeNs: BigInt(metadata['ferry-atime']),
     mtimeNs: BigInt(metadata['ferry-mtime']),
     ctimeNs: BigInt(metadata['ferry-ctime']),
+    ...birth(BigInt(metadata['ferry-btime'] ?? 0)),
+    ...guards(Number(metadata['ferry-flags'] ?? 0)),
   }
   const common = { ino: attributes.ino, generation: Number(metadata['ferry-generation']), attributes, digest }
   if (metadata['ferry-layout'] === 'inline') {
@@ -202,6 +209,51 @@ export function decodeFileObject(
     }
   }
   return { ...common, ...decodeManifest(key, object.value, size) }
+}
+
+/**
+ * Reads an object as whoever needs the file will, before it is written: what cannot be read back must not count as stored.
+ * @throws FsError EIO if it is not what it was made of
+ */
+export function requireReadable(
+  key: string,
+  { value, metadata }: FileObject,
+  record: FileRecord,
+  content: NewChunkList,
+): void {
+  let read: ReturnType<typeof decodeFileObject>
+  try {
+    read = decodeFileObject(key, { value, metadata, version: { epoch: 0, version: 0 } })
+  } catch (cause) {
+    throw new FsError('EIO', `it cannot be stored: ${reasonOf(cause)}`, { cause })
+  }
+  const layout = metadata['ferry-layout'] === 'inline' ? 'inline' : 'chunked'
+  const sameXattrs = read.xattrs ? record.xattrs?.equals(read.xattrs) === true : record.xattrs === undefined
+  const isSame =
+    sameXattrs &&
+    isSameList(read.content, content) &&
+    isDeepStrictEqual(metadataOf(read, layout, read.digest), metadataOf(record, layout, read.digest))
+  if (!isSame) throw new FsError('EIO', 'it cannot be stored: its object would be read otherwise than it is')
+}
+
+function isSameList(read: ChunkList, given: NewChunkList): boolean {
+  if (read.kind === 'inline') return given.kind === 'inline' && read.bytes.equals(given.bytes)
+  return (
+    read.kind === 'list' &&
+    given.kind === 'list' &&
+    encodeList(read.entries).equals(encodeList(given.entries))
+  )
+}
+
+/** Objects of an earlier ferryfs have none. */
+export function birth(btimeNs: bigint | undefined): { readonly btimeNs?: bigint } {
+  return btimeNs ? { btimeNs } : {}
+}
+
+/** Others than those that ferryfs keeps count for nothing. */
+export function guards(flags: number | undefined): { readonly flags?: number } {
+  const known = (flags ?? 0) & GUARDS
+  return known === 0 ? {} : { flags: known }
 }
 
 function decodeManifest(

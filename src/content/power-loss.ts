@@ -16,15 +16,15 @@ export function afterPowerLoss(context: ContentContext, staging: Staging): void 
   for (const ino of catalog.stagedInodes()) {
     const inode = catalog.get(ino)
     if (!inode) continue
-    const rows = [...catalog.stagedRows(ino)]
-    const size = Math.min(sizeOnDisk(inode, rows, staging), sizeBeforeUnsynced(inode, rows))
+    const found = lookAt(inode, catalog.stagedRows(ino))
+    const size = Math.min(sizeOnDisk(inode, found, staging), found.sizeBeforeUnsynced)
     if (size >= inode.size) continue
     log.warn(
       { ino: ino.toString(), size, lost: inode.size - size },
       'the power loss took the end of a file that nobody had synced',
     )
     catalog.transaction(() => {
-      catalog.dropStaged(ino, chunkCount(size))
+      while (!catalog.dropStaged(ino, chunkCount(size))) continue
       inode.size = size
       catalog.save(inode)
     })
@@ -33,19 +33,48 @@ export function afterPowerLoss(context: ContentContext, staging: Staging): void 
   catalog.transaction(() => catalog.cutStaged())
 }
 
+/** What the rows of a file's staged chunks say, of which there may be any number. */
+interface Found {
+  /** The last one of which anything was synced. */
+  readonly lastSynced: StagedRow | undefined
+  /** Whether chunks follow it that have no base to fall back to. */
+  readonly isLast: boolean
+  /**
+   * Where the file ended before the first chunk grew that nobody synced since. Of a file that has nothing but what nobody synced
+   * there is no such size: empty, it would look like a file that somebody left so.
+   */
+  readonly sizeBeforeUnsynced: number
+}
+
+function lookAt(inode: Inode, rows: Iterable<StagedRow>): Found {
+  let size = inode.size
+  let lastSynced: StagedRow | undefined
+  let isLast = true
+  for (const row of rows) {
+    const { index, synced, former } = row
+    if (synced > 0) {
+      lastSynced = row
+      isLast = true
+      continue
+    }
+    if (index >= inode.baseLimit) isLast = false
+    if (former === undefined || former >= lengthOf(inode, index)) continue
+    size = Math.min(size, index * CHUNK_BYTES + former)
+  }
+  return { lastSynced, isLast, sizeBeforeUnsynced: size > 0 ? size : inode.size }
+}
+
 /** The file's size without what was staged behind its last synced byte, and is not on the disk. */
-function sizeOnDisk(inode: Inode, rows: readonly StagedRow[], staging: Staging): number {
-  const kept = rows.filter(({ index, synced }) => synced > 0 || index >= inode.baseLimit)
-  const last = kept.findLast(({ synced }) => synced > 0)
-  const length = last && lengthOnDisk(inode, staging)
-  if (!last || length === undefined) return inode.size
-  const start = last.index * CHUNK_BYTES
-  const wanted = lengthOf(inode, last.index)
+function sizeOnDisk(inode: Inode, { lastSynced, isLast }: Found, staging: Staging): number {
+  const length = lastSynced && lengthOnDisk(inode, staging)
+  if (!lastSynced || length === undefined) return inode.size
+  const start = lastSynced.index * CHUNK_BYTES
+  const wanted = lengthOf(inode, lastSynced.index)
   const there = Math.min(wanted, Math.max(0, length - start))
-  if (there < last.synced) return inode.size
+  if (there < lastSynced.synced) return inode.size
   const end = Math.max(start + there, Math.min(inode.size, inode.baseLimit * CHUNK_BYTES))
   // Behind the last chunk that was synced nothing is staged that anybody synced.
-  const isEnd = there < wanted || kept.at(-1) !== last
+  const isEnd = there < wanted || !isLast
   return isEnd ? end : inode.size
 }
 
@@ -57,17 +86,4 @@ function lengthOnDisk(inode: Inode, staging: Staging): number | undefined {
     if (error instanceof FsError) return undefined
     throw error
   }
-}
-
-/**
- * Where the file ended before the first chunk grew that nobody synced since. Of a file that has nothing but what nobody synced
- * there is no such size: empty, it would look like a file that somebody left so.
- */
-function sizeBeforeUnsynced(inode: Inode, rows: readonly StagedRow[]): number {
-  let size = inode.size
-  for (const { index, synced, former } of rows) {
-    if (synced > 0 || former === undefined || former >= lengthOf(inode, index)) continue
-    size = Math.min(size, index * CHUNK_BYTES + former)
-  }
-  return size > 0 ? size : inode.size
 }

@@ -1,6 +1,8 @@
+import { isRegular } from '../base/attributes.ts'
 import { FsError } from '../base/errors.ts'
 import { type Inode, isStored } from '../catalog/index.ts'
 import { StoreCorrupt, StoreError } from '../store/errors.ts'
+import type { Stat } from '../sys/index.ts'
 import { CHUNK_BYTES, type ContentContext, chunkCount, type ReadCounters } from './context.ts'
 import type { LegacyFiles } from './legacy-files.ts'
 import { renew } from './renewal.ts'
@@ -121,6 +123,22 @@ export class Reader {
     return Buffer.alloc(0)
   }
 
+  /**
+   * What the unstaged bytes of a file of the catalog's come from is still there, as it was recorded.
+   * @throws FsError EIO if it is not; others if the volume does not answer
+   */
+  async requireBase(ino: bigint): Promise<void> {
+    const inode = this.#require(ino)
+    const { authority, base, baseLimit, mode } = inode
+    if (authority !== 'catalog' || base !== 'legacy' || baseLimit === 0 || !isRegular(mode)) return
+    try {
+      await this.#legacyChunk(inode, 0)
+    } catch (error) {
+      // Given back: what is on the volume is newer, and is the file.
+      if (this.#context.catalog.get(ino)?.authority !== 'legacy') throw error
+    }
+  }
+
   /** As lseek(2) with SEEK_DATA or SEEK_HOLE. @throws FsError ENXIO past the end */
   seek(ino: bigint, offset: number, whence: number): Promise<number> {
     return this.#seeker.seek(ino, offset, whence)
@@ -193,7 +211,7 @@ export class Reader {
   async #readLegacy(ino: bigint, offset: number, size: number): Promise<Buffer> {
     const buffer = Buffer.allocUnsafe(size)
     this.#counters.legacy += 1
-    const length = await this.#legacy.read(ino, buffer, offset)
+    const length = await this.#legacy.read(ino, buffer, offset, 'application')
     return buffer.subarray(0, length)
   }
 
@@ -288,13 +306,21 @@ export class Reader {
     }
   }
 
-  /** A chunk of the legacy base, refused if the file is not the one that was recorded. */
+  /** A chunk of the legacy base. @throws FsError EIO if the file is gone, or is not the one that was recorded */
   async #legacyChunk(inode: Inode, index: number): Promise<Buffer> {
     const { ino, fingerprint } = inode
     const buffer = Buffer.allocUnsafe(CHUNK_BYTES)
     this.#counters.legacy += 1
-    const length = await this.#legacy.read(ino, buffer, index * CHUNK_BYTES)
-    const stat = this.#legacy.statOpen(ino)
+    let length: number
+    let stat: Stat
+    try {
+      length = await this.#legacy.read(ino, buffer, index * CHUNK_BYTES)
+      stat = this.#legacy.statOpen(ino)
+    } catch (cause) {
+      // The name is the overlay's, and is there.
+      if (!(cause instanceof FsError && (cause.code === 'ENOENT' || cause.code === 'ESTALE'))) throw cause
+      throw new FsError('EIO', `the legacy copy of inode ${ino} is gone: ${cause.message}`, { cause })
+    }
     if (matches(fingerprint, stat)) return buffer.subarray(0, length)
     const now = this.#require(ino)
     if (

@@ -4,7 +4,9 @@ import { BLOCK_BYTES, type Inode } from '../catalog/index.ts'
 import { SEEK_DATA, SEEK_HOLE } from '../sys/index.ts'
 import { CHUNK_BYTES, type ContentContext } from './context.ts'
 import type { LegacyFiles } from './legacy-files.ts'
+import type { StagedChunks } from './staged-chunks.ts'
 import type { Staging } from './staging.ts'
+import { matches } from './takeover.ts'
 
 type Whence = typeof SEEK_DATA | typeof SEEK_HOLE
 
@@ -14,22 +16,40 @@ export interface DataRun {
   readonly end: number
 }
 
+// Of a run of staged chunks, so that a turn is short (P6).
+const CHUNKS_AT_ONCE = 1024
+
+/** Where the bytes of a stretch are. `unseen`: one staged chunk that nobody has looked at since an earlier process staged it. */
+interface Span {
+  readonly place: 'staged' | 'unseen' | 'base'
+  readonly end: number
+}
+
 /**
- * Where a file has data and where it has holes, wherever its bytes are. Invariant (P1): what is called a hole reads as zeros. The
- * time follows the number of runs of data on the way, never the size.
+ * Where a file has data and where it has holes, wherever its bytes are. Invariant (P1): what is called a hole reads as zeros, so
+ * nothing is called one that reading would find missing or changed. The time follows the number of runs of data on the way,
+ * never the size.
  */
 export class Seeker {
   readonly #context: ContentContext
   readonly #legacy: LegacyFiles
   readonly #staging: Staging
+  readonly #chunks: StagedChunks
 
-  constructor(context: ContentContext, parts: { legacy: LegacyFiles; staging: Staging }) {
+  constructor(
+    context: ContentContext,
+    parts: { legacy: LegacyFiles; staging: Staging; chunks: StagedChunks },
+  ) {
     this.#context = context
     this.#legacy = parts.legacy
     this.#staging = parts.staging
+    this.#chunks = parts.chunks
   }
 
-  /** Offset of the next data or hole at or after `offset`. @throws FsError ENXIO past the end, and where no data follows */
+  /**
+   * Offset of the next data or hole at or after `offset`. Outside the file's turn.
+   * @throws FsError ENXIO past the end, and where no data follows; EIO where data may have been, and is missing
+   */
   async seek(ino: bigint, offset: number, whence: number): Promise<number> {
     if (whence !== SEEK_DATA && whence !== SEEK_HOLE) throw new FsError('EINVAL')
     for (let at = offset; ; ) {
@@ -38,8 +58,12 @@ export class Seeker {
       if (inode.authority === 'legacy') return defined(this.#legacy.seek(ino, at, whence))
       if (at < 0 || offset >= inode.size) throw new FsError('ENXIO')
       if (at >= inode.size) return whence === SEEK_HOLE ? inode.size : defined(undefined)
-      const { end, isStaged } = this.#span(inode, at)
-      const found = isStaged ? this.#inStaging(inode, at, whence) : this.#inBase(inode, at, whence)
+      const { place, end } = this.#span(inode, at)
+      if (place === 'unseen' && whence === SEEK_DATA) {
+        await this.#chunks.checkOrRescue(ino, Math.floor(at / CHUNK_BYTES))
+        continue
+      }
+      const found = this.#inSpan(inode, place, at, whence)
       if (found !== undefined && found < end) return found
       at = end
       await giveWay()
@@ -80,9 +104,21 @@ export class Seeker {
   }
 
   /** The stretch from `at` on whose bytes are in one place, as far as one look tells. */
-  #span(inode: Inode, at: number): { isStaged: boolean; end: number } {
-    const run = this.#context.catalog.stagedRun(inode.ino, Math.floor(at / CHUNK_BYTES))
-    return { isStaged: run.staged, end: Math.min(inode.size, run.end * CHUNK_BYTES) }
+  #span({ ino, size }: Inode, at: number): Span {
+    const first = Math.floor(at / CHUNK_BYTES)
+    const run = this.#context.catalog.stagedRun(ino, first)
+    if (!run.staged) return { place: 'base', end: Math.min(size, run.end * CHUNK_BYTES) }
+    let next = first
+    const limit = Math.min(run.end, first + CHUNKS_AT_ONCE)
+    while (next < limit && this.#staging.isSound(ino, next)) next += 1
+    const place = next === first ? 'unseen' : 'staged'
+    return { place, end: Math.min(size, Math.max(next, first + 1) * CHUNK_BYTES) }
+  }
+
+  #inSpan(inode: Inode, place: Span['place'], at: number, whence: Whence): number | undefined {
+    // SEEK_DATA has looked at it by now; to SEEK_HOLE it is data, which it may be.
+    if (place === 'unseen') return undefined
+    return place === 'staged' ? this.#inStaging(inode, at, whence) : this.#inBase(inode, at, whence)
   }
 
   #inStaging(inode: Inode, at: number, whence: Whence): number | undefined {
@@ -104,12 +140,13 @@ export class Seeker {
 
   #inLegacy(inode: Inode, at: number, whence: Whence): number | undefined {
     try {
-      return this.#legacy.seek(inode.ino, at, whence)
+      const found = this.#legacy.seek(inode.ino, at, whence)
+      if (matches(inode.fingerprint, this.#legacy.statOpen(inode.ino))) return found
     } catch (error) {
       if (!(error instanceof FsError)) throw error
-      // A volume that cannot tell: there may be data.
-      return whence === SEEK_DATA ? at : undefined
     }
+    // The volume cannot tell, or has another file there by now: there may have been data, and reading finds out.
+    return whence === SEEK_DATA ? at : undefined
   }
 
   #inStore(inode: Inode, at: number, whence: Whence): number | undefined {

@@ -6,8 +6,8 @@ import {
   fdatasync,
   fsync,
   ftruncateSync,
+  opendirSync,
   openSync,
-  readdirSync,
   renameSync,
   rmSync,
 } from 'node:fs'
@@ -17,7 +17,7 @@ import { FsError, toErrno } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import { makePrivateDirectory } from '../base/private.ts'
 import { synced } from '../base/synced.ts'
-import { type Catalog, fileId, type Inode } from '../catalog/index.ts'
+import { type Catalog, fileId, type Inode, inoOfFileId } from '../catalog/index.ts'
 import {
   DescriptorCache,
   FALLOC_FL_KEEP_SIZE,
@@ -57,9 +57,10 @@ interface StagingFile {
   doubtful: boolean
   /** Of one who waits for `sync`, and so is open until that ends. */
   descriptor: number
-  readonly sync: SharedJob
+  /** Made by the first who waits: there may be a great many files. */
+  sync: SharedJob | undefined
   /** Chunks that this process wrote, or has compared with what is known of them. */
-  readonly sound: Set<number>
+  sound: Set<number> | undefined
 }
 
 /**
@@ -184,11 +185,12 @@ export class Staging {
 
   /** The chunk is what was staged, as far as this process knows. */
   isSound(ino: bigint, index: number): boolean {
-    return this.#files.get(ino)?.sound.has(index) ?? false
+    return this.#files.get(ino)?.sound?.has(index) ?? false
   }
 
   markSound(ino: bigint, index: number): void {
-    this.#files.get(ino)?.sound.add(index)
+    const file = this.#files.get(ino)
+    if (file) (file.sound ??= new Set()).add(index)
   }
 
   /** Makes a range a hole, as far as the staging file goes; its length stays. */
@@ -228,8 +230,11 @@ export class Staging {
       () => this.#open(inode),
       async (descriptor) => {
         const file = this.#files.get(inode.ino)
-        if (file) file.descriptor = descriptor
-        await file?.sync.run()
+        if (file) {
+          file.descriptor = descriptor
+          file.sync ??= syncOf(file)
+          await file.sync.run()
+        }
         if (file && !file.named) {
           await this.#syncNames()
           file.named = true
@@ -338,25 +343,34 @@ export class Staging {
   recover(catalog: Catalog): void {
     // What lost transactions referred to may be the only copy of what was acknowledged.
     const isKept = catalog.doubts.any
-    const owned = new Set<string>()
     for (const ino of catalog.stagedInodes()) {
       const inode = catalog.get(ino)
       if (!inode) continue
-      owned.add(nameOf(inode, inode.staged))
       if (!this.isThere(inode)) continue
       this.cut(inode, inode.size)
-      const staged = new Set(catalog.stagedChunks(ino))
       for (let offset = this.seek(inode, 0, SEEK_DATA); offset !== undefined; ) {
         const index = Math.floor(offset / CHUNK_BYTES)
-        if (!staged.has(index)) this.punch(inode, index * CHUNK_BYTES, CHUNK_BYTES)
+        if (!catalog.isStaged(ino, index)) this.punch(inode, index * CHUNK_BYTES, CHUNK_BYTES)
         offset = this.seek(inode, (index + 1) * CHUNK_BYTES, SEEK_DATA)
       }
     }
-    for (const name of readdirSync(this.#settings.stagingDirectory)) {
-      if (owned.has(name)) continue
-      if (isKept) this.#setAside(name)
-      else rmSync(join(this.#settings.stagingDirectory, name), { force: true })
+    const directory = opendirSync(this.#settings.stagingDirectory)
+    try {
+      for (let entry = directory.readSync(); entry; entry = directory.readSync()) {
+        const { name } = entry
+        if (this.#isOwned(name)) continue
+        if (isKept) this.#setAside(name)
+        else rmSync(join(this.#settings.stagingDirectory, name), { force: true })
+      }
+    } finally {
+      directory.closeSync()
     }
+  }
+
+  #isOwned(name: string): boolean {
+    const ino = inoOfFileId(name)
+    const inode = ino === undefined ? undefined : this.#catalog.get(ino)
+    return inode !== undefined && inode.staged > 0 && nameOf(inode, inode.staged) === name
   }
 
   /** Copies all files in use, before what was lost makes recovery cut one that it would not have cut. */
@@ -423,25 +437,28 @@ export class Staging {
 const nameOf = (inode: Inode, number: number): string =>
   number === 1 ? fileId(inode) : `${fileId(inode)}.${number.toString(16)}`
 
-/** One sync of a file at a time: the kernel tells of a failure once, and of two at once one would pass for well done. */
 function newFile(): StagingFile {
-  const file: StagingFile = {
+  return {
     bytes: 0,
     length: 0,
     named: false,
     doubtful: false,
     descriptor: -1,
-    sound: new Set(),
-    sync: new SharedJob(async () => {
-      if (file.doubtful) throw new FsError('EIO', 'a staging file is to be written anew after a failed sync')
-      try {
-        await synced(fdatasync, file.descriptor)
-      } catch (error) {
-        file.doubtful = true
-        const code = error instanceof Error && 'code' in error && error.code === 'ENOSPC' ? 'ENOSPC' : 'EIO'
-        throw new FsError(code, 'a staging file could not be synced to its disk', { cause: error })
-      }
-    }),
+    sound: undefined,
+    sync: undefined,
   }
-  return file
+}
+
+/** One sync of a file at a time: the kernel tells of a failure once, and of two at once one would pass for well done. */
+function syncOf(file: StagingFile): SharedJob {
+  return new SharedJob(async () => {
+    if (file.doubtful) throw new FsError('EIO', 'a staging file is to be written anew after a failed sync')
+    try {
+      await synced(fdatasync, file.descriptor)
+    } catch (error) {
+      file.doubtful = true
+      const code = error instanceof Error && 'code' in error && error.code === 'ENOSPC' ? 'ENOSPC' : 'EIO'
+      throw new FsError(code, 'a staging file could not be synced to its disk', { cause: error })
+    }
+  })
 }

@@ -12,6 +12,9 @@ import { unpacked } from './zeros.ts'
 
 const IMMUTABLE = { epoch: 0, version: 0 }
 
+// What a chunk in memory takes besides its bytes: its name, a Buffer, a place in the map. Of small files it is nearly all.
+const ENTRY_BYTES = 512
+
 interface ChunkReference {
   /** Identifies the bytes among all that there ever were. */
   readonly name: string
@@ -191,16 +194,18 @@ export class StoredContent {
 
   #keep(name: string, bytes: Buffer): void {
     const limit = this.#context.settings.memoryCacheBytes
-    if (bytes.length > limit || this.#cache.has(name)) return
+    if (costOf(bytes) > limit || this.#cache.has(name)) return
     this.#cache.set(name, bytes)
-    this.#bytes += bytes.length
+    this.#bytes += costOf(bytes)
     for (const [oldest, value] of this.#cache) {
       if (this.#bytes <= limit) break
       this.#cache.delete(oldest)
-      this.#bytes -= value.length
+      this.#bytes -= costOf(value)
     }
   }
 }
+
+const costOf = (bytes: Buffer): number => bytes.length + ENTRY_BYTES
 
 /** The chunk that an object holds. @throws StoreCorrupt */
 function bytesOf({ key, zeros, length }: ChunkReference, value: Buffer): Buffer {

@@ -1,19 +1,20 @@
 import { constants } from 'node:os'
+import { MOST_XATTR_BYTES } from '../base/attribute-ranges.ts'
 import { isDirectory, isRegular, isSymlink } from '../base/attributes.ts'
 import { isWholeSeconds } from '../base/clock.ts'
 import { FsError } from '../base/errors.ts'
-import { type Catalog, DIRTY_CONTENT, type Fingerprint, type Inode, isStored } from '../catalog/index.ts'
 import { pagesOf } from '../base/pages.ts'
+import { type Catalog, DIRTY_CONTENT, type Fingerprint, type Inode, isStored } from '../catalog/index.ts'
 import type { LegacyPlace, LegacyTree } from '../legacy/index.ts'
-import { getXattr, listXattrs, readlinkAt, type Stat } from '../sys/index.ts'
+import { type Caller, getXattr, listXattrs, type Stat } from '../sys/index.ts'
 import { type ContentContext, chunkCount } from './context.ts'
 import { encodeXattrs } from './xattrs.ts'
 
 // Of a file with very many, in one transaction.
 const NAMES_AT_ONCE = 64
 
-export function fingerprintOf(stat: Stat): Fingerprint {
-  return { size: stat.size, mtimeNs: stat.mtimeNs, ctimeNs: stat.ctimeNs }
+export function fingerprintOf({ size, mtimeNs, ctimeNs }: Fingerprint): Fingerprint {
+  return { size, mtimeNs, ctimeNs }
 }
 
 /**
@@ -161,6 +162,15 @@ export function requireLegacy(context: ContentContext): LegacyTree {
   return legacy
 }
 
+/**
+ * Runs `body`, which changes something on the volume within this tick, in the name of who asked for it: so the volume keeps from
+ * him what it keeps for root, and a quota counts.
+ */
+export function asCaller<T>(context: ContentContext, caller: Caller, body: () => T): T {
+  const legacy = context.legacy()
+  return legacy ? legacy.as(caller, body) : body()
+}
+
 /** Copies what stat(2) says into the inode. */
 export function adoptAttributes(inode: Inode, stat: Stat): void {
   inode.mode = stat.mode
@@ -173,9 +183,10 @@ export function adoptAttributes(inode: Inode, stat: Stat): void {
   inode.atimeNs = stat.atimeNs
   inode.mtimeNs = stat.mtimeNs
   inode.ctimeNs = stat.ctimeNs
+  inode.flags = stat.flags
 }
 
-/** All extended attributes of a legacy file as a blob. */
+/** All extended attributes of a legacy file as a blob. @throws FsError E2BIG if they are more than ferryfs keeps */
 export function readLegacyXattrs(legacy: LegacyTree, place: LegacyPlace): Buffer | undefined {
   const directory = legacy.directory(place.parent)
   const xattrs = new Map<string, Buffer>()
@@ -186,7 +197,11 @@ export function readLegacyXattrs(legacy: LegacyTree, place: LegacyPlace): Buffer
   } catch (error) {
     if (!(error instanceof FsError && error.errno === constants.errno.EOPNOTSUPP)) throw error
   }
-  return encodeXattrs(xattrs)
+  const blob = encodeXattrs(xattrs)
+  const length = blob?.length ?? 0
+  if (length > MOST_XATTR_BYTES)
+    throw new FsError('E2BIG', `extended attributes of ${length} bytes; at most ${MOST_XATTR_BYTES}`)
+  return blob
 }
 
 /**
@@ -210,7 +225,7 @@ export function takeOver(context: ContentContext, ino: bigint): Inode {
     const inStore = isStored(inode) && (!isRegular(stat.mode) || matches(inode.fingerprint, stat))
     adoptAttributes(inode, stat)
     inode.xattrs = readLegacyXattrs(legacy, place)
-    if (isSymlink(stat.mode)) inode.target = readlinkAt(legacy.directory(place.parent), place.name)
+    if (isSymlink(stat.mode)) inode.target = legacy.target(place)
     inode.authority = 'catalog'
     if (isRegular(stat.mode)) {
       inode.base = inStore ? 'store' : 'legacy'
@@ -232,9 +247,9 @@ export function takeOver(context: ContentContext, ino: bigint): Inode {
  */
 export function giveBack(context: ContentContext, ino: bigint): void {
   const { catalog } = context
-  catalog.transaction(() => {
+  const given = catalog.transaction(() => {
     const inode = catalog.get(ino)
-    if (inode?.authority !== 'catalog' || inode.staged || inode.legacyIno === undefined) return
+    if (inode?.authority !== 'catalog' || inode.staged || inode.legacyIno === undefined) return false
     inode.authority = 'legacy'
     inode.base = 'none'
     inode.baseLimit = 0
@@ -243,5 +258,7 @@ export function giveBack(context: ContentContext, ino: bigint): void {
     inode.dirty |= DIRTY_CONTENT
     catalog.save(inode)
     catalog.outbox.add('upload', ino)
+    return true
   })
+  if (given) context.activity.onGivenBack(ino)
 }

@@ -1,18 +1,18 @@
 import { isDirectory, isRegular, isSymlink } from '../base/attributes.ts'
 import { untilNextTick } from '../base/clock.ts'
-import { KeyedMutex } from '../base/concurrency.ts'
+import { delay, KeyedMutex } from '../base/concurrency.ts'
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import { giveWay } from '../base/pace.ts'
 import { pagesOf } from '../base/pages.ts'
 import { attributesOf, DIRTY_CONTENT, fileId, type Inode, LAYOUT_INLINE } from '../catalog/index.ts'
 import { contentTypeOf, fileKey } from '../store/layout.ts'
-import { readlinkAt, type Stat } from '../sys/index.ts'
+import type { Stat } from '../sys/index.ts'
 import type { NodeActivity } from './activity.ts'
 import { type ContentContext, chunkCount } from './context.ts'
 import { type Copied, Copier } from './copier.ts'
 import type { LegacyFiles } from './legacy-files.ts'
-import { encodeFileObject } from './manifest.ts'
+import { encodeFileObject, requireReadable } from './manifest.ts'
 import type { Reader } from './reader.ts'
 import { CHANGED, type Snapshot } from './snapshot.ts'
 import type { Staging } from './staging.ts'
@@ -119,6 +119,7 @@ export class Uploader {
     const copied = await this.#copier.copy(ino, snapshot, signal)
     if (!copied || !unchanged() || !this.#isSame(ino, snapshot)) return 'busy'
     const object = encodeFileObject(snapshot.record, copied.content)
+    requireReadable(key, object, snapshot.record, copied.content)
     if (this.#replacesOnlyCopy(ino, object.digest)) {
       await this.#writer.preserve(ino, signal)
       return 'busy'
@@ -145,6 +146,7 @@ export class Uploader {
       work: owed ? catalog.outbox.find('upload', ino) : work,
     }
     const clean = await catalog.shared(() => this.#record(ino, snapshot, copied, stored))
+    if (catalog.get(ino)?.truncating !== undefined) await this.#tidy(ino)
     return clean ? 'stored' : 'busy'
   }
 
@@ -216,7 +218,7 @@ export class Uploader {
         xattrs: readLegacyXattrs(legacy, place),
       },
       stat,
-      target: isSymlink(stat.mode) ? readlinkAt(legacy.directory(place.parent), place.name) : undefined,
+      target: isSymlink(stat.mode) ? legacy.target(place) : undefined,
       base: { base: 'legacy', fingerprint: fingerprintOf(stat) },
       sameContent: inode.version > 0 && (inode.dirty & CHANGED) === 0 && matches(inode.fingerprint, stat),
     }
@@ -241,7 +243,7 @@ export class Uploader {
     if (!stat || !isRegular(stat.mode)) return true
     const milliseconds = untilNextTick(stat.ctimeNs, Date.now())
     if (milliseconds > LONGEST_TICK_WAIT_MS) return false
-    if (milliseconds > 0) await new Promise((resolve) => setTimeout(resolve, milliseconds))
+    if (milliseconds > 0) await delay(milliseconds)
     return true
   }
 
@@ -353,11 +355,25 @@ export class Uploader {
     inode.base = 'store'
     if (!clean) return 0
     inode.baseLimit = chunkCount(inode.size)
-    catalog.dropStaged(inode.ino, 0)
+    if (!catalog.dropStaged(inode.ino, 0)) {
+      // What is left of them counts for nothing, and goes in turns of its own.
+      inode.truncating = 0
+      return 0
+    }
     const had = inode.staged
     inode.staged = 0
     inode.truncating = undefined
     return had
+  }
+
+  /** The file is stored, and its staging file of no use. Whoever changes the file next, the reaper or the next start does it otherwise. */
+  async #tidy(ino: bigint): Promise<void> {
+    try {
+      await this.#writer.tidy(ino)
+    } catch (error) {
+      if (!(error instanceof FsError)) throw error
+      this.#context.log.warn({ err: error, ino: ino.toString() }, 'what was staged of a file goes later')
+    }
   }
 
   /** The file is in the store for the first time: the records of its directories have to say so. */

@@ -1,4 +1,5 @@
 import { reasonOf } from '../base/errors.ts'
+import { giveWay } from '../base/pace.ts'
 import { closeDescriptor, syncFileSystem } from '../sys/index.ts'
 import type { ContentContext } from './context.ts'
 
@@ -54,7 +55,7 @@ export class VolumeProof {
         closeDescriptor(root)
       }
       if (this.#stopped) return
-      catalog.transaction(() => catalog.dropUnproven(last))
+      while (!this.#stopped && catalog.transaction(() => catalog.dropUnproven(last))) await giveWay()
     } catch (error) {
       log.warn({ err: error }, `the volume cannot be synced, it is tried again: ${reasonOf(error)}`)
     }
@@ -67,11 +68,15 @@ export class VolumeProof {
  * the authority, the legacy file is no copy of what is in the store any more.
  */
 export function distrustUnproven({ catalog, log }: ContentContext): void {
-  const inos = catalog.unproven()
-  if (inos.length === 0) return
-  catalog.transaction(() => {
+  const last = catalog.lastUnproven()
+  if (last === undefined) return
+  let files = 0
+  const distrustSome = (): boolean => {
+    const inos = catalog.unproven(last)
     for (const ino of inos) catalog.distrust(ino)
-    catalog.dropUnproven(catalog.lastUnproven() ?? 0n)
-  })
-  log.info({ files: inos.length }, 'copies that the power loss makes doubtful are made again')
+    files += inos.length
+    return catalog.dropUnproven(last)
+  }
+  while (catalog.transaction(distrustSome)) continue
+  log.info({ files }, 'copies that the power loss makes doubtful are made again')
 }

@@ -1,4 +1,3 @@
-import { S_ISGID, S_ISUID, S_IXGRP } from '../base/attributes.ts'
 import { nowNs } from '../base/clock.ts'
 import type { KeyedMutex } from '../base/concurrency.ts'
 import { FsError, isSystemError, reasonOf } from '../base/errors.ts'
@@ -53,13 +52,7 @@ export class Writer {
   }
 
   /** @throws FsError ENOSPC at the staging limit, EIO if base bytes cannot be had */
-  write(
-    ino: bigint,
-    offset: number,
-    data: Buffer,
-    killSuidGid: boolean,
-    signal?: AbortSignal,
-  ): Promise<number> {
+  write(ino: bigint, offset: number, data: Buffer, signal?: AbortSignal): Promise<number> {
     return this.#exclusive(ino, async () => {
       const end = offset + data.length
       const apply = async (inode: Inode): Promise<void> => {
@@ -70,7 +63,6 @@ export class Writer {
       const chunks = Array.from({ length: Math.ceil(end / CHUNK_BYTES) - first }, (_, nth) => first + nth)
       await this.#change(ino, { offset, end, chunks, apply }, signal, (inode) => {
         inode.size = Math.max(inode.size, end)
-        if (killSuidGid) inode.mode = withoutSetId(inode.mode)
       })
       return data.length
     })
@@ -124,7 +116,7 @@ export class Writer {
         inode.baseLimit = Math.min(inode.baseLimit, limit)
         inode.size = size
         inode.truncating = inode.staged ? size : undefined
-        if (catalog.nextStaged(ino, 0) === undefined) this.#giveUpFile(inode)
+        if (!catalog.hasStagedRows(ino)) this.#giveUpFile(inode)
         this.#touch(inode)
       })
     } catch (error) {
@@ -302,6 +294,7 @@ export class Writer {
 
   /** Ends what a crash cut short (recovery); the catalog has to be flushed. */
   recover(ino: bigint): void {
+    while (!this.#dropLeftOver(ino)) continue
     this.#cutNow(ino)
     this.#leaveEmpty(ino)
     if (this.#context.catalog.get(ino)?.staged) this.#sealer.note(ino)
@@ -320,14 +313,28 @@ export class Writer {
     const { catalog } = this.#context
     if (catalog.get(ino)?.truncating === undefined) return
     await catalog.flush()
+    while (!this.#dropLeftOver(ino)) {
+      faultPoint('content.truncate.dropping')
+      await giveWay()
+    }
     this.#cutNow(ino)
+    this.#leaveEmpty(ino)
+  }
+
+  /** Some of the rows that count for nothing since the truncation: false if there may be more. They are gone before the file is cut. */
+  #dropLeftOver(ino: bigint): boolean {
+    const { catalog } = this.#context
+    const truncating = catalog.get(ino)?.truncating
+    if (truncating === undefined) return true
+    return catalog.transaction(() => catalog.dropStaged(ino, Math.ceil(truncating / CHUNK_BYTES)))
   }
 
   #cutNow(ino: bigint): void {
     const { catalog } = this.#context
     const inode = catalog.get(ino)
     if (inode?.truncating === undefined) return
-    if (inode.staged) this.#staging.cut(inode, inode.truncating)
+    // One that is missing has nothing beyond; whoever needs what is lacking learns of it.
+    if (inode.staged && this.#staging.isThere(inode)) this.#staging.cut(inode, inode.truncating)
     faultPoint('content.truncate.cut')
     catalog.transaction(() => {
       inode.truncating = undefined
@@ -528,17 +535,19 @@ export class Writer {
   }
 
   #exclusive<T>(ino: bigint, body: () => Promise<T>): Promise<T> {
-    return this.#locks.run(ino, async () => {
+    const change = async (): Promise<T> => {
+      // Within the change: from here on no upload is recorded that leaves the file with something to cut.
       await this.#cut(ino)
       this.#counted.set(ino, this.#staging.bytesOf(ino))
       this.#displaced.set(ino, 0)
       try {
-        return await this.#context.activity.during(ino, body)
+        return await body()
       } finally {
         this.#counted.delete(ino)
         this.#displaced.delete(ino)
       }
-    })
+    }
+    return this.#locks.run(ino, () => this.#context.activity.during(ino, change))
   }
 
   /** Allocated blocks: what came to the staging file, less what it replaces of the base. Holes count nothing. */
@@ -586,10 +595,4 @@ function withoutCapability(blob: Buffer | undefined): Buffer | undefined {
   const xattrs = decodeXattrs(blob)
   xattrs.delete(CAPABILITY)
   return encodeXattrs(xattrs)
-}
-
-/** What a write by an unprivileged process leaves of a file's mode: no setuid, no setgid where the group may execute. */
-export function withoutSetId(mode: number): number {
-  const lessUser = mode & ~S_ISUID
-  return mode & S_IXGRP ? lessUser & ~S_ISGID : lessUser
 }

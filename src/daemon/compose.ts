@@ -8,7 +8,7 @@ import { faultPoint } from '../base/faults.ts'
 import { isMode, type Mode, policyOf } from '../base/modes.ts'
 import { makePrivateDirectory, makePrivateFile } from '../base/private.ts'
 import { watchTurns, within } from '../base/turns.ts'
-import { Catalog, type CatalogOptions } from '../catalog/index.ts'
+import { Catalog, type CatalogOptions, MetNotes } from '../catalog/index.ts'
 import type { MountConfig } from '../config/mount-config.ts'
 import { parseMountFlags } from '../config/mount-flags.ts'
 import {
@@ -31,10 +31,11 @@ import {
   Writer,
 } from '../content/index.ts'
 import { KernelSession, NativeSession, type SessionOptions, type Transport } from '../fuse/index.ts'
-import { ClaimedStore, ModeSwitch, Mover, NamespaceLease, Reaper, Rebuild } from '../migration/index.ts'
+import { ClaimedStore, mend, ModeSwitch, Mover, NamespaceLease, Reaper, Rebuild } from '../migration/index.ts'
 import type { QuietReads } from '../legacy/index.ts'
 import { createMetrics } from '../observe/metrics.ts'
 import { Overlay, type OverlayContext, recover } from '../overlay/index.ts'
+import { Disk } from '../sys/index.ts'
 import type { KeyValueStore } from '../store/contract.ts'
 import { openStore, type StoreOptions } from '../store/index.ts'
 import { InstrumentedStore } from '../store/instrumented.ts'
@@ -68,6 +69,8 @@ const VOLUME_CHECK_MS = 2000
 export interface Outside {
   readonly openTransport: typeof openTransport
   readonly openStore: typeof openStore
+  /** Whose threads make the calls on the legacy volume; without, the main thread makes them. */
+  readonly volumeDisk?: () => Disk
 }
 
 /** The worker's inside out of catalog, store, content, overlay, migration and transport. */
@@ -111,6 +114,13 @@ async function compose(
     log.error({ path }, `the catalog was damaged: ${detail}; 'ferryfs verify' lists them`)
   opened.push(() => closeUnserved(catalog, path))
   reserve?.fill(catalog)
+  if (connection.notes !== undefined) {
+    const notes = new MetNotes(connection.notes, (error) =>
+      log.warn({ err: error }, 'not all files met on the full disk are noted for the next worker'),
+    )
+    opened.push(() => notes.close())
+    catalog.noteMet(notes)
+  }
   const metrics = createMetrics()
   const onTrouble = { failedSyncs, onBroken, check: !connection.takesOver }
   const store = await openResilientStore(config, log, metrics, onTrouble, outside.openStore)
@@ -120,11 +130,14 @@ async function compose(
   const modes = new ModeSwitch(catalog, first, config.sourceReadonly)
   const lease = new NamespaceLease(store, config.namespace)
   const ownership = new Ownership(config, catalog, lease.ownerOf(catalog), log)
+  const disk = outside.volumeDisk?.()
+  opened.push(() => disk?.end())
   const volume = new Volume(
     config.source,
     catalog,
     (tree) => ownership.admit(tree),
     quietReads(config.options),
+    disk,
   )
   // A worker that follows another serves what does not need the volume.
   if (modes.policy.needsLegacy) volume.attach({ mayFail: connection.takesOver })
@@ -155,6 +168,7 @@ async function compose(
   })
   const { context, overlay } = built
   opened.push(() => {
+    overlay.stop()
     context.writer.stop()
     context.proof.stop()
     return context.carrier.stop()
@@ -163,8 +177,9 @@ async function compose(
     context.legacyFiles.close()
     context.staging.close()
   })
-  recover(context, overlay, !connection.takesOver)
+  await recover(context, overlay, !connection.takesOver)
   faultPoint('daemon.start.recovered')
+  if (claimed) await mend(context)
   registerGauges(metrics, built)
   const engine = new ComposedEngine({
     ...built,
@@ -175,6 +190,7 @@ async function compose(
     metrics,
     volume,
     ownership,
+    lease,
   })
   if (config.mode !== undefined && config.mode !== first && !connection.takesOver)
     await engine.setMode(config.mode)
@@ -182,6 +198,7 @@ async function compose(
     fileSystem: overlay,
     onWaited: waitMetric(metrics),
   })
+  if (session.notifier) overlay.notifyBy(session.notifier)
   const unwatch = watchTurns(turnMetric(metrics, log))
   opened.push(unwatch)
   session.start()
@@ -201,6 +218,7 @@ async function compose(
     await session.stop()
     faultPoint('daemon.stop.drained')
     await built.mover.stop()
+    overlay.stop()
     await context.carrier.stop()
     context.writer.stop()
     // Damage is listed already, and found again.
@@ -213,6 +231,7 @@ async function compose(
     context.legacyFiles.close()
     context.staging.close()
     volume.detach()
+    disk?.end()
     await store.close()
     await catalog.close()
     reserve?.close()
@@ -244,7 +263,11 @@ async function openTransport(
 }
 
 /** The engine of the product, over the kernel or fuse-native and the store that the configuration names. */
-export const startEngine: StartEngine = engineWith({ openTransport, openStore })
+export const startEngine: StartEngine = engineWith({
+  openTransport,
+  openStore,
+  volumeDisk: () => new Disk('the legacy volume'),
+})
 
 /** Nothing is in the store yet: a mode that does without the legacy volume is changed to, or refused, like any time. */
 function firstMode({ mode, sourceReadonly }: MountConfig): Mode {

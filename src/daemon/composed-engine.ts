@@ -1,9 +1,20 @@
 import type { Registry } from 'prom-client'
+import { BoundedList } from '../base/bounded-list.ts'
 import { UsageError } from '../base/errors.ts'
 import { type Mode, policyOf } from '../base/modes.ts'
+import { giveWay } from '../base/pace.ts'
 import type { MountConfig } from '../config/mount-config.ts'
-import { type SourceTree, shownPath, TreeView, verify } from '../migration/index.ts'
-import { ModeRefused, type ModeSwitch } from '../migration/mode-switch.ts'
+import {
+  type NamespaceLease,
+  type SourceTree,
+  Sweep,
+  type SweepReport,
+  shownPath,
+  TreeView,
+  verify,
+  whenItCanBe,
+} from '../migration/index.ts'
+import { ModeRefused, type ModeSwitch, type Wish } from '../migration/mode-switch.ts'
 import type { ResilientStore } from '../store/resilience/store.ts'
 import type { Built } from './compose.ts'
 import type { Connection, RunningEngine } from './connection.ts'
@@ -14,13 +25,14 @@ import {
   type MigrateReport,
   Refused,
   type StatusReport,
+  type SweepOptions,
   type VerifyReport,
 } from './engine.ts'
 import { type Ownership, requireMark } from './ownership.ts'
 import type { Volume } from './volume.ts'
 
-// A status that lists every failed file of a broken volume would help nobody.
-const FAILURES_LISTED = 10_000
+// Rows read in one go.
+const FAILURES_AT_ONCE = 256
 
 interface Parts extends Built {
   readonly config: MountConfig
@@ -30,6 +42,7 @@ interface Parts extends Built {
   readonly metrics: Registry
   readonly volume: Volume
   readonly ownership: Ownership
+  readonly lease: NamespaceLease
 }
 
 /** What the control server and the supervisor ask of a running worker. */
@@ -56,7 +69,8 @@ export class ComposedEngine implements RunningEngine {
     return this.#stopping
   }
 
-  status(): StatusReport {
+  async status(): Promise<StatusReport> {
+    const failures = await this.#failures()
     const { config, connection, context, counters, modes, mover, store } = this.#parts
     const { catalog, staging } = context
     const totals = catalog.totals()
@@ -84,7 +98,7 @@ export class ComposedEngine implements RunningEngine {
         stored: totals.stored,
         pending: totals.files - totals.stored,
         dirty: totals.dirty,
-        failed: totals.failed + mover.unreadable.size,
+        failed: totals.failed + mover.unreadable.count,
         drained: totals.drained,
       },
       bytes: { total: totals.bytes, stored: totals.storedBytes },
@@ -96,18 +110,31 @@ export class ComposedEngine implements RunningEngine {
         bytesPerSecond: mover.state === 'running' ? progress.bytesPerSecond : 0,
         etaSeconds: mover.state === 'running' ? progress.etaSeconds : null,
       },
-      failures: this.#failures(),
+      failures,
+    }
+  }
+
+  async setMode(mode: Mode, patience?: LongRunning): Promise<void> {
+    try {
+      if (!patience) return await this.#changeMode(mode, { patient: false })
+      const signal = AbortSignal.any([patience.signal, this.#ending.signal])
+      await whenItCanBe((wish) => this.#changeMode(mode, wish), mode, this.#parts, { ...patience, signal })
+    } catch (error) {
+      // No answer: the connection closes, and who waits asks the next worker.
+      if (patience && this.#ending.signal.aborted) return new Promise<never>(() => undefined)
+      if (error instanceof ModeRefused || error instanceof UsageError) throw new Refused(error.message)
+      throw error
     }
   }
 
   /** One change after the other: what is marked for one is not unmarked by another. */
-  setMode(mode: Mode): Promise<void> {
-    const done = this.#changing.then(() => this.#setMode(mode))
+  #changeMode(mode: Mode, wish: Wish): Promise<void> {
+    const done = this.#changing.then(() => this.#changeNow(mode, wish))
     this.#changing = done.catch(() => undefined)
     return done
   }
 
-  async #setMode(mode: Mode): Promise<void> {
+  async #changeNow(mode: Mode, wish: Wish): Promise<void> {
     const { config, modes, context, overlay, volume, ownership } = this.#parts
     const wanted = policyOf(mode, config.sourceReadonly)
     const detach = (detached: boolean): void => {
@@ -118,10 +145,7 @@ export class ComposedEngine implements RunningEngine {
     }
     try {
       requireMark(ownership, wanted, volume.tree)
-      await modes.change(mode, context, overlay, detach)
-    } catch (error) {
-      if (error instanceof ModeRefused || error instanceof UsageError) throw new Refused(error.message)
-      throw error
+      await modes.change(mode, context, overlay, detach, wish)
     } finally {
       ownership.settle(modes.policy, volume.tree)
     }
@@ -158,7 +182,7 @@ export class ComposedEngine implements RunningEngine {
       run.signal.throwIfAborted()
       throw new Error('the run was left')
     }
-    return { ...ended, failures: this.#failures() }
+    return { ...ended, failures: await this.#failures() }
   }
 
   pauseMigration(): void {
@@ -172,6 +196,13 @@ export class ComposedEngine implements RunningEngine {
   verify(run: LongRunning): Promise<VerifyReport> {
     const signal = AbortSignal.any([run.signal, this.#ending.signal])
     return verify(this.#parts.context, this.#parts, { ...run, signal })
+  }
+
+  async sweep(options: SweepOptions, run: LongRunning): Promise<SweepReport> {
+    const { context, lease, store } = this.#parts
+    if (!store.capabilities.listing) throw new Refused('this store cannot list what is in it')
+    const signal = AbortSignal.any([run.signal, this.#ending.signal])
+    return await new Sweep(context, lease, { ...options, ...run, signal }).run()
   }
 
   acceptLosses(): void {
@@ -204,17 +235,24 @@ export class ComposedEngine implements RunningEngine {
     return { outboxLeft: sends ? context.catalog.outbox.length : 0 }
   }
 
-  #failures(): Failure[] {
+  /** A broken volume may have any number of them: the first are listed. */
+  async #failures(): Promise<readonly Failure[]> {
     const { context, mover } = this.#parts
-    const failed = context.catalog
-      .failures(FAILURES_LISTED)
-      .map(({ ino, reason }) => ({ path: shownPath(context, ino), reason }))
-    const unread = [...mover.unreadable].map(([path, reason]) => ({ path, reason }))
-    const { doubts } = context.catalog
-    const lost = doubts.losses().map(({ since, detail }) => ({
-      path: '.',
-      reason: `${since.toISOString()}: ${detail}; 'ferryfs verify' lists them`,
-    }))
-    return [...lost, ...failed, ...unread, ...context.failedSyncs.list()]
+    const { catalog, failedSyncs } = context
+    const found = new BoundedList<Failure>(({ path, reason }) => path.length + reason.length)
+    for (const { since, detail } of catalog.doubts.losses())
+      found.add({ path: '.', reason: `${since.toISOString()}: ${detail}; 'ferryfs verify' lists them` })
+    for (const failure of failedSyncs.list()) found.add(failure)
+    for (let after: bigint | undefined; found.hasRoom; ) {
+      const page = catalog.failures(after, FAILURES_AT_ONCE)
+      for (const { ino, reason } of page) {
+        if (found.hasRoom) found.add({ path: shownPath(context, ino), reason })
+        await giveWay()
+      }
+      after = page.at(-1)?.ino
+      if (after === undefined) break
+    }
+    for (const failure of mover.unreadable.items) found.add(failure)
+    return found.items
   }
 }

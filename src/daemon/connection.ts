@@ -38,6 +38,8 @@ export interface Connection {
    * for an unlinked file too. An id that the successor does not know is to be dropped.
    */
   readonly held: ReadonlyMap<string, string>
+  /** Path of a file in memory that outlives this worker, for what it met without room; undefined where there is none. */
+  readonly notes: string | undefined
   /**
    * Mounts (the first worker) or takes the connection over. To be called last, when everything else stands: until then
    * nothing is mounted, and a start that fails has left no trace on TARGET.

@@ -18,8 +18,8 @@ export async function carryOut(
     case 'status':
       return engine.status()
     case 'mode':
-      if (request.mode) await engine.setMode(request.mode)
-      return { mode: engine.status().mode }
+      if (request.mode) await engine.setMode(request.mode, request.wait ? run : undefined)
+      return { mode: (await engine.status()).mode }
     case 'migrate':
       return request.wait
         ? engine.migrate(optionsOf(request), run)
@@ -33,6 +33,8 @@ export async function carryOut(
     case 'verify':
       if (request.acceptLosses) engine.acceptLosses()
       return engine.verify(run)
+    case 'sweep':
+      return engine.sweep({ dryRun: request.dryRun, all: request.all }, run)
   }
 }
 
@@ -59,7 +61,7 @@ async function startMigration(
     signal: new AbortController().signal,
   })
   migration.then(
-    ({ files, remaining }) => log.info({ files, remaining }, 'the migration has ended'),
+    ({ files, remaining, changed }) => log.info({ files, remaining, changed }, 'the migration has ended'),
     (error: unknown) => log.error({ err: error }, 'the migration failed'),
   )
   const timer = setTimeout(() => moving.resolve(), STARTED_MS)

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { MODES } from '../base/modes.ts'
+import type { SweepReport } from '../migration/index.ts'
 import type { MigrateReport, Progress, StatusReport, VerifyReport } from './engine.ts'
 
 /**
@@ -8,7 +9,12 @@ import type { MigrateReport, Progress, StatusReport, VerifyReport } from './engi
  */
 export const requestSchema = z.discriminatedUnion('command', [
   z.strictObject({ command: z.literal('status') }),
-  z.strictObject({ command: z.literal('mode'), mode: z.enum(MODES).optional() }),
+  z.strictObject({
+    command: z.literal('mode'),
+    mode: z.enum(MODES).optional(),
+    /** Until it can be had. */
+    wait: z.boolean().optional(),
+  }),
   z.strictObject({
     command: z.literal('migrate'),
     /** Follow it to its end; else the answer comes once it runs. */
@@ -19,6 +25,7 @@ export const requestSchema = z.discriminatedUnion('command', [
   z.strictObject({ command: z.literal('pause') }),
   z.strictObject({ command: z.literal('resume') }),
   z.strictObject({ command: z.literal('verify'), acceptLosses: z.boolean().optional() }),
+  z.strictObject({ command: z.literal('sweep'), dryRun: z.boolean(), all: z.boolean() }),
   /** From its answer on the connection is one of tree-frames.ts, over which the tree is read. */
   z.strictObject({ command: z.literal('tree') }),
   z.strictObject({
@@ -86,6 +93,7 @@ const migrateReport = z.object({
   files: z.number(),
   bytes: z.number(),
   remaining: z.number(),
+  changed: z.number(),
   failures: z.array(failure),
 })
 
@@ -99,6 +107,7 @@ export interface Results {
   readonly pause: object
   readonly resume: object
   readonly verify: VerifyReport
+  readonly sweep: SweepReport
   readonly tree: object
   readonly unmount: { readonly outboxLeft: number }
 }
@@ -119,6 +128,20 @@ export const resultSchemas: { readonly [C in Command]: z.ZodType<Results[C]> } =
         detail: z.string(),
       }),
     ),
+    differenceCount: z.number(),
+  }),
+  sweep: z.object({
+    objects: z.number(),
+    found: z.number(),
+    swept: z.number(),
+    strays: z.array(
+      z.object({
+        space: z.enum(['files', 'chunks', 'dirs']),
+        key: z.string(),
+        reason: z.string().exactOptional(),
+      }),
+    ),
+    refused: z.string().exactOptional(),
   }),
   tree: nothing,
   unmount: z.object({ outboxLeft: z.number() }),

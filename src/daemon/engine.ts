@@ -5,6 +5,7 @@ import type {
   RebuildFailure,
   RunProgress,
   SourceTree,
+  SweepReport,
 } from '../migration/index.ts'
 
 /** A file that could not be stored, and why. `path` is relative to the mount point; bytes that are not UTF-8 as \xNN. */
@@ -53,6 +54,7 @@ export interface StatusReport {
     readonly bytesPerSecond: number
     readonly etaSeconds: number | null
   }
+  /** The first so many. */
   readonly failures: readonly Failure[]
 }
 
@@ -62,14 +64,18 @@ export type Progress = RunProgress
 export interface VerifyReport {
   readonly files: number
   readonly bytes: number
+  /** The first so many of `differenceCount`. */
   readonly differences: readonly FoundDifference[]
+  readonly differenceCount: number
 }
 
 export interface MigrateReport {
   readonly files: number
   readonly bytes: number
-  /** Files that are not in the store when the run ends. */
+  /** Files that were there when the run began, and are not in the store when it ends, neither as they were then nor as later. */
   readonly remaining: number
+  /** Files that were made or changed meanwhile, and are not in the store as they are now: they follow by themselves. */
+  readonly changed: number
   readonly failures: readonly Failure[]
 }
 
@@ -89,6 +95,13 @@ export interface MigrateOptions {
   readonly concurrency?: number
 }
 
+export interface SweepOptions {
+  /** Only look. */
+  readonly dryRun: boolean
+  /** Also what the catalog cannot know of. */
+  readonly all: boolean
+}
+
 export interface LongRunning {
   readonly onProgress: (progress: Progress) => void
   readonly signal: AbortSignal
@@ -104,9 +117,9 @@ export class Refused extends Error {
 
 /** What the control server needs of a running worker; daemon/compose.ts composes it from the layers below. */
 export interface Engine {
-  status(): StatusReport
-  /** @throws Refused */
-  setMode(mode: Mode): Promise<void>
+  status(): Promise<StatusReport>
+  /** With `patience` everything is moved and the moment is waited for in which the mode can be had. @throws Refused */
+  setMode(mode: Mode, patience?: LongRunning): Promise<void>
   /**
    * Starts moving everything; resolves when done, failed files included. A call while one runs applies its options and
    * joins that run; on a paused one it waits until it is resumed and done. The signal ends this wait, not the run.
@@ -116,6 +129,8 @@ export interface Engine {
   pauseMigration(): void
   resumeMigration(): void
   verify(run: LongRunning): Promise<VerifyReport>
+  /** Finds objects that no path names, and deletes them unless it is told to look only. @throws Refused; StoreError */
+  sweep(options: SweepOptions, run: LongRunning): Promise<SweepReport>
   /** What the catalog has lost is taken for what it should be. */
   acceptLosses(): void
   /** The tree as it is served, for the process that writes it out. */

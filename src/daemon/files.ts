@@ -1,13 +1,16 @@
 import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { faultPoint } from '../base/faults.ts'
+import { sealJson, unsealJson } from '../base/sealed-json.ts'
 
-/** Replaces a small file as a whole: a reader, also after a power loss, sees the old text or the new, never a part. */
-export function replaceFile(path: string, text: string): void {
+/**
+ * Replaces a small file by a JSON object, as a whole: a reader, also after a power loss, sees the old one or the new, never a part.
+ */
+export function replaceFile(path: string, value: Readonly<Record<string, unknown>>): void {
   const temporary = `${path}.${process.pid}.tmp`
   const descriptor = openSync(temporary, 'w', 0o600)
   try {
-    writeSync(descriptor, text)
+    writeSync(descriptor, sealJson(value))
     fsyncSync(descriptor)
   } finally {
     closeSync(descriptor)
@@ -28,12 +31,10 @@ export function putInPlace(temporary: string, path: string): void {
 }
 
 /**
- * A small JSON object from a file. Checked by hand where it is used: the supervisor lives for months and does without the
+ * A small JSON object from a file that `replaceFile` wrote. Checked by hand where it is used: the supervisor lives for months and does without the
  * 20 MB of a schema library.
  * @throws the error of open(2), SyntaxError
  */
 export function readJsonObject(path: string): Readonly<Record<string, unknown>> {
-  const value: unknown = JSON.parse(readFileSync(path, 'utf8'))
-  if (typeof value !== 'object' || value === null) throw new SyntaxError('it is no JSON object')
-  return { ...value }
+  return unsealJson(readFileSync(path))
 }

@@ -23,7 +23,7 @@ export function registerGauges(registry: Registry, { context, counters, mover }:
   gauge(
     'files_failed',
     'Files that could not be stored',
-    () => catalog.totals().failed + mover.unreadable.size,
+    () => catalog.totals().failed + mover.unreadable.count,
   )
   gauge('files_drained', 'Files whose legacy copy was removed', () => catalog.totals().drained)
   gauge('bytes', 'Size of all files', () => catalog.totals().bytes)

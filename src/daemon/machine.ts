@@ -18,7 +18,7 @@ export interface Remembered {
 export function remember(mount: Remembered, environment: NodeJS.ProcessEnv): void {
   const file = rememberedFile(environment, mount.target)
   makeDirectories(dirname(file), 0o700)
-  replaceFile(file, `${JSON.stringify({ format: 1, ...mount }, undefined, 2)}\n`)
+  replaceFile(file, { format: 1, ...mount })
 }
 
 /** Undefined if nothing was ever mounted there, or was forgotten. */
@@ -56,7 +56,7 @@ function readRemembered(file: string): Remembered | undefined {
 export function recordOwner(mark: OwnerMark, environment: NodeJS.ProcessEnv): void {
   const directory = ownersDirectory(environment)
   makeDirectories(directory, 0o700)
-  replaceFile(ownerFile(directory, mark.id), `${JSON.stringify({ format: 1, ...mark }, undefined, 2)}\n`)
+  replaceFile(ownerFile(directory, mark.id), { format: 1, ...mark })
 }
 
 /** The recorded owners of this very directory; where its file system keeps no time of birth, its path has to be the same. */

@@ -19,6 +19,8 @@ export interface StartMessage {
   readonly startedAt: string
   readonly takesOver: boolean
   readonly held: Readonly<Record<string, string>>
+  /** Path of the file in memory in which a worker notes for its successors what it met without room; an older supervisor has none. */
+  readonly notes?: string | undefined
   /** Whether `CONNECTION_FD` is there. */
   readonly hasConnection: boolean
 }

@@ -14,6 +14,7 @@ import { KeptCache, KeptStaging } from '../content/index.ts'
 import { hasMarkFile, type LegacyTree } from '../legacy/index.ts'
 import {
   type Finding,
+  mend,
   NamespaceLease,
   Rebuild,
   type RebuildFailure,
@@ -21,7 +22,7 @@ import {
   TreeView,
 } from '../migration/index.ts'
 import { createMetrics } from '../observe/metrics.ts'
-import { recoverToRead } from '../overlay/index.ts'
+import { type OverlayContext, recoverToRead } from '../overlay/index.ts'
 import type { KeyValueStore } from '../store/contract.ts'
 import { closeDescriptor } from '../sys/index.ts'
 import { build, CACHE_DIRECTORY, contentSettings, openResilientStore } from './compose.ts'
@@ -75,7 +76,8 @@ export function treeOfState(stateDir: string, request: Request): Promise<Offline
     )
     closing.push(() => store.close())
     const config = { ...request.settings, namespace, store: url, stateDir, source: source ?? '', target: '' }
-    const { tree, known } = compose({ config, catalog, store, log: request.log }, closing)
+    const { context, tree, known } = compose({ config, catalog, store, log: request.log }, closing)
+    await mend(context)
     return { tree, namespace, source, store: url, known }
   })
 }
@@ -198,7 +200,7 @@ interface Parts {
 function compose(
   { config, catalog, store, log }: Parts,
   closing: Closing,
-): { tree: TreeView; known: Finding[] } {
+): { context: OverlayContext; tree: TreeView; known: Finding[] } {
   const recorded = catalog.meta('mode')
   const mode = recorded !== undefined && isMode(recorded) ? recorded : 'mirror'
   const volume = new Volume(config.source, catalog, hideOwnFiles, { files: true, directories: true })
@@ -225,7 +227,7 @@ function compose(
   const lost = catalog.doubts
     .losses()
     .map(({ detail }): Finding => ({ path: '.', kind: 'missing', reason: detail }))
-  return { tree: new TreeView(context, overlay, stored), known: [...known, ...lost] }
+  return { context, tree: new TreeView(context, overlay, stored), known: [...known, ...lost] }
 }
 
 /** Attaches the legacy volume where the tree needs it. What is wrong where that cannot be had. */
@@ -266,6 +268,7 @@ function nobody(log: Logger): Connection {
     takesOver: false,
     log,
     held: new Map(),
+    notes: undefined,
     attach: () => Promise.reject(new Error('nothing is mounted')),
     useSource: () => undefined,
     saveState: () => undefined,

@@ -13,7 +13,7 @@ import {
   writeMark,
 } from '../legacy/index.ts'
 import type { Log } from '../observe/log.ts'
-import { closeDescriptor } from '../sys/index.ts'
+import { closeDescriptor, patiently } from '../sys/index.ts'
 import { forgetOwner, recordOwner } from './machine.ts'
 import { refusal } from './owner-check.ts'
 
@@ -158,7 +158,7 @@ export function requireMark(ownership: Ownership, policy: Policy, tree: LegacyTr
 function withRoot<T>(tree: LegacyTree, look: (root: number) => T): T {
   const root = tree.openDirectory(ROOT_INO)
   try {
-    return look(root)
+    return patiently(root, () => look(root))
   } finally {
     closeDescriptor(root)
   }

@@ -47,7 +47,7 @@ export function register(
     supervisorPid: process.pid,
     supervisorTicks: startTicks(process.pid) ?? 0,
   }
-  replaceFile(registryFile(runDir, entry.target), `${JSON.stringify(registration, undefined, 2)}\n`)
+  replaceFile(registryFile(runDir, entry.target), { ...registration })
 }
 
 /** Takes the calling process's own record away; a successor's on the same TARGET stays. */

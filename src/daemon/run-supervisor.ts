@@ -1,3 +1,4 @@
+import { plainJson } from '../base/text.ts'
 import type { Log } from '../observe/log.ts'
 import { createLog } from '../observe/log.ts'
 import type { SupervisorOrder } from './messages.ts'
@@ -20,7 +21,7 @@ export async function runSupervisor(
     ...order,
     driver: mountDriver(config),
     log,
-    onOutput: (line) => write(asRecord(line)),
+    onOutput: (line, isRecord) => write(asRecord(line, isRecord)),
   })
   survive(log)
   const stop = (signal: NodeJS.Signals): void => {
@@ -41,9 +42,9 @@ function survive(log: Log): void {
   process.on('uncaughtException', (error) => log.error({ err: error }, 'unexpected; the supervisor goes on'))
 }
 
-/** A line of a worker is a JSON record already, unless Node or a library wrote it while dying. */
-function asRecord(line: string): string {
-  if (line.startsWith('{"level":')) return `${line}\n`
+/** A record of the worker's log, or what Node or a library wrote while dying made one. */
+function asRecord(line: string, isRecord: boolean): string {
+  if (isRecord && line.startsWith('{"level":')) return `${line}\n`
   const record = { level: 'error', time: new Date().toISOString(), name: 'worker', msg: line }
-  return `${JSON.stringify(record)}\n`
+  return `${plainJson(JSON.stringify(record))}\n`
 }

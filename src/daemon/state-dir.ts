@@ -226,7 +226,7 @@ export function recordIdentity(stateDir: string, wanted: Identity): void {
     settings: wanted.settings ?? found?.settings,
     sourceFlags: wanted.sourceFlags ?? found?.sourceFlags,
   }
-  replaceFile(join(stateDir, IDENTITY_FILE), `${JSON.stringify(identity, undefined, 2)}\n`)
+  replaceFile(join(stateDir, IDENTITY_FILE), identity)
 }
 
 /**

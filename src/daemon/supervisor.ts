@@ -15,6 +15,7 @@ import type { FromWorker, ToWorker } from './messages.ts'
 import type { MountDriver } from './mount-driver.ts'
 import { MountBusy } from './mount-driver.ts'
 import { makeRunDirectory, register, unregister } from './registry.ts'
+import { memoryFile } from '../sys/index.ts'
 import { SourceClaim } from './source-claim.ts'
 import { claimStateDir, readIdentity, recordIdentity } from './state-dir.ts'
 import { WorkerHandle } from './worker-handle.ts'
@@ -29,7 +30,7 @@ export interface SupervisorOptions {
   readonly driver: MountDriver
   readonly log: Log
   /** One line of a worker's output. */
-  readonly onOutput: (line: string) => void
+  readonly onOutput: (line: string, isRecord: boolean) => void
 }
 
 // A worker that lived for less than this died quickly; so many in a row are started at once all the same, because
@@ -71,6 +72,8 @@ export class Supervisor {
   readonly #stopRequested = Promise.withResolvers<void>()
   readonly #ended = Promise.withResolvers<void>()
   #lock: FileLock | undefined
+  /** In memory, so that it needs no room on a disk. */
+  #notes: number | undefined
   #claim: SourceClaim | undefined
   #claiming: Promise<void> = Promise.resolve()
   #connection: number | undefined
@@ -97,6 +100,7 @@ export class Supervisor {
     makeRunDirectory(runDir)
     this.#lock = claimStateDir(config.stateDir, config)
     faultPoint('daemon.supervisor.claimed')
+    this.#notes = this.#makeNotes()
     try {
       this.#claim = await SourceClaim.take(config.source, runDir)
       register(runDir, {
@@ -188,11 +192,24 @@ export class Supervisor {
       startedAt: this.#startedAt,
       takesOver,
       held: this.#held.list(),
+      notes: this.#notes === undefined ? undefined : `/proc/${process.pid}/fd/${this.#notes}`,
       hasConnection: this.#connection !== undefined,
     })
     if (this.#stopping) {
       worker.send({ type: 'stop', settleMs: 0 })
       worker.killAfter(GRACE_MS)
+    }
+  }
+
+  #makeNotes(): number | undefined {
+    try {
+      return memoryFile('ferryfs: files met without room')
+    } catch (error) {
+      this.#options.log.warn(
+        { err: error },
+        'files that are met on a full disk are not known to the next worker',
+      )
+      return undefined
     }
   }
 

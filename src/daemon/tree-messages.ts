@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { timeText } from '../base/attribute-ranges.ts'
 import type { FileRef, FileState, TreeChunk, TreeEntry, TreeFile } from '../migration/index.ts'
 
 const whole = z.string().regex(/^-?\d{1,40}$/)
@@ -43,9 +44,10 @@ const fileSchema = z.object({
     size: z.number(),
     blocks: z.number(),
     blksize: z.number(),
-    atimeNs: whole,
-    mtimeNs: whole,
-    ctimeNs: whole,
+    atimeNs: timeText,
+    mtimeNs: timeText,
+    ctimeNs: timeText,
+    flags: z.int().nonnegative().optional(),
   }),
   xattrs: z.string().optional(),
   target: z.string().optional(),
@@ -91,7 +93,7 @@ export const receivedChunks = (chunks: readonly SentChunk[]): TreeChunk[] =>
 
 export function sentFile(file: TreeFile): SentFile {
   const { ino: _, atimeNs, mtimeNs, ctimeNs, ...numbers } = file.attributes
-  const { mode, nlink, uid, gid, rdev, size, blocks, blksize } = numbers
+  const { mode, nlink, uid, gid, rdev, size, blocks, blksize, flags } = numbers
   return {
     ...sentState(file),
     attributes: {
@@ -99,6 +101,7 @@ export function sentFile(file: TreeFile): SentFile {
       atimeNs: atimeNs.toString(),
       mtimeNs: mtimeNs.toString(),
       ctimeNs: ctimeNs.toString(),
+      ...(flags && { flags }),
     },
     ...(file.xattrs && { xattrs: encoded(file.xattrs) }),
     ...(file.target && { target: encoded(file.target) }),
@@ -107,7 +110,7 @@ export function sentFile(file: TreeFile): SentFile {
 }
 
 export function receivedFile(sent: SentFile): TreeFile {
-  const { atimeNs, mtimeNs, ctimeNs, ...numbers } = sent.attributes
+  const { atimeNs, mtimeNs, ctimeNs, flags, ...numbers } = sent.attributes
   return {
     ...receivedState(sent),
     attributes: {
@@ -116,6 +119,7 @@ export function receivedFile(sent: SentFile): TreeFile {
       atimeNs: BigInt(atimeNs),
       mtimeNs: BigInt(mtimeNs),
       ctimeNs: BigInt(ctimeNs),
+      ...(flags && { flags }),
     },
     xattrs: sent.xattrs === undefined ? undefined : decoded(sent.xattrs),
     target: sent.target === undefined ? undefined : decoded(sent.target),

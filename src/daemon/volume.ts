@@ -3,24 +3,31 @@ import { reasonOf, UsageError } from '../base/errors.ts'
 import { type Catalog, ROOT_INO } from '../catalog/index.ts'
 import { placeOf } from '../content/index.ts'
 import { LegacyTree, type QuietReads } from '../legacy/index.ts'
+import type { Disk } from '../sys/index.ts'
 
 /** The legacy volume, while there is one. */
 export class Volume {
   readonly #path: string
   readonly #catalog: Catalog
   readonly #quiet: QuietReads | undefined
+  readonly #disk: Disk | undefined
   readonly #admit: (tree: LegacyTree) => void
   #tree: LegacyTree | undefined
 
-  /** @param admit throws for a directory that belongs to another mount */
+  /**
+   * @param admit throws for a directory that belongs to another mount
+   * @param disk whose threads make the calls on it
+   */
   constructor(
     path: string,
     catalog: Catalog,
     admit: (tree: LegacyTree) => void = () => undefined,
     quiet?: QuietReads,
+    disk?: Disk,
   ) {
     this.#path = path
     this.#quiet = quiet
+    this.#disk = disk
     this.#catalog = catalog
     this.#admit = admit
   }
@@ -54,7 +61,8 @@ export class Volume {
     let next: LegacyTree
     try {
       // On a thread first: what hangs there must not keep everything else from being served.
-      await stat(this.#path)
+      const look = () => stat(this.#path)
+      await (this.#disk ? this.#disk.during(look) : look())
       next = this.#open()
     } catch {
       return 'failing'
@@ -80,6 +88,7 @@ export class Volume {
     }
     return new LegacyTree(path, ROOT_INO, place, {
       ...options,
+      disk: this.#disk,
       ...(this.#quiet ? { quiet: this.#quiet } : {}),
     })
   }

@@ -22,6 +22,7 @@ export class WorkerConnection implements Connection {
   readonly startedAt: string
   readonly takesOver: boolean
   readonly held: ReadonlyMap<string, string>
+  readonly notes: string | undefined
   readonly log: Logger
   /** Resolves when the kernel has closed the connection. */
   readonly whenClosed: Promise<void>
@@ -37,6 +38,7 @@ export class WorkerConnection implements Connection {
     this.startedAt = start.startedAt
     this.takesOver = start.takesOver
     this.held = new Map(Object.entries(start.held))
+    this.notes = start.notes
     this.log = log
     this.whenClosed = this.#closed.promise
     this.#hasConnection = start.hasConnection

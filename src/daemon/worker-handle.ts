@@ -8,8 +8,8 @@ export interface WorkerOptions {
   /** The descriptor that the worker gets as `CONNECTION_FD`. */
   readonly connection: number | undefined
   readonly onMessage: (message: FromWorker) => void
-  /** One line of the worker's standard output or error. */
-  readonly onOutput: (line: string) => void
+  /** One line of the worker's log, or (`isRecord` false) of what Node or a library says past it. */
+  readonly onOutput: (line: string, isRecord: boolean) => void
   /** How often a serving worker is asked whether it lives, 5 s unless given. */
   readonly pingEveryMs?: number
 }
@@ -95,9 +95,9 @@ export class WorkerHandle {
       else if (message.type === 'finished') this.#finished = true
       else options.onMessage(message)
     })
-    for (const stream of [child.stdout, child.stderr]) {
-      if (stream) onLines(stream, MAX_LINE, options.onOutput)
-    }
+    // Only the log is written to standard output. What is said elsewhere may have a line in it that looks like one of the log.
+    if (child.stdout) onLines(child.stdout, MAX_LINE, (line) => options.onOutput(line, true))
+    if (child.stderr) onLines(child.stderr, MAX_LINE, (line) => options.onOutput(line, false))
   }
 
   get running(): boolean {

@@ -100,6 +100,7 @@ export interface StatFs {
 }
 
 export interface FileSystem {
+  /** By the name "." the node `parent` itself, which may be a file; by ".." the directory above it. */
   lookup(context: RequestContext, parent: bigint, name: Buffer): Answer<Entry>
   /** The kernel drops `count` look-ups of the node. No answer. */
   forget(node: bigint, count: bigint): void
@@ -135,16 +136,36 @@ export interface FileSystem {
     mode: number,
     flags: number,
   ): Answer<{ entry: Entry; open: OpenAnswer }>
-  /** Fewer bytes than asked only at the end of the file. */
-  read(context: RequestContext, node: bigint, handle: bigint, offset: number, size: number): Answer<Buffer>
-  /** `data` is valid only until the answer. `killSuidGid` as FUSE_WRITE_KILL_SUIDGID. Returns the bytes written. */
+  /**
+   * A file without a name on the file system of the directory, open: O_TMPFILE of open(2). It may get a name by `link`, where
+   * the kernel lets it (no O_EXCL). Who cannot make any does without.
+   */
+  tmpfile?(
+    context: RequestContext,
+    directory: bigint,
+    mode: number,
+    flags: number,
+  ): Answer<{ entry: Entry; open: OpenAnswer }>
+  /** Fewer bytes than asked only at the end of the file. `flags` as in open(2); none where the transport does not say. */
+  read(
+    context: RequestContext,
+    node: bigint,
+    handle: bigint,
+    offset: number,
+    size: number,
+    flags?: number,
+  ): Answer<Buffer>
+  /**
+   * `data` is valid only until the answer. `killSuidGid` as FUSE_WRITE_KILL_SUIDGID; `isWriteBack`: a page that the kernel had
+   * kept, in nobody's name. Returns the bytes written.
+   */
   write(
     context: RequestContext,
     node: bigint,
     handle: bigint,
     offset: number,
     data: Buffer,
-    options: { readonly killSuidGid: boolean; readonly flags: number },
+    options: { readonly killSuidGid: boolean; readonly flags: number; readonly isWriteBack?: boolean },
   ): Answer<number>
   flush(context: RequestContext, node: bigint, handle: bigint): Answer<void>
   release(context: RequestContext, node: bigint, handle: bigint): Answer<void>
@@ -176,6 +197,9 @@ export interface FileSystem {
   getxattr(context: RequestContext, node: bigint, name: Buffer): Answer<Buffer>
   listxattr(context: RequestContext, node: bigint): Answer<Buffer[]>
   removexattr(context: RequestContext, node: bigint, name: Buffer): Answer<void>
+  /** Flags as in ioctl_iflags(2). Who has none does without both. */
+  getFlags?(context: RequestContext, node: bigint): Answer<number>
+  setFlags?(context: RequestContext, node: bigint, flags: number): Answer<void>
   fallocate(
     context: RequestContext,
     node: bigint,
@@ -200,6 +224,13 @@ export interface FileSystem {
 export interface KernelNotifier {
   /** Forget cached attributes and, from `offset` for `length` bytes (0: to the end; offset -1: none), cached content. */
   invalidateNode(node: bigint, offset: number, length: number): void
+  /**
+   * Forget cached attributes before the answer to the request that is being handled: of a node that this request holds. The
+   * kernel takes no lock for it that anybody holds while waiting for an answer.
+   */
+  expireAttributes(node: bigint): void
+  /** Forget cached content, as `invalidateNode` does; resolves when it is gone. */
+  dropPages(node: bigint, offset: number, length: number): Promise<void>
   /** Forget a cached name. */
   invalidateName(parent: bigint, name: Buffer): void
 }

@@ -1,3 +1,4 @@
+export { OpenWriters, writersBelow } from './open-writers.ts'
 export {
   type FoundMark,
   hasMarkFile,
@@ -9,5 +10,4 @@ export {
   rootIdentity,
   writeMark,
 } from './owner-mark.ts'
-export { OpenWriters, writersBelow } from './open-writers.ts'
-export { type LegacyPlace, LegacyTree, type QuietReads } from './tree.ts'
+export { type LegacyPlace, LegacyTree, type QuietReads, type ReadBy } from './tree.ts'

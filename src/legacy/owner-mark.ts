@@ -1,16 +1,22 @@
-import { constants, fchmodSync, fstatSync, fsyncSync, readSync, writeSync } from 'node:fs'
+import { constants } from 'node:fs'
+import { isRegular } from '../base/attributes.ts'
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import { OWNER_FILE, OWNER_FILE_UNFINISHED, OWNER_XATTR } from '../base/own-names.ts'
+import { sealJson, unsealJson } from '../base/sealed-json.ts'
 import {
+  chmodDescriptor,
   closeDescriptor,
   openAt,
+  readNow,
   renameAt,
   statAt,
   statDescriptor,
+  syncNow,
   unlinkAt,
   UTIME_OMIT,
   utimensDescriptor,
+  writeNow,
   xattrsOfOpen,
 } from '../sys/index.ts'
 
@@ -87,7 +93,7 @@ export function hasMarkFile(root: number): boolean {
  * @throws FsError if it can be marked in none of these ways; then it has the mark that it had
  */
 export function writeMark(root: number, mark: OwnerMark): void {
-  const whole = Buffer.from(JSON.stringify({ ferryfs: WORDS, format: FORMAT, ...mark }))
+  const whole = Buffer.from(sealJson({ ferryfs: WORDS, format: FORMAT, ...mark }))
   const short = Buffer.from(JSON.stringify({ id: mark.id }))
   const there = readXattr(root) ?? readMarkFile(root)
   if (!there?.equals(whole)) {
@@ -95,7 +101,7 @@ export function writeMark(root: number, mark: OwnerMark): void {
     else writeMarkFile(root, whole)
   }
   faultPoint('legacy.mark.written')
-  fsyncSync(root)
+  syncNow(root)
   // A file system may take what it does not keep.
   if (readMark(root)?.id !== mark.id) throw new FsError('EIO', 'the volume does not keep a mark')
 }
@@ -108,7 +114,7 @@ export function removeMark(root: number): void {
     if (!isOneOf(error, NO_XATTRS) && !isOneOf(error, NOTHING)) throw error
   }
   removeMarkFile(root)
-  fsyncSync(root)
+  syncNow(root)
 }
 
 function removeMarkFile(root: number): void {
@@ -152,11 +158,11 @@ function readMarkFile(root: number, name: Buffer = FILE): Buffer | undefined {
     throw error
   }
   try {
-    const stat = fstatSync(file)
-    const isOurs = stat.isFile() && (stat.uid === 0 || stat.uid === process.geteuid?.())
+    const stat = statDescriptor(file)
+    const isOurs = isRegular(stat.mode) && (stat.uid === 0 || stat.uid === process.geteuid?.())
     if (!isOurs || (stat.mode & 0o022) !== 0) return undefined
     const bytes = Buffer.alloc(Math.min(stat.size, MAX_BYTES))
-    return bytes.subarray(0, readSync(file, bytes, 0, bytes.length, 0))
+    return bytes.subarray(0, readNow(file, bytes))
   } finally {
     closeDescriptor(file)
   }
@@ -171,9 +177,9 @@ function writeMarkFile(root: number, bytes: Buffer): void {
   const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW
   const file = openAt(root, UNFINISHED, flags, 0o600)
   try {
-    fchmodSync(file, 0o600)
-    for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done)
-    fsyncSync(file)
+    chmodDescriptor(file, 0o600)
+    writeNow(file, bytes)
+    syncNow(file)
     renameAt(root, UNFINISHED, root, FILE, 0)
   } catch (error) {
     removeFile(root, UNFINISHED)
@@ -210,7 +216,7 @@ function keepTime(root: number, mtimeNs: bigint): void {
 
 function parse(bytes: Buffer): FoundMark {
   try {
-    return parseMark(JSON.parse(bytes.toString('utf8')))
+    return parseMark(unsealJson(bytes))
   } catch {
     // Half a mark says that there was one.
     return { kind: 'unreadable', id: '' }

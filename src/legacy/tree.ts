@@ -3,16 +3,22 @@ import { stat } from 'node:fs/promises'
 import { FsError } from '../base/errors.ts'
 import { isOwnFile } from '../base/own-names.ts'
 import {
+  type Caller,
   closeDescriptor,
+  directoryBatches,
   O_PATH,
   openAt,
+  QuietLinks,
   type RawDirent,
-  directoryBatches,
+  type Disk,
+  openOn,
+  readlinkAt,
   type Stat,
   spaceOf,
   statAt,
   statDescriptor,
   type VolumeSpace,
+  whileGuarded,
 } from '../sys/index.ts'
 
 /** Where a legacy file is: a name in a legacy directory, which is named by the directory's inode in the overlay. */
@@ -26,10 +32,19 @@ export type PlaceOf = (
   directory: bigint,
 ) => (LegacyPlace & { readonly legacyIno: bigint | undefined }) | undefined
 
-/** Reads that do not move the access time, as a mount with noatime or nodiratime has it. */
+/** Who reads: an application, whose reads move the access time as the volume has it, or ferryfs, which leaves no trace. */
+export type ReadBy = 'application' | 'ferryfs'
+
+/** Reads of applications that do not move the access time, as a mount with noatime or nodiratime has it. */
 export interface QuietReads {
   readonly files: boolean
   readonly directories: boolean
+}
+
+export interface TreeOptions {
+  readonly mayFail?: boolean
+  readonly quiet?: QuietReads
+  readonly disk?: Disk | undefined
 }
 
 const LOUD: QuietReads = { files: false, directories: false }
@@ -50,8 +65,11 @@ export class LegacyTree {
   readonly #placeOf: PlaceOf
   readonly #directories = new Map<bigint, number>()
   #retired: number[] = []
-  /** Access times that reads leave as they are. */
+  /** Access times that reads of applications leave as they are. */
   readonly #quiet: QuietReads
+  /** On which the volume is; undefined where its calls are made by this thread. */
+  readonly disk: Disk | undefined
+  readonly #quietLinks: QuietLinks | undefined
   /** The root has a mark of ferryfs that is a file. */
   hidesOwnFiles = false
 
@@ -63,15 +81,18 @@ export class LegacyTree {
     path: string,
     rootIno: bigint,
     placeOf: PlaceOf,
-    { mayFail = false, quiet = LOUD }: { readonly mayFail?: boolean; readonly quiet?: QuietReads } = {},
+    { mayFail = false, quiet = LOUD, disk }: TreeOptions = {},
   ) {
     this.#quiet = quiet
+    this.disk = disk
     this.path = path
     this.#rootIno = rootIno
     this.#placeOf = placeOf
     try {
-      this.#descriptor = openAt(AT_FDCWD, Buffer.from(path), O_PATH | constants.O_DIRECTORY)
+      const flags = O_PATH | constants.O_DIRECTORY
+      this.#descriptor = disk ? openOn(disk, path, flags) : openAt(AT_FDCWD, Buffer.from(path), flags)
       this.#stat = statDescriptor(this.#descriptor)
+      this.#quietLinks = QuietLinks.of(this.#descriptor)
     } catch (error) {
       if (this.#descriptor !== undefined) closeDescriptor(this.#descriptor)
       if (!mayFail) throw error
@@ -145,10 +166,30 @@ export class LegacyTree {
     }
   }
 
+  /** An open file by a path under /proc. @throws FsError */
+  openPath(path: string, flags: number): number {
+    return this.disk ? openOn(this.disk, path, flags) : openAt(AT_FDCWD, Buffer.from(path), flags)
+  }
+
+  /**
+   * Runs `body` in this tick in the name of somebody, and with his umask: what is kept from him on the volume is kept from the
+   * calls. Where this thread makes them, the umask alone is his.
+   */
+  as<T>(caller: Caller, body: () => T): T {
+    if (this.disk) return this.disk.as(caller, body)
+    process.umask(caller.umask)
+    try {
+      return body()
+    } finally {
+      process.umask(0)
+    }
+  }
+
   /** Whether the volume says anything at all of its root; asked on a thread, because it may say nothing for long. */
   async answers(): Promise<boolean> {
     try {
-      await stat(`/proc/self/fd/${this.#root}`)
+      const root = this.#root
+      await whileGuarded(root, () => stat(`/proc/self/fd/${root}`))
       return true
     } catch {
       return false
@@ -160,9 +201,10 @@ export class LegacyTree {
   }
 
   /** A descriptor of a regular file. @throws FsError, ESTALE if another file has taken the place */
-  openFile(place: LegacyPlace, legacyIno: bigint | undefined, flags: number): number {
+  openFile(place: LegacyPlace, legacyIno: bigint | undefined, flags: number, by: ReadBy): number {
     const careful = flags | constants.O_NOFOLLOW | constants.O_NONBLOCK
-    const quiet = this.#quiet.files && (flags & (constants.O_WRONLY | constants.O_RDWR)) === 0
+    const isReading = (flags & (constants.O_WRONLY | constants.O_RDWR)) === 0
+    const quiet = isReading && (by === 'ferryfs' || this.#quiet.files)
     const descriptor = openQuietly(this.directory(place.parent), place.name, careful, quiet)
     if (legacyIno !== undefined && statDescriptor(descriptor).ino !== legacyIno) {
       closeDescriptor(descriptor)
@@ -175,8 +217,8 @@ export class LegacyTree {
    * What is in a directory, as many entries at a time as one system call gives: up to a few thousand. To be taken to the end or
    * until one throws: it keeps a descriptor. @throws FsError at once if the directory cannot be opened
    */
-  batches(ino: bigint): Generator<RawDirent[], undefined> {
-    return this.#batches(ino, this.openDirectory(ino))
+  batches(ino: bigint, by: ReadBy = 'ferryfs'): Generator<RawDirent[], undefined> {
+    return this.#batches(ino, this.openDirectory(ino, by))
   }
 
   *#batches(ino: bigint, descriptor: number): Generator<RawDirent[], undefined> {
@@ -194,9 +236,16 @@ export class LegacyTree {
   }
 
   /** A descriptor of the directory that can be synced or listed; the caller closes it. */
-  openDirectory(ino: bigint): number {
+  openDirectory(ino: bigint, by: ReadBy = 'ferryfs'): number {
     const flags = constants.O_RDONLY | constants.O_DIRECTORY
-    return openQuietly(this.directory(ino), DOT, flags, this.#quiet.directories)
+    return openQuietly(this.directory(ino), DOT, flags, by === 'ferryfs' || this.#quiet.directories)
+  }
+
+  /** Target of a symlink. @throws FsError */
+  target({ parent, name }: LegacyPlace, by: ReadBy = 'ferryfs'): Buffer {
+    const directory = this.directory(parent)
+    const quietly = by === 'ferryfs' ? this.#quietLinks?.read(directory, name) : undefined
+    return quietly ?? readlinkAt(directory, name)
   }
 
   space(): VolumeSpace {
@@ -206,6 +255,7 @@ export class LegacyTree {
   close(): void {
     for (const ino of [...this.#directories.keys()]) this.forget(ino)
     this.#closeRetired()
+    this.#quietLinks?.close()
     if (this.#descriptor !== undefined) closeDescriptor(this.#descriptor)
   }
 

@@ -1,12 +1,13 @@
 import { randomInt, randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
+import { setTimeout as delay } from 'node:timers/promises'
 import { z } from 'zod'
 import { UsageError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
-import type { Catalog } from '../catalog/index.ts'
+import { type Catalog, KNOWS_ALL } from '../catalog/index.ts'
 import { CHUNK_BYTES, NAMESPACE_FORMAT } from '../content/index.ts'
 import type { KeyValueStore, ObjectVersion } from '../store/contract.ts'
-import { StoreCorrupt, StoreError, StoreSuperseded } from '../store/errors.ts'
+import { StoreCorrupt, StoreError, StoreSuperseded, StoreUnavailable } from '../store/errors.ts'
 
 const KEY = 'namespace'
 
@@ -23,6 +24,8 @@ function epochAfter(previous: number): number {
 
 /** Meta of the catalog: an epoch that the store has not been told of. */
 const UNCLAIMED = 'unclaimed-epoch'
+/** Meta of the catalog: the last epoch that the store may have been told of. */
+const TOLD = 'told-epoch'
 const schema = z.object({
   format: z.int().positive(),
   chunkBytes: z.int().positive(),
@@ -90,8 +93,15 @@ export class NamespaceLease {
         `namespace ${this.#namespace} in this store belongs to another state directory (on ${lease.host}, since ${lease.since}); choose another --namespace, or rebuild this state directory from the store to take it over`,
       )
     }
-    const epoch = epochAfter(Math.max(lease?.epoch ?? 0, Number(catalog.meta('epoch') ?? 0)))
-    catalog.transaction(() => catalog.setMeta('epoch', String(epoch)))
+    const last = Number(catalog.meta('epoch') ?? 0)
+    const epoch = epochAfter(Math.max(lease?.epoch ?? 0, last))
+    const isFirst = !lease && last === 0 && !takeOver
+    catalog.transaction(() => {
+      this.#noteOthers(catalog, lease)
+      if (isFirst) catalog.setMeta(KNOWS_ALL, 'yes')
+      catalog.setMeta('epoch', String(epoch))
+      catalog.setMeta(TOLD, String(epoch))
+    })
     await catalog.flush()
     faultPoint('migration.lease.claimed')
     try {
@@ -141,8 +151,37 @@ export class NamespaceLease {
         `namespace ${this.#namespace} was taken over by ${lease.host} (epoch ${lease.epoch})`,
       )
     }
+    catalog.transaction(() => {
+      this.#noteOthers(catalog, lease)
+      catalog.setMeta(TOLD, String(epoch))
+    })
     await this.#replace(lease, this.#record(owner, epoch))
     catalog.transaction(() => catalog.setMeta(UNCLAIMED, ''))
+  }
+
+  /**
+   * Somebody else has had the namespace: another state directory, or this one as it was before an older copy of it was put back.
+   */
+  #noteOthers(catalog: Catalog, lease: Lease | undefined): void {
+    if (!lease) return
+    const isOwn = lease.owner === this.ownerOf(catalog) && lease.epoch <= Number(catalog.meta(TOLD) ?? 0)
+    if (!isOwn) catalog.setMeta(KNOWS_ALL, '')
+  }
+
+  /**
+   * Whether the catalog has known everything that is in the namespace since there was anything: what it does not name now it has given
+   * up. Not so of one that was made by `rebuild`, that has lost transactions, or of which an older copy was put back.
+   */
+  knowsAll(catalog: Catalog): boolean {
+    return catalog.meta(KNOWS_ALL) === 'yes'
+  }
+
+  /** @throws StoreSuperseded if another daemon has the namespace; StoreUnavailable if nobody has; StoreError */
+  async assertOwned(catalog: Catalog, epoch: number): Promise<void> {
+    const lease = await this.read()
+    if (lease?.owner === this.ownerOf(catalog) && lease.epoch === epoch) return
+    await this.check(catalog, epoch)
+    throw new StoreUnavailable(`namespace ${this.#namespace} has not been taken by this mount yet`)
   }
 
   #record(owner: string, epoch: number): Lease {
@@ -157,24 +196,37 @@ export class NamespaceLease {
   }
 
   /** @throws StoreSuperseded if it is not `before` any more that is there, or becomes something else at the same time */
-  #replace(before: Lease | undefined, lease: Lease): Promise<void> {
+  async #replace(before: Lease | undefined, lease: Lease): Promise<void> {
     const object = {
       value: Buffer.from(JSON.stringify(lease)),
       version: versionOf(lease),
       contentType: 'application/json',
       metadata: {},
     }
-    return this.#store.put('meta', KEY, object, { replaces: before ? versionOf(before) : 'nothing' })
+    await this.#store.put('meta', KEY, object, { replaces: before ? versionOf(before) : 'nothing' })
+    const { replaceSettleMs } = this.#store.capabilities
+    if (replaceSettleMs === 0) return
+    await delay(replaceSettleMs)
+    const now = await this.read()
+    if (now?.owner !== lease.owner || now.epoch !== lease.epoch)
+      throw new StoreSuperseded(`namespace ${this.#namespace} was taken by another daemon just now`)
   }
 
-  /** @throws StoreSuperseded if somebody else has the namespace */
+  /**
+   * Looks whether this daemon still has the namespace. A lower lease of somebody else is one that was written late, by who has
+   * been told that he does not have it: the higher one goes over it, so that both see the same one win.
+   * @throws StoreSuperseded if somebody else has the namespace; StoreError
+   */
   async check(catalog: Catalog, epoch: number): Promise<void> {
     const lease = await this.read()
-    if (lease && (lease.epoch > epoch || (lease.epoch === epoch && lease.owner !== this.ownerOf(catalog)))) {
+    const owner = this.ownerOf(catalog)
+    if (lease && (lease.epoch > epoch || (lease.epoch === epoch && lease.owner !== owner))) {
       throw new StoreSuperseded(
         `namespace ${this.#namespace} was taken over by ${lease.host} (epoch ${lease.epoch})`,
       )
     }
+    if (lease && lease.owner !== owner && this.taken(catalog).claimed)
+      await this.#replace(lease, this.#record(owner, epoch))
   }
 
   /** Identifies the state directory among all that ever wrote the namespace. */

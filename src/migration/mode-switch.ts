@@ -1,8 +1,10 @@
+import { isDirectory } from '../base/attributes.ts'
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import { type Mode, type Policy, policyOf } from '../base/modes.ts'
-import { type Catalog, isStored } from '../catalog/index.ts'
-import { takeOver } from '../content/index.ts'
+import { giveWay } from '../base/pace.ts'
+import { type Catalog, type Inode, isStored } from '../catalog/index.ts'
+import { keptByFlags, takeOver } from '../content/index.ts'
 import type { Overlay, OverlayContext } from '../overlay/index.ts'
 import { walk } from './walker.ts'
 
@@ -15,7 +17,20 @@ const BATCH = 100
 const LEAVING: Policy = { ...policyOf('drain', true), needsLegacy: true }
 
 /** Why a mode cannot be had now. */
-export class ModeRefused extends Error {}
+export class ModeRefused extends Error {
+  /** What stands in the way goes by itself, as files get into the store. */
+  readonly passes: boolean
+
+  constructor(message: string, { passes }: { readonly passes: boolean }) {
+    super(message)
+    this.passes = passes
+  }
+}
+
+/** How a mode is asked for. `patient`: what is on its way to the store is waited for, within the limit of one operation. */
+export interface Wish {
+  readonly patient: boolean
+}
 
 /**
  * The mode in force. It changes under running applications; what it means for a file is asked at each operation.
@@ -58,8 +73,9 @@ export class ModeSwitch {
     context: OverlayContext,
     overlay: Overlay,
     detach: (detached: boolean) => void,
+    wish: Wish,
   ): Promise<void> {
-    const result = this.#switching.then(() => this.#change(mode, context, overlay, detach))
+    const result = this.#switching.then(() => this.#change(mode, context, overlay, detach, wish))
     this.#switching = result.catch(() => undefined)
     return result
   }
@@ -69,14 +85,16 @@ export class ModeSwitch {
     context: OverlayContext,
     overlay: Overlay,
     detach: (detached: boolean) => void,
+    wish: Wish,
   ): Promise<void> {
     const wanted = policyOf(mode, this.#sourceReadonly)
     if (mode !== this.#mode) {
       if (wanted.writeTo === 'legacy') this.#requireComplete(mode)
       if (wanted.needsLegacy && !this.policy.needsLegacy) detach(false)
-      if (!wanted.needsLegacy) await this.#requireStored(context, overlay)
+      if (!wanted.needsLegacy) await this.#requireStored(context, overlay, wish)
       // In the tick of the last look at what it asks for.
       this.#decide(mode, !wanted.needsLegacy)
+      if (!wanted.removesLegacy) await this.#forgetWhatStays(mode)
       await this.#catalog.flush()
       context.carrier.wake()
     }
@@ -84,22 +102,31 @@ export class ModeSwitch {
   }
 
   #decide(mode: Mode, leaving: boolean): void {
-    this.#catalog.transaction(() => {
-      this.#catalog.setMeta('mode', mode)
-      if (!policyOf(mode, this.#sourceReadonly).removesLegacy) this.#forgetWhatStays()
-    })
+    this.#catalog.transaction(() => this.#catalog.setMeta('mode', mode))
     faultPoint('migration.mode.set')
     this.#mode = mode
     this.#leaving = leaving
   }
 
-  /** Of a file that is in the store a failure says why its legacy copy could not go; that it stays is what is wanted now. */
-  #forgetWhatStays(): void {
-    for (const { ino } of this.#catalog.failures(this.#catalog.totals().failed)) {
-      const inode = this.#catalog.get(ino)
-      if (!inode || !isStored(inode)) continue
-      inode.failure = undefined
-      this.#catalog.save(inode)
+  /**
+   * Of a file that is in the store a failure says why its legacy copy could not go; that it stays is what is wanted now. Some in each
+   * turn: a crash leaves lines in `status` that go with the next change of such a file.
+   */
+  async #forgetWhatStays(mode: Mode): Promise<void> {
+    for (let after: bigint | undefined; ; ) {
+      if (this.#mode !== mode) return
+      const page = this.#catalog.failures(after, BATCH)
+      this.#catalog.transaction(() => {
+        for (const { ino } of page) {
+          const inode = this.#catalog.get(ino)
+          if (!inode || !isStored(inode)) continue
+          inode.failure = undefined
+          this.#catalog.save(inode)
+        }
+      })
+      after = page.at(-1)?.ino
+      if (after === undefined) return
+      await giveWay()
     }
   }
 
@@ -109,23 +136,48 @@ export class ModeSwitch {
     if (count === 0) return
     throw new ModeRefused(
       `mode ${mode} is refused: ${count} files or names are no longer on the legacy volume as the overlay shows them; 'ferryfs restore' writes the whole tree out`,
+      { passes: false },
     )
   }
 
-  async #requireStored(context: OverlayContext, overlay: Overlay): Promise<void> {
+  async #requireStored(context: OverlayContext, overlay: Overlay, { patient }: Wish): Promise<void> {
     let unreadable = 0
     for await (const _ of walk(context, overlay, () => {
       unreadable += 1
     })) {
       // The walk itself is the purpose: every legacy file is in the catalog afterwards.
     }
+    await this.#requireUnguarded(context)
     const unstored = (): number => this.#catalog.unstoredCount() + unreadable
-    const settled = unstored() === 0 && (await context.carrier.idle(context.settings.opTimeoutMs))
+    const settles = patient || unstored() === 0
+    const settled = settles && (await context.carrier.idle(context.settings.opTimeoutMs))
+    // In the tick in which nothing was owed: beside applications that write it may be the only one for long.
     const count = unstored()
     if (settled && count === 0) return
     const what = count === 0 ? 'directory records are' : count === 1 ? '1 file is' : `${count} files are`
     throw new ModeRefused(
       `mode store-only is refused: ${what} not in the store yet; run 'ferryfs migrate --wait', see 'ferryfs status' for files that failed`,
+      { passes: true },
+    )
+  }
+
+  /** A file that could not be removed because of a flag is a failure: somebody has to decide about it while the volume is there. */
+  async #requireUnguarded(context: OverlayContext): Promise<void> {
+    let kept = 0
+    for (let after: bigint | undefined; ; ) {
+      const page = this.#catalog.failures(after, BATCH)
+      for (const { ino } of page) {
+        const inode = this.#catalog.get(ino)
+        if (inode && (isStored(inode) || isDirectory(inode.mode)) && (await isKept(context, inode))) kept += 1
+      }
+      after = page.at(-1)?.ino
+      if (after === undefined) break
+      await giveWay()
+    }
+    if (kept === 0) return
+    throw new ModeRefused(
+      `mode store-only is refused: ${kept} ${kept === 1 ? 'file is' : 'files are'} kept on the volume by the immutable or append-only flag; see 'ferryfs status' for which, and 'chattr -i -a' on them in the mount`,
+      { passes: false },
     )
   }
 
@@ -138,6 +190,7 @@ export class ModeSwitch {
     if (count > 0) {
       throw new ModeRefused(
         `mode ${this.#mode} is in force, but ${count} ${count === 1 ? 'file is' : 'files are'} still read from the legacy volume: do not detach it yet; ferryfs goes on by itself, ask for the mode again to see how far it is`,
+        { passes: true },
       )
     }
     this.#leaving = false
@@ -167,5 +220,15 @@ export class ModeSwitch {
       // Removed past the overlay: its name goes.
       context.carrier.onVanished(ino)
     }
+  }
+}
+
+/** What a volume that does not answer would say is met by whoever needs it. */
+async function isKept(context: OverlayContext, inode: Inode): Promise<boolean> {
+  try {
+    return (await keptByFlags(context, inode)) !== undefined
+  } catch (error) {
+    if (error instanceof FsError) return false
+    throw error
   }
 }

@@ -1,11 +1,13 @@
 import { isRegular } from '../base/attributes.ts'
-import { Semaphore, untilAborted } from '../base/concurrency.ts'
+import { BoundedList } from '../base/bounded-list.ts'
+import { delay, Semaphore, untilAborted } from '../base/concurrency.ts'
 import { FsError, reasonOf } from '../base/errors.ts'
 import { within } from '../base/turns.ts'
 import { isStored } from '../catalog/index.ts'
 import { matches, oweIfChangedPast } from '../content/index.ts'
 import type { Overlay, OverlayContext, Resolved } from '../overlay/index.ts'
 import { printable } from '../sys/index.ts'
+import { LeftFiles } from './left-files.ts'
 import { ProgressMeter, type RunProgress } from './progress.ts'
 import type { Reaper } from './reaper.ts'
 import { walk } from './walker.ts'
@@ -15,7 +17,10 @@ export type MoverState = 'idle' | 'scanning' | 'running' | 'paused' | 'done'
 export interface MoverResult {
   readonly files: number
   readonly bytes: number
+  /** Of what was there when the run began: not in the store, as it was then or later. */
   readonly remaining: number
+  /** Made or changed since, and not in the store as they are now. */
+  readonly changed: number
 }
 
 const TRIES = 20
@@ -33,8 +38,8 @@ export class Mover {
   readonly #overlay: Overlay
   readonly #reaper: Reaper
   readonly #listeners = new Set<(progress: RunProgress) => void>()
-  /** Files that could not even be looked at, by path. */
-  readonly unreadable = new Map<string, string>()
+  #unreadable = unreadableFiles()
+  #left: LeftFiles | undefined
   #concurrency: number
   #rate = 0
   #state: MoverState = 'idle'
@@ -68,6 +73,11 @@ export class Mover {
 
   get state(): MoverState {
     return this.#paused && this.#state !== 'idle' && this.#state !== 'done' ? 'paused' : this.#state
+  }
+
+  /** Files that could not even be looked at in this run, or the one before. */
+  get unreadable(): Pick<BoundedList<{ readonly path: string; readonly reason: string }>, 'items' | 'count'> {
+    return this.#unreadable
   }
 
   get progress(): RunProgress {
@@ -145,11 +155,12 @@ export class Mover {
     const { log } = this.#context
     this.#state = 'scanning'
     this.#meter = this.#newMeter()
-    this.unreadable.clear()
+    this.#unreadable = unreadableFiles()
+    this.#left = new LeftFiles(this.#context.catalog)
     const slots = new Semaphore(this.#concurrency)
     const underWay = new Set<Promise<void>>()
     const walked = walk(this.#context, this.#overlay, (path, error) => {
-      this.unreadable.set(printable(path), reasonOf(error))
+      this.#unreadable.add({ path: printable(path), reason: reasonOf(error) })
       log.warn({ err: error, path: printable(path) }, 'a file cannot be looked at')
     })
     for await (const batch of walked) {
@@ -181,6 +192,7 @@ export class Mover {
       if (this.#context.catalog.tight) await this.#makeRoom(underWay)
     }
     await Promise.all(underWay)
+    if (!this.#stopped && this.#unreadable.count === 0) await this.#overlay.names.metEverything()
     return this.#finish()
   }
 
@@ -207,16 +219,19 @@ export class Mover {
         await carrier.idle(5000)
       }
     }
-    const remaining = catalog.unstoredCount() + this.unreadable.size
-    this.#state = this.#stopped ? 'idle' : remaining === 0 ? 'done' : 'idle'
-    if (!this.#stopped) this.#conclude(remaining)
+    const unstored = catalog.unstoredCount()
+    const left = Math.min(unstored, this.#left?.count() ?? 0)
+    const remaining = left + this.#unreadable.count
+    const isDone = !this.#stopped && unstored + this.#unreadable.count === 0
+    this.#state = isDone ? 'done' : 'idle'
+    if (!this.#stopped) this.#conclude(isDone)
     this.#meter.tick(true)
-    return { files: this.#meter.files, bytes: this.#meter.bytes, remaining }
+    return { files: this.#meter.files, bytes: this.#meter.bytes, remaining, changed: unstored - left }
   }
 
   /** What was left is tried again by itself (P4); a successor goes on with it, too. */
-  #conclude(remaining: number): void {
-    if (remaining === 0) {
+  #conclude(isDone: boolean): void {
+    if (isDone) {
       this.#againMs = FIRST_AGAIN_MS
       this.#remember('done')
       return
@@ -271,9 +286,12 @@ export class Mover {
         // A store that is down is waited for. One that answers, but never for this file, must not keep the run from its end.
         if (carrier.noteFailure(error) && tries < TRIES) continue
         carrier.recordFailure(ino, error)
-        return
+        break
       }
     }
+    // What was stored of it may be older than what is there: it follows.
+    oweIfChangedPast(this.#context, ino)
+    this.#left?.add(ino)
   }
 
   /** Spaces files so that the rate is kept over time; a large file is followed by a longer pause. */
@@ -314,5 +332,7 @@ export class Mover {
   }
 }
 
-const delay = (milliseconds: number): Promise<void> =>
-  new Promise((resolve) => setTimeout(resolve, milliseconds))
+const unreadableFiles = () =>
+  new BoundedList<{ readonly path: string; readonly reason: string }>(
+    ({ path, reason }) => path.length + reason.length,
+  )

@@ -4,12 +4,13 @@ import { faultPoint } from '../base/faults.ts'
 import { giveWay } from '../base/pace.ts'
 import { pagesOf } from '../base/pages.ts'
 import { within } from '../base/turns.ts'
-import { type Inode, isChunked, ROOT_INO } from '../catalog/index.ts'
+import { type Inode, isChunked, lacksNames, ROOT_INO } from '../catalog/index.ts'
 import {
   ctimeStays,
   type DirectoryWriter,
   expectMovingCtime,
   giveBack,
+  keptByFlags,
   matches,
   namesRemoved,
   type StoredContent,
@@ -18,7 +19,7 @@ import {
 import { type LegacyPlace, OpenWriters } from '../legacy/index.ts'
 import type { OverlayContext } from '../overlay/index.ts'
 import { StoreError } from '../store/errors.ts'
-import { AT_REMOVEDIR, DT_DIR, DT_UNKNOWN, readlinkAt, type Stat, unlinkAt } from '../sys/index.ts'
+import { AT_REMOVEDIR, DT_DIR, DT_UNKNOWN, type Stat, unlinkAt } from '../sys/index.ts'
 import { isInUse } from './in-use.ts'
 import { writeAgain } from './lost.ts'
 import { compareObject, storedChunks } from './verify.ts'
@@ -104,6 +105,8 @@ export class Reaper {
     // Names of the file that were not met yet would be left without it.
     if (first && first.stat.nlink > names) return
     if (!(await this.#isStillTheCopy(before, first))) return
+    const kept = await keptByFlags(this.#context, before)
+    if (kept !== undefined) throw new FsError('EPERM', kept)
     if (await isInUse(this.#context, this.#users, before, first)) return
     await this.#verify(before)
     faultPoint('migration.reap.verified')
@@ -239,8 +242,8 @@ export class Reaper {
     if (!found) return true
     const { stat, place } = found
     if (isSymlink(stat.mode)) {
-      const directory = this.#context.legacy()?.directory(place.parent)
-      return directory !== undefined && inode.target?.equals(readlinkAt(directory, place.name)) === true
+      const target = this.#context.legacy()?.target(place)
+      return target !== undefined && inode.target?.equals(target) === true
     }
     return !isRegular(stat.mode) || inode.fingerprint === undefined || matches(inode.fingerprint, stat)
   }
@@ -360,7 +363,7 @@ export class Reaper {
     if (own.size > 0 && !(await this.#isFlushed())) return
     const removed: bigint[] = []
     for await (const ino of this.#volumeDirectories())
-      if (own.has(ino) && this.#removeDirectory(ino)) removed.push(ino)
+      if (own.has(ino) && (await this.#removeDirectory(ino))) removed.push(ino)
     await this.#forgetRemovedDirectories(removed)
   }
 
@@ -418,7 +421,7 @@ export class Reaper {
   }
 
   /** True if it is gone from the volume. */
-  #removeDirectory(ino: bigint): boolean {
+  async #removeDirectory(ino: bigint): Promise<boolean> {
     const { catalog } = this.#context
     const legacy = this.#context.legacy()
     const inode = catalog.get(ino)
@@ -429,8 +432,10 @@ export class Reaper {
       unlinkAt(legacy.directory(place.parent), place.name, AT_REMOVEDIR)
     } catch (error) {
       // Somebody put something there meanwhile, or it is in use: it stays.
-      if (error instanceof FsError) return false
-      throw error
+      if (!(error instanceof FsError)) throw error
+      const kept = error.code === 'EPERM' ? await keptByFlags(this.#context, inode) : undefined
+      if (kept !== undefined) this.#context.carrier.recordFailure(ino, new FsError('EPERM', kept))
+      return false
     }
     faultPoint('migration.reap.directory-removed')
     legacy.forget(ino)
@@ -440,13 +445,25 @@ export class Reaper {
   /** Directories that are gone from the volume, now or before a crash or a full disk kept the catalog from saying so. */
   async #forgetRemovedDirectories(removed: readonly bigint[]): Promise<void> {
     const { catalog, log } = this.#context
-    const gone: bigint[] = []
+    const gone = new Set<bigint>()
     const parents = new Set<bigint>()
-    for (const ino of new Set([...removed, ...catalog.emptiedDirectories()])) {
-      await giveWay()
-      if (!this.#isGone(ino)) continue
-      gone.push(ino)
+    const look = (ino: bigint): void => {
+      if (!this.#isGone(ino)) return
+      gone.add(ino)
       for (const { parent } of catalog.legacyPlaces(ino)) parents.add(parent)
+    }
+    for (const ino of removed) {
+      look(ino)
+      await giveWay()
+    }
+    for (let after: bigint | undefined; ; ) {
+      const page = catalog.volumeDirectories(after, BATCH)
+      for (const { ino, emptied } of page) {
+        if (emptied) look(ino)
+        await giveWay()
+      }
+      after = page.at(-1)?.ino
+      if (after === undefined) break
     }
     try {
       await this.#volume.directories(parents)
@@ -474,6 +491,7 @@ export class Reaper {
       for (const place of catalog.legacyPlaces(inode.ino))
         catalog.setDirent(place.parent, place.name, place.ino, undefined)
       inode.legacyIno = undefined
+      if (!lacksNames(inode)) inode.failure = undefined
       catalog.save(inode)
     })
     if (!inode.orphan) return

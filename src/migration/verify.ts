@@ -1,4 +1,5 @@
 import { isDirectory, isRegular, isSymlink } from '../base/attributes.ts'
+import { BoundedList } from '../base/bounded-list.ts'
 import { Semaphore } from '../base/concurrency.ts'
 import { FsError, reasonOf } from '../base/errors.ts'
 import { giveWay } from '../base/pace.ts'
@@ -44,13 +45,18 @@ export async function verify(
   context: OverlayContext,
   parts: { readonly directories: DirectoryWriter; readonly stored: StoredContent },
   run: { onProgress: (progress: RunProgress) => void; signal: AbortSignal },
-): Promise<{ files: number; bytes: number; differences: FoundDifference[] }> {
+): Promise<{
+  files: number
+  bytes: number
+  differences: readonly FoundDifference[]
+  differenceCount: number
+}> {
   const { catalog } = context
   const totals = catalog.totals()
   const meter = new ProgressMeter('verifying', run.onProgress)
   meter.filesTotal = totals.stored
   meter.bytesTotal = totals.storedBytes
-  const differences: FoundDifference[] = []
+  const differences = new BoundedList<FoundDifference>(({ path, detail }) => path.length + detail.length)
   const slots = new Semaphore(AT_ONCE)
   const underWay = new Set<Promise<void>>()
   for (const { ino, mode } of catalog.scan()) {
@@ -61,7 +67,7 @@ export async function verify(
       : verifyFile(context, parts.stored, ino, meter)
     const task = check
       .then((found) => {
-        if (found) differences.push({ path: shownPath(context, ino), ...found })
+        if (found) differences.add({ path: differences.hasRoom ? shownPath(context, ino) : '', ...found })
       })
       .finally(() => {
         slots.release()
@@ -71,27 +77,36 @@ export async function verify(
   }
   await Promise.all(underWay)
   meter.tick(true)
-  differences.push(...doubtful(context))
-  return { files: meter.files, bytes: meter.bytes, differences }
+  for (const one of doubtful(context)) {
+    differences.add(one)
+    await giveWay()
+  }
+  const { items, count } = differences
+  return { files: meter.files, bytes: meter.bytes, differences: items, differenceCount: count }
 }
 
 // What is beyond is told by the line about the loss.
 const DOUBTFUL_LISTED = 10_000
 
+const IN_DOUBT = {
+  not: 'it may be older than what was acknowledged, and the store could not be asked yet: mount again when it answers',
+  'nothing newer': 'it may be older than what was acknowledged; the store has nothing newer',
+  taken:
+    'taken from the store, which had it newer than the catalog; it may still be older than what was acknowledged',
+} as const
+
 /** What may be older than what was acknowledged, since the catalog has lost transactions. */
-function doubtful(context: OverlayContext): FoundDifference[] {
+function* doubtful(context: OverlayContext): Generator<FoundDifference> {
   const { doubts } = context.catalog
-  const losses = doubts.losses().map(({ since, detail }) => ({
-    path: '.',
-    kind: 'doubtful' as const,
-    detail: `${since.toISOString()}: ${detail}; compare, then 'ferryfs verify --accept-losses'`,
-  }))
-  const files = losses.length > 0 ? doubts.files(DOUBTFUL_LISTED) : []
-  const detail = 'it may be older than what was acknowledged'
-  return [
-    ...losses,
-    ...files.map((ino) => ({ path: shownPath(context, ino), kind: 'doubtful' as const, detail })),
-  ]
+  const losses = doubts.losses()
+  for (const { since, detail } of losses)
+    yield {
+      path: '.',
+      kind: 'doubtful',
+      detail: `${since.toISOString()}: ${detail}; compare, then 'ferryfs verify --accept-losses'`,
+    }
+  for (const { ino, compared } of losses.length > 0 ? doubts.files(DOUBTFUL_LISTED) : [])
+    yield { path: shownPath(context, ino), kind: 'doubtful', detail: IN_DOUBT[compared] }
 }
 
 type Finding = Omit<FoundDifference, 'path'>
@@ -105,13 +120,12 @@ async function verifyFile(
 ): Promise<Finding | undefined> {
   const inode = context.catalog.get(ino)
   if (!inode || inode.orphan) return undefined
-  if (inode.staged) {
-    // It waits to be stored; what it has so far has to be there.
-    try {
-      await context.writer.check(ino)
-    } catch (error) {
-      return findingOf(error)
-    }
+  // It waits to be stored; what it has so far has to be there.
+  try {
+    if (inode.staged) await context.writer.check(ino)
+    await context.reader.requireBase(ino)
+  } catch (error) {
+    return findingOf(error)
   }
   if (isLost(inode)) return { kind: 'missing', detail: inode.failure ?? 'it was lost' }
   if (!isStored(inode)) return undefined

@@ -1,9 +1,8 @@
-import { fsync } from 'node:fs'
 import { SharedJob } from '../base/concurrency.ts'
 import { FsError } from '../base/errors.ts'
 import { pagesOf } from '../base/pages.ts'
 import type { OverlayContext } from '../overlay/index.ts'
-import { closeDescriptor } from '../sys/index.ts'
+import { closeDescriptor, syncDescriptor } from '../sys/index.ts'
 
 // Each takes a descriptor and a thread.
 const AT_ONCE = 16
@@ -50,13 +49,9 @@ export class VolumeSync {
       throw error
     }
     try {
-      await new Promise<void>((resolve, reject) =>
-        fsync(descriptor, (error) =>
-          error
-            ? reject(new FsError('EIO', 'a directory of the volume cannot be synced', { cause: error }))
-            : resolve(),
-        ),
-      )
+      await syncDescriptor(descriptor)
+    } catch (error) {
+      throw new FsError('EIO', 'a directory of the volume cannot be synced', { cause: error })
     } finally {
       closeDescriptor(descriptor)
     }

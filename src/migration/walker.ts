@@ -6,6 +6,12 @@ import type { Overlay, OverlayContext, Resolved } from '../overlay/index.ts'
 // What one transaction, and so one turn of the event loop, may take (P6).
 const TURN_MS = 8
 
+/** A directory that was met. Its number alone may be another file's by its turn. */
+interface Met {
+  readonly ino: bigint
+  readonly generation: number
+}
+
 /**
  * Walks the whole tree as the overlay shows it, legacy files included; every file met has an inode afterwards. Gives way
  * to applications between batches. A directory or entry that cannot be read is told to `onError` and passed over.
@@ -16,44 +22,49 @@ export async function* walk(
   onError: (path: Buffer, error: unknown) => void,
 ): AsyncGenerator<Resolved[]> {
   const { catalog } = context
+  const directories: Met[] = [{ ino: ROOT_INO, generation: catalog.get(ROOT_INO)?.generation ?? 0 }]
   // An application may remove a directory before its turn or between two batches: there is nothing left to read, also while
-  // somebody still has it open.
-  const isThere = (ino: bigint): boolean => catalog.get(ino)?.orphan === false
-  const directories: bigint[] = [ROOT_INO]
-  const look = (ino: bigint, name: Buffer, met: Resolved[]): void =>
+  // somebody still has it open, and also where another file has got its number.
+  const isThere = ({ ino, generation }: Met): boolean => {
+    const inode = catalog.get(ino)
+    return inode?.orphan === false && inode.generation === generation
+  }
+  const look = (directory: Met, name: Buffer, met: Resolved[]): void =>
     catalog.attempt(
       () => {
-        const found = overlay.names.find(ino, name)
+        const found = overlay.names.find(directory.ino, name)
         if (!found) return
-        if (isDirectory(found.inode.mode)) directories.push(found.inode.ino)
+        const { ino, generation, mode } = found.inode
+        if (isDirectory(mode)) directories.push({ ino, generation })
         else met.push(settle(context, found))
       },
       (error) => {
-        if (isThere(ino)) onError(pathIn(catalog.pathOf(ino), name), error)
+        if (isThere(directory)) onError(pathIn(catalog.pathOf(directory.ino), name), error)
       },
     )
   for (let directory = directories.pop(); directory !== undefined; directory = directories.pop()) {
-    const ino = directory
-    if (!isThere(ino)) continue
+    const current = directory
+    const { ino } = current
+    if (!isThere(current)) continue
     const pages = overlay.listNames(ino)
     const next = async (): Promise<Buffer[] | 'failed' | undefined> => {
       try {
         const { done, value } = await pages.next()
         return done ? undefined : value
       } catch (error) {
-        if (isThere(ino)) onError(catalog.pathOf(ino) ?? Buffer.alloc(0), error)
+        if (isThere(current)) onError(catalog.pathOf(ino) ?? Buffer.alloc(0), error)
         return 'failed'
       }
     }
     let names = await next()
-    if (names === 'failed' || !isThere(ino)) continue
+    if (names === 'failed' || !isThere(current)) continue
     try {
       catalog.transaction(() => {
         if (context.policy().copies) catalog.recordDirectory(ino)
         if (context.policy().removesLegacy) takeOver(context, ino)
       })
     } catch (error) {
-      if (isThere(ino)) onError(catalog.pathOf(ino) ?? Buffer.alloc(0), error)
+      if (isThere(current)) onError(catalog.pathOf(ino) ?? Buffer.alloc(0), error)
       continue
     }
     for (; names !== undefined && names !== 'failed'; names = await next()) {
@@ -65,7 +76,7 @@ export async function* walk(
           do {
             const name = some[at]
             at += 1
-            if (name) look(ino, name, met)
+            if (name) look(current, name, met)
           } while (at < some.length && performance.now() < until)
         })
         if (met.length > 0) yield met
@@ -76,7 +87,9 @@ export async function* walk(
 }
 
 const pathIn = (directory: Buffer | undefined, name: Buffer): Buffer =>
-  Buffer.concat([directory ?? Buffer.alloc(0), Buffer.from('/'), name])
+  directory === undefined || directory.length === 0
+    ? name
+    : Buffer.concat([directory, Buffer.from('/'), name])
 
 /** Keeps what was seen of a file; where legacy copies are to go, the catalog becomes the authority on it. */
 function settle(context: OverlayContext, found: Resolved): Resolved {

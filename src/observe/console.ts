@@ -1,3 +1,5 @@
+import { onOneLine } from '../base/text.ts'
+
 const COMMON_FIELDS = new Set(['level', 'time', 'name', 'pid', 'msg'])
 
 /** One JSON log line as a person at a terminal reads it: `12:04:31 WARN worker: words key=value`. */
@@ -14,7 +16,8 @@ export function readableLine(line: string): string {
     .filter(([key]) => !COMMON_FIELDS.has(key))
     .map(([key, value]) => ` ${key}=${readableValue(value)}`)
   const clock = String(time).slice(11, 19)
-  return `${clock} ${String(level).toUpperCase()} ${String(name)}: ${String(msg ?? '')}${rest.join('')}\n`
+  const words = `${clock} ${String(level).toUpperCase()} ${String(name)}: ${String(msg ?? '')}${rest.join('')}`
+  return `${onOneLine(words)}\n`
 }
 
 function readableValue(value: unknown): string {

@@ -1,4 +1,5 @@
 import { type Logger, pino } from 'pino'
+import { plainJson } from '../base/text.ts'
 import { withoutPasswords } from './redact.ts'
 
 /** What every layer needs of a logger: fields first, then words, as pino has it. An error goes under `err`. */
@@ -35,6 +36,6 @@ export function createLog({ level, name, write }: LogOptions): Logger {
         censor: '***',
       },
     },
-    { write: (line: string) => write(withoutPasswords(line)) },
+    { write: (line: string) => write(plainJson(withoutPasswords(line))) },
   )
 }

@@ -1,5 +1,13 @@
-import { fchmodSync, fchownSync, ftruncateSync } from 'node:fs'
-import { type Attributes, isDirectory, isRegular, isSymlink, S_ISGID } from '../base/attributes.ts'
+import { MOST_XATTR_NAMES_BYTES } from '../base/attribute-ranges.ts'
+import {
+  type Attributes,
+  isDirectory,
+  isRegular,
+  isSymlink,
+  S_ISGID,
+  S_ISUID,
+  S_IXGRP,
+} from '../base/attributes.ts'
 import { nowNs } from '../base/clock.ts'
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
@@ -21,20 +29,24 @@ import {
   matches,
   owe,
   placeOf,
+  asCaller,
   requireLegacy,
   takeOver,
-  withoutSetId,
 } from '../content/index.ts'
 import type { AttributeChanges, RequestContext } from '../fuse/operations.ts'
 import type { LegacyPlace } from '../legacy/index.ts'
 import {
   chmodAt,
+  chmodDescriptor,
   chownAt,
+  chownDescriptor,
   getXattr,
+  isInGroup,
   listXattrs,
   removeXattr,
   type Stat,
   setXattr,
+  truncateDescriptor,
   UTIME_OMIT,
   utimensAt,
   utimensDescriptor,
@@ -42,6 +54,7 @@ import {
 } from '../sys/index.ts'
 import { ACL_ACCESS, ACL_DEFAULT, chmodAcl, decodeAcl, modeOfAcl } from './acl.ts'
 import type { OverlayContext } from './context.ts'
+import { requireSettable, requireUnguarded } from './guards.ts'
 import { UnflushedMarks } from './marks.ts'
 import { type Names, servesWithoutVolume } from './names.ts'
 
@@ -97,11 +110,12 @@ export class AttributeOperations {
     if (inode.authority === 'legacy' && this.#context.policy().writeTo === 'store' && !inode.orphan) {
       inode = takeOver(this.#context, ino)
     }
+    if (inode.authority === 'catalog') requireSettable(inode, changes)
     if (changes.size !== undefined) await this.#resize(inode, changes.size, request)
     faultPoint('overlay.setattr.resized')
     inode = this.#names.inode(ino)
-    if (inode.authority === 'catalog') this.#setOwn(inode, changes)
-    else this.#setLegacy(inode, changes)
+    if (inode.authority === 'catalog') this.#setOwn(inode, changes, request)
+    else this.#setLegacy(inode, changes, request)
     faultPoint('overlay.setattr.done')
     return this.get(ino)
   }
@@ -120,14 +134,18 @@ export class AttributeOperations {
     return this.#marks.before(inode.ino, offset, () => this.stat(inode)?.size)
   }
 
-  /** After a write by an unprivileged process: clears the set-id bits. */
-  killSetId(ino: bigint): void {
+  /**
+   * Clears the set-id bits, before an unprivileged process changes bytes: nobody is to run its bytes as the owner, not even
+   * where a crash comes in between.
+   */
+  killSetId(ino: bigint, caller: RequestContext): void {
     const inode = this.#names.inode(ino)
-    if (inode.authority !== 'legacy') return
-    const stat = this.stat(inode)
-    if (stat && withoutSetId(stat.mode) !== stat.mode) {
-      this.#setLegacy(inode, { mode: withoutSetId(stat.mode) & 0o7777 })
-    }
+    const now = inode.authority === 'legacy' ? this.stat(inode) : inode
+    if (!now) return
+    const mode = withoutSetId(now, caller)
+    if (mode === now.mode) return
+    if (inode.authority === 'legacy') this.#setLegacy(inode, { mode: mode & 0o7777 }, caller)
+    else this.#setOwn(inode, { mode: mode & 0o7777 }, caller)
   }
 
   // ---- extended attributes
@@ -143,19 +161,26 @@ export class AttributeOperations {
   }
 
   /** `killSgid`: the set-group-id bit goes with the ACL that is set. */
-  setXattr(ino: bigint, name: Buffer, value: Buffer, flags: number, killSgid: boolean): void {
+  setXattr(
+    request: RequestContext,
+    ino: bigint,
+    name: Buffer,
+    value: Buffer,
+    { flags, killSgid }: { readonly flags: number; readonly killSgid: boolean },
+  ): void {
     if (isOwnXattr(name.toString('latin1'))) throw new FsError('EPERM', 'the name is kept by ferryfs')
     const inode = this.#owner(ino)
     if (this.#isHeld(inode)) {
       this.#context.legacyFiles.withWriter(ino, (descriptor) => {
-        xattrsOfOpen.set(descriptor, name, value, flags)
-        if (killSgid) fchmodSync(descriptor, this.#context.legacyFiles.statOpen(ino).mode & 0o7777 & ~S_ISGID)
+        asCaller(this.#context, request, () => xattrsOfOpen.set(descriptor, name, value, flags))
+        if (killSgid)
+          chmodDescriptor(descriptor, this.#context.legacyFiles.statOpen(ino).mode & 0o7777 & ~S_ISGID)
       })
       return
     }
     if (inode.authority === 'legacy') {
-      this.#aroundLegacy(inode, (place, directory) => {
-        setXattr(directory, place.name, name, value, flags)
+      this.aroundLegacy(inode, (place, directory) => {
+        asCaller(this.#context, request, () => setXattr(directory, place.name, name, value, flags))
         if (killSgid) {
           const { mode } = legacyStat(this.#context, inode)
           chmodAt(directory, place.name, mode & 0o7777 & ~S_ISGID)
@@ -190,7 +215,7 @@ export class AttributeOperations {
       return
     }
     if (inode.authority === 'legacy') {
-      this.#aroundLegacy(inode, (place, directory) => removeXattr(directory, place.name, name))
+      this.aroundLegacy(inode, (place, directory) => removeXattr(directory, place.name, name))
       return
     }
     const key = name.toString('latin1')
@@ -212,7 +237,7 @@ export class AttributeOperations {
       if (!place) throw new FsError('ENODATA')
       return getXattr(requireLegacy(this.#context).directory(place.parent), place.name, name)
     }
-    if (!isSupported(name)) throw new FsError('EOPNOTSUPP')
+    requireSupported(name)
     const value = decodeXattrs(inode.xattrs).get(name.toString('latin1'))
     if (!value) throw new FsError('ENODATA')
     return value
@@ -240,10 +265,11 @@ export class AttributeOperations {
     name: Buffer,
     change: (xattrs: Map<string, Buffer>, key: string) => void,
   ): void {
-    if (!isSupported(name)) throw new FsError('EOPNOTSUPP')
+    requireSupported(name)
+    requireUnguarded(inode)
     // user.* only where a mode of its own says who may (xattr(7)).
     if (isUser(name) && !isRegular(inode.mode) && !isDirectory(inode.mode)) throw new FsError('EPERM')
-    this.#alterOwn(inode, () => {
+    this.alterOwn(inode, () => {
       const xattrs = decodeXattrs(inode.xattrs)
       change(xattrs, name.toString('latin1'))
       const before = inode.xattrs?.length ?? 0
@@ -252,6 +278,10 @@ export class AttributeOperations {
       // Each change writes all of them. What a volume had more of stays.
       if (bytes > XATTRS_MAX && bytes > before)
         throw new FsError('ENOSPC', `extended attributes of ${bytes} bytes; at most ${XATTRS_MAX}`)
+      // Nobody could list them any more, so no program could copy the file with all of them.
+      const names = [...xattrs.keys()].reduce((sum, key) => sum + key.length + 1, 0)
+      if (names > MOST_XATTR_NAMES_BYTES && bytes > before)
+        throw new FsError('ENOSPC', `names of extended attributes of ${names} bytes`)
     })
   }
 
@@ -265,25 +295,23 @@ export class AttributeOperations {
     }
     this.markDirty(inode)
     faultPoint('overlay.truncate.dirty')
-    legacyFiles.withWriter(inode.ino, (descriptor) => ftruncateSync(descriptor, size))
+    legacyFiles.withWriter(inode.ino, (descriptor) => truncateDescriptor(descriptor, size))
     activity.changed(inode.ino)
   }
 
-  #setOwn(inode: Inode, changes: AttributeChanges): void {
+  #setOwn(inode: Inode, changes: AttributeChanges, caller: RequestContext): void {
     const { mode, uid, gid, atime, mtime, ctimeNs, killSuidGid } = changes
     const owner = uid !== undefined || gid !== undefined
     // A change of size alone is done: the truncation has set the times, too.
     if (mode === undefined && !owner && atime === undefined && mtime === undefined && !killSuidGid) return
-    this.#alterOwn(
+    this.alterOwn(
       inode,
       () => {
         const now = nowNs()
-        if (owner) {
-          inode.uid = uid ?? inode.uid
-          inode.gid = gid ?? inode.gid
-          if (!isDirectory(inode.mode)) inode.mode = withoutSetId(inode.mode)
-        }
-        if (killSuidGid && !isDirectory(inode.mode)) inode.mode = withoutSetId(inode.mode)
+        // By the group that it has had: chown_common() in fs/open.c.
+        if (owner || killSuidGid) inode.mode = withoutSetId(inode, caller)
+        inode.uid = uid ?? inode.uid
+        inode.gid = gid ?? inode.gid
         if (mode !== undefined) inode.mode = (inode.mode & ~0o7777) | (mode & 0o7777)
         const xattrs = decodeXattrs(inode.xattrs)
         const acl = xattrs.get(ACL_ACCESS)
@@ -297,7 +325,8 @@ export class AttributeOperations {
     )
   }
 
-  #alterOwn(inode: Inode, alter: () => void, leastCtimeNs = 0n): void {
+  /** Changes what the catalog has the authority on. */
+  alterOwn(inode: Inode, alter: () => void, leastCtimeNs = 0n): void {
     const { catalog, activity } = this.#context
     catalog.transaction(() => {
       alter()
@@ -314,19 +343,21 @@ export class AttributeOperations {
     })
   }
 
-  #setLegacy(inode: Inode, changes: AttributeChanges): void {
+  #setLegacy(inode: Inode, changes: AttributeChanges, caller: RequestContext): void {
     const { mode, uid, gid, atime, mtime, killSuidGid } = changes
     const stat = this.stat(inode)
-    const killed = killSuidGid && stat && mode === undefined ? withoutSetId(stat.mode) : undefined
+    const owner = uid !== undefined || gid !== undefined
+    const killed =
+      (killSuidGid || owner) && stat && mode === undefined ? withoutSetId(stat, caller) : undefined
     const newMode = mode ?? (killed !== stat?.mode ? killed : undefined)
     const times = atime !== undefined || mtime !== undefined
-    if (newMode === undefined && uid === undefined && gid === undefined && !times) return
+    if (newMode === undefined && !owner && !times) return
     if (this.#context.legacyFiles.isHeld(inode.ino)) {
       this.#setHeld(inode.ino, { ...changes, ...(newMode === undefined ? {} : { mode: newMode }) })
       return
     }
-    this.#aroundLegacy(inode, (place, directory) => {
-      if (uid !== undefined || gid !== undefined) chownAt(directory, place.name, uid, gid)
+    this.aroundLegacy(inode, (place, directory) => {
+      if (owner) chownAt(directory, place.name, uid, gid)
       faultPoint('overlay.attributes.owned')
       if (newMode !== undefined && !isSymlink(inode.mode)) chmodAt(directory, place.name, newMode & 0o7777)
       if (times) utimensAt(directory, place.name, atime ?? UTIME_OMIT, mtime ?? UTIME_OMIT)
@@ -337,9 +368,9 @@ export class AttributeOperations {
     this.#context.legacyFiles.withWriter(ino, (descriptor) => {
       if (uid !== undefined || gid !== undefined) {
         const stat = this.#context.legacyFiles.statOpen(ino)
-        fchownSync(descriptor, uid ?? stat.uid, gid ?? stat.gid)
+        chownDescriptor(descriptor, uid ?? stat.uid, gid ?? stat.gid)
       }
-      if (mode !== undefined) fchmodSync(descriptor, mode & 0o7777)
+      if (mode !== undefined) chmodDescriptor(descriptor, mode & 0o7777)
       if (atime !== undefined || mtime !== undefined) {
         utimensDescriptor(descriptor, atime ?? UTIME_OMIT, mtime ?? UTIME_OMIT)
       }
@@ -350,7 +381,7 @@ export class AttributeOperations {
    * Changes attributes on the volume. The store's copy of the content stays current if it was: only its metadata is
    * written again. `dirty` is committed before the change.
    */
-  #aroundLegacy(inode: Inode, change: (place: LegacyPlace, directory: number) => void): void {
+  aroundLegacy(inode: Inode, change: (place: LegacyPlace, directory: number) => void): void {
     const { catalog, activity } = this.#context
     const place = this.#place(inode)
     if (!place) throw new FsError('ENOENT')
@@ -398,8 +429,28 @@ function shown(inode: Inode, attributes: Attributes): Attributes {
 
 const isUser = (name: Buffer): boolean => name.subarray(0, 5).equals(Buffer.from('user.'))
 
-/** Namespaces of xattr(7); access to them is the kernel's to check. */
-function isSupported(name: Buffer): boolean {
+/**
+ * Namespaces of xattr(7); access to them is the kernel's to check.
+ * @throws FsError EINVAL for a namespace without a name in it, EOPNOTSUPP for one that there is not, as xattr_resolve_name()
+ */
+function requireSupported(name: Buffer): void {
   const text = name.toString('latin1')
-  return /^(user|trusted|security)\../s.test(text) || text === ACL_ACCESS || text === ACL_DEFAULT
+  if (/^(user|trusted|security)\.$/.test(text)) throw new FsError('EINVAL')
+  const isSupported = /^(user|trusted|security)\../s.test(text) || text === ACL_ACCESS || text === ACL_DEFAULT
+  if (!isSupported) throw new FsError('EOPNOTSUPP')
+}
+
+/**
+ * What of a file's mode is left when an unprivileged process changes it: no setuid, and no setgid where the group may execute or
+ * the process is not in it (setattr_should_drop_sgid() in fs/attr.c).
+ */
+function withoutSetId(
+  { mode, gid }: { readonly mode: number; readonly gid: number },
+  caller: RequestContext,
+): number {
+  if (isDirectory(mode)) return mode
+  const lessUser = mode & ~S_ISUID
+  if ((mode & S_ISGID) === 0) return lessUser
+  const keeps = (mode & S_IXGRP) === 0 && (caller.uid === 0 || isInGroup(caller, gid))
+  return keeps ? lessUser : lessUser & ~S_ISGID
 }

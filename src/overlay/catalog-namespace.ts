@@ -1,16 +1,20 @@
-import { isDirectory, S_IFDIR, S_IFLNK, S_IFMT, S_ISGID } from '../base/attributes.ts'
+import { isDirectory, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISGID } from '../base/attributes.ts'
 import { nowNs } from '../base/clock.ts'
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
-import { DIRTY_CONTENT, DIRTY_METADATA, type Dirent, type Inode, lacksNames } from '../catalog/index.ts'
+import { DIRTY_CONTENT, DIRTY_METADATA, type Dirent, type Inode } from '../catalog/index.ts'
 import { decodeXattrs, encodeXattrs, takeOver } from '../content/index.ts'
 import type { RequestContext } from '../fuse/operations.ts'
-import { RENAME_EXCHANGE, RENAME_NOREPLACE } from '../sys/index.ts'
+import { RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT } from '../sys/index.ts'
 import { ACL_DEFAULT, inheritAcl } from './acl.ts'
 import type { Answers } from './answers.ts'
 import type { OverlayContext } from './context.ts'
-import type { NewFile } from './legacy-namespace.ts'
+import { requireLoose, requireRoom, requireUnguarded } from './guards.ts'
+import { type NewFile, requireKnownFlags } from './legacy-namespace.ts'
 import { type Names, newInode, type Resolved } from './names.ts'
+
+// As a kernel's own file systems make it: WHITEOUT_MODE and WHITEOUT_DEV in include/linux/fs.h.
+const WHITEOUT: NewFile = { mode: S_IFCHR, rdev: 0, target: undefined }
 
 /**
  * Changes of names in the catalog alone; the legacy volume stays as it is, hidden where it has to be. Each change is one
@@ -31,19 +35,45 @@ export class CatalogNamespace {
     const { catalog } = this.#context
     const inode = catalog.transaction(() => {
       if (this.#names.find(parent, name)) throw new FsError('EEXIST')
-      const directory = this.#living(parent)
-      const made = newInode(catalog.nextIno(), catalog.nextGeneration())
-      this.#dress(made, directory, request, file)
-      catalog.save(made)
-      catalog.setDirent(parent, name, made.ino, catalog.dirent(parent, name)?.legacy)
-      if (isDirectory(made.mode)) catalog.recordDirectory(made.ino)
-      else catalog.outbox.add('upload', made.ino)
-      this.#touch(directory, isDirectory(made.mode) ? 1 : 0)
+      const made = this.#make(request, parent, name, file)
       this.#answers.record(request, made.ino)
       return made
     })
     faultPoint('overlay.create.committed')
     return { inode, stat: undefined }
+  }
+
+  /** A file without a name: O_TMPFILE. Nothing is owed of it, and a new mount removes it. */
+  createNameless(request: RequestContext, parent: bigint, mode: number): Inode {
+    const { catalog } = this.#context
+    const inode = catalog.transaction(() => {
+      const directory = this.#living(parent)
+      requireRoom(directory)
+      const made = newInode(catalog.nextIno(), catalog.nextGeneration())
+      this.#dress(made, directory, request, { mode: S_IFREG | (mode & 0o7777), rdev: 0, target: undefined })
+      made.nlink = 0
+      made.orphan = true
+      catalog.save(made)
+      this.#answers.record(request, made.ino)
+      return made
+    })
+    faultPoint('overlay.create.committed')
+    return inode
+  }
+
+  /** A new file under a name that is free. */
+  #make(request: RequestContext, parent: bigint, name: Buffer, file: NewFile): Inode {
+    const { catalog } = this.#context
+    const directory = this.#living(parent)
+    requireRoom(directory)
+    const made = newInode(catalog.nextIno(), catalog.nextGeneration())
+    this.#dress(made, directory, request, file)
+    catalog.save(made)
+    catalog.setDirent(parent, name, made.ino, catalog.dirent(parent, name)?.legacy)
+    if (isDirectory(made.mode)) catalog.recordDirectory(made.ino)
+    else catalog.outbox.add('upload', made.ino)
+    this.#touch(directory, isDirectory(made.mode) ? 1 : 0)
+    return made
   }
 
   unlink(request: RequestContext, parent: bigint, name: Buffer): void {
@@ -53,6 +83,7 @@ export class CatalogNamespace {
       if (isDirectory(inode.mode)) throw new FsError('EISDIR')
       const owned = takeOver(this.#context, inode.ino)
       const directory = this.#living(parent)
+      requireLoose(directory, owned)
       this.#remove(this.#direntOf(parent, name), owned)
       this.#touch(directory, 0)
       this.#answers.record(request)
@@ -60,6 +91,7 @@ export class CatalogNamespace {
     faultPoint('overlay.unlink.committed')
   }
 
+  /** After `Names.requireEmpty`. */
   rmdir(request: RequestContext, parent: bigint, name: Buffer): void {
     const { catalog } = this.#context
     catalog.transaction(() => {
@@ -68,6 +100,7 @@ export class CatalogNamespace {
       this.#requireEmpty(inode)
       const owned = takeOver(this.#context, inode.ino)
       const directory = this.#living(parent)
+      requireLoose(directory, owned)
       this.#remove(this.#direntOf(parent, name), owned)
       this.#touch(directory, -1)
       this.#answers.record(request)
@@ -75,6 +108,7 @@ export class CatalogNamespace {
     faultPoint('overlay.rmdir.committed')
   }
 
+  /** Where a directory is replaced, after `Names.requireEmpty` of that. */
   rename(
     request: RequestContext,
     parent: bigint,
@@ -83,7 +117,7 @@ export class CatalogNamespace {
     newName: Buffer,
     flags: number,
   ): void {
-    if ((flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE)) !== 0) throw new FsError('EINVAL')
+    requireKnownFlags(flags)
     const exchange = (flags & RENAME_EXCHANGE) !== 0
     const { catalog } = this.#context
     catalog.transaction(() => {
@@ -93,6 +127,7 @@ export class CatalogNamespace {
       if (exchange && !target) throw new FsError('ENOENT')
       if (target?.inode.ino !== source.inode.ino) {
         this.#rename({ parent, name, newParent, newName, exchange }, source.inode, target?.inode)
+        if ((flags & RENAME_WHITEOUT) !== 0) this.#make(request, parent, name, WHITEOUT)
       }
       this.#answers.record(request)
     })
@@ -105,10 +140,14 @@ export class CatalogNamespace {
       if (this.#names.find(newParent, newName)) throw new FsError('EEXIST')
       const before = this.#names.inode(ino)
       if (isDirectory(before.mode)) throw new FsError('EPERM')
-      if (before.orphan) throw new FsError('ENOENT')
+      // Which file without a name may get one the kernel knows: none but those that were made so.
+      if (before.orphan && before.authority !== 'catalog') throw new FsError('ENOENT')
       const owned = takeOver(this.#context, ino)
       const directory = this.#living(newParent)
+      requireRoom(directory)
+      requireUnguarded(owned)
       owned.nlink += 1
+      owned.orphan = false
       this.#changed(owned)
       catalog.setDirent(newParent, newName, ino, catalog.dirent(newParent, newName)?.legacy)
       this.#touch(directory, 0)
@@ -131,6 +170,9 @@ export class CatalogNamespace {
     const other = to && takeOver(this.#context, to.ino)
     const oldDirectory = this.#living(parent)
     const newDirectory = this.#living(newParent)
+    requireLoose(oldDirectory, moved)
+    if (other) requireLoose(newDirectory, other)
+    else requireRoom(newDirectory)
     const newPlace = catalog.dirent(newParent, newName)
     if (other && !exchange && newPlace) this.#remove(newPlace, other)
     // What the volume has there, as of now: of a file that was replaced and is gone for good either place may have the copy.
@@ -153,17 +195,9 @@ export class CatalogNamespace {
     if (isDirectory(to.mode)) this.#requireEmpty(to)
   }
 
+  /** Once `Names.requireEmpty` has looked. */
   #requireEmpty(directory: Inode): void {
-    const { catalog } = this.#context
-    if (lacksNames(directory)) throw new FsError('EIO', directory.failure)
-    for (const shown of [...catalog.shown(directory.ino)]) {
-      if (this.#names.find(directory.ino, shown.name)) throw new FsError('ENOTEMPTY')
-    }
-    for (const batch of this.#names.listVolume(directory) ?? []) {
-      for (const { name } of batch)
-        if (!catalog.dirent(directory.ino, name) && this.#names.find(directory.ino, name))
-          throw new FsError('ENOTEMPTY')
-    }
+    if (this.#context.catalog.entryCount(directory.ino) > 0) throw new FsError('ENOTEMPTY')
   }
 
   /** Takes one name from a file. What the volume has under that name stays hidden. */
@@ -244,6 +278,7 @@ export class CatalogNamespace {
     inode.atimeNs = now
     inode.mtimeNs = now
     inode.ctimeNs = now
+    inode.btimeNs = now
     inode.authority = 'catalog'
     if (type !== S_IFDIR) inode.dirty = DIRTY_CONTENT
   }

@@ -29,6 +29,8 @@ export type LegacyIntent =
       readonly newParent: bigint
       readonly newName: Buffer
       readonly exchange: boolean
+      /** A device that stands for "nothing here" is left under the old name. */
+      readonly whiteout: boolean
       readonly ino: bigint
       readonly target: bigint | undefined
       /** The replaced file had no other name. */
@@ -70,6 +72,8 @@ const schema = z.discriminatedUnion('kind', [
     newParent: big,
     newName: bytes,
     exchange: z.boolean(),
+    // Of a worker from before there were any: none.
+    whiteout: z.boolean().default(false),
     ino: big,
     target: big.optional(),
     last: z.boolean(),

@@ -1,7 +1,8 @@
 import { constants } from 'node:fs'
-import { isDirectory, isRegular, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISGID } from '../base/attributes.ts'
-import { FsError } from '../base/errors.ts'
+import { isDirectory, isRegular, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../base/attributes.ts'
+import { FsError, Unanswered } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
+import { isGuarded } from '../base/inode-flags.ts'
 import { DIRTY_CONTENT, DIRTY_METADATA, type Inode, isStored } from '../catalog/index.ts'
 import { ctimeMoved, legacyStat, matches, owe, placeOf, requireLegacy } from '../content/index.ts'
 import type { RequestContext } from '../fuse/operations.ts'
@@ -11,11 +12,13 @@ import {
   chownAt,
   closeDescriptor,
   linkAt,
+  linkDescriptor,
   mkdirAt,
   mknodAt,
   openAt,
   RENAME_EXCHANGE,
   RENAME_NOREPLACE,
+  RENAME_WHITEOUT,
   renameAt,
   type Stat,
   symlinkAt,
@@ -26,6 +29,7 @@ import type { OverlayContext } from './context.ts'
 import type { LegacyIntent } from './intents.ts'
 import { encodeIntent } from './intents.ts'
 import type { Names, Resolved } from './names.ts'
+import { ownerToGive } from './new-owner.ts'
 
 /** All that the end of an operation needs of the request: where its answer is recorded. */
 type RequestId = Pick<RequestContext, 'unique'>
@@ -35,6 +39,13 @@ export interface NewFile {
   readonly mode: number
   readonly rdev: number
   readonly target: Buffer | undefined
+}
+
+/** As renameat2(2). @throws FsError EINVAL */
+export function requireKnownFlags(flags: number): void {
+  const known = RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT
+  const contradict = (flags & RENAME_EXCHANGE) !== 0 && flags !== RENAME_EXCHANGE
+  if ((flags & ~known) !== 0 || contradict) throw new FsError('EINVAL')
 }
 
 /**
@@ -73,7 +84,7 @@ export class LegacyNamespace {
     try {
       this.#make(request, parent, name, file)
     } catch (error) {
-      this.#abandon(request)
+      this.#abandon(request, error)
       throw error
     }
     faultPoint('overlay.create.effect')
@@ -101,14 +112,12 @@ export class LegacyNamespace {
     const legacy = requireLegacy(this.#context)
     const directory = legacy.directory(parent)
     const made = legacy.stat({ parent, name })
-    const inherits = (legacyStat(this.#context, this.#names.inode(parent)).mode & S_ISGID) !== 0
-    const group = inherits ? made.gid : gid
-    const isOwned = made.uid === uid && made.gid === group
-    if (!isOwned) chownAt(directory, name, uid, group)
+    const owner = ownerToGive(this.#context, this.#names, parent, made, { uid, gid })
+    if (owner) chownAt(directory, name, owner.uid, owner.gid)
     faultPoint('overlay.create.owned')
     // chown(2) clears the set-id bits that the file was made with.
     const setId = (made.mode | mode) & 0o6000
-    if ((!isOwned || (made.mode & setId) !== setId) && setId !== 0 && (made.mode & S_IFMT) !== S_IFLNK)
+    if ((owner || (made.mode & setId) !== setId) && setId !== 0 && (made.mode & S_IFMT) !== S_IFLNK)
       chmodAt(directory, name, (made.mode & 0o7777) | setId)
     const stat = legacy.stat({ parent, name })
     const inode = this.#names.adopt(parent, name, stat)
@@ -135,7 +144,7 @@ export class LegacyNamespace {
     try {
       unlinkAt(requireLegacy(this.#context).directory(parent), name)
     } catch (error) {
-      this.#abandon(request)
+      this.#abandon(request, error)
       throw error
     }
     faultPoint('overlay.unlink.effect')
@@ -160,7 +169,7 @@ export class LegacyNamespace {
     try {
       unlinkAt(requireLegacy(this.#context).directory(parent), name, AT_REMOVEDIR)
     } catch (error) {
-      this.#abandon(request)
+      this.#abandon(request, error)
       throw error
     }
     faultPoint('overlay.rmdir.effect')
@@ -176,7 +185,7 @@ export class LegacyNamespace {
     newName: Buffer,
     flags: number,
   ): void {
-    if ((flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE)) !== 0) throw new FsError('EINVAL')
+    requireKnownFlags(flags)
     const current = this.#names.resolve(parent, name)
     const exchange = (flags & RENAME_EXCHANGE) !== 0
     const target = this.#names.find(newParent, newName)
@@ -188,6 +197,7 @@ export class LegacyNamespace {
       newParent,
       newName,
       exchange,
+      whiteout: (flags & RENAME_WHITEOUT) !== 0,
       ino: current.inode.ino,
       target: target?.inode.ino,
       last: (target?.stat?.nlink ?? 1) <= 1 || isDirectory(target?.inode.mode ?? 0),
@@ -199,9 +209,10 @@ export class LegacyNamespace {
     try {
       legacy.directory(parent)
       const to = legacy.directory(newParent)
-      renameAt(legacy.directory(parent), name, to, newName, flags)
+      const from = legacy.directory(parent)
+      legacy.as(request, () => renameAt(from, name, to, newName, flags))
     } catch (error) {
-      this.#abandon(request)
+      this.#abandon(request, error)
       throw error
     }
     faultPoint('overlay.rename.effect')
@@ -223,6 +234,7 @@ export class LegacyNamespace {
           catalog.setDirent(parent, name, undefined, undefined)
         }
         catalog.setDirent(newParent, newName, ino, ino)
+        if (change.whiteout) this.#adoptWhiteout(parent, name)
         if (change.current) this.#refreshFingerprint(ino)
         if (exchange && target !== undefined && change.targetCurrent) this.#refreshFingerprint(target)
         this.#refresh(ino)
@@ -234,21 +246,35 @@ export class LegacyNamespace {
     })
   }
 
+  /** The volume made it together with the new name. */
+  #adoptWhiteout(parent: bigint, name: Buffer): void {
+    const stat = requireLegacy(this.#context).find({ parent, name })
+    if (!stat) return
+    const inode = this.#names.adopt(parent, name, stat)
+    if (this.#context.policy().copies) this.#oweNew(inode)
+  }
+
   link(request: RequestContext, ino: bigint, newParent: bigint, newName: Buffer): Resolved {
     const { catalog } = this.#context
     const inode = this.#names.inode(ino)
     if (this.#names.find(newParent, newName)) throw new FsError('EEXIST')
     const place = placeOf(catalog, ino, this.#context.legacy())
-    if (!place || inode.orphan) throw new FsError('ENOENT')
-    const current = this.#isCurrent({ inode, stat: legacyStat(this.#context, inode) })
+    // Of a file that never had a name there is only what is held open.
+    const isHeld = inode.orphan && this.#context.legacyFiles.isHeld(ino)
+    if (!isHeld && (!place || inode.orphan)) throw new FsError('ENOENT')
+    const current = !isHeld && this.#isCurrent({ inode, stat: legacyStat(this.#context, inode) })
     this.#intend(request, { kind: 'link', parent: newParent, name: newName, ino, current })
     const legacy = requireLegacy(this.#context)
     try {
-      legacy.directory(place.parent)
-      const to = legacy.directory(newParent)
-      linkAt(legacy.directory(place.parent), place.name, to, newName)
+      if (isHeld || !place) this.#linkHeld(request, ino, newParent, newName)
+      else {
+        legacy.directory(place.parent)
+        const to = legacy.directory(newParent)
+        const from = legacy.directory(place.parent)
+        legacy.as(request, () => linkAt(from, place.name, to, newName))
+      }
     } catch (error) {
-      this.#abandon(request)
+      this.#abandon(request, error)
       throw error
     }
     faultPoint('overlay.link.effect')
@@ -259,17 +285,38 @@ export class LegacyNamespace {
     }
   }
 
+  #linkHeld(request: RequestContext, ino: bigint, newParent: bigint, newName: Buffer): void {
+    const legacy = requireLegacy(this.#context)
+    this.#context.legacyFiles.withWriter(ino, (descriptor) => {
+      const to = legacy.directory(newParent)
+      legacy.as(request, () => linkDescriptor(descriptor, to, newName))
+    })
+  }
+
   finishLink(request: RequestId, parent: bigint, name: Buffer, ino: bigint, current: boolean): Resolved {
     const { catalog } = this.#context
     return catalog.transaction(() => {
       const stat = requireLegacy(this.#context).stat({ parent, name })
+      const isFirst = this.#hasFirstName(ino, stat)
       const inode = this.#names.adopt(parent, name, stat)
+      if (isFirst && this.#context.policy().copies) this.#oweNew(inode)
       if (current) this.#refreshFingerprint(ino)
       this.#refresh(ino)
       this.#follow(parent)
       this.#answers.record(request, inode.ino)
       return { inode, stat }
     })
+  }
+
+  /** Whether a file without a name has just got this one: from now on it is reached by that. */
+  #hasFirstName(ino: bigint, stat: Stat): boolean {
+    const { catalog, legacyFiles } = this.#context
+    const inode = catalog.get(ino)
+    if (!inode?.orphan || inode.legacyIno !== stat.ino) return false
+    inode.nlink = stat.nlink
+    catalog.save(inode)
+    catalog.afterCommit(() => legacyFiles.release(ino))
+    return true
   }
 
   /** A directory changed: its record in the store has to follow. */
@@ -312,6 +359,9 @@ export class LegacyNamespace {
     const used = (users?.opens ?? 0) > 0 || (replaced && (users?.lookups ?? 0n) > 0n)
     if (!stat || !isRegular(stat.mode) || stat.nlink > 1 || !(used || takesOver)) return undefined
     if (legacyFiles.isHeld(inode.ino)) return undefined
+    // It keeps its name: the volume refuses that.
+    const directory = legacyStat(this.#context, this.#names.inode(parent))
+    if (isGuarded(stat) || isGuarded(directory)) return undefined
     return legacyFiles.hold(inode.ino).then(() => faultPoint('overlay.unlink.held'))
   }
 
@@ -348,27 +398,31 @@ export class LegacyNamespace {
     return error
   }
 
-  #abandon(request: RequestContext): void {
+  /** Nothing was done; or a call is under way on a volume that does not answer, and nobody knows yet what comes of it. */
+  #abandon(request: RequestContext, error?: unknown): void {
     const { catalog } = this.#context
+    if (error instanceof Unanswered && error.begun) {
+      this.unfinished.add(request.unique)
+      return
+    }
     catalog.transaction(() => catalog.dropIntent(request.unique))
   }
 
-  #make(request: RequestContext, parent: bigint, name: Buffer, file: NewFile): Stat | undefined {
-    const directory = requireLegacy(this.#context).directory(parent)
-    const type = file.mode & S_IFMT
-    const permissions = file.mode & 0o7777
+  #make(request: RequestContext, parent: bigint, name: Buffer, file: NewFile): void {
+    const legacy = requireLegacy(this.#context)
+    const directory = legacy.directory(parent)
     // The volume applies the caller's umask itself, and leaves it out where a default ACL says so.
-    process.umask(request.umask)
-    try {
-      if (type === S_IFDIR) mkdirAt(directory, name, permissions)
-      else if (type === S_IFLNK) symlinkAt(file.target ?? Buffer.alloc(0), directory, name)
-      else if (type === S_IFREG || type === 0) {
-        const flags = constants.O_CREAT | constants.O_EXCL | constants.O_WRONLY | constants.O_NOFOLLOW
-        closeDescriptor(openAt(directory, name, flags, permissions))
-      } else mknodAt(directory, name, file.mode, file.rdev)
-    } finally {
-      process.umask(0)
-    }
-    return undefined
+    legacy.as(request, () => makeAt(directory, name, file))
   }
+}
+
+function makeAt(directory: number, name: Buffer, { mode, rdev, target }: NewFile): void {
+  const type = mode & S_IFMT
+  const permissions = mode & 0o7777
+  if (type === S_IFDIR) mkdirAt(directory, name, permissions)
+  else if (type === S_IFLNK) symlinkAt(target ?? Buffer.alloc(0), directory, name)
+  else if (type === S_IFREG || type === 0) {
+    const flags = constants.O_CREAT | constants.O_EXCL | constants.O_WRONLY | constants.O_NOFOLLOW
+    closeDescriptor(openAt(directory, name, flags, permissions))
+  } else mknodAt(directory, name, mode, rdev)
 }

@@ -3,10 +3,11 @@ import { FsError } from '../base/errors.ts'
 import { giveWay } from '../base/pace.ts'
 import { lacksNames, ROOT_INO } from '../catalog/index.ts'
 import type { DirectorySink, Entry } from '../fuse/operations.ts'
+import type { ReadBy } from '../legacy/index.ts'
 import type { RawDirent } from '../sys/index.ts'
 import type { OverlayContext } from './context.ts'
-import { NameTable } from './name-table.ts'
 import { lookingOnly } from './looking-only.ts'
+import { NameTable } from './name-table.ts'
 import type { Names, Resolved } from './names.ts'
 
 const DOT = Buffer.from('.')
@@ -55,7 +56,7 @@ export class Listings {
         catalog.transaction(() => this.#fill(directory, table, Number(cookie), sink, counting))
       })
     const open = this.#open.get(handle)
-    const table = open === undefined || cookie === 0n ? this.#list(directory) : open
+    const table = open === undefined || cookie === 0n ? this.#list(directory, 'application') : open
     if (table !== open) this.#open.set(handle, table)
     if (table instanceof NameTable) return fill(table)
     return table.then(
@@ -78,7 +79,7 @@ export class Listings {
   /** Shown names of a directory, some at a time. */
   async *names(directory: bigint): AsyncGenerator<Buffer[]> {
     let names: Buffer[] = []
-    for (const { name } of (await this.#list(directory)).after(0)) {
+    for (const { name } of (await this.#list(directory, 'ferryfs')).after(0)) {
       names.push(name)
       if (names.length < NAMES_AT_ONCE) continue
       yield names
@@ -88,10 +89,10 @@ export class Listings {
   }
 
   /** At once, if it takes no longer than a turn may. */
-  #list(directory: bigint): NameTable | Promise<NameTable> {
+  #list(directory: bigint, by: ReadBy): NameTable | Promise<NameTable> {
     const table = new NameTable()
     if (this.#names.directory(directory).orphan) return table
-    const steps = this.#collect(directory, table)
+    const steps = this.#collect(directory, table, by)
     const until = performance.now() + TURN_MS
     while (performance.now() < until) if (steps.next().done) return table
     return finish(steps, table)
@@ -101,9 +102,9 @@ export class Listings {
    * What the volume has comes first, then what the catalog has; the directory may change in between. What is in the catalog and was
    * not seen on the volume is looked up there once more.
    */
-  *#collect(directory: bigint, table: NameTable): Generator<void> {
+  *#collect(directory: bigint, table: NameTable, by: ReadBy): Generator<void> {
     const { catalog } = this.#context
-    const volume = this.#volumeEntries(directory)
+    const volume = this.#volumeEntries(directory, by)
     for (const batch of volume ?? []) {
       for (const [nth, { name, ino, type }] of batch.entries()) {
         const shown = catalog.shownEntry(directory, name)
@@ -139,9 +140,9 @@ export class Listings {
   }
 
   /** Undefined where the volume has no such directory, or does not answer and is not needed. */
-  #volumeEntries(directory: bigint): Iterable<RawDirent[]> | undefined {
+  #volumeEntries(directory: bigint, by: ReadBy): Iterable<RawDirent[]> | undefined {
     try {
-      return this.#names.listVolume(this.#names.directory(directory))
+      return this.#names.listVolume(this.#names.directory(directory), by)
     } catch (error) {
       const failing = error instanceof FsError && error.code === 'EIO'
       if (failing && this.#context.policy().readFrom === 'store') return undefined
@@ -160,6 +161,8 @@ export class Listings {
     const parent = directory === ROOT_INO ? ROOT_INO : (catalog.firstLink(directory)?.parent ?? directory)
     const until = performance.now() + TURN_MS
     let added = false
+    // Besides the dots: who reads a directory once, as overlayfs does when it is mounted, has to see what a name looks like.
+    let named = false
     for (const [name, ino, position] of [
       [DOT, directory, 1],
       [DOT_DOT, parent, 2],
@@ -170,14 +173,15 @@ export class Listings {
       sink.add({ name, ino: this.#shownIno(ino), type: DIRECTORY, cookie: BigInt(position) })
     }
     for (const item of table.after(cookie)) {
-      if (!sink.hasRoom(item.name.length) || (added && performance.now() > until)) return
+      if (!sink.hasRoom(item.name.length) || (named && performance.now() > until)) return
       const listed = { ...item, cookie: BigInt(item.cookie) }
-      if (sink.plus) added = this.#addLookedUp(directory, listed, sink, entryOf) || added
+      if (sink.plus) named = this.#addLookedUp(directory, listed, sink, entryOf) || named
       else {
         sink.add(listed)
-        added = true
+        named = true
       }
     }
+    added ||= named
     // What there is comes first. That there is no more is not known.
     const known = this.#names.directory(directory)
     if (!added && lacksNames(known)) throw new FsError('EIO', known.failure)

@@ -1,22 +1,36 @@
 import { isDirectory, isRegular, S_IFMT } from '../base/attributes.ts'
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
+import { giveWay } from '../base/pace.ts'
 import {
   type Dirent,
   type Inode,
+  hasVanished,
   isLost,
   isStored,
+  keepsVanished,
   lacksNames,
+  letVanishedGo,
+  mayBeElsewhere,
   NAME_MAX,
   ROOT_INO,
 } from '../catalog/index.ts'
 import { adoptAttributes, discardDirectoryRecord, legacyStat, requireLegacy } from '../content/index.ts'
+import type { ReadBy } from '../legacy/index.ts'
 import type { RawDirent, Stat } from '../sys/index.ts'
 import type { OverlayContext } from './context.ts'
+import { Later } from './later.ts'
 
 // At each new name of a file, whether so many of the others are still there: with all of them the cost would grow with the
 // square of their number. What is left goes when somebody looks for it.
 const NAMES_LOOKED_AT = 4
+
+// What a request may take of a turn of the event loop (P6).
+const TURN_MS = 8
+// Names looked at between two looks at the time.
+const NAMES_AT_ONCE = 64
+// Rows of staged chunks that go at once count as so many rows with what hangs on them.
+const CHUNK_ROWS = 16
 
 /** A file by its name, with its attributes as of now. */
 export interface Resolved {
@@ -33,11 +47,17 @@ export class Names {
   readonly #context: OverlayContext
   /** Every file made or met by this process has this generation or a higher one. */
   readonly #firstGeneration: number
+  readonly #later: Later
 
   constructor(context: OverlayContext) {
     this.#context = context
+    this.#later = new Later(context)
     // Not by writing: a worker that follows one that was killed has to come up on a full disk, too (P6).
     this.#firstGeneration = context.catalog.upcomingGeneration
+  }
+
+  stop(): void {
+    this.#later.stop()
   }
 
   /** @throws FsError ENOENT */
@@ -83,10 +103,10 @@ export class Names {
   }
 
   /** What the volume has in the directory, batch by batch; `undefined` if it has no such directory. @throws FsError */
-  listVolume(directory: Inode): Iterable<RawDirent[]> | undefined {
+  listVolume(directory: Inode, by: ReadBy): Iterable<RawDirent[]> | undefined {
     if (!this.hasVolume(directory)) return undefined
     try {
-      return requireLegacy(this.#context).batches(directory.ino)
+      return requireLegacy(this.#context).batches(directory.ino, by)
     } catch (error) {
       // It went (the reaper removes what is empty; a crash keeps it from saying so): what is left is in the catalog. Thrown,
       // it would do harm: readdir(3) takes ENOENT for the end of the directory, and a full one looks empty.
@@ -108,6 +128,8 @@ export class Names {
       if (inode.orphan) {
         inode.orphan = false
         catalog.save(inode)
+        // Without a name nothing was owed of it.
+        if (inode.dirty !== 0 && !isDirectory(inode.mode)) catalog.outbox.add('upload', inode.ino)
       }
       if (dirent?.ino !== undefined && dirent.ino !== inode.ino) this.unlinked(dirent)
       catalog.setDirent(parent, name, inode.ino, inode.ino)
@@ -127,6 +149,8 @@ export class Names {
     if (!inode || catalog.firstLink(inode.ino)) return
     if (gone || inode.authority === 'catalog') inode.nlink = 0
     inode.orphan = true
+    // Whatever failed with it is true no longer: nobody owes anything of a file without a name.
+    if (!isLost(inode)) inode.failure = undefined
     catalog.save(inode)
     this.purgeIfUnused(inode.ino)
   }
@@ -135,42 +159,112 @@ export class Names {
   purgeIfUnused(ino: bigint): void {
     const { catalog, activity, takesOver } = this.#context
     const inode = catalog.get(ino)
-    if (!inode?.orphan) return
-    const node = activity.peek(ino)
-    if (node && (node.lookups > 0n || node.opens > 0 || node.changing > 0 || node.pins > 0)) return
+    if (!inode?.orphan || this.#isInUse(ino)) return
     // Of a file older than this process a predecessor may have told the kernel: it is unused when the kernel says so.
     const mayBeKnown = takesOver && inode.generation < this.#firstGeneration
-    if (mayBeKnown && !node?.forgotten) return
+    if (mayBeKnown && !activity.peek(ino)?.forgotten) return
     this.purge(ino)
   }
 
-  /** The same without a look at its users: at a fresh mount nobody can have any. */
+  #isInUse(ino: bigint): boolean {
+    const node = this.#context.activity.peek(ino)
+    return node !== undefined && (node.lookups > 0n || node.opens > 0 || node.changing > 0 || node.pins > 0)
+  }
+
+  /**
+   * The same without a look at its users: at a fresh mount nobody can have any. Where more hangs on it than a turn has room for, the
+   * file stays without a name until the last of that is gone.
+   */
   purge(ino: bigint): void {
     const { catalog, epoch } = this.#context
     catalog.transaction(() => {
       const inode = catalog.get(ino)
       if (!inode?.orphan) return
-      if (isDirectory(inode.mode)) {
-        // Names below it are either stale or hide what a read-only volume still has there.
-        if (inode.authority === 'catalog' && inode.legacyIno !== undefined && catalog.hasRows(ino)) {
-          this.#leaveToVolume(inode)
-          return
-        }
-        for (const below of [...catalog.dirents(ino)]) this.unlinked(below)
-        discardDirectoryRecord(this.#context, inode)
+      if (mayBeElsewhere(catalog, inode)) {
+        this.#keep(ino)
+        return
       }
+      // Names below it are either stale or hide what a read-only volume still has there.
+      if (
+        isDirectory(inode.mode) &&
+        inode.authority === 'catalog' &&
+        inode.legacyIno !== undefined &&
+        catalog.hasRows(ino)
+      ) {
+        this.#leaveToVolume(inode)
+        return
+      }
+      if (!this.#clear(ino)) {
+        this.#later.add(`the removal of inode ${ino}`, () => {
+          if (!this.#isInUse(ino)) this.purge(ino)
+        })
+        return
+      }
+      // Nothing was owed because of it so far: the records that named it kept its name.
+      if (hasVanished(inode))
+        for (const { directory, name } of catalog.departures.placesOf(inode))
+          catalog.touchEntry(directory.ino, name)
+      if (isDirectory(inode.mode)) discardDirectoryRecord(this.#context, inode)
       catalog.content.discard(inode)
       if (inode.key !== undefined) {
         catalog.outbox.discard('files', inode.key, epoch, catalog.nextVersion(), ino)
       }
-      catalog.dropStaged(ino, 0)
-      // The legacy volume may still have it under names that the overlay hides; from now on they hide nobody's file.
-      for (const place of catalog.legacyPlaces(ino)) {
-        catalog.setDirent(place.parent, place.name, place.ino === ino ? undefined : place.ino, 0n)
-      }
       catalog.remove(inode)
       catalog.afterCommit(() => this.#purged(inode))
     })
+  }
+
+  /** It waits to be met again, and what was in it does so on its own: the one may be elsewhere and the other gone. */
+  #keep(ino: bigint): void {
+    const { catalog } = this.#context
+    if (!catalog.get(ino)?.orphan) return
+    for (const below of catalog.dirents(ino)) {
+      const file = below.ino === undefined ? undefined : catalog.get(below.ino)
+      if (file?.authority !== 'legacy' || below.legacy !== file.ino) continue
+      if (!this.#later.hasRoom(1)) {
+        this.#later.add(`what was in inode ${ino}`, () => this.#keep(ino))
+        return
+      }
+      this.unlinked(below)
+    }
+  }
+
+  /** Everything on the volume has been met since the power was lost: files without a name go, and from the records as well. */
+  async metEverything(): Promise<void> {
+    const { catalog } = this.#context
+    if (!keepsVanished(catalog)) return
+    catalog.transaction(() => letVanishedGo(catalog))
+    for (const ino of catalog.orphans()) {
+      catalog.transaction(() => {
+        const inode = catalog.get(ino)
+        if (inode && hasVanished(inode)) this.purgeIfUnused(ino)
+      })
+      await giveWay()
+    }
+  }
+
+  /** Resolves once what follows from all that was done is done. */
+  settled(): Promise<void> {
+    return this.#later.idle()
+  }
+
+  /** Removes the rows that hang on a file without a name, as many as this turn has room for; true once there are none. */
+  #clear(ino: bigint): boolean {
+    const { catalog } = this.#context
+    for (const below of catalog.dirents(ino)) {
+      if (!this.#later.hasRoom(1)) return false
+      this.unlinked(below)
+    }
+    while (catalog.hasStagedRows(ino)) {
+      if (!this.#later.hasRoom(CHUNK_ROWS)) return false
+      catalog.dropStaged(ino, 0)
+    }
+    // The legacy volume may still have it under names that the overlay hides; from now on they hide nobody's file.
+    for (const place of catalog.legacyPlaces(ino)) {
+      if (!this.#later.hasRoom(1)) return false
+      catalog.setDirent(place.parent, place.name, place.ino === ino ? undefined : place.ino, 0n)
+    }
+    return true
   }
 
   /** A removed directory that only hides what the volume has in it: the store need not know of it any more. */
@@ -193,7 +287,43 @@ export class Names {
 
   /** The file was not found where it was: names that are gone are taken from it. */
   lookAgain(ino: bigint): void {
-    for (const link of this.#context.catalog.linksOf(ino)) this.find(link.parent, link.name)
+    this.#lookAt(ino, this.#context.catalog.linksOf(ino))
+  }
+
+  #lookAt(ino: bigint, links: Iterator<Dirent>): void {
+    while (this.#later.hasRoom(1)) {
+      const { value: link, done } = links.next()
+      if (done) return
+      this.find(link.parent, link.name)
+    }
+    this.#later.add(`the look at the names of inode ${ino}`, () => this.#lookAt(ino, links))
+  }
+
+  /**
+   * Looks for names in a directory that is to go: now, if a turn of the event loop has room for it, else in turns of its own.
+   * Afterwards the catalog has what there was: nothing is shown there unless it came meanwhile.
+   * @throws FsError ENOTEMPTY, EIO where nobody knows
+   */
+  requireEmpty(directory: Inode): Promise<void> | undefined {
+    if (lacksNames(directory)) throw new FsError('EIO', directory.failure)
+    const steps = this.#lookForNames(directory.ino)
+    const until = performance.now() + TURN_MS
+    while (performance.now() < until) if (steps.next().done) return undefined
+    return finish(steps)
+  }
+
+  *#lookForNames(ino: bigint): Generator<void> {
+    const { catalog } = this.#context
+    for (const shown of catalog.shown(ino)) {
+      if (this.find(ino, shown.name)) throw new FsError('ENOTEMPTY')
+      yield
+    }
+    for (const batch of this.listVolume(this.directory(ino), 'ferryfs') ?? []) {
+      for (const [nth, { name }] of batch.entries()) {
+        if (!catalog.dirent(ino, name) && this.find(ino, name)) throw new FsError('ENOTEMPTY')
+        if (nth % NAMES_AT_ONCE === 0) yield
+      }
+    }
   }
 
   #findOnVolume(directory: Inode, name: Buffer, known: Inode | undefined): Resolved | undefined {
@@ -251,14 +381,43 @@ export class Names {
     // A file that lost its last name by an unlink does not come back; its number can.
     const revived = known.orphan && known.nlink === 0
     if (this.#isFile(known, stat) && !revived) return known
+    this.#letGo(known)
+    return undefined
+  }
+
+  /** Its number on the volume is another file's now. */
+  #letGo(known: Inode): void {
     const { catalog } = this.#context
     known.legacyIno = undefined
     catalog.save(known)
-    for (const link of catalog.linksOf(known.ino)) {
+    this.#takeNames(known.ino, catalog.linksOf(known.ino))
+  }
+
+  /** The inode of a file that was just made on the volume without a name. In a transaction. */
+  adoptNameless(stat: Stat): Inode {
+    const { catalog } = this.#context
+    const device = requireLegacy(this.#context).deviceOf(stat)
+    const known = catalog.byLegacy(device, stat.ino)
+    if (known) this.#letGo(known)
+    const inode = this.#create(device, stat)
+    inode.orphan = true
+    catalog.save(inode)
+    return inode
+  }
+
+  /** The volume does not have the file any more, whatever name it is. */
+  #takeNames(ino: bigint, links: Iterator<Dirent>): void {
+    const { catalog } = this.#context
+    const known = catalog.get(ino)
+    while (known && this.#later.hasRoom(1)) {
+      const { value: link, done } = links.next()
+      if (done) return
+      // It may have become another's since.
+      if (catalog.dirent(link.parent, link.name)?.ino !== ino) continue
       if (known.authority === 'legacy') this.unlinked(link)
       else catalog.setDirent(link.parent, link.name, link.ino, undefined)
     }
-    return undefined
+    if (known) this.#later.add(`the names of inode ${ino}`, () => this.#takeNames(ino, links))
   }
 
   /** Whether this is the inode's legacy file, by all that identifies a file. */
@@ -283,6 +442,10 @@ export class Names {
   }
 }
 
+async function finish(steps: Generator<void>): Promise<void> {
+  for (const _ of steps) await giveWay()
+}
+
 /** With a failing volume a file that is in the store goes on from there, where the policy reads there anyway. */
 export function servesWithoutVolume({ policy }: OverlayContext, inode: Inode, error: unknown): boolean {
   const fails = error instanceof FsError && error.code === 'EIO'
@@ -304,6 +467,7 @@ export function newInode(ino: bigint, generation: number): Inode {
     atimeNs: 0n,
     mtimeNs: 0n,
     ctimeNs: 0n,
+    flags: 0,
     authority: 'legacy',
     legacyIno: undefined,
     legacyDev: 0n,

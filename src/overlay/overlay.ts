@@ -1,10 +1,10 @@
-import { fdatasync, fsync } from 'node:fs'
+import { constants } from 'node:fs'
 import { isDirectory, isRegular, S_IFDIR, S_IFLNK, S_IFREG } from '../base/attributes.ts'
-import { untilNextTick } from '../base/clock.ts'
 import { FsError, reasonOf } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
-import { attributesOf, type Inode, NAME_MAX } from '../catalog/index.ts'
-import { placeOf, requireLegacy, takeOver, type UploadResult } from '../content/index.ts'
+import { isAppendOnly } from '../base/inode-flags.ts'
+import { type Inode, NAME_MAX } from '../catalog/index.ts'
+import { asCaller, placeOf, requireLegacy, takeOver } from '../content/index.ts'
 import type {
   Answer,
   AttributeAnswer,
@@ -12,44 +12,56 @@ import type {
   DirectorySink,
   Entry,
   FileSystem,
+  KernelNotifier,
   OpenAnswer,
   RequestContext,
   StatFs,
 } from '../fuse/operations.ts'
+import type { ReadBy } from '../legacy/index.ts'
 import {
+  type Caller,
   closeDescriptor,
   copyFileRange,
   fallocate,
-  RENAME_EXCHANGE,
-  readlinkAt,
   printable,
+  RENAME_EXCHANGE,
+  syncDescriptor,
   syncFileSystem,
 } from '../sys/index.ts'
 import { Answers } from './answers.ts'
 import { AttributeOperations } from './attributes.ts'
+import { byNode } from './by-node.ts'
 import { CatalogNamespace } from './catalog-namespace.ts'
 import type { OverlayContext } from './context.ts'
+import { FileFlags } from './file-flags.ts'
+import { requireAllocatable, requireOpenable, requireWritable } from './guards.ts'
 import { Handles } from './handles.ts'
+import { CATALOG_TTL_MS, KernelCache, LEGACY_TTL_MS } from './kernel-cache.ts'
 import { LegacyNamespace, type NewFile } from './legacy-namespace.ts'
 import { Listings } from './listing.ts'
 import { lookingOnly } from './looking-only.ts'
+import { Nameless } from './nameless.ts'
 import { Names, type Resolved } from './names.ts'
 import { eitherName, everyName, namesIn, oneName, Unfinished } from './unfinished.ts'
+import { Waits } from './waits.ts'
 
-// A change made past the overlay on the legacy volume is seen within this time.
-const LEGACY_TTL_MS = 1000
-// What the catalog has authority over changes only through this mount.
-const CATALOG_TTL_MS = 10_000
 // open(2)
 const O_ACCMODE = 3
+const { O_APPEND } = constants
 // One call of copy_file_range runs in one tick; the kernel asks again for the rest.
 const COPY_BYTES = 8 * 1024 * 1024
-// Between two looks at a file that has to be in the store and keeps changing.
-const BUSY_MS = 10
 const TRUSTED = Buffer.from('trusted.')
 
 // linux/xattr.h
 const XATTR_REPLACE = 2
+
+interface Rename {
+  readonly parent: bigint
+  readonly name: Buffer
+  readonly newParent: bigint
+  readonly newName: Buffer
+  readonly flags: number
+}
 
 /** The file system that applications see: POSIX semantics over catalog, legacy volume and store. */
 export class Overlay implements FileSystem {
@@ -58,10 +70,14 @@ export class Overlay implements FileSystem {
   readonly unfinished: Unfinished
   readonly #context: OverlayContext
   readonly #attributes: AttributeOperations
+  readonly #flags: FileFlags
   readonly #legacyNamespace: LegacyNamespace
   readonly #catalogNamespace: CatalogNamespace
   readonly #listings: Listings
   readonly #handles: Handles
+  readonly #cache: KernelCache
+  readonly #nameless: Nameless
+  readonly #waits: Waits
 
   constructor(context: OverlayContext) {
     this.#context = context
@@ -74,12 +90,30 @@ export class Overlay implements FileSystem {
     this.unfinished = new Unfinished(context, { legacyNamespace, answers: this.answers })
     this.#catalogNamespace = new CatalogNamespace(context, this.names, this.answers)
     this.#attributes = new AttributeOperations(context, this.names)
+    this.#flags = new FileFlags(context, this.names, this.#attributes)
     this.#listings = new Listings(context, this.names)
     this.#handles = new Handles(context)
+    this.#waits = new Waits(context)
+    this.#nameless = new Nameless(context, {
+      names: this.names,
+      answers: this.answers,
+      inCatalog: this.#catalogNamespace,
+    })
+    this.#cache = new KernelCache(context, (inode) => this.#attributes.stat(inode))
     context.carrier.onVanished = (ino) => {
       this.unfinished.conclude(everyName)
       this.names.lookAgain(ino)
     }
+  }
+
+  /** What is done in the background ends; what is left of it the next mount does. */
+  stop(): void {
+    this.names.stop()
+  }
+
+  /** By way of this the kernel forgets what it has cached; set before anything is served. */
+  notifyBy(notifier: KernelNotifier): void {
+    this.#cache.notifier = notifier
   }
 
   answered(unique: bigint): void {
@@ -96,7 +130,9 @@ export class Overlay implements FileSystem {
 
   lookup(_request: RequestContext, parent: bigint, name: Buffer): Entry {
     this.unfinished.tryToConclude(oneName(parent, name))
-    return this.#entry(lookingOnly(this.#context.catalog, () => this.names.resolve(parent, name)))
+    const { catalog } = this.#context
+    const known = byNode(catalog, this.names, parent, name)
+    return this.#entry(known ?? lookingOnly(catalog, () => this.names.resolve(parent, name)))
   }
 
   forget(node: bigint, count: bigint): void {
@@ -142,6 +178,22 @@ export class Overlay implements FileSystem {
       rdev: 0,
       target: undefined,
     })
+    return this.#opened(entry, flags)
+  }
+
+  tmpfile(
+    request: RequestContext,
+    directory: bigint,
+    mode: number,
+    flags: number,
+  ): Answer<{ entry: Entry; open: OpenAnswer }> {
+    const opened = (ino: bigint) => this.#opened(this.#entryOf(ino), flags)
+    const made = this.#nameless.create(request, directory, mode, this.#onVolume([directory], []))
+    return made instanceof Promise ? made.then(opened) : opened(made)
+  }
+
+  /** What has just been made, open. */
+  #opened(entry: Entry, flags: number): { entry: Entry; open: OpenAnswer } {
     return { entry, open: { handle: this.#handles.open(entry.nodeId, isWriting(flags)) } }
   }
 
@@ -158,12 +210,19 @@ export class Overlay implements FileSystem {
     return this.#afterWrites([inode.ino], () => this.#catalogNamespace.unlink(request, parent, name))
   }
 
-  rmdir(request: RequestContext, parent: bigint, name: Buffer): void {
+  rmdir(request: RequestContext, parent: bigint, name: Buffer): Answer<void> {
+    return this.#rmdir(request, parent, name, undefined)
+  }
+
+  /** `seen`: the directory in which no names were found a moment ago. */
+  #rmdir(request: RequestContext, parent: bigint, name: Buffer, seen: bigint | undefined): Answer<void> {
     this.unfinished.conclude(oneName(parent, name))
     if (this.answers.recorded(request) !== undefined) return
     const { inode } = this.names.resolve(parent, name)
-    if (this.#onVolume([parent], [inode])) this.#legacyNamespace.rmdir(request, parent, name)
-    else this.#catalogNamespace.rmdir(request, parent, name)
+    if (this.#onVolume([parent], [inode])) return this.#legacyNamespace.rmdir(request, parent, name)
+    const looked = inode.ino === seen ? undefined : this.#requireEmpty(inode)
+    if (looked) return looked.then(() => this.#rmdir(request, parent, name, inode.ino))
+    return this.#catalogNamespace.rmdir(request, parent, name)
   }
 
   rename(
@@ -174,6 +233,11 @@ export class Overlay implements FileSystem {
     newName: Buffer,
     flags: number,
   ): Answer<void> {
+    return this.#rename(request, { parent, name, newParent, newName, flags }, undefined)
+  }
+
+  #rename(request: RequestContext, change: Rename, seen: bigint | undefined): Answer<void> {
+    const { parent, name, newParent, newName, flags } = change
     this.unfinished.conclude(eitherName(oneName(parent, name), oneName(newParent, newName)))
     if (this.answers.recorded(request) !== undefined) return
     const { inode } = this.names.resolve(parent, name)
@@ -181,9 +245,13 @@ export class Overlay implements FileSystem {
     if (this.#onVolume([parent, newParent], target ? [inode, target] : [inode])) {
       const replaces = target !== undefined && (flags & RENAME_EXCHANGE) === 0
       const held = replaces ? this.#legacyNamespace.hold(newParent, newName, true) : undefined
-      if (held) return held.then(() => this.rename(request, parent, name, newParent, newName, flags))
+      if (held) return held.then(() => this.#rename(request, change, seen))
       return this.#legacyNamespace.rename(request, parent, name, newParent, newName, flags)
     }
+    const isReplaced =
+      target && target.ino !== seen && target.ino !== inode.ino && (flags & RENAME_EXCHANGE) === 0
+    const looked = isReplaced && isDirectory(inode.mode) ? this.#requireEmpty(target) : undefined
+    if (looked) return looked.then(() => this.#rename(request, change, target?.ino))
     return this.#afterWrites(target ? [inode.ino, target.ino] : [inode.ino], () =>
       this.#catalogNamespace.rename(request, parent, name, newParent, newName, flags),
     )
@@ -203,11 +271,11 @@ export class Overlay implements FileSystem {
   }
 
   readlink(_request: RequestContext, node: bigint): Buffer {
-    return this.readTarget(node)
+    return this.readTarget(node, 'application')
   }
 
   /** Target of a symlink. @throws FsError */
-  readTarget(node: bigint): Buffer {
+  readTarget(node: bigint, by: ReadBy = 'ferryfs'): Buffer {
     const inode = this.names.inode(node)
     if (inode.authority === 'catalog') {
       if (!inode.target) throw new FsError('EINVAL')
@@ -215,7 +283,7 @@ export class Overlay implements FileSystem {
     }
     const place = placeOf(this.#context.catalog, node, this.#context.legacy())
     if (!place) throw new FsError('ESTALE')
-    return readlinkAt(requireLegacy(this.#context).directory(place.parent), place.name)
+    return requireLegacy(this.#context).target(place, by)
   }
 
   // ---- attributes
@@ -252,7 +320,8 @@ export class Overlay implements FileSystem {
         this.#context.catalog.transaction(() => this.answers.record(request))
         faultPoint('overlay.xattr.begun')
       }
-      this.#attributes.setXattr(node, name, copy, begun ? 0 : flags, options?.killSgid ?? false)
+      const how = { flags: begun ? 0 : flags, killSgid: options?.killSgid ?? false }
+      this.#attributes.setXattr(request, node, name, copy, how)
       faultPoint('overlay.xattr.done')
     })
   }
@@ -278,17 +347,25 @@ export class Overlay implements FileSystem {
     })
   }
 
+  getFlags(_request: RequestContext, node: bigint): number {
+    return this.#flags.get(node)
+  }
+
+  async setFlags(request: RequestContext, node: bigint, flags: number): Promise<void> {
+    await this.#context.activity.landed(node)
+    await this.#flags.set(request, node, flags)
+    // The ioctl moves the ctime, of which the kernel is not told.
+    this.#cache.notifier.expireAttributes(node)
+  }
+
   // ---- content
 
   open(_request: RequestContext, node: bigint, flags: number): OpenAnswer {
     const inode = this.names.inode(node)
     if (isDirectory(inode.mode)) throw new FsError('EISDIR')
     const writing = isWriting(flags)
-    this.#checkOpen(inode, writing)
-    const activity = this.#context.activity.of(node)
-    const tag = this.#contentTag(inode)
-    const keepCache = tag !== undefined && activity.cacheTag === tag
-    activity.cacheTag = tag
+    this.#checkOpen(inode, flags)
+    const keepCache = this.#cache.opened(inode)
     return { handle: this.#handles.open(node, writing), keepCache }
   }
 
@@ -298,8 +375,10 @@ export class Overlay implements FileSystem {
     _handle: bigint,
     offset: number,
     size: number,
+    flags = 0,
   ): Promise<Buffer> {
-    const bytes = await this.#withDeadline(request, (signal) =>
+    this.#cache.reads(node, flags)
+    const bytes = await this.#waits.withDeadline(request, (signal) =>
       this.#context.reader.read(node, offset, size, signal),
     )
     this.#copyOnRead(node)
@@ -312,30 +391,66 @@ export class Overlay implements FileSystem {
     _handle: bigint,
     offset: number,
     data: Buffer,
-    options: { readonly killSuidGid: boolean; readonly flags: number },
+    options: Parameters<FileSystem['write']>[5],
   ): Promise<number> {
-    const { activity, writer, legacyFiles } = this.#context
+    const { activity, writer } = this.#context
     const takes = this.#takesOver(node)
     if (takes && activity.isWritingVolume(node)) {
       return activity.landed(node).then(() => this.write(request, node, _handle, offset, data, options))
     }
     const inode = takes ? takeOver(this.#context, node) : this.names.inode(node)
+    if (inode.authority === 'catalog') requireWritable(inode, options)
     activity.of(node).cacheTag = undefined
+    if (options.killSuidGid) this.#attributes.killSetId(node, request)
+    const visible = async (written: Promise<number>): Promise<number> => {
+      const bytes = await written
+      await this.#cache.written(node, options.flags, offset, data.length)
+      return bytes
+    }
     if (inode.authority === 'catalog') {
-      return this.#withDeadline(request, (signal) =>
-        writer.write(node, offset, data, options.killSuidGid, signal),
-      )
+      const write = (signal: AbortSignal): Promise<number> => writer.write(node, offset, data, signal)
+      return visible(this.#waits.withDeadline(request, write))
     }
     this.#attributes.markDirty(inode)
     faultPoint('overlay.write.dirty')
-    return activity.writingVolume(node, async () => {
-      const flush = this.#attributes.beforeBytes(inode, offset)
-      if (flush) await flush
-      const written = await legacyFiles.write(node, data, offset)
-      faultPoint('overlay.write.effect')
-      if (options.killSuidGid) this.#attributes.killSetId(node)
-      return written
-    })
+    return visible(
+      activity.writingVolume(node, async () => {
+        const flush = this.#attributes.beforeBytes(inode, offset)
+        if (flush) await flush
+        // Who made the change is not known when the page is written; whoever owns the file pays for it.
+        const { uid, gid } = options.isWriteBack === true ? this.#attributes.get(node) : request
+        const caller = { uid, gid, umask: 0 }
+        const written = await this.#writeVolume(request, { node, data, offset, caller, ...options })
+        faultPoint('overlay.write.effect')
+        return written
+      }),
+    )
+  }
+
+  /** An append-only file takes what a process appends that has opened it so, and nothing else. */
+  async #writeVolume(
+    { resent }: RequestContext,
+    write: {
+      readonly node: bigint
+      readonly data: Buffer
+      readonly offset: number
+      readonly caller: Caller
+      readonly flags: number
+      readonly isWriteBack?: boolean
+    },
+  ): Promise<number> {
+    const { legacyFiles } = this.#context
+    const { node, data, offset, caller, flags, isWriteBack } = write
+    try {
+      return await legacyFiles.write(node, data, offset, caller)
+    } catch (error) {
+      const isAppend = (flags & O_APPEND) !== 0 && isWriteBack !== true
+      const isRefused = error instanceof FsError && error.code === 'EPERM'
+      if (!isAppend || !isRefused || !isAppendOnly(this.#attributes.get(node))) throw error
+    }
+    // What is asked for again may have been appended, as far as a predecessor came.
+    const done = resent ? Math.min(data.length, Math.max(0, legacyFiles.statOpen(node).size - offset)) : 0
+    return done === data.length ? done : done + (await legacyFiles.append(node, data.subarray(done), caller))
   }
 
   fallocate(
@@ -353,7 +468,8 @@ export class Overlay implements FileSystem {
     }
     const inode = takes ? takeOver(this.#context, node) : this.names.inode(node)
     if (inode.authority === 'catalog') {
-      return this.#withDeadline(request, async (signal) => {
+      requireAllocatable(inode, mode)
+      return this.#waits.withDeadline(request, async (signal) => {
         await writer.allocate(node, mode, offset, length, signal)
         faultPoint('overlay.fallocate.effect')
         await this.#changedBy(request, node)
@@ -362,7 +478,9 @@ export class Overlay implements FileSystem {
     this.#attributes.markDirty(inode)
     faultPoint('overlay.fallocate.dirty')
     const change = (): Answer<void> => {
-      legacyFiles.withWriter(node, (descriptor) => fallocate(descriptor, mode, offset, length))
+      legacyFiles.withWriter(node, (descriptor) =>
+        asCaller(this.#context, request, () => fallocate(descriptor, mode, offset, length)),
+      )
       activity.changed(node)
       faultPoint('overlay.fallocate.effect')
       return this.#changedBy(request, node)
@@ -398,24 +516,29 @@ export class Overlay implements FileSystem {
     ) {
       throw new FsError('EOPNOTSUPP')
     }
+    if (request.uid !== 0) this.#attributes.killSetId(destination.node, request)
     this.#attributes.markDirty(to)
     faultPoint('overlay.copy.dirty')
     const copied = await activity.writingVolume(destination.node, async () => {
       const flush = this.#attributes.beforeBytes(to, destination.offset)
       if (flush) await flush
-      return legacyFiles.withReader(source.node, async (reader) =>
-        legacyFiles.withWriter(destination.node, (writer) =>
-          copyFileRange(reader, source.offset, writer, destination.offset, Math.min(length, COPY_BYTES)),
-        ),
+      return legacyFiles.withReader(
+        source.node,
+        async (reader) =>
+          legacyFiles.withWriter(destination.node, (writer) =>
+            asCaller(this.#context, request, () =>
+              copyFileRange(reader, source.offset, writer, destination.offset, Math.min(length, COPY_BYTES)),
+            ),
+          ),
+        'application',
       )
     })
     faultPoint('overlay.copy.effect')
-    await this.#changedBy(request, destination.node)
     return copied
   }
 
   async flush(request: RequestContext, node: bigint): Promise<void> {
-    await this.#acknowledge(request, node)
+    await this.#waits.acknowledged(request, node)
   }
 
   release(_request: RequestContext, node: bigint, handle: bigint): void {
@@ -432,7 +555,7 @@ export class Overlay implements FileSystem {
     if (onVolume && isRegular(inode.mode)) await this.#syncLegacy(node, handle, dataOnly)
     if (inode.authority !== 'legacy') await writer.sync(node)
     await catalog.flush()
-    await this.#acknowledge(request, node)
+    await this.#waits.acknowledged(request, node)
   }
 
   async #syncLegacy(node: bigint, handle: bigint, dataOnly: boolean): Promise<void> {
@@ -533,6 +656,11 @@ export class Overlay implements FileSystem {
     return this.#entry(on.create(request, parent, name, file))
   }
 
+  /** Of a directory that is to go: looks for names in it, now or in turns of its own. @throws FsError ENOTEMPTY */
+  #requireEmpty(inode: Inode): Promise<void> | undefined {
+    return isDirectory(inode.mode) ? this.names.requireEmpty(inode) : undefined
+  }
+
   /** Whether a change of the file makes the catalog its authority first. */
   #takesOver(node: bigint): boolean {
     const inode = this.names.inode(node)
@@ -571,14 +699,13 @@ export class Overlay implements FileSystem {
     activity.lookups += 1n
     activity.forgotten = false
     const own = inode.authority === 'catalog'
+    const known = stat ? { ...stat, ino: inode.ino } : undefined
+    const attributes = known ?? this.#attributes.get(inode.ino)
+    this.#cache.tell(inode, attributes)
     return {
       nodeId: inode.ino,
       generation: BigInt(inode.generation),
-      attributes: stat
-        ? { ...stat, ino: inode.ino }
-        : own
-          ? attributesOf(inode)
-          : this.#attributes.get(inode.ino),
+      attributes,
       entryTtlMs: own ? CATALOG_TTL_MS : LEGACY_TTL_MS,
       attributeTtlMs: own ? CATALOG_TTL_MS : LEGACY_TTL_MS,
     }
@@ -586,88 +713,30 @@ export class Overlay implements FileSystem {
 
   #attributeAnswer(node: bigint): AttributeAnswer {
     const attributes = this.#attributes.get(node)
-    const own = this.names.inode(node).authority === 'catalog'
+    const inode = this.names.inode(node)
+    this.#cache.tell(inode, attributes)
+    const own = inode.authority === 'catalog'
     return { attributes, attributeTtlMs: own ? CATALOG_TTL_MS : LEGACY_TTL_MS }
   }
 
   /** Opening on the volume shows at once what would only fail later: a read-only volume, an immutable file. */
-  #checkOpen(inode: Inode, writing: boolean): void {
+  #checkOpen(inode: Inode, flags: number): void {
     const { legacyFiles } = this.#context
-    if (inode.authority !== 'legacy' || !isRegular(inode.mode)) return
-    if (writing && this.#context.policy().writeTo === 'legacy') {
+    if (!isRegular(inode.mode)) return
+    const writing = isWriting(flags)
+    const now = writing ? this.#attributes.get(inode.ino) : inode
+    if (writing) requireOpenable(now, flags)
+    if (inode.authority !== 'legacy') return
+    if (writing && !isAppendOnly(now) && this.#context.policy().writeTo === 'legacy') {
       legacyFiles.withWriter(inode.ino, () => undefined)
     } else if (this.#context.policy().readFrom === 'legacy') {
       legacyFiles.statOpen(inode.ino)
     }
   }
 
-  /** Names a state of the content; the kernel may keep what it cached under the same name. */
-  #contentTag(inode: Inode): string | undefined {
-    if (inode.authority === 'catalog') return `${inode.mtimeNs}.${inode.size}`
-    const stat = this.#attributes.stat(inode)
-    // What was changed within this tick of the volume's clock may be changed again under the same times.
-    if (!stat || untilNextTick(stat.ctimeNs, Date.now()) > 0) return undefined
-    return `${stat.mtimeNs}.${stat.size}.${stat.ctimeNs}`
-  }
-
   #copyOnRead(node: bigint): void {
     if (this.#context.policy().copies) this.#context.carrier.want(node)
-  }
-
-  /** With `--ack store` the caller waits until the store has the file; nothing is lost if it has to give up. */
-  async #acknowledge(request: RequestContext, node: bigint): Promise<void> {
-    const { copies, writeTo } = this.#context.policy()
-    // In a mode that copies nothing the volume is all that there is to wait for.
-    if (this.#context.ack === 'local' || !(copies || writeTo === 'store')) return
-    await this.#withDeadline(request, async (signal) => {
-      for (;;) {
-        const inode = this.#context.catalog.get(node)
-        if (!inode || inode.orphan || inode.dirty === 0) return
-        signal.throwIfAborted()
-        const result = await this.#uploaded(node, signal)
-        if (result === 'gone') return
-        // Somebody is in the middle of changing it, and never gets to the end of that if this here takes no pause.
-        if (result === 'busy') await new Promise((resolve) => setTimeout(resolve, BUSY_MS))
-      }
-    })
-  }
-
-  /** A file that was removed past the overlay has nothing that the store could acknowledge: close(2) does not fail for that. */
-  async #uploaded(node: bigint, signal: AbortSignal): Promise<UploadResult> {
-    try {
-      return await this.#context.uploader.upload(node, signal)
-    } catch (error) {
-      const isGone = error instanceof FsError && error.code === 'ENOENT'
-      if (isGone && this.#context.catalog.get(node)?.authority === 'legacy') return 'gone'
-      throw error
-    }
-  }
-
-  /** Ends the caller's wait at the deadline or on an interrupt; work that goes on behind it is harmless. */
-  async #withDeadline<T>(request: RequestContext, body: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    const deadline = new AbortController()
-    const milliseconds = this.#context.settings.opTimeoutMs
-    const timer = setTimeout(
-      () => deadline.abort(new FsError('EIO', `no answer from the store within ${milliseconds} ms`)),
-      milliseconds,
-    )
-    const signal = AbortSignal.any([deadline.signal, request.signal])
-    try {
-      return await body(signal)
-    } catch (error) {
-      if (request.signal.aborted) throw new FsError('EINTR')
-      if (deadline.signal.aborted) throw deadline.signal.reason
-      throw error
-    } finally {
-      clearTimeout(timer)
-    }
   }
 }
 
 const isWriting = (flags: number): boolean => (flags & O_ACCMODE) !== 0
-
-function syncDescriptor(descriptor: number, dataOnly: boolean): Promise<void> {
-  return new Promise((resolve, reject) =>
-    (dataOnly ? fdatasync : fsync)(descriptor, (error) => (error ? reject(error) : resolve())),
-  )
-}

@@ -1,16 +1,21 @@
 import { currentBoot } from '../base/boot.ts'
 import { faultPoint } from '../base/faults.ts'
-import { ROOT_INO } from '../catalog/index.ts'
+import { keepVanished, ROOT_INO } from '../catalog/index.ts'
 import { adoptAttributes, afterPowerLoss, requireLegacy } from '../content/index.ts'
+import { pagesOf } from '../base/pages.ts'
 import type { OverlayContext } from './context.ts'
 import { newInode } from './names.ts'
 import type { Overlay } from './overlay.ts'
 
+// Files without a name removed in one transaction.
+const ORPHANS_AT_ONCE = 64
+
 /**
  * Brings catalog, staging files and legacy volume in line before the first request is served. With `fresh` nobody can
- * have a file open (a new mount): files without a name go, and so do recorded answers.
+ * have a file open (a new mount): files without a name go, and so do recorded answers. Nobody waits for a turn of the event loop yet,
+ * but what it takes in memory does not follow the number of rows (P6).
  */
-export function recover(context: OverlayContext, overlay: Overlay, fresh: boolean): void {
+export async function recover(context: OverlayContext, overlay: Overlay, fresh: boolean): Promise<void> {
   const { catalog, staging, writer } = context
   ensureRoot(context)
   if (catalog.meta('staging-lengths') === 'unknown') {
@@ -20,8 +25,10 @@ export function recover(context: OverlayContext, overlay: Overlay, fresh: boolea
   }
   const boot = currentBoot()
   if (catalog.meta('boot-id') !== boot) {
-    if (catalog.meta('boot-id') !== undefined) afterPowerLoss(context, staging)
+    const lostPower = catalog.meta('boot-id') !== undefined
+    if (lostPower) afterPowerLoss(context, staging)
     catalog.transaction(() => {
+      if (lostPower) keepVanished(catalog)
       catalog.trustAllStaging()
       catalog.setMeta('boot-id', boot)
     })
@@ -30,10 +37,12 @@ export function recover(context: OverlayContext, overlay: Overlay, fresh: boolea
   catalog.flushNow()
   if (catalog.hasJustLost) staging.keepAll(catalog)
   for (const ino of catalog.stagedInodes()) writer.recover(ino)
+  // Nor what that gave up.
+  catalog.flushNow()
   staging.recover(catalog)
   for (const ino of catalog.doubtfulStaging()) {
     const inode = catalog.get(ino)
-    if (inode) staging.doubt(inode)
+    if (inode && staging.isThere(inode)) staging.doubt(inode)
   }
   overlay.unfinished.recover(fresh, () => faultPoint('overlay.recovery.concluded'))
   const open = overlay.unfinished.inodes
@@ -44,7 +53,13 @@ export function recover(context: OverlayContext, overlay: Overlay, fresh: boolea
     catalog.clearIntents()
     catalog.dropUnreachable()
   })
-  for (const ino of catalog.orphans()) overlay.names.purge(ino)
+  for (const page of pagesOf(catalog.orphans(), ORPHANS_AT_ONCE)) {
+    catalog.transaction(() => {
+      for (const ino of page) overlay.names.purge(ino)
+    })
+    // What hangs on them, before more is added to it.
+    await overlay.names.settled()
+  }
 }
 
 /**

@@ -36,7 +36,8 @@ export interface PutOptions extends RequestOptions {
   readonly fresh?: boolean
   /**
    * Only if this is the version under the key, or the key is empty: `StoreSuperseded` otherwise, and where somebody else does
-   * the same at the same time, for one of the two at least.
+   * the same at the same time, for one of the two at least; with `capabilities.replaceSettleMs`, only once the key has been read
+   * again so long after the answer and still has what was put.
    */
   readonly replaces?: ObjectVersion | 'nothing'
 }
@@ -60,6 +61,11 @@ export interface StoreCapabilities {
   readonly maxValueBytes: number
   /** `keys()` works and is affordable. */
   readonly listing: boolean
+  /**
+   * Milliseconds after which a put that `replaces` is decided: whoever has written over it had read before it, and has done so by
+   * then. 0 where its answer decides.
+   */
+  readonly replaceSettleMs: number
   /** Once `put` returned, every later `get` sees it: nothing to expect, nothing to try harder. */
   readonly consistent: boolean
 }

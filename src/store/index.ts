@@ -1,6 +1,7 @@
 import { isAbsolute, resolve } from 'node:path'
 import { UsageError } from '../base/errors.ts'
 import type { FailedSyncs } from '../base/failed-syncs.ts'
+import { isNamespace, NAMESPACE_RULE } from '../base/namespace.ts'
 import type { Log } from '../observe/log.ts'
 import type { KeyValueStore } from './contract.ts'
 import { ReadOnlyStore } from './read-only.ts'
@@ -22,9 +23,6 @@ export interface StoreOptions {
 }
 
 type Loader = (url: string, options: StoreOptions) => Promise<KeyValueStore>
-
-// A namespace becomes a directory or a bucket name, and an operator types it into other tools.
-const NAMESPACE = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/
 
 // Each adapter is loaded when it is asked for: the client library of one store costs the users of another nothing.
 const LOADERS: Readonly<Record<string, Loader>> = {
@@ -58,11 +56,8 @@ const LOADERS: Readonly<Record<string, Loader>> = {
  * @throws UsageError if the URL or the namespace is malformed, or the store is damaged or in use by another process
  */
 export async function openStore(url: string, options: StoreOptions): Promise<KeyValueStore> {
-  if (!NAMESPACE.test(options.namespace)) {
-    throw new UsageError(
-      `namespace ${JSON.stringify(options.namespace)}: use letters, digits, "_", "-" and ".", 128 at most, not "." first`,
-    )
-  }
+  if (!isNamespace(options.namespace))
+    throw new UsageError(`namespace ${JSON.stringify(options.namespace)}: it must be ${NAMESPACE_RULE}`)
   const scheme = /^([a-z][a-z0-9+.-]*):/.exec(url)?.[1] ?? ''
   const loader = Object.hasOwn(LOADERS, scheme) ? LOADERS[scheme] : undefined
   if (!loader) {

@@ -1,9 +1,9 @@
 import { constants } from 'node:os'
 import koffi from 'koffi'
-import { declare } from './library.ts'
+import { declareHere } from './library.ts'
 
 koffi.struct('iovec', { iov_base: 'void *', iov_len: 'size_t' })
-const preadv2Call = declare('int64_t preadv2(int, const iovec *, int, int64_t, int)')
+const preadv2Call = declareHere('int64_t preadv2(int, const iovec *, int, int64_t, int)')
 
 // linux/fs.h: do not wait for a device.
 const RWF_NOWAIT = 8

@@ -1,14 +1,20 @@
-import { FsError } from '../base/errors.ts'
+import { constants, fdatasync, fsync } from 'node:fs'
+import { errnoName, FsError, volumeErrno } from '../base/errors.ts'
+import { type Disk, libcFunction } from './disk.ts'
+import { diskOf, guard } from './guarded.ts'
 import { check, cstring, declare, declareAsync } from './library.ts'
 
-const openatCall = declare('int openat(int, const void *, int, int)')
+const OPENAT = 'int openat(int, const void *, int, int)'
+const openatCall = declare(OPENAT)
 const closeCall = declare('int close(int)')
 const mkdiratCall = declare('int mkdirat(int, const void *, unsigned int)')
 const mknodatCall = declare('int mknodat(int, const void *, unsigned int, uint64_t)')
 const unlinkatCall = declare('int unlinkat(int, const void *, int)')
 const renameat2Call = declare('int renameat2(int, const void *, int, const void *, unsigned int)')
-const linkatCall = declare('int linkat(int, const void *, int, const void *, int)')
-const symlinkatCall = declare('int symlinkat(const void *, int, const void *)')
+const LINKAT = 'int linkat(int, const void *, int, const void *, int)'
+const linkatCall = declare(LINKAT)
+const linkatToCall = declare(LINKAT, 2)
+const symlinkatCall = declare('int symlinkat(const void *, int, const void *)', 1)
 const readlinkatCall = declare('long readlinkat(int, const void *, void *, size_t)')
 const fchmodatCall = declare('int fchmodat(int, const void *, unsigned int, int)')
 const fchownatCall = declare('int fchownat(int, const void *, unsigned int, unsigned int, int)')
@@ -16,18 +22,31 @@ const utimensatCall = declare('int utimensat(int, const void *, const void *, in
 const futimensCall = declare('int futimens(int, const void *)')
 const fallocateCall = declare('int fallocate(int, int, int64_t, int64_t)')
 const lseekCall = declare('int64_t lseek(int, int64_t, int)')
+const ftruncateCall = declare('int ftruncate(int, int64_t)')
+const fchmodCall = declare('int fchmod(int, unsigned int)')
+const fchownCall = declare('int fchown(int, unsigned int, unsigned int)')
+const fsyncCall = declare('int fsync(int)')
+const preadCall = declare('long pread(int, void *, size_t, int64_t)')
+const pwriteCall = declare('long pwrite(int, const void *, size_t, int64_t)')
 const flockCall = declare('int flock(int, int)')
 const copyFileRangeCall = declare('long copy_file_range(int, void *, int, void *, size_t, unsigned int)')
 const syncfsCall = declareAsync('int syncfs(int)')
 
+// What a sync may take: a disk that has nothing else to say is busy, not away.
+const SYNC_MS = 120_000
+
 // fcntl.h; the same on every Linux architecture but for O_DIRECTORY and O_NOFOLLOW, which Node knows.
 export const AT_REMOVEDIR = 0x200
 const AT_SYMLINK_NOFOLLOW = 0x100
+const AT_SYMLINK_FOLLOW = 0x400
 export const AT_FDCWD = -100
 export const O_PATH = 0o10000000
-const O_CLOEXEC = 0o2000000
+export const O_CLOEXEC = 0o2000000
+/** Makes a file that has no name in the directory that is opened. */
+export const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY
 export const RENAME_NOREPLACE = 1
 export const RENAME_EXCHANGE = 2
+export const RENAME_WHITEOUT = 4
 export const FALLOC_FL_KEEP_SIZE = 1
 export const FALLOC_FL_PUNCH_HOLE = 2
 export const FALLOC_FL_ZERO_RANGE = 16
@@ -36,13 +55,26 @@ export const SEEK_HOLE = 4
 /** utimensat: leave this time as it is. */
 export const UTIME_OMIT = 'omit'
 
-/** A descriptor, close-on-exec. @throws FsError */
+/** A descriptor, close-on-exec; of the disk that the directory is on. @throws FsError */
 export function openAt(directory: number, name: Buffer, flags: number, mode = 0): number {
   return check(openatCall(directory, cstring(name), flags | O_CLOEXEC, mode), 'openat', name)
 }
 
+/** What is at a path that leads to a disk; calls on the descriptor are made by a thread of it. @throws FsError */
+export function openOn(disk: Disk, path: string, flags: number): number {
+  const called = [AT_FDCWD, cstring(Buffer.from(path)), flags | O_CLOEXEC, 0]
+  const { result, errno } = disk.call(libcFunction(OPENAT), called, true)
+  if (result === -1) throw new FsError(volumeErrno(errnoName(errno)), `openat ${path}: ${errnoName(errno)}`)
+  guard(result, disk)
+  return result
+}
+
 export function closeDescriptor(descriptor: number): void {
-  closeCall(descriptor)
+  const disk = diskOf(descriptor)
+  if (disk) {
+    guard(descriptor, undefined)
+    disk.close(descriptor)
+  } else closeCall(descriptor)
 }
 
 export function mkdirAt(directory: number, name: Buffer, mode: number): void {
@@ -72,13 +104,20 @@ export function linkAt(fromDirectory: number, from: Buffer, toDirectory: number,
   check(linkatCall(fromDirectory, cstring(from), toDirectory, cstring(to), 0), 'linkat', to)
 }
 
+/** Gives an open file that was made without a name one. @throws FsError ENOENT for a file that has lost its names */
+export function linkDescriptor(descriptor: number, directory: number, name: Buffer): void {
+  const open = cstring(Buffer.from(`/proc/self/fd/${descriptor}`))
+  check(linkatToCall(AT_FDCWD, open, directory, cstring(name), AT_SYMLINK_FOLLOW), 'linkat', name)
+}
+
 export function symlinkAt(target: Buffer, directory: number, name: Buffer): void {
   check(symlinkatCall(cstring(target), directory, cstring(name)), 'symlinkat', name)
 }
 
-export function readlinkAt(directory: number, name: Buffer): Buffer {
+/** `shown`: the name for a message. @throws FsError */
+export function readlinkAt(directory: number, name: Buffer, shown = name): Buffer {
   const buffer = Buffer.alloc(4097)
-  const length = check(readlinkatCall(directory, cstring(name), buffer, buffer.length), 'readlinkat', name)
+  const length = check(readlinkatCall(directory, cstring(name), buffer, buffer.length), 'readlinkat', shown)
   return buffer.subarray(0, length)
 }
 
@@ -136,6 +175,34 @@ function timespecs(atime: Time, mtime: Time): Buffer {
   return times
 }
 
+/** Syncs an open file or directory within this tick. @throws FsError */
+export function syncNow(descriptor: number): void {
+  check(fsyncCall(descriptor), 'fsync')
+}
+
+/** Up to a few KiB within this tick. @throws FsError */
+export function readNow(descriptor: number, buffer: Buffer): number {
+  return check(preadCall(descriptor, buffer, buffer.length, 0), 'pread')
+}
+
+export function writeNow(descriptor: number, bytes: Buffer): void {
+  for (let done = 0; done < bytes.length; )
+    done += check(pwriteCall(descriptor, bytes.subarray(done), bytes.length - done, done), 'pwrite')
+}
+
+/** Of an open file. @throws FsError */
+export function truncateDescriptor(descriptor: number, size: number): void {
+  check(ftruncateCall(descriptor, size), 'ftruncate')
+}
+
+export function chmodDescriptor(descriptor: number, mode: number): void {
+  check(fchmodCall(descriptor, mode), 'fchmod')
+}
+
+export function chownDescriptor(descriptor: number, uid: number, gid: number): void {
+  check(fchownCall(descriptor, uid, gid), 'fchown')
+}
+
 export function fallocate(descriptor: number, mode: number, offset: number, length: number): void {
   check(fallocateCall(descriptor, mode, offset, length), 'fallocate')
 }
@@ -163,7 +230,32 @@ export function copyFileRange(
 
 /** Resolves when everything on the descriptor's file system is on the medium. */
 export async function syncFileSystem(descriptor: number): Promise<void> {
-  if ((await syncfsCall(descriptor)) !== 0) throw new FsError('EIO', 'syncfs failed')
+  const result = await whileGuarded(descriptor, () => syncfsCall(descriptor), SYNC_MS)
+  if (result !== 0) throw new FsError('EIO', 'syncfs failed')
+}
+
+/**
+ * Syncs an open file or directory on a thread. A disk may be busy for long with what was written before.
+ * @throws the error of fsync(2), Unanswered
+ */
+export function syncDescriptor(descriptor: number, dataOnly = false): Promise<void> {
+  const sync = (): Promise<void> =>
+    new Promise((resolve, reject) =>
+      (dataOnly ? fdatasync : fsync)(descriptor, (error) => (error ? reject(error) : resolve())),
+    )
+  return whileGuarded(descriptor, sync, SYNC_MS)
+}
+
+/** Runs `body` with more time for each call on the disk of the descriptor than applications are made to wait. */
+export function patiently<T>(descriptor: number, body: () => T): T {
+  const disk = diskOf(descriptor)
+  return disk ? disk.patiently(body) : body()
+}
+
+/** Runs what works on the descriptor in a thread of the pool. @throws its error, Unanswered */
+export function whileGuarded<T>(descriptor: number, body: () => Promise<T>, deadlineMs?: number): Promise<T> {
+  const disk = diskOf(descriptor)
+  return disk ? disk.during(body, deadlineMs) : body()
 }
 
 const LOCK_EX = 2

@@ -1,5 +1,7 @@
+import { MOST_BYTES } from '../base/attribute-ranges.ts'
 import type { Attributes } from '../base/attributes.ts'
 import { FsError } from '../base/errors.ts'
+import { GUARDS } from '../base/inode-flags.ts'
 import { check, cstring, declare } from './library.ts'
 
 const statxCall = declare('int statx(int, const void *, int, unsigned int, void *)')
@@ -14,6 +16,7 @@ const AT_NO_AUTOMOUNT = 0x800
 
 /** What statx(2) tells: attributes, plus what identifies the file beyond its inode number. */
 export interface Stat extends Attributes {
+  readonly flags: number
   /** Device as major * 2^20 + minor. */
   readonly dev: bigint
   /** Time of birth in nanoseconds, 0 where the file system keeps none. Tells apart two files that had one inode number. */
@@ -29,7 +32,7 @@ const timeAt = (offset: number): bigint =>
 
 /** @throws FsError EOVERFLOW, as stat(2) has it where a size does not fit */
 function exact(size: bigint): number {
-  if (size <= Number.MAX_SAFE_INTEGER) return Number(size)
+  if (size <= MOST_BYTES) return Number(size)
   throw new FsError('EOVERFLOW', `a file of ${size} bytes: ferryfs serves files of up to 8 PiB (2^53 bytes)`)
 }
 
@@ -37,6 +40,8 @@ function decode(): Stat {
   const major = buffer.readUInt32LE(128)
   const minor = buffer.readUInt32LE(132)
   return {
+    // STATX_ATTR_IMMUTABLE and STATX_ATTR_APPEND are FS_IMMUTABLE_FL and FS_APPEND_FL.
+    flags: buffer.readUInt32LE(8) & GUARDS,
     ino: buffer.readBigUInt64LE(32),
     mode: buffer.readUInt16LE(28),
     nlink: buffer.readUInt32LE(16),

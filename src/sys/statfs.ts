@@ -1,4 +1,10 @@
 import { statfsSync } from 'node:fs'
+import { check, declare } from './library.ts'
+
+const fstatfsCall = declare('int fstatfs(int, void *)')
+
+// struct statfs of the 64-bit architectures (asm-generic/statfs.h).
+const buffer = Buffer.alloc(120)
 
 export interface VolumeSpace {
   readonly blocks: bigint
@@ -11,9 +17,18 @@ export interface VolumeSpace {
   readonly type: bigint
 }
 
-/** Space of the volume that holds an open file or directory. */
+/** Space of the volume that holds an open file or directory. @throws FsError */
 export function spaceOf(descriptor: number): VolumeSpace {
-  return spaceOfPath(`/proc/self/fd/${descriptor}`)
+  check(fstatfsCall(descriptor, buffer), 'fstatfs')
+  return {
+    type: buffer.readBigInt64LE(0),
+    bsize: Number(buffer.readBigInt64LE(8)),
+    blocks: buffer.readBigUInt64LE(16),
+    bfree: buffer.readBigUInt64LE(24),
+    bavail: buffer.readBigUInt64LE(32),
+    files: buffer.readBigUInt64LE(40),
+    ffree: buffer.readBigUInt64LE(48),
+  }
 }
 
 /** Space of the volume that holds a path. */

@@ -1,17 +1,20 @@
-import { check, cstring, declare } from './library.ts'
+import { check, cstring, declare, declareOn } from './library.ts'
 
-const lsetxattr = declare('int lsetxattr(const void *, const void *, const void *, size_t, int)')
-const lgetxattr = declare('long lgetxattr(const void *, const void *, void *, size_t)')
-const llistxattr = declare('long llistxattr(const void *, void *, size_t)')
-const lremovexattr = declare('int lremovexattr(const void *, const void *)')
-const setxattr = declare('int setxattr(const void *, const void *, const void *, size_t, int)')
-const getxattr = declare('long getxattr(const void *, const void *, void *, size_t)')
-const listxattr = declare('long listxattr(const void *, void *, size_t)')
-const removexattr = declare('int removexattr(const void *, const void *)')
+const lsetxattr = declareOn('int lsetxattr(const void *, const void *, const void *, size_t, int)')
+const lgetxattr = declareOn('long lgetxattr(const void *, const void *, void *, size_t)')
+const llistxattr = declareOn('long llistxattr(const void *, void *, size_t)')
+const lremovexattr = declareOn('int lremovexattr(const void *, const void *)')
+const setxattr = declareOn('int setxattr(const void *, const void *, const void *, size_t, int)')
+const getxattr = declareOn('long getxattr(const void *, const void *, void *, size_t)')
+const listxattr = declareOn('long listxattr(const void *, void *, size_t)')
+const removexattr = declareOn('int removexattr(const void *, const void *)')
 const fsetxattr = declare('int fsetxattr(int, const void *, const void *, size_t, int)')
 const fgetxattr = declare('long fgetxattr(int, const void *, void *, size_t)')
 const flistxattr = declare('long flistxattr(int, void *, size_t)')
 const fremovexattr = declare('int fremovexattr(int, const void *)')
+
+// A path of its own stands for whatever is there.
+const NO_DISK = -1
 
 // There is no *at form of the xattr calls before kernel 6.13. A path through the directory's own descriptor cannot
 // leave the volume: its last component is one name, and the l-calls do not follow a symlink there.
@@ -23,14 +26,18 @@ function pathOf(directory: number, name: Buffer): Buffer {
 const MAX_BYTES = 65536
 
 export function setXattr(directory: number, file: Buffer, name: Buffer, value: Buffer, flags: number): void {
-  check(lsetxattr(pathOf(directory, file), cstring(name), value, value.length, flags), 'lsetxattr', file)
+  check(
+    lsetxattr(directory, pathOf(directory, file), cstring(name), value, value.length, flags),
+    'lsetxattr',
+    file,
+  )
 }
 
 const scratch = Buffer.alloc(MAX_BYTES)
 
 export function getXattr(directory: number, file: Buffer, name: Buffer): Buffer {
   const length = check(
-    lgetxattr(pathOf(directory, file), cstring(name), scratch, scratch.length),
+    lgetxattr(directory, pathOf(directory, file), cstring(name), scratch, scratch.length),
     'lgetxattr',
     file,
   )
@@ -38,7 +45,9 @@ export function getXattr(directory: number, file: Buffer, name: Buffer): Buffer 
 }
 
 export function listXattrs(directory: number, file: Buffer): Buffer[] {
-  return namesIn(check(llistxattr(pathOf(directory, file), scratch, scratch.length), 'llistxattr', file))
+  return namesIn(
+    check(llistxattr(directory, pathOf(directory, file), scratch, scratch.length), 'llistxattr', file),
+  )
 }
 
 /** Splits the NUL-terminated names at the start of the scratch buffer. */
@@ -53,7 +62,7 @@ function namesIn(length: number): Buffer[] {
 }
 
 export function removeXattr(directory: number, file: Buffer, name: Buffer): void {
-  check(lremovexattr(pathOf(directory, file), cstring(name)), 'lremovexattr', file)
+  check(lremovexattr(directory, pathOf(directory, file), cstring(name)), 'lremovexattr', file)
 }
 
 /** The same of an open file, which may have no name any more. */
@@ -79,20 +88,22 @@ export const xattrsOfOpen = {
 /** The same of what a path leads to, symlinks followed. */
 export const xattrsOfPath = {
   set(path: string, name: Buffer, value: Buffer): void {
-    check(setxattr(cstring(Buffer.from(path)), cstring(name), value, value.length, 0), 'setxattr')
+    check(setxattr(NO_DISK, cstring(Buffer.from(path)), cstring(name), value, value.length, 0), 'setxattr')
   },
 
   get(path: string, name: Buffer): Buffer {
     const at = cstring(Buffer.from(path))
-    const length = check(getxattr(at, cstring(name), scratch, scratch.length), 'getxattr')
+    const length = check(getxattr(NO_DISK, at, cstring(name), scratch, scratch.length), 'getxattr')
     return Buffer.from(scratch.subarray(0, length))
   },
 
   list(path: string): Buffer[] {
-    return namesIn(check(listxattr(cstring(Buffer.from(path)), scratch, scratch.length), 'listxattr'))
+    return namesIn(
+      check(listxattr(NO_DISK, cstring(Buffer.from(path)), scratch, scratch.length), 'listxattr'),
+    )
   },
 
   remove(path: string, name: Buffer): void {
-    check(removexattr(cstring(Buffer.from(path)), cstring(name)), 'removexattr')
+    check(removexattr(NO_DISK, cstring(Buffer.from(path)), cstring(name)), 'removexattr')
   },
 }

@@ -28,13 +28,13 @@ export class LegacyWatch {
 
   /** Where the store is not the simulator its replicas cannot be asked; the checks at the end have to do. */
   look(): void {
-    const { simulator } = this.#world.store
+    const { simulator, bucketType } = this.#world.store
     if (!simulator || this.#violation || this.#isPaused) return
     for (const [path, content] of this.#files) {
       if (this.#gone.has(path) || existsSync(join(this.#world.legacy, path))) continue
       this.#gone.add(path)
       if (content.length > INLINE_BYTES) continue
-      const replicas = simulator.replicas('default', this.#world.namespace, fileKey(Buffer.from(path)))
+      const replicas = simulator.replicas(bucketType, this.#world.namespace, fileKey(Buffer.from(path)))
       const holding = [...replicas.values()].filter((values) =>
         values.some((value) => value?.equals(content)),
       )

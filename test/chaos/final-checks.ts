@@ -82,6 +82,9 @@ async function storeIsComplete(session: Session): Promise<void> {
       return outbox.length === 0 && files.dirty === 0
     })
   }
+  // What the faults have left without a path goes; whatever has one is still there, for verify, restore and rebuild to find.
+  const { refused } = await daemon.sweep()
+  if (refused !== undefined) throw new Violation(`P4: nothing is swept: ${refused}`)
   refuse((await daemon.verify()).differences)
   const destination = join(root, 'restored')
   await daemon.done('restore', daemon.places.target, destination)

@@ -51,7 +51,7 @@ test('P1: later passes come to every pair of faults that may come together', () 
   ])
     expect(names).toContain(one)
   // One of them alone, one twice of a kind, two that nobody could tell apart.
-  for (const never of ['kill-at-points', 'none'])
+  for (const never of ['kill-at-points', 'hostile-tree', 'none'])
     expect(names.filter((name) => name.split('+').includes(never))).toEqual([])
   expect(names).not.toContain('outage+black-hole')
   expect(names).not.toContain('legacy-full+legacy-eio')
@@ -90,8 +90,20 @@ test('P6: what a session needs follows from all of its faults', () => {
     ownClock: true,
     powerDisks: false,
     half: 1,
+    defaultTimeouts: false,
     variant: 'ack-store',
   })
+})
+
+test('P6: a share of the sessions has the limits of an operator, in every mode', () => {
+  const own = new Set<string>()
+  let drawn = 0
+  for (const { mode, settings } of plans(everything)) {
+    if (settings.defaultTimeouts) own.add(`${mode} ${settings.opTimeout}`)
+    drawn += 1
+    if (drawn > 500) break
+  }
+  expect([...own].sort()).toEqual(MODES.map((mode) => `${mode} 30s`).sort())
 })
 
 // Both would mount their own over the same directories.

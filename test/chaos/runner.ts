@@ -86,7 +86,7 @@ async function runScript(
   lane: number,
   counted: boolean,
 ): Promise<void> {
-  const world = new World(run.program, store, plan.settings)
+  const world = await World.make(run.program, store, plan.settings)
   try {
     const collector = counted ? run.collector : run.collector.aside()
     await new Session(world, plan.mode, script, collector, lane).run()

@@ -209,13 +209,16 @@ function present<T>(value: T): fc.Arbitrary<T | undefined> {
   return fc.option(fc.constant(value), { nil: undefined, freq: 1_000_000 })
 }
 
+// Each waits ten seconds for the volume before it fails.
+const MOST_ON_A_HANGING_VOLUME = 4
+
 function phase(fault: string): fc.Arbitrary<Phase> {
   const one = fault.split('+').includes('power-cut') ? synced : action
   return fc.record({
     fault: present(fault),
     excursion: fc.option(fc.constantFrom(...MODES), { nil: undefined, freq: 1 }),
     before: turns(one, 6),
-    during: turns(one, 14),
+    during: turns(one, fault.split('+').includes('legacy-hang') ? MOST_ON_A_HANGING_VOLUME : 14),
     after: turns(one, 5),
   })
 }

@@ -3,7 +3,7 @@ import { type Mode, type Policy, policyOf } from '../../src/base/modes.ts'
 import type { Action, Reply } from './actions.ts'
 import { afterCut, lookAgain } from './after-cut.ts'
 import { Client, Hang } from './clients/client.ts'
-import { Delays } from './delays.ts'
+import { Delays, STALL_MS } from './delays.ts'
 import { LegacyWatch } from './deletions.ts'
 import { isCombined } from './faults/combined.ts'
 import { type Conductor, excusesClose, type Fault } from './faults/fault.ts'
@@ -139,7 +139,9 @@ export class Session {
   /** A file that no client changes, read past the page cache and compared. False where the fault excuses a failure. */
   async readUntouched(path: string): Promise<boolean> {
     const action: Action = { do: 'read', path, offset: 0, length: 1 << 17, direct: true }
+    const begun = performance.now()
     const { reply, detached } = await this.call(this.reader, action)
+    this.#mustNotHaveWaited(path, performance.now() - begun)
     if (reply.errno !== undefined) {
       if (detached || this.excuses(action, reply.errno)) return false
       throw new Violation(`${this.#promiseOf(reply)}: reading ${path}: ${reply.errno} in ${reply.step}`)
@@ -229,6 +231,7 @@ export class Session {
     ])
     this.#cell.delayedMs += this.#delays.end()
     if (active && this.#hidesTheStore(active)) this.#delays.check()
+    if (active?.name === 'hostile-tree') this.#delays.checkBystanders()
     await active?.end?.(this.#conductor())
     // What could not be looked at after the cut, because something else was away, too.
     if (active?.groups.includes('power') && isCombined(active)) await lookAgain(this, this.#note)
@@ -275,6 +278,17 @@ export class Session {
   #hidesTheStore({ name }: Fault): boolean {
     const away = name === 'outage' || name === 'black-hole'
     return away && this.world.settings.variant === 'plain' && this.policy.writeTo === 'legacy' && this.copies
+  }
+
+  /** Where the volume has what is read, a store that is slow or away is not waited for, whatever its limits are. */
+  #mustNotHaveWaited(path: string, ms: number): void {
+    const fault = this.#fault
+    if (!fault?.groups.includes('network') || isCombined(fault) || ms <= STALL_MS) return
+    if (this.policy.readFrom !== 'store' || this.policy.writeTo !== 'legacy') return
+    const waited = `${(ms / 1000).toFixed(1)} s`
+    throw new Violation(
+      `P6: reading ${path} took ${waited} though the volume has it; ${STALL_MS / 1000} s is a stall`,
+    )
   }
 
   /** Another mode and back, where the way back is open. */

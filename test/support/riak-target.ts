@@ -18,11 +18,20 @@ export interface RiakTarget extends AsyncDisposable {
 const BUCKET_TYPE = process.env.FERRYFS_RIAK_TYPE || undefined
 
 /**
+ * Bucket types that every suite runs with: untyped and typed on the simulator; on a real cluster, or in containers, as
+ * `FERRYFS_RIAK_TYPE` says.
+ */
+export const RIAK_TYPES: readonly (string | undefined)[] =
+  process.env.FERRYFS_RIAK || process.env.FERRYFS_TEST_CONTAINERS === '1'
+    ? [BUCKET_TYPE]
+    : [undefined, 'ferryfs']
+
+/**
  * A real cluster where `FERRYFS_RIAK=host:port[,host:port…]` names one (and `FERRYFS_RIAK_TYPE` a bucket type on it, else
  * untyped buckets); with `FERRYFS_TEST_CONTAINERS=1` containers of `FERRYFS_RIAK_IMAGE`, where they can be had; else the
- * simulator, which `options` are for.
+ * simulator, which `options` and `type` are for.
  */
-export async function riakTarget(options: ClusterOptions = {}): Promise<RiakTarget> {
+export async function riakTarget(options: ClusterOptions = {}, type = BUCKET_TYPE): Promise<RiakTarget> {
   const hosts = process.env.FERRYFS_RIAK
   if (hosts !== undefined && hosts !== '') {
     return {
@@ -37,10 +46,10 @@ export async function riakTarget(options: ClusterOptions = {}): Promise<RiakTarg
   if (typeof containers !== 'string') return containers
   const simulator = await startCluster(options)
   return {
-    description: `riak-sim, ${simulator.nodes.length} nodes, seed ${options.seed ?? 1} (${containers})`,
+    description: `riak-sim, ${simulator.nodes.length} nodes, ${type ?? 'untyped'}, seed ${options.seed ?? 1} (${containers})`,
     hosts: simulator.hosts,
     simulator,
-    url: (parameters) => url(simulator.hosts, parameters),
+    url: (parameters) => url(simulator.hosts, parameters, type),
     [Symbol.asyncDispose]: () => simulator.close(),
   }
 }

@@ -4,6 +4,11 @@ import { OpenFlag, OUT_HEADER_SIZE } from './protocol.ts'
 /** Bytes of `struct fuse_entry_out`. */
 export const ENTRY_OUT_SIZE = 128
 const ATTR_SIZE = 88
+const STATX_SIZE = 256
+
+// linux/stat.h
+const STATX_BASIC_STATS = 0x7ff
+const STATX_BTIME = 0x800
 
 /** Below this a payload is copied behind its head: cheaper than a second element of writev(2). */
 const COPY_PAYLOAD_BELOW = 4096
@@ -51,6 +56,27 @@ function putAttributes(view: DataView, at: number, attributes: Attributes): void
   view.setUint32(at + 76, attributes.rdev, true)
   view.setUint32(at + 80, attributes.blksize, true)
   view.setUint32(at + 84, 0, true)
+}
+
+/** `struct fuse_statx`: no attributes, which no kernel hands on to statx(2). */
+function putStatx(view: DataView, at: number, attributes: Attributes): void {
+  const { rdev, btimeNs = 0n } = attributes
+  view.setUint32(at, STATX_BASIC_STATS | (btimeNs === 0n ? 0 : STATX_BTIME), true)
+  view.setUint32(at + 4, attributes.blksize, true)
+  view.setUint32(at + 16, attributes.nlink, true)
+  view.setUint32(at + 20, attributes.uid, true)
+  view.setUint32(at + 24, attributes.gid, true)
+  view.setUint16(at + 28, attributes.mode, true)
+  view.setBigUint64(at + 32, attributes.ino, true)
+  putNumber(view, at + 40, attributes.size)
+  putNumber(view, at + 48, attributes.blocks)
+  putTime(view, at + 64, at + 72, attributes.atimeNs)
+  putTime(view, at + 80, at + 88, btimeNs)
+  putTime(view, at + 96, at + 104, attributes.ctimeNs)
+  putTime(view, at + 112, at + 120, attributes.mtimeNs)
+  // new_decode_dev of linux/kdev_t.h
+  view.setUint32(at + 128, (rdev & 0xfff00) >>> 8, true)
+  view.setUint32(at + 132, ((rdev & 0xff) | ((rdev >>> 12) & 0xfff00)) >>> 0, true)
 }
 
 /** `struct fuse_entry_out` */
@@ -137,6 +163,14 @@ export class AnswerWriter {
     putTtl(this.#view, at, at + 8, answer.attributeTtlMs)
     this.#view.setUint32(at + 12, 0, true)
     putAttributes(this.#view, at + 16, answer.attributes)
+  }
+
+  /** `struct fuse_statx_out` */
+  statx(answer: AttributeAnswer): void {
+    const at = this.#length
+    this.zeros(32 + STATX_SIZE)
+    putTtl(this.#view, at, at + 8, answer.attributeTtlMs)
+    putStatx(this.#view, at + 32, answer.attributes)
   }
 
   /** `struct fuse_open_out` */

@@ -81,11 +81,17 @@ export class Body {
 
   /** A name in a directory: never one that leads elsewhere. @throws ProtocolError */
   name(): Buffer {
-    const name = this.string()
-    if (name.includes(SLASH)) throw new ProtocolError('EINVAL', 'a name contains a slash')
+    const name = this.nameOrDots()
     if (name[0] === DOT && (name.length === 1 || (name.length === 2 && name[1] === DOT))) {
       throw new ProtocolError('EINVAL', 'a name is "." or ".."')
     }
+    return name
+  }
+
+  /** The same, or "." or "..", by which the kernel looks up a node that it knows by its number (EXPORT_SUPPORT). */
+  nameOrDots(): Buffer {
+    const name = this.string()
+    if (name.includes(SLASH)) throw new ProtocolError('EINVAL', 'a name contains a slash')
     return name
   }
 

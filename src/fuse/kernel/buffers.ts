@@ -19,6 +19,11 @@ export class BufferPool {
     this.#limit = limit
   }
 
+  /** How many more requests could be read. */
+  get left(): number {
+    return this.#free.length + this.#limit - this.#made
+  }
+
   /** `undefined` when all are in use. */
   take(): RequestBuffer | undefined {
     const free = this.#free.pop()

@@ -1,11 +1,13 @@
+import { MOST_BYTES } from '../../base/attribute-ranges.ts'
 import { FsError } from '../../base/errors.ts'
-import type { Entry, OpenAnswer } from '../operations.ts'
+import type { Answer, Entry, FileSystem, OpenAnswer } from '../operations.ts'
 import type { AnswerWriter } from './answer.ts'
 import { type Body, ProtocolError } from './body.ts'
 import { DirectoryPacker } from './directory.ts'
 import type { Agreement } from './init.ts'
 import { decodeNothing, encodeNothing, type Operation, operation } from './operation.ts'
-import { FSYNC_FDATASYNC, Opcode, WRITE_KILL_SUIDGID } from './protocol.ts'
+import { FSYNC_FDATASYNC, Opcode, WRITE_CACHE, WRITE_KILL_SUIDGID } from './protocol.ts'
+import type { Request } from './request.ts'
 
 const NOTHING = Buffer.alloc(0)
 
@@ -20,12 +22,12 @@ const COPY_LIMIT_32 = 0xffff_f000
 /** An offset or length at which something is to be changed. @throws FsError EFBIG beyond 2^53 */
 function position(body: Body): number {
   const value = body.large()
-  if (value > Number.MAX_SAFE_INTEGER) throw new FsError('EFBIG', `position ${value} is beyond 2^53 bytes`)
+  if (value > MOST_BYTES) throw new FsError('EFBIG', `position ${value} is beyond 2^53 bytes`)
   return value
 }
 
 function range(offset: number, length: number): void {
-  if (offset + length > Number.MAX_SAFE_INTEGER) throw new FsError('EFBIG', 'a range ends beyond 2^53 bytes')
+  if (offset + length > MOST_BYTES) throw new FsError('EFBIG', 'a range ends beyond 2^53 bytes')
 }
 
 /** `struct fuse_open_in` */
@@ -49,11 +51,13 @@ const decodeRead = (body: Body, agreement: Agreement) => {
   const handle = body.uint64()
   const offset = body.large()
   const size = body.uint32()
-  body.skip(20)
+  body.skip(12)
+  const flags = body.uint32()
+  body.skip(4)
   // Never shortened: to the kernel a short answer is the end of the file.
   if (size > Math.max(agreement.maxWrite, OLDEST_MAX_READ))
     throw new ProtocolError('EIO', `a READ of ${size} bytes was not agreed on`)
-  return { handle, offset, size }
+  return { handle, offset, size, flags }
 }
 
 /** `struct fuse_read_in` of READDIR and READDIRPLUS */
@@ -76,7 +80,8 @@ const decodeWrite = (body: Body) => {
   body.skip(4)
   range(offset, size)
   const killSuidGid = (writeFlags & WRITE_KILL_SUIDGID) !== 0
-  return { handle, offset, data: body.data(size), options: { killSuidGid, flags } }
+  const isWriteBack = (writeFlags & WRITE_CACHE) !== 0
+  return { handle, offset, data: body.data(size), options: { killSuidGid, flags, isWriteBack } }
 }
 
 /** `struct fuse_copy_file_range_in` */
@@ -91,7 +96,7 @@ const decodeCopy = (limit: number) => (body: Body) => {
   return {
     source: { handle, offset },
     destination: { node, handle: toHandle, offset: toOffset },
-    length: Math.min(length, Number.MAX_SAFE_INTEGER - toOffset),
+    length: Math.min(length, MOST_BYTES - toOffset),
   }
 }
 
@@ -131,6 +136,65 @@ const readdir = (name: string, plus: boolean): Operation =>
     },
   })
 
+interface Created {
+  readonly entry: Entry
+  readonly open: OpenAnswer
+}
+
+interface CreateParams {
+  readonly flags: number
+  readonly mode: number
+  readonly umask: number
+  readonly name: Buffer
+}
+
+/** What makes a file and opens it. `decodeName`: of `struct fuse_create_in` the name that follows. */
+const creating = (
+  name: string,
+  decodeName: (body: Body) => Buffer,
+  perform: (fs: FileSystem, request: Request, params: CreateParams) => Answer<Created>,
+): Operation =>
+  operation<CreateParams, Created>({
+    name,
+    readOnly: false,
+    decode: (body) => {
+      const flags = body.uint32()
+      const mode = body.uint32()
+      const umask = body.uint32()
+      body.skip(4)
+      return { flags, mode, umask, name: decodeName(body) }
+    },
+    perform: (fs, request, params) => {
+      request.umask = params.umask
+      return perform(fs, request, params)
+    },
+    encode: (answer, { entry, open }) => {
+      answer.entry(entry)
+      answer.open(open)
+    },
+    undo: (fs, request, { entry, open }) => {
+      const released = fs.release(request, entry.nodeId, open.handle)
+      fs.forget(entry.nodeId, 1n)
+      return released
+    },
+  })
+
+const create = creating(
+  'CREATE',
+  (body) => body.name(),
+  (fs, request, { name, mode, flags }) => fs.create(request, request.node, name, mode, flags),
+)
+
+/** The kernel says "/" for the name of a file that gets none. */
+const tmpfile = creating(
+  'TMPFILE',
+  (body) => body.string(),
+  (fs, request, { mode, flags }) => {
+    if (!fs.tmpfile) throw new FsError('EOPNOTSUPP')
+    return fs.tmpfile(request, request.node, mode, flags)
+  },
+)
+
 /** Operations on open files and directories. */
 export const FILE_OPERATIONS: ReadonlyMap<number, Operation> = new Map([
   [
@@ -144,44 +208,16 @@ export const FILE_OPERATIONS: ReadonlyMap<number, Operation> = new Map([
       undo: (fs, request, open) => fs.release(request, request.node, open.handle),
     }),
   ],
-  [
-    Opcode.CREATE,
-    operation<
-      { mode: number; flags: number; umask: number; name: Buffer },
-      { entry: Entry; open: OpenAnswer }
-    >({
-      name: 'CREATE',
-      readOnly: false,
-      decode: (body) => {
-        const flags = body.uint32()
-        const mode = body.uint32()
-        const umask = body.uint32()
-        body.skip(4)
-        return { flags, mode, umask, name: body.name() }
-      },
-      perform: (fs, request, { name, mode, flags, umask }) => {
-        request.umask = umask
-        return fs.create(request, request.node, name, mode, flags)
-      },
-      encode: (answer, { entry, open }) => {
-        answer.entry(entry)
-        answer.open(open)
-      },
-      undo: (fs, request, { entry, open }) => {
-        const released = fs.release(request, entry.nodeId, open.handle)
-        fs.forget(entry.nodeId, 1n)
-        return released
-      },
-    }),
-  ],
+  [Opcode.CREATE, create],
+  [Opcode.TMPFILE, tmpfile],
   [
     Opcode.READ,
     operation<ReturnType<typeof decodeRead>, Buffer>({
       name: 'READ',
       readOnly: true,
       decode: decodeRead,
-      perform: (fs, request, { handle, offset, size }) =>
-        offset > Number.MAX_SAFE_INTEGER ? NOTHING : fs.read(request, request.node, handle, offset, size),
+      perform: (fs, request, { handle, offset, size, flags }) =>
+        offset > MOST_BYTES ? NOTHING : fs.read(request, request.node, handle, offset, size, flags),
       encode: encodeRead,
     }),
   ],
@@ -288,7 +324,7 @@ export const FILE_OPERATIONS: ReadonlyMap<number, Operation> = new Map([
         const handle = body.uint64()
         const offset = body.large()
         // A negative offset comes as a huge one; lseek(2) has ENXIO for both.
-        if (offset > Number.MAX_SAFE_INTEGER) throw new FsError('ENXIO', 'an offset is beyond the end')
+        if (offset > MOST_BYTES) throw new FsError('ENXIO', 'an offset is beyond the end')
         return { handle, offset, whence: body.uint32() }
       },
       perform: (fs, request, { handle, offset, whence }) =>
@@ -305,7 +341,7 @@ export const FILE_OPERATIONS: ReadonlyMap<number, Operation> = new Map([
   ],
   [
     Opcode.COPY_FILE_RANGE_64,
-    copyFileRange('COPY_FILE_RANGE_64', Number.MAX_SAFE_INTEGER, (answer, copied) => answer.large(copied)),
+    copyFileRange('COPY_FILE_RANGE_64', MOST_BYTES, (answer, copied) => answer.large(copied)),
   ],
   [
     Opcode.SYNCFS,

@@ -5,12 +5,12 @@ import { FUSE_MAJOR, FUSE_MINOR, FUSE_OLDEST_MINOR, InitFlag } from './protocol.
 /**
  * What a session takes of what the kernel offers. Left out on purpose: WRITEBACK_CACHE (a write that was answered would
  * be in the kernel's memory only), POSIX_LOCKS and FLOCK_LOCKS (the kernel's own locks work between all processes of the
- * mount and outlive a worker), ATOMIC_O_TRUNC (a SETATTR comes instead: one way to truncate, not two), EXPORT_SUPPORT
- * (a node that the kernel has forgotten is looked up by name only), SECURITY_CTX and CREATE_SUPP_GROUP (nothing would
- * read what they send).
+ * mount and outlive a worker), ATOMIC_O_TRUNC (a SETATTR comes instead: one way to truncate, not two), SECURITY_CTX and
+ * CREATE_SUPP_GROUP (nothing would read what they send).
  */
 const WANTED =
   InitFlag.ASYNC_READ |
+  InitFlag.EXPORT_SUPPORT |
   InitFlag.BIG_WRITES |
   InitFlag.DONT_MASK |
   InitFlag.AUTO_INVAL_DATA |

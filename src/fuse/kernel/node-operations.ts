@@ -1,8 +1,10 @@
+import { requireInRange } from '../../base/attribute-ranges.ts'
 import { FsError } from '../../base/errors.ts'
 import type { AttributeAnswer, AttributeChanges, Entry, FileSystem, StatFs } from '../operations.ts'
 import type { AnswerWriter } from './answer.ts'
 import type { Body } from './body.ts'
 import type { Agreement } from './init.ts'
+import { IOCTL } from './ioctl-operation.ts'
 import { decodeNothing, encodeNothing, type Operation, operation } from './operation.ts'
 import { GETATTR_FH, InitFlag, Opcode, SETXATTR_ACL_KILL_SGID, SetattrValid } from './protocol.ts'
 import type { Request } from './request.ts'
@@ -41,12 +43,12 @@ function decodeSetattr(body: Body): SetattrParams {
   const gid = body.uint32()
   body.skip(4)
   const has = (bit: number): boolean => (valid & bit) !== 0
-  if (has(SetattrValid.SIZE) && size > Number.MAX_SAFE_INTEGER)
-    throw new FsError('EFBIG', 'a file of more than 2^53 bytes')
-  const time = (which: 'atime' | 'mtime' | 'ctime'): bigint =>
-    seconds[which] * NS_PER_SECOND + BigInt(rest[which])
+  const time = (which: 'atime' | 'mtime' | 'ctime'): bigint => {
+    if (rest[which] >= NS_PER_SECOND) throw new FsError('EINVAL', `${rest[which]} nanoseconds`)
+    return seconds[which] * NS_PER_SECOND + BigInt(rest[which])
+  }
   const changes: AttributeChanges = {
-    ...(has(SetattrValid.MODE) ? { mode } : {}),
+    ...(has(SetattrValid.MODE) ? { mode: mode & 0o177777 } : {}),
     ...(has(SetattrValid.UID) ? { uid } : {}),
     ...(has(SetattrValid.GID) ? { gid } : {}),
     ...(has(SetattrValid.SIZE) ? { size } : {}),
@@ -55,10 +57,16 @@ function decodeSetattr(body: Body): SetattrParams {
     ...(has(SetattrValid.CTIME) ? { ctimeNs: time('ctime') } : {}),
     ...(has(SetattrValid.KILL_SUIDGID) ? { killSuidGid: true } : {}),
   }
+  const { atime, mtime } = changes
+  requireInRange({
+    ...changes,
+    ...(typeof atime === 'bigint' ? { atimeNs: atime } : {}),
+    ...(typeof mtime === 'bigint' ? { mtimeNs: mtime } : {}),
+  })
   return { changes, handle: has(SetattrValid.FH) ? fh : undefined }
 }
 
-/** `struct fuse_getattr_in` */
+/** `struct fuse_getattr_in`, and the head of `struct fuse_statx_in`: what else that asks for, every answer has. */
 function decodeGetattr(body: Body): { handle: bigint | undefined } {
   const flags = body.uint32()
   body.skip(4)
@@ -131,12 +139,13 @@ const NUL = Buffer.from([0])
 
 /** Operations on nodes and names. */
 export const NODE_OPERATIONS: ReadonlyMap<number, Operation> = new Map([
+  [Opcode.IOCTL, IOCTL],
   [
     Opcode.LOOKUP,
     operation<{ name: Buffer }, Entry>({
       name: 'LOOKUP',
       readOnly: true,
-      decode: decodeName,
+      decode: (body) => ({ name: body.nameOrDots() }),
       perform: (fs, request, { name }) => fs.lookup(request, request.node, name),
       encode: encodeEntry,
       undo: forgetEntry,
@@ -150,6 +159,16 @@ export const NODE_OPERATIONS: ReadonlyMap<number, Operation> = new Map([
       decode: decodeGetattr,
       perform: (fs, request, { handle }) => fs.getattr(request, request.node, handle),
       encode: encodeAttributes,
+    }),
+  ],
+  [
+    Opcode.STATX,
+    operation<{ handle: bigint | undefined }, AttributeAnswer>({
+      name: 'STATX',
+      readOnly: true,
+      decode: decodeGetattr,
+      perform: (fs, request, { handle }) => fs.getattr(request, request.node, handle),
+      encode: (answer, attributes) => answer.statx(attributes),
     }),
   ],
   [

@@ -13,6 +13,15 @@ interface NodeRange {
   readonly node: bigint
   offset: number
   length: number
+  /** Told when it has been sent. */
+  readonly waiting: Array<() => void>
+}
+
+interface Message {
+  readonly bytes: Buffer
+  /** For the log. */
+  readonly what: object
+  readonly waiting: ReadonlyArray<() => void>
 }
 
 function message(code: number, size: number): { bytes: Buffer; view: DataView } {
@@ -30,7 +39,7 @@ export function resendMessage(): Buffer {
 }
 
 /** `struct fuse_notify_inval_inode_out` */
-function invalNode({ node, offset, length }: NodeRange): Buffer {
+function invalNode({ node, offset, length }: Omit<NodeRange, 'waiting'>): Buffer {
   const { bytes, view } = message(NotifyCode.INVAL_INODE, 24)
   view.setBigUint64(16, node, true)
   view.setBigInt64(24, BigInt(offset), true)
@@ -50,7 +59,8 @@ function invalName(parent: bigint, name: Buffer, expireOnly: boolean): Buffer {
 
 /**
  * Tells the kernel what to forget. The kernel takes page locks and the directory's lock for it, which a caller may hold
- * whose request waits for this very process; so the event loop never writes these messages itself: they go one after the
+ * whose request waits for this very process; so the event loop never writes these messages itself (but those that are of
+ * attributes alone, and of a node that cannot be going away): they go one after the
  * other from a thread of the pool, which may wait while requests are answered. Never more than one thread waits (the pool
  * needs two). Messages that wait are merged by node and by name, so their number is bounded by what the kernel caches.
  */
@@ -73,16 +83,21 @@ export class KernelNotifications implements KernelNotifier {
   }
 
   invalidateNode(node: bigint, offset: number, length: number): void {
+    this.#queue(node, offset, length)
+  }
+
+  dropPages(node: bigint, offset: number, length: number): Promise<void> {
+    return new Promise((resolve) => {
+      const queued = this.#queue(node, offset, length)
+      if (queued) queued.waiting.push(resolve)
+      else resolve()
+    })
+  }
+
+  expireAttributes(node: bigint): void {
     if (this.#stopped) return
-    const queued = this.#nodes.get(node)
-    if (!queued) {
-      this.#nodes.set(node, { node, offset, length })
-    } else if (queued.offset !== offset || queued.length !== length) {
-      // Two ranges: all of it, unless neither has content.
-      queued.offset = Math.max(queued.offset, offset) < 0 ? -1 : 0
-      queued.length = 0
-    }
-    this.#start()
+    const bytes = invalNode({ node, offset: -1, length: 0 })
+    this.#judge(this.#device.write(bytes, bytes.length, undefined), { node: String(node) })
   }
 
   invalidateName(parent: bigint, name: Buffer): void {
@@ -90,6 +105,21 @@ export class KernelNotifications implements KernelNotifier {
     const key = `${parent}/${name.toString('latin1')}`
     if (!this.#names.has(key)) this.#names.set(key, { parent, name: Buffer.from(name) })
     this.#start()
+  }
+
+  #queue(node: bigint, offset: number, length: number): NodeRange | undefined {
+    if (this.#stopped) return undefined
+    let queued = this.#nodes.get(node)
+    if (!queued) {
+      queued = { node, offset, length, waiting: [] }
+      this.#nodes.set(node, queued)
+    } else if (queued.offset !== offset || queued.length !== length) {
+      // Two ranges: all of it, unless neither has content.
+      queued.offset = Math.max(queued.offset, offset) < 0 ? -1 : 0
+      queued.length = 0
+    }
+    this.#start()
+    return queued
   }
 
   /** Resolves when nothing is left to send. */
@@ -100,6 +130,7 @@ export class KernelNotifications implements KernelNotifier {
   /** The connection is gone; what was to be sent is pointless. */
   stop(): void {
     this.#stopped = true
+    for (const { waiting } of this.#nodes.values()) for (const wake of waiting) wake()
     this.#nodes.clear()
     this.#names.clear()
   }
@@ -110,26 +141,33 @@ export class KernelNotifications implements KernelNotifier {
     })
   }
 
-  #next(): { bytes: Buffer; what: object } | undefined {
+  #next(): Message | undefined {
     for (const [key, { parent, name }] of this.#names) {
       this.#names.delete(key)
-      return { bytes: invalName(parent, name, this.expireOnly), what: { parent: String(parent) } }
+      return {
+        bytes: invalName(parent, name, this.expireOnly),
+        what: { parent: String(parent) },
+        waiting: [],
+      }
     }
     for (const [node, range] of this.#nodes) {
       this.#nodes.delete(node)
-      return { bytes: invalNode(range), what: { node: String(node) } }
+      return { bytes: invalNode(range), what: { node: String(node) }, waiting: range.waiting }
     }
     return undefined
+  }
+
+  #judge(result: number, what: object): void {
+    if (result >= 0 || HARMLESS.has(result)) return
+    this.#log.warn({ ...what, errno: -result }, 'the kernel did not take a cache invalidation')
   }
 
   async #send(): Promise<void> {
     // Lets the handler that asked for this finish first: its own answer may free the lock that the kernel needs.
     await new Promise(setImmediate)
     for (let next = this.#next(); next; next = this.#next()) {
-      const result = await this.#device.writeFromThread(next.bytes)
-      if (result < 0 && !HARMLESS.has(result)) {
-        this.#log.warn({ ...next.what, errno: -result }, 'the kernel did not take a cache invalidation')
-      }
+      this.#judge(await this.#device.writeFromThread(next.bytes), next.what)
+      for (const wake of next.waiting) wake()
     }
   }
 }

@@ -60,12 +60,15 @@ export const Opcode = {
   LSEEK: 46,
   COPY_FILE_RANGE: 47,
   SYNCFS: 50,
+  TMPFILE: 51,
+  STATX: 52,
   COPY_FILE_RANGE_64: 53,
 } as const
 
 /** INIT flags; from bit 32 on they travel in `flags2`, which FUSE_INIT_EXT announces. */
 export const InitFlag = {
   ASYNC_READ: 1n << 0n,
+  EXPORT_SUPPORT: 1n << 4n,
   BIG_WRITES: 1n << 5n,
   DONT_MASK: 1n << 6n,
   AUTO_INVAL_DATA: 1n << 12n,
@@ -109,6 +112,8 @@ export const OpenFlag = {
 
 /** FUSE_GETATTR_FH */
 export const GETATTR_FH = 1 << 0
+/** FUSE_WRITE_CACHE */
+export const WRITE_CACHE = 1
 /** FUSE_WRITE_KILL_SUIDGID */
 export const WRITE_KILL_SUIDGID = 1 << 2
 /** FUSE_FSYNC_FDATASYNC */

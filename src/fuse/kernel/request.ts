@@ -6,7 +6,10 @@ export class Request implements RequestContext {
   /** `unique` as the kernel sent it. */
   readonly id: bigint
   readonly unique: bigint
-  readonly resent: boolean
+  /** Something of it may have been done before. */
+  resent: boolean
+  /** When it was taken off the device, in milliseconds of the monotonic clock. */
+  readonly since = performance.now()
   readonly opcode: number
   readonly node: bigint
   readonly uid: number

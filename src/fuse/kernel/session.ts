@@ -1,5 +1,5 @@
 import { constants } from 'node:os'
-import { FsError, isSystemError, toErrno } from '../../base/errors.ts'
+import { FsError, isSystemError, toErrno, Unanswered } from '../../base/errors.ts'
 import { faultPoint } from '../../base/faults.ts'
 import { within } from '../../base/turns.ts'
 import type { Log } from '../../observe/log.ts'
@@ -27,8 +27,7 @@ import type { Operation } from './operation.ts'
 import { IN_HEADER_SIZE, InitFlag, Opcode } from './protocol.ts'
 import { type Request, requestFrom } from './request.ts'
 
-const { EAGAIN, ECONNABORTED, EINTR, EIO, ENODEV, ENOENT, ENOSYS, ENOTTY, EOPNOTSUPP, EPROTO } =
-  constants.errno
+const { EAGAIN, ECONNABORTED, EINTR, EIO, ENODEV, ENOENT, ENOSYS, EOPNOTSUPP, EPROTO } = constants.errno
 
 /** Requests taken in one turn of the event loop, so that timers and I/O of the file system get theirs. */
 const BATCH = 16
@@ -38,6 +37,9 @@ const BATCH = 16
  * caller, measured). Once per burst, so an idle mount costs nothing.
  */
 const SPIN_MS = 0.05
+/** Callers of a disk that does not answer get an error after so long, in milliseconds since they asked. */
+const WAIT_FOR_DISK_MS = 10_000
+const LEAST_BUFFERS = 8
 /** Buffers of `maxWrite` bytes each: so many large WRITEs may wait for the file system before reading pauses. */
 const DEFAULT_WRITE_BUFFERS = 32
 
@@ -316,12 +318,9 @@ export class KernelSession {
       case Opcode.DESTROY:
         this.#reply(request, 0)
         break
-      case Opcode.IOCTL:
-        this.#reply(request, ENOTTY)
-        break
       default:
-        // The kernel takes ENOSYS as "never again" and has its own way: ACCESS is checked by default_permissions, STATX
-        // becomes GETATTR, POLL is always ready, TMPFILE ends with EOPNOTSUPP for the caller, BMAP with EINVAL.
+        // The kernel takes ENOSYS as "never again" and has its own way: ACCESS is checked by default_permissions, POLL
+        // is always ready, BMAP ends with EINVAL for the caller.
         this.#reply(request, ENOSYS)
     }
   }
@@ -364,15 +363,17 @@ export class KernelSession {
   }
 
   #perform(request: Request, operation: Operation, params: unknown): void {
+    const perform = (): unknown => operation.perform(this.#fileSystem, request, params)
     let result: unknown
     try {
-      result = within(
-        () => `${operation.name} of inode ${request.node}`,
-        () => operation.perform(this.#fileSystem, request, params),
-      )
+      result = within(() => `${operation.name} of inode ${request.node}`, perform)
+      if (result instanceof Promise) result = result.catch((error) => this.#whenBack(request, perform, error))
     } catch (error) {
-      this.#fail(request, operation, error)
-      return
+      if (!(error instanceof Unanswered)) {
+        this.#fail(request, operation, error)
+        return
+      }
+      result = this.#whenBack(request, perform, error)
     }
     if (!(result instanceof Promise)) {
       this.#succeed(request, operation, params, result)
@@ -390,6 +391,29 @@ export class KernelSession {
       (value: unknown) => this.#settled(pending, true, value),
       (error: unknown) => this.#settled(pending, false, error),
     )
+  }
+
+  /**
+   * What needs a disk that does not answer waits for it a while, and is then done from the beginning, like what a killed worker
+   * left: whatever was begun has ended by then, and nothing takes effect twice. @throws the error
+   */
+  async #whenBack(request: Request, perform: () => unknown, refused: unknown): Promise<unknown> {
+    let error = refused
+    while (error instanceof Unanswered && this.#canWait()) {
+      if (!(await isBackBy(error.back, request))) break
+      request.resent = true
+      try {
+        return await perform()
+      } catch (next) {
+        error = next
+      }
+    }
+    throw error
+  }
+
+  /** Requests that lend their buffers must not use them all up: then nothing else would be served. */
+  #canWait(): boolean {
+    return this.#pool.left >= LEAST_BUFFERS
   }
 
   /** The file system has answered later. */
@@ -506,5 +530,24 @@ export class KernelSession {
     } catch (error) {
       failed(error)
     }
+  }
+}
+
+/** False if the caller has waited for long enough, or is being killed. */
+async function isBackBy(back: Promise<void>, { since, signal }: Request): Promise<boolean> {
+  const left = since + WAIT_FOR_DISK_MS - performance.now()
+  if (left <= 0 || signal.aborted) return false
+  let timer: NodeJS.Timeout | undefined
+  let stop: () => void = () => undefined
+  const enough = new Promise<boolean>((resolve) => {
+    stop = () => resolve(false)
+    timer = setTimeout(stop, left)
+    signal.addEventListener('abort', stop)
+  })
+  try {
+    return await Promise.race([back.then(() => true), enough])
+  } finally {
+    clearTimeout(timer)
+    signal.removeEventListener('abort', stop)
   }
 }

@@ -19,8 +19,9 @@ export function inode32(ino: bigint): number {
   return Number((BigInt.asUintN(64, ino * 0x9e37_79b9_7f4a_7c15n) >> 32n) | 1n)
 }
 
-/** Milliseconds since 1970; earlier times cannot be said and become 1970. */
-const milliseconds = (ns: bigint): number => (ns > 0n ? Number(ns / NS_PER_MS) : 0)
+/** Milliseconds since 1970 as an exact number; earlier times cannot be said and become 1970, far later ones the latest. */
+const milliseconds = (ns: bigint): number =>
+  ns > 0n ? Math.min(Number(ns / NS_PER_MS), Number.MAX_SAFE_INTEGER) : 0
 
 /** The words of `struct stat` in the order in which fuse-native 2.2.6 reads them (populate_stat in fuse-native.c). */
 export function statWords(attributes: Attributes): Uint32Array {

@@ -21,7 +21,6 @@ import {
 } from '../../content/index.ts'
 import { StoreCorrupt } from '../../store/errors.ts'
 import type { StoreReader } from './store-reader.ts'
-import type { SurveyedName } from './survey-table.ts'
 
 const ROWS_AT_ONCE = 256
 const MOST_TARGET = 4095
@@ -34,7 +33,11 @@ export interface FoundFile {
 }
 
 /** Reads the object that a record names for a file. @throws StoreError if it is not there, damaged, or another file's */
-export async function readFile(reader: StoreReader, name: SurveyedName, key: string): Promise<FoundFile> {
+export async function readFile(
+  reader: StoreReader,
+  name: Pick<Inode, 'ino' | 'generation'>,
+  key: string,
+): Promise<FoundFile> {
   const object = await reader.newest('files', key)
   const record = decodeFileObject(key, object)
   const { ino, generation, attributes, xattrs, content, digest } = record
@@ -46,6 +49,8 @@ export async function readFile(reader: StoreReader, name: SurveyedName, key: str
   const { ino: _, blksize: __, nlink: ___, ...rest } = attributes
   const inode: Partial<Inode> = {
     ...rest,
+    btimeNs: attributes.btimeNs ?? 0n,
+    flags: attributes.flags ?? 0,
     xattrs,
     authority: 'catalog',
     base: regular ? 'store' : 'none',
@@ -135,7 +140,8 @@ async function listChunks(
   return blocks
 }
 
-function blocksIn(zeros: Buffer | undefined, chunk: number, size: number): number {
+/** The blocks of 512 bytes that a chunk takes of a file of this size. */
+export function blocksIn(zeros: Buffer | undefined, chunk: number, size: number): number {
   const length = Math.min(CHUNK_BYTES, size - chunk * CHUNK_BYTES)
   return (dataBlocks(zeros, Math.ceil(length / BLOCK_BYTES)) * BLOCK_BYTES) / 512
 }

@@ -42,6 +42,7 @@ export class DirectoryPlaces {
     }
     await this.#disownOthers()
     await this.#noteLossy()
+    catalog.transaction(() => catalog.outbox.oweAllDirty())
   }
 
   #placeRoot(): void {
@@ -120,23 +121,10 @@ export class DirectoryPlaces {
 
   #adopt(header: DirectoryHeader, ino: bigint): Inode {
     const { catalog } = this.#of
-    const inode = newInode(ino, header.generation)
-    Object.assign(inode, {
-      authority: 'catalog',
-      mode: (header.mode & 0o7777) | S_IFDIR,
-      uid: header.uid,
-      gid: header.gid,
-      nlink: header.nlink,
-      size: 4096,
-      blocks: 8,
-      atimeNs: header.atimeNs,
-      mtimeNs: header.mtimeNs,
-      ctimeNs: header.ctimeNs,
-      xattrs: header.xattrs,
-      dirGeneration: header.recordGeneration,
-      dirShards: header.shards,
-    } satisfies Partial<Inode>)
+    const inode = directoryOf(header, ino)
     catalog.save(inode)
+    // Which part has which name is for the catalog that wrote it to know.
+    if (inode.dirShards > 1) catalog.outbox.markAllShards(ino)
     this.directories += 1
     return inode
   }
@@ -205,7 +193,7 @@ export const elsewhere = (where: string): string =>
   `a newer record has it elsewhere, and so has the tree: ${where}`
 
 function writeAnew(catalog: Catalog, inode: Inode): void {
-  for (let shard = 0; shard < inode.dirShards; shard += 1) catalog.outbox.markShard(inode.ino, shard)
+  catalog.outbox.markAllShards(inode.ino)
   catalog.outbox.add('directory', inode.ino)
 }
 
@@ -233,6 +221,28 @@ export function disown(
   // The same name may be of another file there.
   if (directory && catalog.dirent(directory.ino, name)?.ino !== ino)
     catalog.disownName(directory, name, { ino, generation })
+}
+
+/** A directory as its record says it is, under this number. */
+export function directoryOf(header: DirectoryHeader, ino: bigint): Inode {
+  return {
+    ...newInode(ino, header.generation),
+    authority: 'catalog',
+    mode: (header.mode & 0o7777) | S_IFDIR,
+    uid: header.uid,
+    gid: header.gid,
+    nlink: header.nlink,
+    size: 4096,
+    blocks: 8,
+    atimeNs: header.atimeNs,
+    mtimeNs: header.mtimeNs,
+    ctimeNs: header.ctimeNs,
+    btimeNs: header.btimeNs ?? 0n,
+    flags: header.flags ?? 0,
+    xattrs: header.xattrs,
+    dirGeneration: header.recordGeneration,
+    dirShards: header.shards,
+  }
 }
 
 export interface Link {

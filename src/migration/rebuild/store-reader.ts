@@ -32,6 +32,11 @@ export function reasonOfLoss(error: unknown, path: string): string {
   return reason.length > MOST_REASON ? `${reason.slice(0, MOST_REASON)}…` : reason
 }
 
+/** The store has said all that it ever will: it is lost, or damaged. */
+export function isOfNoUse(error: unknown): error is StoreError {
+  return error instanceof StoreError && (!error.retryable || error instanceof Missing)
+}
+
 /** Reads a store of which no catalog says what is in it. */
 export class StoreReader {
   readonly #store: KeyValueStore

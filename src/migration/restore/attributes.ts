@@ -1,3 +1,4 @@
+import { isId } from '../../base/attribute-ranges.ts'
 import { isSymlink } from '../../base/attributes.ts'
 import { decodeXattrs } from '../../content/index.ts'
 import { byDescriptor, printable, statDescriptor } from '../../sys/index.ts'
@@ -17,10 +18,12 @@ const PERMISSIONS = 0o7777
 export function dress(descriptor: number, file: Pick<TreeFile, 'attributes' | 'xattrs'>): string[] {
   const { mode, uid, gid, atimeNs, mtimeNs } = file.attributes
   const lacks: string[] = []
+  const failed = new Set<string>()
   const attempt = (what: string, body: () => void): void => {
     try {
       body()
     } catch (error) {
+      failed.add(what)
       lacks.push(`${what}: ${inWords(error)}`)
     }
   }
@@ -31,8 +34,10 @@ export function dress(descriptor: number, file: Pick<TreeFile, 'attributes' | 'x
   removeForeign(descriptor, xattrs)
   // In this order: a change of the owner clears set-id bits and capabilities, an ACL is part of the mode.
   const before = statDescriptor(descriptor)
-  if (!isOwner(uid) || !isOwner(gid)) lacks.push(`owner: ${uid}:${gid} is none`)
-  else if (before.uid !== uid || before.gid !== gid)
+  if (!isId(uid) || !isId(gid)) {
+    failed.add('owner')
+    lacks.push(`owner: ${uid}:${gid} is none`)
+  } else if (before.uid !== uid || before.gid !== gid)
     attempt('owner', () => byDescriptor.chown(descriptor, uid, gid))
   if (!isSymlink(mode)) attempt('mode', () => byDescriptor.chmod(descriptor, mode & PERMISSIONS))
   for (const [name, value] of xattrs) {
@@ -41,24 +46,25 @@ export function dress(descriptor: number, file: Pick<TreeFile, 'attributes' | 'x
     attempt(`extended attribute ${printable(bytes)}`, () => byDescriptor.setXattr(descriptor, bytes, value))
   }
   attempt('times', () => byDescriptor.utimens(descriptor, atimeNs, mtimeNs))
-  return lacks.length > 0 ? lacks : differences(descriptor, file)
+  return [...lacks, ...differences(descriptor, file, failed)]
 }
 
-// The last one means "leave it" to chown(2), and what is larger would be cut to fit.
-const isOwner = (id: number): boolean => Number.isInteger(id) && id >= 0 && id < 0xffffffff
-
-/** What DEST took without a word and keeps otherwise: a time out of its range, for one. */
-function differences(descriptor: number, { attributes }: Pick<TreeFile, 'attributes'>): string[] {
+/** What DEST took without a word and keeps otherwise: a time out of its range, for one. `failed`: what it did not take. */
+function differences(
+  descriptor: number,
+  { attributes }: Pick<TreeFile, 'attributes'>,
+  failed: ReadonlySet<string>,
+): string[] {
   const now = statDescriptor(descriptor)
   const found: string[] = []
-  const compare = (what: string, wanted: string, kept: string): void => {
-    if (wanted !== kept) found.push(`${what}: DEST keeps ${kept} instead of ${wanted}`)
+  const compare = (what: string, wanted: string, kept: string, of = what): void => {
+    if (wanted !== kept && !failed.has(of)) found.push(`${what}: DEST keeps ${kept} instead of ${wanted}`)
   }
   compare('owner', `${attributes.uid}:${attributes.gid}`, `${now.uid}:${now.gid}`)
   const octal = (mode: number): string => (mode & PERMISSIONS).toString(8).padStart(4, '0')
   if (!isSymlink(attributes.mode)) compare('mode', octal(attributes.mode), octal(now.mode))
-  compare('mtime', inSeconds(attributes.mtimeNs), inSeconds(now.mtimeNs))
-  compare('atime', inSeconds(attributes.atimeNs), inSeconds(now.atimeNs))
+  compare('mtime', inSeconds(attributes.mtimeNs), inSeconds(now.mtimeNs), 'times')
+  compare('atime', inSeconds(attributes.atimeNs), inSeconds(now.atimeNs), 'times')
   return found
 }
 

@@ -21,6 +21,7 @@ import type { ProgressMeter } from '../progress.ts'
 import { dress } from './attributes.ts'
 import { hashOfChunk, readsAsZeros, settle, writeSparse } from './file-bytes.ts'
 import { codeOf } from './findings.ts'
+import { guardName, loosen } from './guards.ts'
 import { LinkedFiles } from './linked-files.ts'
 import { SourceError, type SourceTree, type TreeChunk, type TreeFile } from './tree.ts'
 import { find, type WorkDirectory } from './work-directory.ts'
@@ -64,19 +65,28 @@ export class EntryWriter {
    * Sees to it that the file is under the name; one that is there already and right stays. What DEST cannot hold of it, in words.
    * @throws SourceError, and what DEST answers, if it is not
    */
-  put(directory: number, name: Buffer, file: TreeFile): Promise<string[]> {
-    if (file.attributes.nlink <= 1) return this.#place(directory, name, file)
-    const id = LinkedFiles.idOf(file)
-    return this.#locks.run(id, async () => {
-      const joined = this.#linked.join(id, directory, name)
+  async put(directory: number, name: Buffer, file: TreeFile): Promise<string[]> {
+    if (file.attributes.nlink <= 1) {
+      const lacks = await this.#place(directory, name, file)
+      return [...lacks, ...guardName(directory, name, file)]
+    }
+    return this.#locks.run(LinkedFiles.idOf(file), async () => {
+      loosen(directory, name, find(directory, name))
+      const joined = this.#linked.join(file, directory, name)
       if (joined) return joined.lacks
       const lacks = await this.#place(directory, name, file)
-      return [...lacks, ...this.#linked.begin(id, directory, name)]
+      return [...lacks, ...this.#linked.begin(file, directory, name)]
     })
+  }
+
+  /** All names of files with several are there now: those that are guarded get their flags. What DEST lacks, in words. */
+  guardLinked(): string[] {
+    return this.#linked.guardAll()
   }
 
   async #place(directory: number, name: Buffer, file: TreeFile): Promise<string[]> {
     const existing = find(directory, name)
+    loosen(directory, name, existing)
     if (existing && isDirectory(existing.mode)) unlinkAt(directory, name, AT_REMOVEDIR)
     else if (existing && typeOf(existing) === typeOf(file.attributes)) {
       const kept = await this.#keep(directory, name, file)

@@ -47,6 +47,7 @@ const WORDS: Readonly<Record<string, string>> = {
   EPERM: 'DEST does not permit it',
   EOPNOTSUPP: 'DEST has nothing like it',
   ENOTSUP: 'DEST has nothing like it',
+  ENOTTY: 'DEST has nothing like it',
   E2BIG: 'it does not fit in DEST',
   EMLINK: 'DEST takes no more of them',
   ERANGE: 'it does not fit in DEST',

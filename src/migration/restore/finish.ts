@@ -3,6 +3,7 @@ import { syncFileSystem } from '../../sys/index.ts'
 import { dress } from './attributes.ts'
 import type { Destination } from './destination.ts'
 import { settle } from './file-bytes.ts'
+import { guard } from './guards.ts'
 import type { TreeFile } from './tree.ts'
 
 /**
@@ -25,7 +26,7 @@ export async function finish(destination: Destination, root: TreeFile | undefine
   faultPoint('migration.restore.opened')
   work.remove()
   // That has moved its times.
-  const lacks = dress(descriptor, root)
+  const lacks = [...dress(descriptor, root), ...guard(descriptor, root)]
   await settle(descriptor)
   return lacks
 }

@@ -1,7 +1,20 @@
+import { constants } from 'node:fs'
 import { isDirectory } from '../../base/attributes.ts'
-import { AT_REMOVEDIR, linkAt, renameAt, type Stat, unlinkAt } from '../../sys/index.ts'
+import { isGuarded } from '../../base/inode-flags.ts'
+import {
+  AT_REMOVEDIR,
+  closeDescriptor,
+  linkAt,
+  openAt,
+  renameAt,
+  type Stat,
+  statDescriptor,
+  unlinkAt,
+} from '../../sys/index.ts'
 import { codeOf } from './findings.ts'
-import type { FileRef } from './tree.ts'
+import { guard, guardName, loosen } from './guards.ts'
+import { namesIn } from './leftovers.ts'
+import type { FileRef, TreeFile } from './tree.ts'
 import { find, type WorkDirectory } from './work-directory.ts'
 
 // link(2) where the file system has no hard links at all.
@@ -9,6 +22,9 @@ const NO_LINKS: ReadonlySet<string | undefined> = new Set(['EPERM', 'EOPNOTSUPP'
 
 const NONE = 'it has other names, and DEST has no hard links: it is a copy of its own'
 const TOO_MANY = 'it has more names than DEST takes for one file: it is a copy of its own'
+
+// A note that the file of this identity is guarded: its flags, in hexadecimal.
+const GUARD_NOTE = /^!([0-9a-f]+):(.+)$/
 
 /**
  * Files with several names. Each that was written has a link by its identity in the working directory, so that its other names are
@@ -29,8 +45,9 @@ export class LinkedFiles {
   }
 
   /** Makes another name of a file that this run has written already; undefined if it has not. */
-  join(id: string, directory: number, name: Buffer): { readonly lacks: string[] } | undefined {
+  join(file: TreeFile, directory: number, name: Buffer): { readonly lacks: string[] } | undefined {
     const { links } = this.#work
+    const id = LinkedFiles.idOf(file)
     const own = Buffer.from(id)
     const first = find(links, own)
     if (!first) return undefined
@@ -39,31 +56,85 @@ export class LinkedFiles {
     if (existing && isDirectory(existing.mode)) unlinkAt(directory, name, AT_REMOVEDIR)
     // A name takes the place of another in one step.
     const temporary = this.#work.temporary()
+    let isLast = false
     try {
       linkAt(links, own, directory, temporary)
     } catch (error) {
       if (codeOf(error) !== 'EMLINK') throw error
       // Ours are the ones too many.
       renameAt(links, own, directory, temporary, 0)
+      unlinkIfThere(links, claimOf(first))
       this.#full.add(id)
+      isLast = true
     }
     renameAt(directory, temporary, directory, name, 0)
-    return { lacks: [] }
+    return { lacks: isLast ? guardName(directory, name, file) : [] }
   }
 
   /** The file has its first name in this run. What that lacks, in words. */
-  begin(id: string, directory: number, name: Buffer): string[] {
-    if (this.#hasNone) return [NONE]
-    if (this.#full.has(id)) return [TOO_MANY]
+  begin(file: TreeFile, directory: number, name: Buffer): string[] {
+    const id = LinkedFiles.idOf(file)
+    if (this.#hasNone) return [NONE, ...guardName(directory, name, file)]
+    if (this.#full.has(id)) return [TOO_MANY, ...guardName(directory, name, file)]
     try {
       linkAt(directory, name, this.#work.links, Buffer.from(id))
-      return []
     } catch (error) {
       // An earlier run has made as many as there can be.
-      if (codeOf(error) === 'EMLINK') return []
+      if (codeOf(error) === 'EMLINK') return guardName(directory, name, file)
       if (!NO_LINKS.has(codeOf(error))) throw error
       this.#hasNone = true
-      return [NONE]
+      return [NONE, ...guardName(directory, name, file)]
+    }
+    return this.#noteGuard(id, directory, name, file)
+  }
+
+  /** A file that is guarded gets no other name: its flags wait for the last. Whether DEST has them is asked now, by this name. */
+  #noteGuard(id: string, directory: number, name: Buffer, file: TreeFile): string[] {
+    if (!isGuarded(file.attributes)) return []
+    const lacks = guardName(directory, name, file)
+    loosen(directory, name, find(directory, name))
+    if (lacks.length > 0) return lacks
+    const note = Buffer.from(`!${(file.attributes.flags ?? 0).toString(16)}:${id}`)
+    const { O_CREAT, O_NOFOLLOW, O_WRONLY } = constants
+    closeDescriptor(openAt(this.#work.links, note, O_WRONLY | O_CREAT | O_NOFOLLOW, 0o600))
+    return []
+  }
+
+  /**
+   * No file gets another name any more. What cannot be guarded, in words.
+   *
+   * Crash points: the link goes before the flags come, which would keep it. What has not got its flags by then gets them from the next
+   * run, which compares all files anew.
+   */
+  guardAll(): string[] {
+    const { links } = this.#work
+    const lacks: string[] = []
+    // Once more after one that found some: a listing may pass over names while others go.
+    for (let found = true; found; ) {
+      found = false
+      for (const note of namesIn(links)) {
+        const [, flags, id] = GUARD_NOTE.exec(note.toString('latin1')) ?? []
+        if (flags === undefined || id === undefined) continue
+        lacks.push(...this.#guardOne(Buffer.from(id), Number.parseInt(flags, 16)))
+        unlinkAt(links, note)
+        found = true
+      }
+    }
+    return lacks
+  }
+
+  #guardOne(own: Buffer, flags: number): string[] {
+    const { links } = this.#work
+    // It had as many names as there can be, and got its flags with the last.
+    if (!find(links, own)) return []
+    const descriptor = openAt(links, own, constants.O_RDONLY | constants.O_NOFOLLOW)
+    try {
+      const stat = statDescriptor(descriptor)
+      unlinkAt(links, own)
+      unlinkIfThere(links, claimOf(stat))
+      return guard(descriptor, { attributes: { ...stat, flags } })
+    } finally {
+      closeDescriptor(descriptor)
     }
   }
 
@@ -71,7 +142,7 @@ export class LinkedFiles {
   claim(stat: Stat, directory: number, name: Buffer): boolean {
     if (this.#hasNone || stat.nlink === 1) return true
     try {
-      linkAt(directory, name, this.#work.links, Buffer.from(`@${stat.ino}`))
+      linkAt(directory, name, this.#work.links, claimOf(stat))
       return true
     } catch (error) {
       if (codeOf(error) === 'EEXIST') return false
@@ -80,6 +151,12 @@ export class LinkedFiles {
       throw error
     }
   }
+}
+
+const claimOf = ({ ino }: Stat): Buffer => Buffer.from(`@${ino}`)
+
+function unlinkIfThere(directory: number, name: Buffer): void {
+  if (find(directory, name)) unlinkAt(directory, name)
 }
 
 const isSame = (one: Stat, other: Stat): boolean => one.ino === other.ino && one.dev === other.dev

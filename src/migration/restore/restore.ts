@@ -10,6 +10,7 @@ import { EntryWriter, fromSource } from './entry-writer.ts'
 import { settle } from './file-bytes.ts'
 import { codeOf, type Finding, inWords, RestoreStopped, stopsAll } from './findings.ts'
 import { finish } from './finish.ts'
+import { guard, loosen } from './guards.ts'
 import { hasExactly, leftovers } from './leftovers.ts'
 import { OpenDirectory } from './open-directory.ts'
 import { Place } from './place.ts'
@@ -131,6 +132,7 @@ export class Restore {
       await Promise.all(this.#settling)
     }
     this.#signal.throwIfAborted()
+    this.#found('lacking', new Place(), this.#writer.guardLinked())
   }
 
   async #finish(root: TreeFile | undefined): Promise<string[]> {
@@ -241,7 +243,7 @@ export class Restore {
     const body = async (): Promise<void> => {
       try {
         await this.#fill({ ...pick(file), place, open, selection, put: 0, failed: 0 }, file)
-        this.#found('lacking', place, dress(open.descriptor, file))
+        this.#found('lacking', place, [...dress(open.descriptor, file), ...guard(open.descriptor, file)])
         directory.open.resume(open)
       } catch (error) {
         open.close()
@@ -267,6 +269,7 @@ export class Restore {
   #makeDirectory(directory: Filled, name: Buffer): void {
     const { descriptor } = directory.open
     const existing = this.#existing(directory, name)
+    loosen(descriptor, name, existing)
     if (existing && isDirectory(existing.mode)) return
     if (existing) unlinkAt(descriptor, name)
     mkdirAt(descriptor, name, 0o700)
@@ -374,7 +377,9 @@ export class Restore {
     try {
       // What DEST takes for this name may be another file.
       const existing = this.#existing(directory, name)
-      if (existing && !isDirectory(existing.mode)) unlinkAt(directory.open.descriptor, name)
+      if (!existing || isDirectory(existing.mode)) return
+      loosen(directory.open.descriptor, name, existing)
+      unlinkAt(directory.open.descriptor, name)
     } catch (error) {
       if (codeOf(error) === undefined) throw error
     }

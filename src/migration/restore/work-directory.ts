@@ -11,9 +11,11 @@ import {
   openAt,
   renameAt,
   statAt,
+  statDescriptor,
   unlinkAt,
 } from '../../sys/index.ts'
 import { codeOf } from './findings.ts'
+import { loosen } from './guards.ts'
 
 const NAME = '.ferryfs-restore'
 const TEMPORARY = '.ferryfs-'
@@ -71,8 +73,8 @@ export class WorkDirectory {
   }
 
   /**
-   * Goes on with the restore under way in DEST, or begins one.
-   * @throws UsageError if the one under way is of another tree
+   * Goes on with the restore under way in DEST, or begins one. DEST is the caller's by now.
+   * @throws UsageError if the one under way is of another tree, or somebody else's
    */
   static open(root: number, name: Buffer, namespace: string): WorkDirectory {
     try {
@@ -83,6 +85,7 @@ export class WorkDirectory {
     faultPoint('migration.restore.begun')
     const descriptor = openAt(root, name, DIRECTORY)
     try {
+      requireOwn(root, descriptor)
       const found = readState(descriptor)
       if (found && found.namespace !== namespace) {
         throw new UsageError(
@@ -150,6 +153,18 @@ export class WorkDirectory {
     closeDescriptor(this.links)
     closeDescriptor(this.#descriptor)
   }
+}
+
+/**
+ * Whoever made DEST before the restore could have put such a directory into it, which says that all of the tree is there already, beside
+ * files of his own that would be kept and get their attributes.
+ */
+function requireOwn(root: number, descriptor: number): void {
+  const { uid } = statDescriptor(descriptor)
+  if (uid === statDescriptor(root).uid) return
+  throw new UsageError(
+    `DEST: what is there was not left by a restore of yours, but by the user with number ${uid}; give another DEST`,
+  )
 }
 
 /** Whether DEST has such a directory of a restore that is under way, or has just begun. */
@@ -225,7 +240,11 @@ function emptyLinks(links: number): void {
     const listed = openAt(links, DOT, DIRECTORY)
     try {
       for (const batch of directoryBatches(listed)) {
-        for (const { name } of batch) unlinkAt(links, name)
+        for (const { name } of batch) {
+          // A run that was killed may have left it guarded.
+          loosen(links, name, find(links, name))
+          unlinkAt(links, name)
+        }
         found ||= batch.length > 0
       }
     } finally {

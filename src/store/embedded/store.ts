@@ -29,6 +29,7 @@ import { checkKey, checkObject, checkVersion, describeKey } from '../validate.ts
 import { FileIds } from './file-ids.ts'
 import { GroupCommit, NotFlushed } from './group-commit.ts'
 import { lockDirectory } from './lock.ts'
+import { INDEX, opening } from './opening.ts'
 import {
   checkValue,
   decodeRecord,
@@ -39,7 +40,6 @@ import {
   recordOf,
 } from './record.ts'
 import { SPACE_NUMBERS } from './schema.ts'
-import { INDEX, opening } from './opening.ts'
 import { toStoreError } from './store-errors.ts'
 import { syncDirectory, ValueFiles } from './value-files.ts'
 
@@ -102,6 +102,7 @@ export class EmbeddedStore implements KeyValueStore {
     maxValueBytes: MAX_VALUE_BYTES,
     listing: true,
     consistent: true,
+    replaceSettleMs: 0,
   }
   readonly #directory: string
   readonly #log: Log
@@ -514,6 +515,8 @@ export class EmbeddedStore implements KeyValueStore {
   async #clear(): Promise<void> {
     // Rows that are lost may have been those of the files that would go.
     if (this.#lacksSome) return
+    // What a killed process committed may not be on the medium, and the state before it refers to what goes now.
+    await this.#database.flush()
     for (const { file } of this.#database.prepare('SELECT file FROM garbage').all()) {
       if (typeof file === 'number') this.#discard(file)
     }

@@ -36,6 +36,7 @@ export class MemoryStore implements KeyValueStore {
     maxValueBytes: MAX_VALUE_BYTES,
     listing: true,
     consistent: true,
+    replaceSettleMs: 0,
   }
   readonly #spaces: Readonly<Record<KeySpace, Map<string, StoredObject>>> = {
     files: new Map(),

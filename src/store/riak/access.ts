@@ -42,10 +42,13 @@ const MAJORITY = { w: 'quorum', dw: 'quorum', pw: 'quorum' } as const
 export class Access {
   readonly cluster: RiakCluster
   readonly quorums: { readonly r: Quorum; readonly w: Quorum; readonly dw: Quorum }
+  /** Every node is known to: it is a property of the bucket type. Untyped buckets tell each other, and some may not have heard. */
+  readonly keepsSiblings: boolean
 
-  constructor(cluster: RiakCluster, quorums: Access['quorums']) {
+  constructor(cluster: RiakCluster, { type, ...quorums }: Access['quorums'] & { readonly type: string }) {
     this.cluster = cluster
     this.quorums = quorums
+    this.keepsSiblings = type !== 'default'
   }
 
   fetch(target: Target, step: Step, deadline: Deadline): Promise<riak.RiakAnswer> {

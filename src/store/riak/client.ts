@@ -35,6 +35,7 @@ export interface BucketProps {
   readonly backend: string | undefined
   readonly datatype: string | undefined
   readonly consistent: boolean
+  readonly writeOnce: boolean
   /** Names of pre-commit hooks: they can refuse or change what is stored. */
   readonly precommit: number
 }
@@ -148,6 +149,7 @@ function load(): Library {
     FetchBucketProps: constructorAt(commands, 'KV', 'FetchBucketProps'),
     FetchBucketTypeProps: constructorAt(commands, 'KV', 'FetchBucketTypeProps'),
     StoreBucketProps: constructorAt(commands, 'KV', 'StoreBucketProps'),
+    FetchSet: constructorAt(commands, 'CRDT', 'FetchSet'),
     AuthReq: constructorAt({ authRequest }, 'authRequest'),
     StartTls: constructorAt({ startTls }, 'startTls'),
   }
@@ -358,11 +360,14 @@ export function store(
 /** Reads the answers to all puts: what they are about is in none of them. */
 let storeAnswers: Answers<RiakAnswer> | undefined
 
+/** What a put to a `write_once` type looks like, and now and then one that was damaged on the way. */
+export const NO_HEAD =
+  'a put is acknowledged without the head that was asked for (has the bucket type write_once?)'
+
 function toStored(response: unknown): RiakAnswer {
   const answer = toAnswer(response)
   // The head was asked for: an answer without one is no acknowledgement.
-  if (answer.contents.length === 0)
-    throw new Error('a put is acknowledged without the head that was asked for')
+  if (answer.contents.length === 0) throw new Error(NO_HEAD)
   return answer
 }
 
@@ -395,11 +400,26 @@ export function listKeys({ type, bucket }: BucketName): RiakCommand<readonly str
 }
 
 export function bucketProps({ type, bucket }: BucketName): RiakCommand<BucketProps> {
-  return build('FetchBucketProps', { bucketType: type, bucket }, toBucketProps)
+  return withWriteOnce(build('FetchBucketProps', { bucketType: type, bucket }, toBucketProps))
 }
 
 export function bucketTypeProps(type: string): RiakCommand<BucketProps> {
-  return build('FetchBucketTypeProps', { bucketType: type }, toBucketProps)
+  return withWriteOnce(build('FetchBucketTypeProps', { bucketType: type }, toBucketProps))
+}
+
+/** The library decodes this property and hands out all the others. */
+function withWriteOnce(command: RiakCommand<BucketProps>): RiakCommand<BucketProps> {
+  const read = (body: Buffer): { value: BucketProps; done: boolean } => {
+    const { value, done } = command.read(body)
+    const message = library().decode(command.responseCode, body)
+    return { value: { ...value, writeOnce: member(message, 'props', 'write_once') === true }, done }
+  }
+  return { ...command, read }
+}
+
+/** Asks for a set: answered where the type has a datatype, whichever, and an error where it takes plain objects. */
+export function fetchDatatype({ type, bucket, key }: ObjectName): RiakCommand<undefined> {
+  return build('FetchSet', { bucketType: type, bucket, key }, nothing)
 }
 
 /** Has a bucket keep siblings, which an untyped one does not by itself. */
@@ -448,6 +468,7 @@ function toBucketProps(response: unknown): BucketProps {
     backend: text('backend'),
     datatype: text('dataType'),
     consistent: member(response, 'consistent') === true,
+    writeOnce: false,
     precommit: Array.isArray(precommit) ? precommit.length : 0,
   }
 }

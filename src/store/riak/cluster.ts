@@ -18,8 +18,8 @@ export class RiakCluster {
   /** Operation → nodes that have failed it. */
   readonly #failed = new WeakMap<Deadline, Set<RiakNode>>()
 
-  constructor({ nodes, tls, connections, timeoutMs }: RiakOptions, log: Pick<Log, 'info' | 'warn'>) {
-    this.nodes = nodes.map((address) => new RiakNode(address, { tls, connections, timeoutMs, log }))
+  constructor({ nodes, type, tls, connections, timeoutMs }: RiakOptions, log: Pick<Log, 'info' | 'warn'>) {
+    this.nodes = nodes.map((address) => new RiakNode(address, { type, tls, connections, timeoutMs, log }))
   }
 
   /**
@@ -32,12 +32,13 @@ export class RiakCluster {
   }
 
   /**
-   * Sends a request that changes something to one node, and to another only if nothing was sent to the one before.
+   * Sends a request that changes something to one node, and to another only if nothing was sent to the one before, or if that says
+   * that it has done nothing, as one does that has just started.
    * @throws RiakError, TransportError; whoever calls reads before it writes again
    */
   async write<T>(make: MakeCommand<T>, deadline: Deadline): Promise<T> {
     const mayRepeat = (error: unknown): boolean =>
-      error instanceof TransportError && !error.verdict.outcomeUnknown
+      verdictOn(error)?.outcomeUnknown === false && verdictOn(error)?.as === 'unavailable'
     return this.#attempts(make, deadline, this.#byCost(deadline), mayRepeat)
   }
 
@@ -99,7 +100,8 @@ export class RiakCluster {
     for (const [index, node] of order.entries()) {
       using part = deadline.part(shareOf(deadline.remainingMs, order.length - index))
       try {
-        return await node.run(make(Math.ceil(part.remainingMs)), part.signal)
+        // 0 is no limit to Riak.
+        return await node.run(make(Math.max(1, Math.ceil(part.remainingMs))), part.signal)
       } catch (error) {
         // What a node says tells more than that another one cannot be reached.
         if (!(failure instanceof RiakError)) failure = error

@@ -35,6 +35,8 @@ const RIAK_ERRORS: readonly (readonly [RegExp, Verdict])[] = [
   [/^timeout$/, { as: 'timeout', outcomeUnknown: true, nodeIsIll: true }],
   [/^(overload|mailbox_overload)$/, { ...unavailableUnknown, nodeIsIll: true }],
   [/^all_nodes_down$/, { ...unavailable, nodeIsIll: true }],
+  // A node that has just started answers pings for some seconds before it knows of any vnode.
+  [/^\{insufficient_(vnodes|nodes),0,/, { ...unavailable, nodeIsIll: true }],
   // Checked before anything is sent to a replica.
   [/^\{insufficient_(vnodes|nodes),/, unavailable],
   [/^insufficient_vnodes_available$/, unavailable],
@@ -58,10 +60,7 @@ const RIAK_ERRORS: readonly (readonly [RegExp, Verdict])[] = [
     /^(\{precommit_fail|precommit_fail)/,
     rejectedWith('a pre-commit hook of the bucket type refuses the object: remove it'),
   ],
-  [
-    /^Permission denied: /,
-    rejectedWith('grant the user riak_kv.get, riak_kv.put, riak_kv.delete and riak_core.get_bucket'),
-  ],
+  [/^Permission denied: /, rejectedWith('docs/riak.md lists the grants that ferryfs needs')],
   [/^Security is enabled/, rejectedWith('the cluster wants TLS: add tls=true and user= to the store URL')],
   [
     /^Security not enabled/,
@@ -86,7 +85,17 @@ const RIAK_ERRORS: readonly (readonly [RegExp, Verdict])[] = [
 const UNKNOWN_TEXT: Verdict = unavailableUnknown
 
 export function verdictOf(errmsg: string): Verdict {
+  const grant = missingGrant(errmsg)
+  if (grant !== undefined) return rejectedWith(grant)
   return RIAK_ERRORS.find(([pattern]) => pattern.test(errmsg))?.[1] ?? UNKNOWN_TEXT
+}
+
+/** The line to type for a permission that is missing. What it is about may be `TYPE` or `TYPE/BUCKET`. */
+function missingGrant(errmsg: string): string | undefined {
+  const denied = /^Permission denied: User '(.+)' does not have '([\w.]+)' on ([^/\s]+)/.exec(errmsg)
+  if (denied === null) return undefined
+  const [, user = '', permission = '', type = ''] = denied
+  return `riak admin security grant ${permission} on ${type} to ${user}`
 }
 
 /** Riak answered with an error. */

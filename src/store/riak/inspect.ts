@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import { reasonOf, UsageError } from '../../base/errors.ts'
 import type { Log } from '../../observe/log.ts'
-import { bucketOf, createTypeCommands, unfit } from './buckets.ts'
+import { bucketOf, createTypeCommands, DATATYPE, hasDatatype, unfit } from './buckets.ts'
 import * as riak from './client.ts'
 import { RiakCluster } from './cluster.ts'
 import { Deadline } from './deadline.ts'
-import { RiakError } from './failures.ts'
-import type { RiakNode } from './node.ts'
+import { RiakError, verdictOn } from './failures.ts'
+import { probe, type RiakNode, TRIAL_BUCKET } from './node.ts'
 import { parseRiakUrl, type RiakOptions } from './url.ts'
 
 /** One thing looked at: whether it is fit, what was seen, and what to do where something is to be done. */
@@ -23,9 +23,6 @@ const NEEDED = 'Riak KV 2.0 or later'
 
 /** Below three replicas on three nodes a quorum does not outlive the loss of one. */
 const FEWEST_REPLICAS = 3
-
-/** Where the trial object goes; nothing of ferryfs lies in this bucket. */
-const TRIAL_BUCKET = 'ferryfs.doctor'
 
 /**
  * Looks whether a Riak cluster is fit for ferryfs: every node of the URL, the bucket type, and one object written, read
@@ -44,7 +41,7 @@ export async function inspectRiak(url: string, log: Pick<Log, 'info' | 'warn'>):
       ...nodes,
       ...enoughNodes(cluster.nodes.length),
       ...type,
-      ...(usable ? [await tryObject(cluster, options)] : []),
+      ...(usable ? [await tryObject(cluster, options), await tryListing(cluster, options)] : []),
     ]
   } finally {
     cluster.close()
@@ -55,13 +52,18 @@ function finding(ok: boolean, what: string, advice: readonly string[] = []): Fin
   return advice.length === 0 ? { ok, what } : { ok, what, advice }
 }
 
-async function inspectNode(node: RiakNode, { timeoutMs }: RiakOptions): Promise<Finding> {
+async function inspectNode(node: RiakNode, { type, timeoutMs }: RiakOptions): Promise<Finding> {
   using deadline = new Deadline(timeoutMs, [])
   try {
     const { node: name, version } = await node.run(riak.serverInfo(), deadline.signal)
     const what = `${node.name} answers: ${name}, release ${version}`
     // A build from a repository may put a name before the number.
     const release = /\d+/.exec(version)?.[0]
+    const idle = await notServing(node, type, deadline)
+    if (idle !== undefined)
+      return finding(false, `${node.name} answers, but does not serve: ${idle}`, [
+        'A node that has just started needs some seconds',
+      ])
     if (release === undefined) return finding(true, what, [`Make sure that this is ${NEEDED}`])
     return Number(release) >= OLDEST_RELEASE
       ? finding(true, what)
@@ -73,6 +75,16 @@ async function inspectNode(node: RiakNode, { timeoutMs }: RiakOptions): Promise<
     // An answer that refuses brings its own advice along.
     return finding(false, reasonOf(error), error instanceof RiakError ? [] : advice)
   }
+}
+
+/** Why a node that answers has no vnode to read from. What else it refuses is the matter of other findings. */
+async function notServing(node: RiakNode, type: string, deadline: Deadline): Promise<string | undefined> {
+  try {
+    await node.run(probe(type), deadline.signal)
+  } catch (error) {
+    if (verdictOn(error)?.nodeIsIll) return reasonOf(error)
+  }
+  return undefined
 }
 
 function enoughNodes(nodes: number): Finding[] {
@@ -104,6 +116,8 @@ async function inspectType(
   // Untyped buckets are told to keep siblings when a store is opened.
   const judged = type === 'default' ? { ...props, allowMult: true, lastWriteWins: false } : props
   const reasons = unfit(judged, { r, w, dw })
+  if (type !== 'default' && reasons.length === 0 && (await hasDatatype(cluster, trialBucket(type), deadline)))
+    reasons.push(DATATYPE)
   const fit =
     reasons.length === 0
       ? finding(true, `bucket type ${type} is fit: allow_mult, n_val ${props.nVal}${backendOf(props)}`)
@@ -111,15 +125,17 @@ async function inspectType(
   return [fit, ...couldBeBetter(type, props)]
 }
 
+const trialBucket = (type: string): riak.BucketName => ({ type, bucket: TRIAL_BUCKET })
+
 function trialProps(type: string): riak.RiakCommand<riak.BucketProps> {
-  return riak.bucketProps({ type, bucket: TRIAL_BUCKET })
+  return riak.bucketProps(trialBucket(type))
 }
 
 function backendOf({ backend }: riak.BucketProps): string {
   return backend === undefined ? '' : `, backend ${backend}`
 }
 
-/** An active type can be changed, but for its datatype and whether it is consistent. */
+/** An active type can be changed, but for its datatype, and whether it is consistent or write_once. */
 function repair(type: string): string[] {
   const [create = '', activate = ''] = createTypeCommands(`${type}-ferryfs`)
   return [
@@ -153,11 +169,9 @@ function couldBeBetter(type: string, props: riak.BucketProps): Finding[] {
   return findings
 }
 
-/** Writes, reads and deletes one object with the quorums of the URL. */
-async function tryObject(
-  cluster: RiakCluster,
-  { type, r, w, dw, timeoutMs: limit }: RiakOptions,
-): Promise<Finding> {
+/** Writes, reads and deletes one object with the quorums of the URL, and looks whether siblings are kept. */
+async function tryObject(cluster: RiakCluster, options: RiakOptions): Promise<Finding> {
+  const { type, r, w, dw, timeoutMs: limit } = options
   using deadline = new Deadline(limit, [])
   const name = { ...bucketOf(type, TRIAL_BUCKET, 'files'), key: randomUUID() }
   const value = Buffer.from(`ferryfs doctor was here: ${name.key}`)
@@ -165,25 +179,44 @@ async function tryObject(
   const start = performance.now()
   try {
     const write = (timeoutMs: number) => riak.store(name, content, undefined, { w, dw, timeoutMs })
-    const { vclock } = await cluster.write(write, deadline)
+    const first = await cluster.write(write, deadline)
     const read = (timeoutMs: number) => riak.fetch(name, { r, notfoundOk: false, head: false, timeoutMs })
     const { contents } = await cluster.read(read, deadline)
-    if (vclock !== undefined) {
+    const came = contents[0]?.value.equals(value) === true
+    // Under no context once more: a second sibling. The bucket of the trial is not told to keep them if it is untyped.
+    const second = came && type !== 'default' ? await cluster.write(write, deadline) : undefined
+    const vclock = second?.vclock ?? first.vclock
+    if (vclock !== undefined)
       await cluster.write((timeoutMs) => riak.remove(name, vclock, { w, dw, timeoutMs }), deadline)
-    }
-    if (contents[0]?.value.equals(value) !== true) {
+    if (!came)
       return finding(false, 'an object that was written did not come back', [
         'Look at `riak admin member-status` and the logs',
       ])
-    }
+    if (second !== undefined && second.contents.length < 2)
+      return finding(false, 'of two writes that do not know of each other one was dropped', repair(type))
     const milliseconds = Math.round(performance.now() - start)
-    return finding(
-      true,
-      `an object was written, read and deleted with r=${r}, w=${w}, dw=${dw} in ${milliseconds} ms`,
-    )
+    const quorums = `r=${r}, w=${w}, dw=${dw}`
+    return finding(true, `an object was written, read and deleted with ${quorums} in ${milliseconds} ms`)
   } catch (error) {
     if (error instanceof UsageError) throw error
+    const reason = reasonOf(error)
     const advice = ['Look at `riak admin member-status`, `riak admin transfers` and the logs of the nodes']
-    return finding(false, `an object cannot be written and read: ${reasonOf(error)}`, advice)
+    const isWriteOnce = reason.includes(riak.NO_HEAD)
+    return finding(
+      false,
+      `an object cannot be written and read: ${reason}`,
+      isWriteOnce ? repair(type) : advice,
+    )
+  }
+}
+
+/** Whether keys can be listed, which only `ferryfs sweep` asks for. Broken off after the first answer. */
+async function tryListing(cluster: RiakCluster, { type, timeoutMs }: RiakOptions): Promise<Finding> {
+  try {
+    for await (const _ of cluster.listKeys(trialBucket(type), timeoutMs, [])) break
+    return finding(true, 'keys can be listed, as `ferryfs sweep` does')
+  } catch (error) {
+    const advice = ['`ferryfs sweep` needs it, nothing else does']
+    return finding(true, `keys cannot be listed: ${reasonOf(error)}`, advice)
   }
 }

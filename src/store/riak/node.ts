@@ -8,13 +8,24 @@ import {
   type IBackoff,
 } from 'cockatiel'
 import type { Log } from '../../observe/log.ts'
-import { ping, type RiakCommand } from './client.ts'
+import { fetch, type RiakAnswer, type RiakCommand } from './client.ts'
 import { Connection } from './connection.ts'
 import { Deadline } from './deadline.ts'
 import { TransportError, verdictOn } from './failures.ts'
 import { describeNode, type NodeAddress, type TlsOptions } from './url.ts'
 
+/** Where trial objects go; nothing of ferryfs lies in this bucket. */
+export const TRIAL_BUCKET = 'ferryfs.doctor'
+
+/** A read that any vnode can answer. A node that has just started answers a ping long before that. */
+export function probe(type: string, timeoutMs = PROBE_TIMEOUT_MS): RiakCommand<RiakAnswer> {
+  const options = { r: 'one', notfoundOk: true, head: true, timeoutMs } as const
+  return fetch({ type, bucket: TRIAL_BUCKET, key: 'probe' }, options)
+}
+
 export interface NodeSettings {
+  /** Bucket type of what is asked for while the node is out. */
+  readonly type: string
   readonly tls: TlsOptions | undefined
   readonly connections: number
   readonly timeoutMs: number
@@ -24,7 +35,7 @@ export interface NodeSettings {
 /** So many failures in a row take a node out of the choice. Fewer would do so for one lost packet. */
 const FAILURES_TO_OPEN = 3
 
-/** How long a node is out before the next ping goes there, in milliseconds, growing; and how long the ping may take. */
+/** How long a node is out before the next probe goes there, in milliseconds, growing; and how long that may take. */
 const OUT_FOR = { initialDelay: 250, maxDelay: 5000 }
 const PROBE_TIMEOUT_MS = 2000
 
@@ -51,7 +62,7 @@ interface Waiting {
 
 /**
  * One node: its connections, whether it is well, and how long its answers take. Requests of callers never probe a node
- * that is out; a ping of its own does, so that nobody waits for a dead node.
+ * that is out; one of its own does, so that nobody waits for a dead node.
  */
 export class RiakNode {
   readonly name: string
@@ -99,7 +110,7 @@ export class RiakNode {
   /** Sends one request over one connection, once. @throws RiakError, TransportError */
   async run<T>(command: RiakCommand<T>, signal: AbortSignal): Promise<T> {
     if (!this.isWell)
-      throw TransportError.unsent(`${this.name} is left alone until it answers a ping: ${this.#lastFailure}`)
+      throw TransportError.unsent(`${this.name} is left alone until it serves: ${this.#lastFailure}`)
     return this.#breaker.execute(() => this.#runOnce(command, signal))
   }
 
@@ -231,7 +242,7 @@ export class RiakNode {
     }
   }
 
-  /** The breaker has opened, or a probe has failed: no request goes here until a ping comes through. */
+  /** The breaker has opened, or a probe has failed: no request goes here until a probe comes through. */
   #out(): void {
     // What is idle may be as dead as what failed, and the next to use it would wait for nothing.
     for (const connection of this.#idle.splice(0)) connection.destroy()
@@ -258,18 +269,18 @@ export class RiakNode {
 
   async #probeNow(pause: IBackoff<unknown>): Promise<void> {
     try {
-      await this.#breaker.execute(() => this.#ping())
+      await this.#breaker.execute(() => this.#ask())
     } catch {
       // Still out, or an answer that is no sign of illness; the breaker knows.
     }
     if (!this.isWell && !this.#closing.signal.aborted) this.#probeAfter(pause.next(undefined))
   }
 
-  /** A ping that comes too late is a sign of illness, whatever part of an operation's time it had. */
-  async #ping(): Promise<void> {
+  /** An answer that comes too late is a sign of illness, whatever part of an operation's time it had. */
+  async #ask(): Promise<void> {
     using deadline = new Deadline(PROBE_TIMEOUT_MS, [this.#closing.signal])
     try {
-      await this.#runOnce(ping(), deadline.signal)
+      await this.#runOnce(probe(this.#settings.type), deadline.signal)
     } catch (error) {
       if (!(error instanceof TransportError)) throw error
       throw new TransportError(error.message, { ...error.verdict, nodeIsIll: true }, { cause: error })

@@ -21,7 +21,7 @@ import { Deadline, orAborted } from './deadline.ts'
 import { TransportError, toStoreError } from './failures.ts'
 import { Reader } from './reader.ts'
 import type { RiakOptions } from './url.ts'
-import { type Trace, Writer } from './writer.ts'
+import { SWAP_SETTLE_MS, type Trace, Writer } from './writer.ts'
 
 /**
  * Riak stores 50 MiB and logs a warning from 5 MB on (object.size.warning_threshold); it holds a value several times in
@@ -45,11 +45,7 @@ export interface RiakStoreOptions {
 /** The `KeyValueStore` over Riak KV; docs/riak.md tells how it keeps its promises. */
 export class RiakStore implements KeyValueStore {
   readonly url: string
-  readonly capabilities: StoreCapabilities = {
-    maxValueBytes: MAX_VALUE_BYTES,
-    listing: true,
-    consistent: false,
-  }
+  readonly capabilities: StoreCapabilities
   readonly #options: RiakOptions
   readonly #namespace: string
   readonly #cluster: RiakCluster
@@ -68,6 +64,12 @@ export class RiakStore implements KeyValueStore {
     this.#namespace = namespace
     this.#cluster = new RiakCluster(options, log)
     this.#access = new Access(this.#cluster, options)
+    this.capabilities = {
+      maxValueBytes: MAX_VALUE_BYTES,
+      listing: true,
+      replaceSettleMs: this.#access.keepsSiblings ? 0 : SWAP_SETTLE_MS,
+      consistent: false,
+    }
     this.#writer = new Writer(this.#access, log)
     this.#reader = new Reader(this.#access, (...siblings) => this.#writer.heal(...siblings))
     const { everyMs, settleMs } = lookAgain

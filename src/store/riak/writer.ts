@@ -5,8 +5,8 @@ import {
   compareVersions,
   mayReplace,
   type ObjectToStore,
-  type PutOptions,
   type ObjectVersion,
+  type PutOptions,
   type StoredObject,
 } from '../contract.ts'
 import { StoreSuperseded } from '../errors.ts'
@@ -15,14 +15,22 @@ import type { ContentToStore, RiakAnswer, RiakContent } from './client.ts'
 import { type Context, Contexts } from './contexts.ts'
 import { type Deadline, orAborted } from './deadline.ts'
 import { verdictOn } from './failures.ts'
-import { type UnsureDelete, UnsureDeletes } from './unsure-deletes.ts'
 import { encodeObject, highestVersion, resolve, versionOf, versionText } from './objects.ts'
+import { type UnsureDelete, UnsureDeletes } from './unsure-deletes.ts'
 
 /** A write whose outcome is unknown is looked for and, where it is missing, repeated; so often in one operation. */
 const MAX_WRITES = 3
 
 /** Before the second and the third write, in milliseconds. */
 const PAUSES_MS = [50, 200]
+
+/**
+ * Time from the look to the acknowledgement of a write that replaces one version and no other. Where a node keeps no siblings yet,
+ * nothing shows that it has gone over a rival's, whose answer may have come before. So nobody writes on an older look than this, and
+ * who has the key is known once so much has passed since the answer and it is read again (`SWAP_SETTLE_MS`).
+ */
+const SWAP_WINDOW_MS = 1000
+export const SWAP_SETTLE_MS = 1250
 
 /** What an operation has sent so far. */
 export interface Trace {
@@ -83,7 +91,8 @@ export class Writer {
   /**
    * Stores over one version and no other. Two that do so at once have both found that version, and each puts its own beside
    * the other's. With majorities at least one of the two meets the other's in its answer; that one withdraws, whichever is the
-   * higher, for the other may have got its answer already. @throws StoreSuperseded
+   * higher, for the other may have got its answer already. Where siblings are not certain, see `SWAP_WINDOW_MS`.
+   * @throws StoreSuperseded
    */
   async #swap(
     target: Target,
@@ -92,12 +101,13 @@ export class Writer {
     deadline: Deadline,
     trace: Trace,
   ): Promise<void> {
-    const { contents, vclock } = await this.#access.fetchAllHeads(target, deadline)
+    using window = deadline.part(this.#access.keepsSiblings ? deadline.remainingMs : SWAP_WINDOW_MS)
+    const { contents, vclock } = await this.#access.fetchAllHeads(target, window)
     const before = highestVersion(contents)
     assertNotSuperseded(target, before, version)
     if (!mayReplace(before, version, replaces))
       throw new StoreSuperseded(`${target.label}: another version is there than was to be replaced`)
-    const answer = await tracked(trace, () => this.#access.store(target, content, vclock, deadline))
+    const answer = await tracked(trace, () => this.#access.store(target, content, vclock, window))
     const rival = highestVersion(answer.contents.filter((one) => !isOf(one, version)))
     const known = before !== undefined && compareVersions(before, version) === 0 ? undefined : before
     if (!isOlder(known, rival)) return this.#stored(target, version, content, answer, deadline)

@@ -45,12 +45,14 @@ export function isCombined({ groups, name }: Fault): boolean {
 }
 
 // Costs a session by itself; is no fault; says nothing where the store cannot answer who has the namespace.
-const NEVER = new Set(['kill-at-points', 'none'])
+const NEVER = new Set(['kill-at-points', 'hostile-tree', 'none'])
 const APART: readonly (readonly [string | Group, string | Group])[] = [
   ['second-daemon', 'network'],
   // A mount whose source does not answer is refused, and says so: nothing would be served for the rest of the fault.
   ['kill-both', 'volume'],
   ['terminate', 'volume'],
+  // A process with files of it open ends when it answers, and nobody is served until then.
+  ['processes', 'legacy-hang'],
   // Both are about what the legacy volume answers: which of them an errno came of nobody could tell.
   ['disks', 'volume'],
   // Each wants the directories on file systems of its own kind.

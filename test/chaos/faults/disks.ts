@@ -37,9 +37,9 @@ const volumeReadOnly: Fault = {
     // Files that the worker keeps open for writing would hold the volume; a new worker has none yet.
     await world.daemon.handOver()
     try {
-      await until('no writer on the volume', READ_ONLY_MS, () => {
+      await until('no writer on the volume', READ_ONLY_MS, async () => {
         try {
-          world.volume?.setReadOnly(true)
+          await world.volume?.setReadOnly(true)
           return true
         } catch {
           return false

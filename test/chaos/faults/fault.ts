@@ -42,7 +42,9 @@ export interface Fault {
   /** Faults of a group share a session's settings; several where faults are combined. */
   readonly groups: readonly Group[]
   /** Why it cannot be had here; undefined if it can. */
-  readonly unavailable?: (world: Pick<World, 'store' | 'clock' | 'power'>) => string | undefined
+  readonly unavailable?: (
+    world: Pick<World, 'store' | 'clock' | 'power' | 'whyNoPower'>,
+  ) => string | undefined
   /** Modes in which it means nothing. */
   readonly idleIn?: (policy: Policy) => string | undefined
   readonly begin?: (conductor: Conductor) => Promise<void>

@@ -2,6 +2,7 @@ import { CLOCK_FAULTS } from './clock.ts'
 import { combined } from './combined.ts'
 import { DISK_FAULTS } from './disks.ts'
 import type { Fault } from './fault.ts'
+import { HOSTILE_FAULTS } from './hostile.ts'
 import { NETWORK_FAULTS } from './network.ts'
 import { POWER_FAULTS } from './power.ts'
 import { PROCESS_FAULTS } from './processes.ts'
@@ -10,6 +11,7 @@ import { VOLUME_FAULTS } from './volume.ts'
 export const FAULTS: readonly Fault[] = [
   ...NETWORK_FAULTS,
   ...PROCESS_FAULTS,
+  ...HOSTILE_FAULTS,
   ...DISK_FAULTS,
   ...VOLUME_FAULTS,
   ...CLOCK_FAULTS,

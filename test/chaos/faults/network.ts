@@ -121,7 +121,7 @@ async function damageSome(
   if (objects.length === 0) return notInjected('nothing is in the store yet')
   for (const name of objects) {
     const slash = name.indexOf('/')
-    store.simulator?.damage('default', name.slice(0, slash), name.slice(slash + 1))
+    store.simulator?.damage(store.bucketType, name.slice(0, slash), name.slice(slash + 1))
   }
   damaged()
 }

@@ -64,7 +64,14 @@ export const FAULT_POINTS: readonly string[] = [
 
 /** Passed at starts and ends, by the supervisor or by the commands of an operator: crash-points tests stop there. */
 export const POINTS_OF_OTHER_TIMES: readonly string[] = [
+  'overlay.flags.committed',
   'content.names.announced',
+  // Of files made without a name, which the applications of the run do not use.
+  'overlay.tmpfile.made',
+  'overlay.tmpfile.noted',
+  'overlay.tmpfile.held',
+  // Of files with very many chunks.
+  'content.truncate.dropping',
   'content.upload.moving',
   'daemon.file.written',
   'daemon.mark.written',
@@ -78,14 +85,18 @@ export const POINTS_OF_OTHER_TIMES: readonly string[] = [
   'daemon.supervisor.held',
   'daemon.supervisor.unmounted',
   'migration.lease.claimed',
+  'migration.mend.compared',
   'migration.mode.leaving',
   'migration.mode.set',
   'migration.rebuild.filled',
   'migration.rebuild.leased',
   'migration.rebuild.surveyed',
+  'migration.sweep.deleted',
+  'migration.sweep.listed',
   'migration.restore.begun',
   'migration.restore.claimed',
   'migration.restore.finishing',
+  'migration.restore.guarded',
   'migration.restore.opened',
   'migration.restore.placed',
   'migration.restore.written',

@@ -1,4 +1,3 @@
-import { whyNoPower } from '../../support/power/why-no-power.ts'
 import { Late } from '../world/daemon.ts'
 import type { Conductor, Fault } from './fault.ts'
 
@@ -26,9 +25,8 @@ const MOMENTS: readonly ((conductor: Conductor) => Promise<void>)[] = [
 const powerCut: Fault = {
   name: 'power-cut',
   groups: ['power'],
-  unavailable: ({ power }) => {
-    return power ? undefined : (whyNoPower() ?? 'needs disks that can lose power')
-  },
+  unavailable: ({ power, whyNoPower }) =>
+    power ? undefined : (whyNoPower ?? 'needs disks that can lose power'),
   strikes: MOMENTS.length,
   strike: (conductor, nth) =>
     conductor.cutting(async () => {

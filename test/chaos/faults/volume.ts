@@ -92,4 +92,19 @@ const gone: Fault = {
   },
 }
 
-export const VOLUME_FAULTS: readonly Fault[] = [contentFails, everythingFails, gone]
+/** Its server does not answer, and then goes on. */
+const hangs: Fault = {
+  ...ofVolume,
+  name: 'legacy-hang',
+  async begin(conductor) {
+    if (conductor.policy.readFrom === 'store') await conductor.moved()
+    conductor.world.weakVolume?.hang()
+  },
+  async end(conductor) {
+    conductor.world.weakVolume?.goOn()
+    await answersAgain(conductor)
+    await healed(conductor)
+  },
+}
+
+export const VOLUME_FAULTS: readonly Fault[] = [contentFails, everythingFails, gone, hangs]

@@ -106,7 +106,7 @@ describePower('a local file system', () => {
   test.each([1, 2])('P2: leaves after a power cut what the model allows (seed %i)', async (seed) => {
     const root = realpathSync(mkdtempSync(join(tmpdir(), 'ferryfs-chaos-past-')))
     const mounted = join(root, 'disk')
-    const disks = new PowerDisks(join(root, 'images'), [mounted])
+    const disks = await PowerDisks.make(join(root, 'images'), [mounted])
     const clients: Client[] = []
     try {
       const { subtrees } = seedVolume(mounted, [])
@@ -136,7 +136,7 @@ describePower('a local file system', () => {
       }
     } finally {
       for (const client of clients) await client.end()
-      disks.remove()
+      await disks.remove()
       rmSync(root, { recursive: true, force: true })
     }
   })

@@ -5,6 +5,7 @@ import { untilAborted } from '../../../src/base/concurrency.ts'
 import type { Mode } from '../../../src/base/modes.ts'
 import { callDaemon, DaemonError } from '../../../src/daemon/control-client.ts'
 import type { StatusReport, VerifyReport } from '../../../src/daemon/engine.ts'
+import type { SweepReport } from '../../../src/migration/index.ts'
 import { isRunning, startTicks } from '../../../src/daemon/process.ts'
 import { findRegistration, type Registration } from '../../../src/daemon/registry.ts'
 import { unmountKernel } from '../../../src/fuse/kernel/mount.ts'
@@ -170,6 +171,11 @@ export class Daemon {
 
   verify(): Promise<VerifyReport> {
     return inTime('the end of verify', callDaemon(this.#registration(), { command: 'verify' }))
+  }
+
+  sweep(): Promise<SweepReport> {
+    const request = { command: 'sweep', dryRun: false, all: false } as const
+    return inTime('the end of sweep', callDaemon(this.#registration(), request))
   }
 
   /** `kill -9` of the worker; resolves when its successor answers. */

@@ -1,21 +1,24 @@
-import { execFileSync } from 'node:child_process'
+import { execFile } from 'node:child_process'
 import { closeSync, mkdirSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 
 const BLOCK = Buffer.alloc(64 * 1024, 0xbb)
 
-function command(name: string, ...args: string[]): void {
-  execFileSync(name, args, { stdio: ['ignore', 'ignore', 'pipe'] })
-}
+const run = promisify(execFile)
 
 /** A small file system of its own in memory, which can be filled, emptied and made read-only. */
 export class Disk {
   readonly path: string
 
-  constructor(path: string, size: string) {
+  private constructor(path: string) {
     this.path = path
+  }
+
+  static async make(path: string, size: string): Promise<Disk> {
     mkdirSync(path, { recursive: true })
-    command('mount', '-t', 'tmpfs', '-o', `size=${size},mode=755`, 'ferryfs-chaos', path)
+    await run('mount', ['-t', 'tmpfs', '-o', `size=${size},mode=755`, 'ferryfs-chaos', path])
+    return new Disk(path)
   }
 
   /** Not one more block. */
@@ -40,16 +43,16 @@ export class Disk {
   }
 
   /** @throws Error while somebody writes */
-  setReadOnly(readOnly: boolean): void {
-    command('mount', '-o', `remount,${readOnly ? 'ro' : 'rw'}`, this.path)
+  async setReadOnly(readOnly: boolean): Promise<void> {
+    await run('mount', ['-o', `remount,${readOnly ? 'ro' : 'rw'}`, this.path])
   }
 
   /** What is mounted below it in another mount namespace is seen in this one, too. */
-  share(): void {
-    command('mount', '--make-shared', this.path)
+  async share(): Promise<void> {
+    await run('mount', ['--make-shared', this.path])
   }
 
-  remove(): void {
-    command('umount', '-l', this.path)
+  async remove(): Promise<void> {
+    await run('umount', ['-l', this.path])
   }
 }

@@ -8,10 +8,12 @@ import { removeToxics } from './proxies.ts'
 /** What a daemon under test stores in, with what the faults take hold of. One for each lane; it outlives the mounts. */
 export interface StoreUnderTest extends AsyncDisposable {
   readonly description: string
-  /** The URL for a mount with that root directory, through the proxies. */
-  url(root: string): string
+  /** The URL for a mount with that root directory, through the proxies; with a short limit of one operation, or with its default. */
+  url(root: string, defaultTimeouts: boolean): string
   /** One in front of every node; none where there is no network. */
   readonly proxies: readonly ToxicProxy[]
+  /** Bucket type in which the objects are, as Riak names that of untyped buckets too. */
+  readonly bucketType: string
   /** Only where the simulator is the store. */
   readonly simulator: Cluster | undefined
   /** Everything is well again, whatever a case that broke off has left. */
@@ -24,7 +26,8 @@ const RIAK_TIMEOUT_MS = 1500
 const HANDOFF_MS = 200
 
 export async function riakStore(program: string, seed: number): Promise<StoreUnderTest> {
-  const target = await riakTarget({ seed })
+  const type = seed % 2 === 0 ? 'ferryfs' : undefined
+  const target = await riakTarget({ seed }, type)
   target.simulator?.handoffEvery(HANDOFF_MS)
   let server: ToxiproxyServer | undefined
   try {
@@ -33,8 +36,9 @@ export async function riakStore(program: string, seed: number): Promise<StoreUnd
     const running = server
     return {
       description: `${target.description}, each node behind Toxiproxy`,
-      url: () => url(`timeout=${RIAK_TIMEOUT_MS}`),
+      url: (_, defaultTimeouts) => url(defaultTimeouts ? '' : `timeout=${RIAK_TIMEOUT_MS}`),
       proxies,
+      bucketType: type ?? 'default',
       simulator: target.simulator,
       async heal() {
         target.simulator?.state.faults.clear()
@@ -58,6 +62,7 @@ export function embeddedStore(): StoreUnderTest {
     description: 'the embedded store (no network: network and replica faults are not covered)',
     url: (root) => `embedded:${root}/store`,
     proxies: [],
+    bucketType: 'default',
     simulator: undefined,
     heal: () => Promise.resolve(),
     [Symbol.asyncDispose]: () => Promise.resolve(),

@@ -28,6 +28,8 @@ export interface Settings {
    */
   readonly half: number
   readonly variant: Variant
+  /** The store's and the daemon's own limits for one operation, as an operator has them, instead of short ones. */
+  readonly defaultTimeouts: boolean
 }
 
 /** How a daemon is mounted beside its mode. */
@@ -62,29 +64,33 @@ export class World {
   readonly clock: Clock | undefined
   /** Only with `powerDisks`, and where there is a way to have them. */
   readonly power: PowerDisks | undefined
+  /** Why there are none. */
+  readonly whyNoPower: string | undefined
   readonly boot: Boot
   readonly #program: Program
   readonly #ground: Disk
   readonly #others: Daemon[] = []
   readonly #forget: () => void
 
-  constructor(program: Program, store: StoreUnderTest, settings: Settings) {
+  private constructor(
+    program: Program,
+    store: StoreUnderTest,
+    settings: Settings,
+    root: string,
+    disks: Disks,
+  ) {
     this.#program = program
     this.#forget = takeAwayLater(() => this.clear())
     this.store = store
     this.settings = settings
-    this.root = realpathSync(mkdtempSync(join(tmpdir(), 'ferryfs-chaos-')))
+    this.root = root
     this.boot = new Boot(join(this.root, 'boot-id'))
     this.namespace = `chaos-${process.pid}-${Date.now().toString(36)}-${number++}`
-    this.volume = settings.smallDisks ? new Disk(join(this.root, 'volume'), VOLUME_SIZE) : undefined
-    this.power = settings.powerDisks && whyNoPower() === undefined ? this.#powerDisks() : undefined
-    this.stateDisk = settings.smallDisks ? new Disk(join(this.root, 'disk'), STATE_SIZE) : undefined
-    // Under the mount lies nothing, and nothing can be made there: a client that comes while nothing is mounted gets an
-    // error, never a success that means nothing.
-    this.#ground = new Disk(join(this.root, 'ground'), '1m')
-    mkdirSync(join(this.root, 'ground', 'target'))
-    this.#ground.share()
-    this.#ground.setReadOnly(true)
+    this.volume = disks.volume
+    this.power = disks.power
+    this.whyNoPower = disks.whyNoPower
+    this.stateDisk = disks.state
+    this.#ground = disks.ground
     mkdirSync(join(this.root, 'volume', 'legacy'), { recursive: true })
     mkdirSync(this.#own, { recursive: true })
     this.legacy = join(this.root, 'volume', 'legacy')
@@ -93,12 +99,9 @@ export class World {
     this.daemon = this.#daemon(this.#source, join(this.#own, 'state'))
   }
 
-  #powerDisks(): PowerDisks {
-    const mountPoints = this.settings.half === 0 ? ['volume'] : ['volume', 'disk']
-    return new PowerDisks(
-      join(this.root, 'power'),
-      mountPoints.map((name) => join(this.root, name)),
-    )
+  static async make(program: Program, store: StoreUnderTest, settings: Settings): Promise<World> {
+    const root = realpathSync(mkdtempSync(join(tmpdir(), 'ferryfs-chaos-')))
+    return new World(program, store, settings, root, await disksBelow(root, settings))
   }
 
   /** Where the daemon has what is its own: state directory and embedded store. */
@@ -153,17 +156,22 @@ export class World {
       FERRYFS_CACHE_LIMIT: '0',
       FERRYFS_INLINE_LIMIT: '8KiB',
       FERRYFS_CONCURRENCY: '4',
-      FERRYFS_OP_TIMEOUT: this.settings.opTimeout,
+      ...(this.settings.defaultTimeouts ? {} : { FERRYFS_OP_TIMEOUT: this.settings.opTimeout }),
       FERRYFS_STAGING_LIMIT: '48MiB',
     }
     const places = { source, target, stateDir, runDir: join(this.root, 'run') }
-    const storage = ['--store', this.store.url(this.#own), '--namespace', this.namespace]
+    const storage = [
+      '--store',
+      this.store.url(this.#own, this.settings.defaultTimeouts),
+      '--namespace',
+      this.namespace,
+    ]
     const options = [...storage, ...VARIANT_OPTIONS[this.settings.variant]]
     return new Daemon({ cli: this.#program.cli, environment }, places, options, this.boot)
   }
 
   storage(): [store: string, namespace: string] {
-    return [this.store.url(this.#own), this.namespace]
+    return [this.store.url(this.#own, this.settings.defaultTimeouts), this.namespace]
   }
 
   async clear(): Promise<void> {
@@ -171,8 +179,45 @@ export class World {
     // First: whoever waits for the volume gets its answer.
     await this.weakVolume?.remove()
     for (const daemon of [this.daemon, ...this.#others]) await daemon.clear()
-    for (const disk of [this.volume, this.stateDisk, this.#ground]) disk?.remove()
-    this.power?.remove()
+    for (const disk of [this.volume, this.stateDisk, this.#ground]) await disk?.remove()
+    await this.power?.remove()
     rmSync(this.root, { recursive: true, force: true })
   }
+}
+
+/** What a world's directories lie on. */
+interface Disks {
+  readonly volume: Disk | undefined
+  readonly state: Disk | undefined
+  readonly power: PowerDisks | undefined
+  readonly whyNoPower: string | undefined
+  readonly ground: Disk
+}
+
+async function disksBelow(root: string, { smallDisks, powerDisks, half }: Settings): Promise<Disks> {
+  const volume = smallDisks ? await Disk.make(join(root, 'volume'), VOLUME_SIZE) : undefined
+  const why = powerDisks ? await whyNoPower() : undefined
+  const power = powerDisks && why === undefined ? await powerDisksBelow(root, half) : undefined
+  const state = smallDisks ? await Disk.make(join(root, 'disk'), STATE_SIZE) : undefined
+  return { volume, state, power, whyNoPower: why, ground: await groundBelow(root) }
+}
+
+function powerDisksBelow(root: string, half: number): Promise<PowerDisks> {
+  const mountPoints = half === 0 ? ['volume'] : ['volume', 'disk']
+  return PowerDisks.make(
+    join(root, 'power'),
+    mountPoints.map((name) => join(root, name)),
+  )
+}
+
+/**
+ * Under the mount lies nothing, and nothing can be made there: a client that comes while nothing is mounted gets an error,
+ * never a success that means nothing.
+ */
+async function groundBelow(root: string): Promise<Disk> {
+  const ground = await Disk.make(join(root, 'ground'), '1m')
+  mkdirSync(join(root, 'ground', 'target'))
+  await ground.share()
+  await ground.setReadOnly(true)
+  return ground
 }

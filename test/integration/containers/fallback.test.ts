@@ -43,7 +43,7 @@ test('without an engine or the image a suite runs on the simulator, and its firs
 
   await using target = await riakTarget({ seed: 5 })
   expect(target.description).toMatch(
-    /^riak-sim, 3 nodes, seed 5 \(FERRYFS_TEST_CONTAINERS=1, but no (container engine|image 127\.0\.0\.1:1\/absent) \(.+\)\)$/,
+    /^riak-sim, 3 nodes, (un)?typed, seed 5 \(FERRYFS_TEST_CONTAINERS=1, but no (container engine|image 127\.0\.0\.1:1\/absent) \(.+\)\)$/,
   )
   expect(target.simulator?.hosts).toBe(target.hosts)
 })

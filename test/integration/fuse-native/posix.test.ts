@@ -68,6 +68,7 @@ const EXPECTATIONS: Readonly<Record<string, readonly string[]>> = {
     'inodes: a rename over a file brings the inode number of the source, an exchange swaps them',
     'renaming: RENAME_NOREPLACE moves to a free name and fails on one that is taken',
     'renaming: RENAME_EXCHANGE swaps any two, of different types and directories too',
+    'renaming: RENAME_WHITEOUT leaves a device 0:0 under the old name, as overlayfs wants it',
   ],
   [ALLOCATE]: [
     'privileges: so does every other way to change the content',

@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { describeMounted } from '../../support/fuse/mounted.ts'
+import { describeMounted, run } from '../../support/fuse/mounted.ts'
 import { Ferry } from '../../support/mount/ferry.ts'
 import { pattern } from '../../support/mount/pattern.ts'
 import { compareTrees } from '../../support/posix/compare-trees.ts'
@@ -64,6 +64,24 @@ describeMounted('a restore that is killed', () => {
     expect((await ferry.call.readFile(join(dest, 'directory/file-1'))).toString()).toBe('newer')
     expect(existsSync(join(dest, '.ferryfs-restore'))).toBe(false)
     expect((await restore()).status).toBe(2)
+  })
+
+  test('P5: at migration.restore.guarded, at each of them, the same command again ends it', async () => {
+    const guarded = ['directory/file-1', 'directory/file-3', 'directory/below', 'directory', 'second name']
+    const paths = (top: string): string[] => guarded.map((name) => join(top, name))
+    await run('chattr', '+i', ...paths(ferry.target))
+    try {
+      for (let nth = 1; nth <= 4; nth += 1) {
+        ferry.arm(`migration.restore.guarded:${nth}`)
+        const { status, stderr } = await restore()
+        expect(status, `at the ${nth}th: ${stderr}`).toBeNull()
+        expect(ferry.fired).toBe(true)
+      }
+      await expectWhole()
+      expect((await run('lsattr', '-d', ...paths(dest))).match(/^[^ ]*i/gm)).toHaveLength(guarded.length)
+    } finally {
+      for (const top of [dest, ferry.target]) await run('chattr', '-i', ...paths(top)).catch(() => undefined)
+    }
   })
 
   test('P5: killed at any number of files, again and again, it ends with the whole tree', async () => {

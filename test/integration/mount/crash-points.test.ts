@@ -16,6 +16,11 @@ const MIRROR: readonly Passed[] = [
   ['overlay.create.intended', 'create', false],
   ['overlay.create.effect', 'create', true],
   ['overlay.create.owned', 'mkdir', true],
+  ['overlay.tmpfile.made', 'create without a name', false],
+  ['overlay.tmpfile.noted', 'create without a name', false],
+  ['overlay.tmpfile.held', 'create without a name', false],
+  ['overlay.link.intended', 'create without a name', false],
+  ['overlay.link.effect', 'create without a name', true],
   ['overlay.link.intended', 'link', false],
   ['overlay.link.effect', 'link', true],
   ['overlay.rename.intended', 'rename', false],
@@ -51,6 +56,8 @@ const ANSWERED = [
 
 const DRAIN: readonly Passed[] = [
   ['overlay.create.committed', 'create', true],
+  ['overlay.create.committed', 'create without a name', false],
+  ['overlay.link.committed', 'create without a name', true],
   ['overlay.link.committed', 'link', true],
   ['overlay.rename.committed', 'rename', true],
   ['overlay.unlink.committed', 'unlink of an open file', true],

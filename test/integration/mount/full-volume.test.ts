@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process'
 import {
   mkdirSync,
   readdirSync,
@@ -13,6 +12,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { describeMounted } from '../../support/fuse/mounted.ts'
 import { Ferry } from '../../support/mount/ferry.ts'
 import { pattern } from '../../support/mount/pattern.ts'
+import { onSmallDisk } from '../../support/mount/small-disk.ts'
 
 const MIB = 1024 * 1024
 const FILES = 200
@@ -23,19 +23,9 @@ describeMounted('a full volume with the state directory on it', () => {
 
   beforeEach(() => {
     ferry = new Ferry({
-      surroundings: (root) => {
-        volume = join(root, 'volume')
-        mkdirSync(volume)
-        execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=24m', 'small', volume])
-        return {
-          source: join(volume, 'source'),
-          target: join(root, 'target'),
-          stateDir: join(volume, 'state'),
-          line: (command, args) => [command, [...args]],
-          remove: () => execFileSync('umount', ['-l', volume]),
-        }
-      },
+      surroundings: onSmallDisk('volume', 'size=24m', { source: 'source', stateDir: 'state' }),
     })
+    volume = join(ferry.root, 'volume')
     mkdirSync(ferry.under('d'))
     for (let nth = 0; nth < FILES; nth += 1) writeFileSync(ferry.under(`d/f${nth}`), contentOf(nth))
   })

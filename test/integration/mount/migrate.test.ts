@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import {
   closeSync,
+  existsSync,
   ftruncateSync,
   mkdirSync,
   openSync,
@@ -50,6 +51,28 @@ describeMounted('migrate and what follows it', () => {
       await call.utimens(ferry.under(name), 1_000_000_000_000_000_001n, 1_200_000_000_123_456_789n)
     await call.lutimens(ferry.under('dangling'), 7n, 1_300_000_000_000_000_007n)
   }
+
+  test('P2, P4: beside a writer migrate --wait ends with 0, and mode --wait has the mode once nothing is owed', async () => {
+    await makeTree(40)
+    await ferry.mount('--mode', 'mirror')
+    const kept = ferry.under('a')
+    const before = await ferry.call.snapshot(kept)
+    const writer = spawn('sh', ['-c', 'while :; do date +%N; done > "$0"/log', ferry.target], {
+      stdio: 'ignore',
+    })
+    try {
+      await ferry.eventually('something is written', async () => existsSync(ferry.under('log')))
+      const moved = await ferry.ferryfs('migrate', ferry.target, '--wait')
+      expect(moved.status, moved.stdout + moved.stderr).toBe(0)
+      const waiting = ferry.ferryfs('mode', ferry.target, 'store-only', '--wait')
+      await ferry.until('waiting', ({ migration }) => migration.state !== 'running')
+      writer.kill('SIGKILL')
+      expect(await waiting).toMatchObject({ status: 0, stdout: 'store-only\n' })
+    } finally {
+      writer.kill('SIGKILL')
+    }
+    expect(compareTrees(before, await ferry.call.snapshot(ferry.at('a')))).toEqual([])
+  })
 
   test('P3, P5: all of it moves with every attribute; verify, status, restore and rebuild agree on it', async () => {
     await makeTree(40)

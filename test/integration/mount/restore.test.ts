@@ -1,5 +1,15 @@
 import { execFileSync, spawn } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -207,6 +217,26 @@ describeMounted('restore', () => {
       expect(status, `${dest}: ${stderr}`).toBe(2)
     }
     expect(readdirSync(ferry.under('sub'))).toEqual([])
+  })
+
+  test('P1: a DEST that is a symlink, or lies behind one that somebody else made, is refused in one line', async () => {
+    writeFileSync(ferry.under('file'), 'x')
+    await ferry.mount('--mode', 'drain')
+    const [home, own] = ['home', 'own'].map((name) => join(ferry.root, name)) as [string, string]
+    for (const directory of [home, own]) mkdirSync(directory)
+    symlinkSync(disk, join(own, 'link'))
+    symlinkSync(disk, join(home, 'link'))
+    chownSync(home, 12345, 12345)
+    for (const dest of [join(own, 'link'), join(home, 'link'), join(home, 'link/new')]) {
+      const { status, stderr } = await restore(dest)
+      expect(status).toBe(2)
+      expect(stderr).toMatch(
+        /^ferryfs: DEST \S+: \S+ is a symlink .*; give the directory by a path without it\n$/,
+      )
+    }
+    expect(readdirSync(disk)).toEqual([])
+    expect((await restore(join(own, 'link/new'))).status).toBe(0)
+    await expectSame(join(disk, 'new'))
   })
 
   test('P1: who owns a directory of the tree cannot get into it before DEST is done', async () => {

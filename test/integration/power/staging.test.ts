@@ -12,8 +12,8 @@ const contents = new Map(Array.from({ length: 5 }, (_, n) => [`file-${n}`, patte
 describePower.each(layouts)('power goes after files were synced and stored, on %s', (layout) => {
   let power: PowerFerry
 
-  beforeEach(() => {
-    power = new PowerFerry({ layout })
+  beforeEach(async () => {
+    power = await PowerFerry.make({ layout })
   })
 
   afterEach(async () => {

@@ -1,21 +1,22 @@
 import { randomUUID } from 'node:crypto'
 import { pino } from 'pino'
 import type { Proxy as ToxicProxy } from 'toxiproxy-node-client'
-import { afterAll, describe, expect, onTestFinished, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import type { KeyValueStore, ObjectToStore } from '../../../src/store/contract.ts'
 import { StoreError } from '../../../src/store/errors.ts'
 import { openRiakStore } from '../../../src/store/riak/index.ts'
 import { toxiproxyTarget } from '../../support/containers/toxiproxy.ts'
 import { behindProxies } from '../../support/riak-behind-proxies.ts'
-import { riakTarget } from '../../support/riak-target.ts'
+import { RIAK_TYPES, type RiakTarget, riakTarget } from '../../support/riak-target.ts'
 
 const toxiproxy = await toxiproxyTarget()
-const target = await riakTarget({ seed: 17 })
-afterAll(() => target[Symbol.asyncDispose]())
+const targets = await Promise.all(RIAK_TYPES.map((type) => riakTarget({ seed: 17 }, type)))
+let target = targets[0] as RiakTarget
+afterAll(() => Promise.all(targets.map((one) => one[Symbol.asyncDispose]())))
 process.stdout.write(
   toxiproxy === undefined
     ? 'Riak through a bad network: skipped, no Toxiproxy (go install github.com/Shopify/toxiproxy/v2/cmd/server@latest)\n'
-    : `Riak through a bad network on ${target.description}, with ${toxiproxy.description}\n`,
+    : `Riak through a bad network on ${targets.map(({ description }) => description).join(' and ')}, with ${toxiproxy.description}\n`,
 )
 
 interface Network {
@@ -129,7 +130,11 @@ async function hasResets([proxy]: readonly ToxicProxy[]): Promise<boolean> {
 const DOWN = 'downstream'
 const UP = 'upstream'
 
-describe.skipIf(toxiproxy === undefined)('through Toxiproxy', () => {
+describe.skipIf(toxiproxy === undefined).each(targets)('through Toxiproxy, $description', (of) => {
+  beforeAll(() => {
+    target = of
+  })
+
   test.each([
     ['latency with jitter', 'latency', DOWN, { latency: 20, jitter: 15 }],
     ['a narrow line', 'bandwidth', DOWN, { rate: 2000 }],

@@ -1,14 +1,14 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import type { Proxy as ToxicProxy } from 'toxiproxy-node-client'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { removeToxics, addToxics, setOpen } from '../../chaos/world/proxies.ts'
+import { addToxics, removeToxics, setOpen } from '../../chaos/world/proxies.ts'
 import { toxiproxyTarget } from '../../support/containers/toxiproxy.ts'
 import { whyNoMount } from '../../support/fuse/mounted.ts'
 import { Applications } from '../../support/mount/applications.ts'
 import { Ferry } from '../../support/mount/ferry.ts'
 import { pattern } from '../../support/mount/pattern.ts'
 import { behindProxies, type ProxiedRiak } from '../../support/riak-behind-proxies.ts'
-import { type RiakTarget, riakTarget } from '../../support/riak-target.ts'
+import { RIAK_TYPES, type RiakTarget, riakTarget } from '../../support/riak-target.ts'
 
 const MiB = 1 << 20
 const DIRECTORIES = 12
@@ -37,7 +37,7 @@ const reasons = [whyNoMount(), toxiproxy ? undefined : 'there is no Toxiproxy'].
  */
 type Way = 'killed' | 'cut off' | 'silent' | 'stopped'
 
-describe.skipIf(reasons.length > 0)('losing a node', () => {
+describe.skipIf(reasons.length > 0).each(RIAK_TYPES)('losing a node, bucket type %s', (type) => {
   let target: RiakTarget
   let riak: ProxiedRiak
   let ferry: Ferry
@@ -46,7 +46,7 @@ describe.skipIf(reasons.length > 0)('losing a node', () => {
   beforeEach(async () => {
     stack = new AsyncDisposableStack()
     ferry = new Ferry()
-    target = stack.use(await riakTarget({ seed: 23 }))
+    target = stack.use(await riakTarget({ seed: 23 }, type))
     target.simulator?.handoffEvery(HANDOFF_MS)
     if (toxiproxy === undefined) throw new Error('no Toxiproxy')
     riak = await behindProxies(target, stack.use(await toxiproxy.start()))

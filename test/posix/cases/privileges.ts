@@ -46,6 +46,7 @@ export const privileges: readonly PosixCase[] = [
     needs: ['root', 'fallocate', 'punchHole', 'copyFileRange'],
     async run(c) {
       const ways: Record<string, (path: string) => Promise<unknown>> = {
+        write: (path) => through(c.alice, path, O_WRONLY, (fd) => c.alice.write(fd, 'X', 0)),
         truncate: (path) => c.alice.truncate(path, 3),
         ftruncate: (path) => through(c.alice, path, O_WRONLY, (fd) => c.alice.ftruncate(fd, 100)),
         'open with O_TRUNC': (path) => through(c.alice, path, O_WRONLY | O_TRUNC, async () => undefined),
@@ -61,6 +62,11 @@ export const privileges: readonly PosixCase[] = [
         const path = await privilegedFile(c)
         await change(path)
         expect(await modeOf(c, path), way).toBe('777')
+        // To somebody who is not of its group the bit is a privilege, whoever may execute.
+        const lock = await privilegedFile(c, 0o2767)
+        await c.alice.stat(lock)
+        await change(lock)
+        expect(await modeOf(c, lock), `${way}, no group execute`).toBe('767')
       }
     },
   },

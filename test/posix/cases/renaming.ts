@@ -6,6 +6,8 @@ import {
   O_WRONLY,
   RENAME_EXCHANGE,
   RENAME_NOREPLACE,
+  RENAME_WHITEOUT,
+  S_IFCHR,
 } from '../../support/posix/constants.ts'
 import { type PosixCase, pattern, refused } from '../case.ts'
 
@@ -112,6 +114,31 @@ export const renaming: readonly PosixCase[] = [
         'EINVAL',
         c.me.renameat2(`${c.dir}/one`, `${c.dir}/two`, RENAME_EXCHANGE | RENAME_NOREPLACE),
       )
+    },
+  },
+  {
+    name: 'RENAME_WHITEOUT leaves a device 0:0 under the old name, as overlayfs wants it',
+    needs: ['renameFlags', 'whiteouts', 'root'],
+    async run(c) {
+      await c.me.mkdir(`${c.dir}/to`)
+      for (const name of ['file', 'taken', 'to/other']) await c.me.writeFile(`${c.dir}/${name}`, name)
+      await c.me.renameat2(`${c.dir}/file`, `${c.dir}/taken`, RENAME_WHITEOUT)
+      await c.me.renameat2(`${c.dir}/taken`, `${c.dir}/to/new`, RENAME_WHITEOUT)
+      for (const name of ['file', 'taken']) {
+        const { mode, nlink, rdev, size } = await c.second.lstat(`${c.dir}/${name}`)
+        expect({ mode, nlink, rdev, size }, name).toEqual({ mode: S_IFCHR, nlink: 1, rdev: 0, size: 0 })
+      }
+      expect((await c.second.readFile(`${c.dir}/to/new`)).toString()).toBe('file')
+      expect(await c.second.names(c.dir)).toEqual(['file', 'taken', 'to'])
+      await refused(
+        'EINVAL',
+        c.me.renameat2(`${c.dir}/to/new`, `${c.dir}/to/other`, RENAME_WHITEOUT | RENAME_EXCHANGE),
+      )
+      await refused(
+        'EEXIST',
+        c.me.renameat2(`${c.dir}/to/new`, `${c.dir}/to/other`, RENAME_WHITEOUT | RENAME_NOREPLACE),
+      )
+      for (const name of ['file', 'taken']) await c.me.unlink(`${c.dir}/${name}`)
     },
   },
   {

@@ -32,6 +32,8 @@ export interface Node {
 
 interface NameChange {
   readonly step: number
+  /** What fsync of the files that it is about had to bring before it. */
+  readonly before: ReadonlyArray<readonly [Node, number]>
   readonly apply: (tree: Map<string, number>) => void
 }
 
@@ -39,6 +41,8 @@ interface NameChange {
 export interface Moment {
   readonly done: number
   readonly begun: number
+  /** The daemon was killed, and the power stayed: nothing that was done may be lost. */
+  readonly isKill?: boolean
 }
 
 const BEFORE = -1
@@ -152,6 +156,48 @@ export class History {
     this.#namesSynced.push({ step: this.#step, changes: this.#names.length })
   }
 
+  /**
+   * The step was cut short by a kill: nobody was told that it is done. What it changed took place or not, as is seen now, if
+   * anybody looked.
+   */
+  cutShort(step: number, seen: Tree | undefined): void {
+    const others = (notes: number[]): void =>
+      void notes.splice(0, notes.length, ...notes.filter((each) => each !== step))
+    for (const list of [this.#namesSynced, this.#stored]) {
+      for (let at = list.length - 1; at >= 0; at -= 1) if (list[at]?.step === step) list.splice(at, 1)
+    }
+    for (const node of this.nodes) {
+      others(node.dataSyncs)
+      others(node.syncs)
+    }
+    if (!seen) return
+    this.#undoUnseen(step, seen)
+    for (const [path, id] of this.now) {
+      const node = this.nodes[id]
+      const there = seen.get(path)
+      if (!node || !there) continue
+      if (node.contents.at(-1)?.step === step && there.content && there.lost.size === 0)
+        this.setContent(node, there.content)
+      const { mode } = there.attributes
+      if (node.attributes.at(-1)?.step === step)
+        node.attributes.push({ step, value: { mode: mode & 0o7777, xattrs: there.xattrs } })
+    }
+  }
+
+  /** The change of names that the step began did not take place. */
+  #undoUnseen(step: number, seen: Tree): void {
+    const last = this.#names.at(-1)
+    if (last?.step !== step) return
+    const without = this.namesAfter(this.#names.length - 1)
+    if (without.size !== seen.size || [...without.keys()].some((path) => !seen.has(path))) return
+    // A name that is taken by another file: names alone do not tell.
+    if (this.now.size === without.size && [...this.now.keys()].every((path) => without.has(path))) return
+    this.#names.pop()
+    for (const [node, touched] of last.before) node.touched = touched
+    this.now.clear()
+    for (const [path, id] of without) this.now.set(path, id)
+  }
+
   /** The store has everything as it is now. */
   allStored(): void {
     this.#stored.push({ step: this.#step, changes: this.#names.length })
@@ -185,8 +231,8 @@ export class History {
   }
 
   /** How many changes of names are there at least, and at most. */
-  namesBetween({ done, begun }: Moment): { least: number; most: number } {
-    let least = this.#names.filter(({ step }) => step === BEFORE).length
+  namesBetween({ done, begun, isKill }: Moment): { least: number; most: number } {
+    let least = this.#names.filter(({ step }) => step === BEFORE || (isKill && step <= done)).length
     for (const { step, changes } of this.#namesSynced) if (step <= done) least = Math.max(least, changes)
     const most = this.#names.filter(({ step }) => step <= begun).length
     return { least, most }
@@ -200,24 +246,24 @@ export class History {
   }
 
   /** Contents that the file may have had on the disk, oldest first. */
-  possibleContents(node: Node, { done, begun }: Moment): Buffer[] {
-    return possible(node.contents, node.dataSyncs, done, begun)
+  possibleContents(node: Node, moment: Moment): Buffer[] {
+    return possible(node.contents, syncsOf(node.dataSyncs, moment), moment.done, moment.begun)
   }
 
   /** Sizes that it may have had there: it ends where what reached the disk ends. */
   possibleSizes(node: Node, moment: Moment): Set<number> {
     const { done, begun } = moment
     const sizes = this.possibleContents(node, moment).map(({ length }) => length)
-    return new Set([...sizes, ...possible(node.ends, node.dataSyncs, done, begun)])
+    return new Set([...sizes, ...possible(node.ends, syncsOf(node.dataSyncs, moment), done, begun)])
   }
 
-  possibleAttributes(node: Node, { done, begun }: Moment): Attributes[] {
-    return possible(node.attributes, node.syncs, done, begun)
+  possibleAttributes(node: Node, moment: Moment): Attributes[] {
+    return possible(node.attributes, syncsOf(node.syncs, moment), moment.done, moment.begun)
   }
 
   /** It was on the disk for certain at some time. */
-  wasDurable(node: Node, { done }: Moment): boolean {
-    return node.dataSyncs.some((step) => step <= done)
+  wasDurable(node: Node, { done, isKill }: Moment): boolean {
+    return isKill === true || node.dataSyncs.some((step) => step <= done)
   }
 
   #above(path: string): Node | undefined {
@@ -226,10 +272,14 @@ export class History {
 
   #change(touched: ReadonlyArray<Node | undefined>, apply: (tree: Map<string, number>) => void): void {
     apply(this.now)
-    this.#names.push({ step: this.#step, apply })
+    const before = touched.flatMap((node) => (node ? [[node, node.touched] as const] : []))
+    this.#names.push({ step: this.#step, before, apply })
     for (const node of touched) if (node) node.touched = this.#names.length
   }
 }
+
+const syncsOf = (syncs: readonly number[], { done, isKill }: Moment): readonly number[] =>
+  isKill ? [done] : syncs
 
 function possible<T>(
   versions: ReadonlyArray<Version<T>>,

@@ -234,14 +234,20 @@ async function operate({ daemon, kernel, history }: Context, step: Step): Promis
       return true
     case 'migrate':
       await unlessRefused(daemon.engine.migrate({}, LONG_RUN), 'migrate')
-      noteStored(daemon, history)
+      await noteStored(daemon, history)
       return true
     case 'settle':
       await wait(daemon.engine.settle(SETTLE_MS), 'settle')
-      noteStored(daemon, history)
+      await noteStored(daemon, history)
       return true
     case 'verify':
       await wait(daemon.engine.verify(LONG_RUN), 'verify')
+      return true
+    case 'sweep':
+      await wait(daemon.engine.sweep({ dryRun: false, all: false }, LONG_RUN), 'sweep')
+      return true
+    case 'stray':
+      await wait(daemon.leaveStrays(), 'objects that nobody knows')
       return true
     case 'mode':
       await unlessRefused(daemon.engine.setMode(step.mode), `mode ${step.mode}`)
@@ -254,8 +260,8 @@ async function operate({ daemon, kernel, history }: Context, step: Step): Promis
   }
 }
 
-function noteStored(daemon: Daemon, history: History): void {
-  const { files, outbox, mode } = daemon.engine.status()
+async function noteStored(daemon: Daemon, history: History): Promise<void> {
+  const { files, outbox, mode } = await daemon.engine.status()
   if (mode === 'observe' || outbox.length > 0 || files.pending > 0 || files.failed > 0) return
   if (files.total >= history.fileCount) history.allStored()
 }

@@ -12,7 +12,7 @@ export type Step =
   | { readonly step: 'rename' | 'link'; readonly path: string; readonly to: string }
   | { readonly step: 'chmod'; readonly path: string; readonly mode: number }
   | { readonly step: 'setxattr'; readonly path: string; readonly value: string }
-  | { readonly step: 'syncfs' | 'migrate' | 'settle' | 'verify' }
+  | { readonly step: 'syncfs' | 'migrate' | 'settle' | 'verify' | 'sweep' | 'stray' }
   | { readonly step: 'pass'; readonly ms: number }
   | { readonly step: 'mode'; readonly mode: Mode }
 
@@ -98,7 +98,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
   { weight: 2, arbitrary: fc.record({ step: fc.constant('migrate' as const) }) },
   { weight: 2, arbitrary: fc.record({ step: fc.constant('settle' as const) }) },
-  { weight: 1, arbitrary: fc.record({ step: fc.constantFrom('syncfs' as const, 'verify') }) },
+  { weight: 1, arbitrary: fc.record({ step: fc.constantFrom('syncfs' as const, 'verify', 'sweep') }) },
 )
 
 /** Steps that make something unneeded, and what has to happen for it to go: by chance they meet too seldom. */

@@ -25,11 +25,15 @@ export const SCALED: readonly Mutation[] = [
     to: 'is nothing to wait for.',
   },
   {
-    file: 'src/base/database.ts',
+    file: 'src/base/checkpoints.ts',
     from: 'const CHECKPOINT_BYTES = 16 * 1024 * 1024',
     to: 'const CHECKPOINT_BYTES = 128 * 1024',
   },
-  { file: 'src/base/database.ts', from: 'this.#commits % 64 !== 0', to: 'this.#commits % 16 !== 0' },
+  {
+    file: 'src/base/checkpoints.ts',
+    from: 'const COMMITS_PER_LOOK = 64',
+    to: 'const COMMITS_PER_LOOK = 16',
+  },
 ]
 
 /** The second line of defence: what the staging directory lost and the store has is taken from there. */
@@ -38,6 +42,16 @@ const NO_RESCUE: Mutation = {
   from: 'const bytes = before && (await bytesFromStore(this.#context, before, index))',
   to: 'const bytes = before && undefined',
 }
+
+/** A staging file goes once that is committed, not flushed: the last flushed catalog may list bytes in it. */
+const UNLINKED_EARLY: Mutation = {
+  file: 'src/content/staging.ts',
+  from: 'this.#catalog.afterFlush(() => {',
+  to: 'void [path].forEach(() => {',
+}
+
+const STAGING_REMOVED =
+  'a staging file, once its bytes are in the store, or nothing is staged, or its file is gone'
 
 /** A product that breaks a promise on purpose. */
 export interface Broken {
@@ -52,22 +66,19 @@ export interface Broken {
 
 /** Each in one way that somebody could really program: the harness has to catch every one of them. */
 export const BROKEN: Readonly<Record<string, Broken>> = {
-  /** A staging file goes once that is committed, not flushed. */
   'unlink-before-flush': {
     cases: ['drain', 'store-only'],
-    breaks: ['P1', 'P2'],
-    rows: ['a staging file, once its bytes are in the store, or nothing is staged, or its file is gone'],
-    mutations: [
-      {
-        file: 'src/content/staging.ts',
-        from: 'this.#catalog.afterFlush(() => {',
-        to: 'void [path].forEach(() => {',
-      },
-      NO_RESCUE,
-    ],
+    breaks: ['P2'],
+    rows: [STAGING_REMOVED],
+    mutations: [UNLINKED_EARLY, NO_RESCUE],
   },
 
-  /** Objects go from the store while the last flushed catalog may need them. */
+  /**
+   * Objects go from the store while the last flushed catalog may need them. What is made garbage has a flush behind it by other
+   * ways, too: a file's next version is written only once what it replaces is let go (`Uploader.#letGo`), and objects of removed
+   * files are held until a record without the name is durable, which is flushed before it is written. So that they are not
+   * held is broken as well; with that alone P2 holds, and this asks for P2.
+   */
   'garbage-before-flush': {
     cases: ['drain', 'store-only'],
     breaks: ['P2'],
@@ -79,6 +90,11 @@ export const BROKEN: Readonly<Record<string, Broken>> = {
         file: 'src/catalog/outbox.ts',
         from: 'isRipe({ space, key }: Garbage): boolean {',
         to: 'isRipe({ space, key }: Garbage): boolean {\n    if (space && key) return true',
+      },
+      {
+        file: 'src/catalog/outbox.ts',
+        from: 'SELECT * FROM garbage WHERE held = 0 AND NOT',
+        to: 'SELECT * FROM garbage WHERE NOT',
       },
     ],
   },
@@ -125,8 +141,8 @@ export const BROKEN: Readonly<Record<string, Broken>> = {
     mutations: [
       {
         file: 'src/content/directory-content.ts',
-        from: 'if (file && !path.leadsTo(file)) leaving.push(',
-        to: 'if (file && path === undefined) leaving.push(',
+        from: 'file ? !path.leadsTo(file) && file : vanished(',
+        to: 'file ? path === undefined && file : vanished(',
       },
       {
         file: 'src/content/directory-content.ts',
@@ -136,11 +152,18 @@ export const BROKEN: Readonly<Record<string, Broken>> = {
     ],
   },
 
-  /** A staging file that was lost is made again, empty, and its chunks are zeros. */
+  /**
+   * A staging file that was lost is made again, empty, and its chunks are zeros. As long as everything else is right none is lost
+   * that was synced, and of what was never synced a local file system may show zeros as well. So what loses them is broken, too;
+   * with that alone they are `EIO`, and this asks for P1.
+   */
   'made-up-staging': {
     cases: ['drain', 'store-only'],
     breaks: ['P1'],
+    rows: [STAGING_REMOVED],
     mutations: [
+      UNLINKED_EARLY,
+      NO_RESCUE,
       {
         file: 'src/content/staging.ts',
         from: 'descriptor = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW)',
@@ -148,15 +171,37 @@ export const BROKEN: Readonly<Record<string, Broken>> = {
       },
       {
         file: 'src/content/staged-chunks.ts',
-        from: 'if (!inode || !row || this.#staging.isSound(ino, index)) return undefined',
-        to: 'if (!inode || !row || index >= 0) return undefined',
+        from: 'if (bytes.length < length) return',
+        to: 'if (index >= 0) return undefined\n    if (bytes.length < length) return',
+      },
+    ],
+  },
+
+  /**
+   * A start removes staging files that it gave up before that is flushed. That a missing one is no reason not to start is the second
+   * line, and broken with it.
+   */
+  'given-up-before-flush': {
+    cases: ['drain', 'store-only'],
+    breaks: ['P2', 'P4'],
+    rows: ['what a crash left in the staging directory: files that no row owns, bytes that no row lists'],
+    mutations: [
+      {
+        file: 'src/overlay/recovery.ts',
+        from: '// Nor what that gave up.\n  catalog.flushNow()',
+        to: '',
+      },
+      {
+        file: 'src/content/writer.ts',
+        from: 'if (inode.staged && this.#staging.isThere(inode)) this.#staging.cut',
+        to: 'if (inode.staged) this.#staging.cut',
       },
     ],
   },
 
   /** A legacy file goes before it is flushed that the store has it. */
   'reaped-before-flush': {
-    cases: ['drain'],
+    cases: ['drain', 'mirror'],
     breaks: ['P2'],
     rows: ['a legacy file, once the store has it'],
     mutations: [

@@ -1,20 +1,21 @@
-import { mkdirSync, rmSync } from 'node:fs'
+import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { reasonOf } from '../../../src/base/errors.ts'
 import type { KeyValueStore } from '../../../src/store/contract.ts'
-import { clock, turns } from '../../support/rig/clock.ts'
+import { turns } from '../../support/rig/clock.ts'
 import type { Moment, Tree } from '../app/history.ts'
 import { type CrashState, drawVolume } from '../disk/draw.ts'
 import type { VolumeImage } from '../disk/image.ts'
-import { filesOf, materialise } from '../disk/materialise.ts'
+import { materialise } from '../disk/materialise.ts'
 import type { Machine } from '../machine/machine.ts'
 import { Daemon, VOLUMES } from '../product/daemon.ts'
 import { DistantStore, replay } from '../recording/logged-store.ts'
-import type { Event } from '../recording/events.ts'
-import { markAt, type Recording, recordRecovery } from '../recording/record.ts'
+import { clearAway, layOut, makeRoom } from '../recording/lay-out.ts'
+import { markAt, momentAt, type Recording, recordRecovery, storedAt } from '../recording/record.ts'
 import { differencesOf, snapshot } from '../recording/snapshot.ts'
 import { behind, destructionsOf } from '../run/destructions.ts'
 import { compare, type Problem } from './compare.ts'
+import { checkMounted } from './mounted.ts'
 import { checkRebuilt, checkStoreAlone, copyOfEmbedded, copyOfStore } from './rebuilt.ts'
 import { checkServing, differences } from './serving.ts'
 
@@ -45,7 +46,23 @@ export async function recoverAndCheck(
     const place = { root: join(machine.root, 'rebuilt'), inlineLimit: recording.script.inlineLimit }
     return { problems: await checkRebuilt(memory, place, checked.settled), log: [] }
   } finally {
-    end(machine, root)
+    clearAway(machine, root)
+  }
+}
+
+/** The same with the product as it is shipped, in its own processes; its store is the embedded one. */
+export function mountAndCheck(recording: Recording, state: CrashState, machine: Machine): Checked {
+  const { script } = recording
+  const root = join(machine.root, 'recorded')
+  begin(machine, imagesOf(recording, state))
+  try {
+    layOut(imagesOf(recording, state), root, machine)
+    const place = { root, machine }
+    const problems = checkMounted(script, place, (seen) => compareSeen(seen, recording, state.cut))
+    const isReadonly = script.variant === 'source-readonly' && problems.length === 0
+    return { problems: isReadonly ? sourceTouched(recording, root) : problems, log: [] }
+  } finally {
+    clearAway(machine, root)
   }
 }
 
@@ -59,7 +76,7 @@ export async function recover(recording: Recording, state: CrashState, machine: 
     const stored = storedAt(recording, state.cut)
     return await recordRecovery(recording, machine, momentOf(recording, state.cut), stored)
   } finally {
-    end(machine, root)
+    clearAway(machine, root)
   }
 }
 
@@ -67,24 +84,8 @@ const imagesOf = ({ volumes }: Recording, state: CrashState): VolumeImage[] =>
   VOLUMES.map((volume, index) => drawVolume(volumes[volume], state, index, VOLUMES.length))
 
 function begin(machine: Machine, images: readonly VolumeImage[]): void {
-  machine.shim.show(machine.root, 2 * images.reduce((sum, image) => sum + filesOf(image), 0))
+  makeRoom(machine, images)
   machine.boot()
-  clock.forgetTimers()
-}
-
-function layOut(images: readonly VolumeImage[], root: string, { shim }: Machine): void {
-  rmSync(root, { recursive: true, force: true })
-  mkdirSync(root)
-  for (const [index, volume] of VOLUMES.entries()) {
-    const image = images[index]
-    if (image) materialise(image, join(root, volume), shim)
-  }
-}
-
-function end({ shim, root }: Machine, place: string): void {
-  clock.forgetTimers()
-  shim.show(root, 0)
-  rmSync(place, { recursive: true, force: true })
 }
 
 /**
@@ -123,13 +124,6 @@ async function checkAlone(
   }
 }
 
-/** How many changes the store had acknowledged by then. */
-function storedAt({ events, before }: Recording, cut: number): number {
-  const isChange = ({ seq, kind, data }: Event): boolean =>
-    seq <= cut && kind === 'mark' && data.subarray(0, 6).toString() === 'store '
-  return (before?.stored ?? 0) + events.filter(isChange).length
-}
-
 /** The store on other machines at the moment of the cut. */
 async function storeAt(recording: Recording, cut: number): Promise<KeyValueStore | undefined> {
   if (!recording.script.distant) return undefined
@@ -142,19 +136,8 @@ async function storeAt(recording: Recording, cut: number): Promise<KeyValueStore
 }
 
 /** What applications had asked for, and been told, when the power went. */
-export function momentOf({ events, before }: Recording, cut: number): Moment {
-  if (before) return before.moment
-  let done = -1
-  let begun = -1
-  for (const { seq, kind, data } of events) {
-    if (seq > cut) break
-    if (kind !== 'mark') continue
-    const [what, number] = data.toString().split(' ')
-    if (what === 'begin') begun = Number(number)
-    if (what === 'end') done = Number(number)
-  }
-  return { done, begun }
-}
+export const momentOf = ({ events, before }: Recording, cut: number): Moment =>
+  before?.moment ?? momentAt(events, cut)
 
 async function check(
   recording: Recording,

@@ -22,12 +22,14 @@ export async function checkServing(
   const problems = isPossible(first)
   if (problems.length > 0) return { problems, settled: undefined }
   const lost = new Set([...first].filter(([, file]) => file.lost.size > 0).map(([path]) => path))
-  const policy = policyOf(daemon.engine.status().mode, isReadonly)
+  const policy = policyOf((await daemon.engine.status()).mode, isReadonly)
   const owed = await settle(daemon, policy.copies)
   // What is lost cannot be stored, and is no reason to hold up the rest.
   if (owed.length > lost.size) {
     return { problems: [{ kind: 'owed', path: '/', detail: owed.join('; ') }], settled: undefined }
   }
+  // Whatever the cut has left in the store that nobody knows of goes, and nothing that is needed with it.
+  if (policy.copies) await stage(daemon, 'sweep', daemon.engine.sweep({ dryRun: false, all: true }, LONG_RUN))
   const settled = await kernel.tree()
   const changed = differences(first, settled)
   if (changed.length > 0) return { problems: changed, settled: undefined }
@@ -44,7 +46,7 @@ async function settle(daemon: Daemon, copies: boolean): Promise<string[]> {
   if (!copies) return []
   await stage(daemon, 'migrate', engine.migrate({}, LONG_RUN))
   const { outboxLeft } = await stage(daemon, 'settle', engine.settle(SETTLE_MS))
-  const failures = engine.status().failures.map(({ path, reason }) => `${path}: ${reason}`)
+  const failures = (await engine.status()).failures.map(({ path, reason }) => `${path}: ${reason}`)
   return [...Array(outboxLeft).keys()].map((number) => failures[number] ?? 'nothing says why')
 }
 
@@ -77,7 +79,7 @@ async function stage<T>(daemon: Daemon, what: string, work: Promise<T>): Promise
   try {
     return await wait(work, what)
   } catch (error) {
-    const failures = daemon.engine.status().failures.map(({ path }) => path)
+    const failures = (await daemon.engine.status()).failures.map(({ path }) => path)
     throw new Error(`${what} failed (${failures.join(', ')})`, { cause: error })
   }
 }
@@ -99,7 +101,7 @@ type Content = Buffer | undefined
 const isSame = (one: Content, other: Content): boolean => (one && other ? one.equals(other) : one === other)
 
 /** P5: the volume has what the overlay shows. */
-function compareVolume(seen: Tree, path: string): Problem[] {
+export function compareVolume(seen: Tree, path: string): Problem[] {
   const volume = snapshot(path)
   const problems: Problem[] = []
   const left = new Set(seen.keys())

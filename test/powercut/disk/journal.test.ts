@@ -77,6 +77,34 @@ const content = (image: VolumeImage, ino = FILE): Buffer => {
   return file ? contentOf(file) : Buffer.from('no such file')
 }
 
+describe('a page a part of which was made zeros', () => {
+  const body = Buffer.alloc(2 * PAGE, 1)
+
+  test.each([
+    ['punched', { kind: 'fallocate', a: 3, b: 0, c: 10 } as const],
+    ['cut', { kind: 'truncate', a: 200 } as const],
+  ])('has what had been written to it before, once the journal has that it was %s', (_, zeroed) => {
+    const changed = journal(volume(body), write(100, 10, 2), write(PAGE, 10, 2), zeroed)
+    const image = content(changed.imageAt(2, 2, NOTHING))
+    expect(image.subarray(100, 110)).toEqual(Buffer.alloc(10, 2))
+    if (image.length > PAGE) expect(image[PAGE], 'another page').toBe(1)
+    expect(content(changed.imageAt(2, 1, NOTHING))[100], 'before that').toBe(1)
+  })
+})
+
+test('what is written to a hole and synced is on the disk, with the block that it got', () => {
+  const punched = journal(
+    volume(Buffer.alloc(2 * PAGE, 1)),
+    { kind: 'fallocate', a: 3, b: 0, c: PAGE + 10 },
+    write(0, 10, 2),
+    { kind: 'fdatasync' },
+  )
+  expect(punched.forcedAt(2)).toBe(1)
+  expect(content(punched.imageAt(2, punched.forcedAt(2), NOTHING)).subarray(0, 10)).toEqual(
+    Buffer.alloc(10, 2),
+  )
+})
+
 describe('the journal is a prefix', () => {
   const made = journal(
     volume(),

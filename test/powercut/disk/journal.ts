@@ -41,6 +41,8 @@ export class Journal {
   readonly #synced = new Map<number, number[]>()
   readonly #ordinals = new Map<number, number>()
   readonly #replacing: Array<{ readonly seq: number; readonly ino: number }> = []
+  /** Pages a part of which was made zeros: what had been written to the rest reaches the disk with that. */
+  readonly #zeroed: Array<{ readonly seq: number; readonly ino: number; readonly page: number }> = []
 
   constructor(base: VolumeImage, events: readonly Event[]) {
     this.base = base
@@ -77,7 +79,9 @@ export class Journal {
       const committed = event.seq <= commit
       if (event.kind === 'write') {
         const ordinal = this.#ordinals.get(event.ino) ?? -1
-        write(image, event, { committed, ordinal, floor: floors(event.ino), writeback })
+        const floor = (page: number): number =>
+          Math.max(floors(event.ino), this.#zeroedAt(event.ino, page, commit))
+        write(image, event, { committed, ordinal, floor, writeback })
       } else if (committed) change(image, event)
       else freeze(image, event)
     }
@@ -96,6 +100,28 @@ export class Journal {
         known.set(ino, floor)
       }
       return floor
+    }
+  }
+
+  #zeroedAt(ino: number, page: number, commit: number): number {
+    const found = this.#zeroed.findLast(
+      (each) => each.ino === ino && each.page === page && each.seq <= commit,
+    )
+    return found?.seq ?? -1
+  }
+
+  /** What is written to a page that has no block any more needs the journal again. */
+  #noteHole(file: Live, { seq, ino, b: from, c: length }: Event): void {
+    const to = Math.min(from + length, file.size)
+    for (const page of file.pages) {
+      if (page * PAGE >= from && (page + 1) * PAGE <= to) file.pages.delete(page)
+    }
+    this.#noteZeroed(seq, ino, from, from + length)
+  }
+
+  #noteZeroed(seq: number, ino: number, from: number, to: number): void {
+    for (const edge of [from, to]) {
+      if (edge % PAGE !== 0) this.#zeroed.push({ seq, ino, page: Math.floor(edge / PAGE) })
     }
   }
 
@@ -155,11 +181,13 @@ export class Journal {
     }
     if (kind === 'truncate') {
       file.changedData = seq
+      if (event.a < file.size) this.#noteZeroed(seq, ino, event.a, 0)
       file.size = event.a
       for (const page of file.pages) if (page * PAGE >= event.a) file.pages.delete(page)
     }
     if (kind === 'fallocate') {
       file.changedData = seq
+      if ((event.a & (PUNCH | ZERO_RANGE)) !== 0) this.#noteHole(file, event)
       if ((event.a & KEEP_SIZE) === 0) file.size = Math.max(file.size, event.b + event.c)
     }
     if (kind !== 'write') return
@@ -179,7 +207,8 @@ export class Journal {
 interface Reached {
   readonly committed: boolean
   readonly ordinal: number
-  readonly floor: number
+  /** Up to which event what was written to the page is on the disk for certain. */
+  readonly floor: (page: number) => number
   readonly writeback: Writeback
 }
 
@@ -194,7 +223,7 @@ function write(image: VolumeImage, event: Event, { committed, ordinal, floor, wr
     const isMapped = file.pages.has(page)
     // New blocks come with the journal; bytes in blocks that are there need nothing.
     if (!isMapped && !committed) continue
-    if (event.seq <= floor || event.seq <= writeback.upTo(ordinal, page, floor)) {
+    if (event.seq <= Math.max(floor(page), writeback.upTo(ordinal, page, floor(page)))) {
       writePage(file, page, from - page * PAGE, event.data.subarray(from - event.a, to - event.a))
       if (committed) file.size = Math.max(file.size, to)
     } else if (committed && writeback.sizeFirst(ordinal)) file.size = Math.max(file.size, to)

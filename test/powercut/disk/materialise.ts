@@ -8,6 +8,7 @@ import {
   mkdirSync,
   openSync,
   symlinkSync,
+  writeFileSync,
   writeSync,
 } from 'node:fs'
 import { dirname } from 'node:path'
@@ -27,8 +28,16 @@ interface Laid {
   readonly file: FileImage
 }
 
-/** Lays a volume out below a directory that is not there yet, and has the shim show its files as they were. */
-export function materialise(image: VolumeImage, path: string, shim: Shim): void {
+/**
+ * Lays a volume out below a directory that is not there yet, and has the shim show its files as they were. `mapped`: what is in
+ * files that are memory, by name, where that is still there.
+ */
+export function materialise(
+  image: VolumeImage,
+  path: string,
+  shim: Shim,
+  mapped: ReadonlyMap<string, Buffer> = new Map(),
+): void {
   const laid: Laid[] = []
   const known = new Map<number, Buffer>()
   const lay = (ino: number, at: Buffer): void => {
@@ -42,7 +51,10 @@ export function materialise(image: VolumeImage, path: string, shim: Shim): void 
     known.set(ino, at)
     make(file, at)
     for (const [name, child] of file.children) {
-      if (!isVolatile(name)) lay(child, Buffer.concat([at, SLASH, Buffer.from(name, 'latin1')]))
+      const below = Buffer.concat([at, SLASH, Buffer.from(name, 'latin1')])
+      const kept = mapped.get(name)
+      if (!isVolatile(name) || kept) lay(child, below)
+      if (kept) writeFileSync(below, kept)
     }
     // Behind what is in it: making that moves its times.
     laid.push({ path: at, file })

@@ -28,6 +28,11 @@ export class Machine {
     return join(this.#directory, 'logs')
   }
 
+  /** The file with the machine's boot id. */
+  get bootId(): string {
+    return join(this.logs, 'boot-id')
+  }
+
   /** Empties the machine: the same script gets the same inode numbers again. */
   renew(): void {
     execFileSync('umount', ['-l', this.root])
@@ -36,9 +41,8 @@ export class Machine {
 
   /** The machine starts again: another boot id. */
   boot(): void {
-    const path = join(this.logs, 'boot-id')
-    writeFileSync(path, `${randomUUID()}\n`)
-    this.shim.boot(path)
+    writeFileSync(this.bootId, `${randomUUID()}\n`)
+    this.shim.boot(this.bootId)
   }
 
   close(): void {

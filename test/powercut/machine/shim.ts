@@ -39,6 +39,9 @@ export class Shim {
   readonly #boot
   readonly #show
   readonly #showFile
+  readonly #save
+  readonly #kill
+  readonly #recording
 
   constructor() {
     const library = koffi.load(process.env.LD_PRELOAD ?? '')
@@ -48,11 +51,30 @@ export class Shim {
     this.#boot = library.func('void powercut_boot(const char *)')
     this.#show = library.func('int powercut_show(const char *, uint64_t)')
     this.#showFile = library.func('int powercut_show_file(const void *, uint64_t, int64_t, int64_t)')
+    this.#kill = library.func(
+      'void powercut_kill(uint64_t, const char *, const char *, const char *, const char *)',
+    )
+    this.#recording = library.func('int powercut_recording()')
+    this.#save = library.func('int powercut_save(const char *)')
   }
 
   /** Records everything that happens on the file system of `root` in the file `log`, which is not on it. */
   record(root: string, log: string): void {
     if (this.#record(root, log, 0) !== 0) throw new Error(`${log} cannot be written`)
+  }
+
+  /**
+   * Behind this event of what is being recorded the process counts as killed: nothing is recorded any more. What the page
+   * cache has of two files that are mapped is copied then, as no call tells of it.
+   */
+  killAt(event: number, mapped: ReadonlyArray<readonly [path: string, copy: string]>): void {
+    const [[path = '', copy = ''] = [], [path2 = '', copy2 = ''] = []] = mapped
+    this.#kill(event, path, copy, path2, copy2)
+  }
+
+  /** False once it was paused, or the process counts as killed. */
+  get isRecording(): boolean {
+    return this.#recording() !== 0
   }
 
   pause(): void {
@@ -78,5 +100,10 @@ export class Shim {
   showFile(path: Buffer, ino: number, ctimeNs: bigint, btimeNs: bigint): void {
     const terminated = Buffer.concat([path, Buffer.alloc(1)])
     if (this.#showFile(terminated, ino, ctimeNs, btimeNs) !== 0) throw new Error(`${path} is not there`)
+  }
+
+  /** Writes down what is shown, for processes that are started with FERRYFS_POWERCUT_SHOWN. */
+  saveShown(path: string): void {
+    if (this.#save(path) !== 0) throw new Error(`${path} cannot be written`)
   }
 }

@@ -18,6 +18,10 @@ import { NotedStore, type StoreChange } from '../recording/logged-store.ts'
 export const VOLUMES = ['state', 'store', 'volume'] as const
 export type VolumeName = (typeof VOLUMES)[number]
 
+/** Id of a file and of a directory that no catalog has. */
+export const STRAY_ID = 'fffffff-1'
+const STRAY_CHUNKS = [0, 1].map((index) => `${STRAY_ID}/${index}-${'ab'.repeat(32)}`)
+
 export interface DaemonOptions {
   /** Holds the three volumes. */
   readonly root: string
@@ -29,6 +33,8 @@ export interface DaemonOptions {
   /** Hears of every change that the embedded store has acknowledged. */
   readonly onChange?: (change: StoreChange) => void
   readonly variant?: Variant
+  /** The worker that follows a killed one under the same mount. */
+  readonly takesOver?: boolean | undefined
 }
 
 export interface Logged {
@@ -48,6 +54,7 @@ export class Daemon {
   asked = 'nothing'
   readonly #options: DaemonOptions
   readonly #held: HeldDescriptors
+  readonly #store: KeyValueStore
 
   private constructor(
     options: DaemonOptions,
@@ -56,8 +63,10 @@ export class Daemon {
       fileSystem: FileSystem
       logged: readonly Logged[]
       held: HeldDescriptors
+      store: KeyValueStore
     },
   ) {
+    this.#store = parts.store
     this.#options = options
     this.engine = parts.engine
     this.fileSystem = parts.fileSystem
@@ -71,28 +80,46 @@ export class Daemon {
     const logged: Logged[] = []
     const transport = new NoKernel()
     let fileSystem: FileSystem | undefined
+    let store: KeyValueStore | undefined
     const start = engineWith({
       openTransport: async (_config, _connection, _ownership, serving) => {
         fileSystem = serving.fileSystem
         return transport
       },
       openStore: async (url, given) => {
-        if (options.store) return options.store
-        const own = await EmbeddedStore.open(join(options.root, 'store', 'ns'), { ...given, url })
-        return options.onChange ? new NotedStore(own, options.onChange) : own
+        const own =
+          options.store ?? (await EmbeddedStore.open(join(options.root, 'store', 'ns'), { ...given, url }))
+        store = options.onChange && !options.store ? new NotedStore(own, options.onChange) : own
+        return store
       },
     })
     mkdirSync(join(options.root, 'state'), { recursive: true, mode: 0o700 })
     // What the machine remembers of its mounts lies on the same disk.
     process.env.FERRYFS_STATE_ROOT = join(options.root, 'state', 'machine')
     try {
-      const engine = await wait(start(configOf(options), connectionOf(held, logged)), 'the start')
-      if (!fileSystem) throw new Error('the engine opened no transport')
-      return new Daemon(options, { engine, fileSystem, logged, held })
+      const engine = await wait(
+        start(configOf(options), connectionOf(held, logged, options.takesOver ?? false)),
+        'the start',
+      )
+      if (!fileSystem || !store) throw new Error('the engine opened no transport')
+      return new Daemon(options, { engine, fileSystem, logged, held, store })
     } catch (error) {
       closeLeftOpen(options.root)
       throw error
     }
+  }
+
+  /** The store gets objects that no catalog names, as a catalog that went back leaves them. */
+  async leaveStrays(): Promise<void> {
+    const store = this.#store
+    const version = { epoch: 1, version: 1 }
+    const bytes = Buffer.from('nobody knows me')
+    const metadata = {}
+    const contentType = 'application/octet-stream'
+    const other = { value: bytes, metadata, contentType }
+    for (const key of STRAY_CHUNKS)
+      await store.put('chunks', key, { ...other, version: { epoch: 0, version: 0 } })
+    await store.put('dirs', STRAY_ID, { ...other, version })
   }
 
   /** One request and its answer, as a kernel sends it. @throws FsError of the operation */
@@ -166,18 +193,19 @@ function configOf({ root, mode, inlineLimit, variant }: DaemonOptions): MountCon
   }
 }
 
-function connectionOf(held: HeldDescriptors, logged: Logged[]): Connection {
+function connectionOf(held: HeldDescriptors, logged: Logged[], takesOver: boolean): Connection {
   return {
     supervisorPid: process.pid,
-    workerStarts: 1,
+    workerStarts: takesOver ? 2 : 1,
     startedAt: new Date(0).toISOString(),
-    takesOver: false,
+    takesOver,
     log: createLog({
       level: 'info',
       name: 'power-cut',
       write: (line) => logged.push(JSON.parse(line) as Logged),
     }),
     held: new Map(Object.entries(held.list())),
+    notes: undefined,
     attach: () => Promise.reject(new Error('there is no kernel')),
     useSource: () => undefined,
     saveState: () => undefined,

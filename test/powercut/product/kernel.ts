@@ -3,6 +3,7 @@ import { isDirectory, isRegular, isSymlink } from '../../../src/base/attributes.
 import { FsError, reasonOf } from '../../../src/base/errors.ts'
 import type { AttributeChanges, Attributes, DirectorySink } from '../../../src/fuse/operations.ts'
 import { CHUNK_BYTES } from '../../../src/content/index.ts'
+import { SEEK_DATA, SEEK_HOLE } from '../../../src/sys/index.ts'
 import type { Daemon } from './daemon.ts'
 
 const ROOT = 1n
@@ -248,6 +249,8 @@ export class Kernel {
 
   async #content(path: string, node: bigint, size: number, lost: Map<number, string>): Promise<Buffer> {
     const content = Buffer.alloc(size)
+    // Before anything is read: what copies a file asks first, and makes zeros of what it passes over.
+    const holes = await this.#holes(path, node, size)
     for (let at = 0; at < size; at += CHUNK_BYTES) {
       try {
         const length = Math.min(CHUNK_BYTES, size - at)
@@ -261,6 +264,33 @@ export class Kernel {
         lost.set(at / CHUNK_BYTES, `${error.code} (${reasonOf(error)})`)
       }
     }
+    for (const { start, end } of holes) {
+      const isLost = [...lost.keys()].some(
+        (index) => index * CHUNK_BYTES < end && (index + 1) * CHUNK_BYTES > start,
+      )
+      if (isLost || content.subarray(start, end).some((byte) => byte !== 0))
+        throw new Error(`P1: ${path} is said to have a hole from ${start} to ${end}, and reads otherwise`)
+    }
     return content
+  }
+
+  /** What SEEK_DATA passes over. A file whose holes cannot be had has none. */
+  async #holes(path: string, node: bigint, size: number): Promise<{ start: number; end: number }[]> {
+    const holes: { start: number; end: number }[] = []
+    const seek = (at: number, whence: number): Promise<number> =>
+      this.#daemon.perform(`lseek ${path}`, (fs, request) => fs.lseek(request, node, 0n, at, whence))
+    try {
+      for (let at = 0; at < size; ) {
+        const data = await seek(at, SEEK_DATA).catch((error: unknown) => {
+          if (error instanceof FsError && error.code === 'ENXIO') return size
+          throw error
+        })
+        if (data > at) holes.push({ start: at, end: data })
+        at = data < size ? await seek(data, SEEK_HOLE) : size
+      }
+    } catch (error) {
+      if (!(error instanceof FsError)) throw error
+    }
+    return holes
   }
 }

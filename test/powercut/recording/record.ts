@@ -1,29 +1,37 @@
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { onFaultPoint } from '../../../src/base/faults.ts'
 import { MemoryStore } from '../../../src/store/memory/store.ts'
-import { Random } from '../../support/rig/random.ts'
-import { clock, turns } from '../../support/rig/clock.ts'
-import type { Mode } from '../../../src/base/modes.ts'
 import { History, type Moment, type Tree } from '../app/history.ts'
 import { bytesOf, resolve, runStep } from '../app/run-step.ts'
 import { FILLED, type Script, type Step, show } from '../app/script.ts'
-import { EVERYTHING, Journal } from '../disk/journal.ts'
-import { setPace } from '../machine/io.ts'
+import { compare, type Problem } from '../check/compare.ts'
+import type { Journal } from '../disk/journal.ts'
 import type { Machine } from '../machine/machine.ts'
 import { pass, wait } from '../machine/time.ts'
-import { Daemon, VOLUMES, type VolumeName } from '../product/daemon.ts'
+import { type Daemon, VOLUMES, type VolumeName } from '../product/daemon.ts'
 import { Kernel } from '../product/kernel.ts'
-import { type Event, readEvents } from './events.ts'
-import { DistantStore, replay, type StoreChange } from './logged-store.ts'
-import { differencesOf, snapshot } from './snapshot.ts'
+import type { Event } from './events.ts'
+import { clearAway, layOut, makeRoom, takeCopies } from './lay-out.ts'
+import { cachedAfter, imagesIn, journalsOf, live } from './life.ts'
+import { replay, type StoreChange } from './logged-store.ts'
 
 const LONG_RUN = { onProgress: () => undefined, signal: new AbortController().signal }
 const SETTLE_MS = 120_000
 
+/**
+ * `kill -9` right behind an event: of the worker, whom another one follows under the same mount, or of both processes, behind which
+ * it is mounted again. The power stays.
+ */
+export interface Kill {
+  readonly at: number
+  readonly whose: 'worker' | 'both'
+}
+
 /** What happened on a machine under one script, in the order in which it happened. */
 export interface Recording {
   readonly script: Script
+  /** In the order in which they happened. */
+  readonly kills: readonly Kill[]
   readonly events: readonly Event[]
   readonly volumes: Readonly<Record<VolumeName, Journal>>
   /** Changes of the store, as the events `store N` number them. */
@@ -31,6 +39,8 @@ export interface Recording {
   readonly history: History
   /** Steps that were carried out, by number. */
   readonly steps: ReadonlyMap<number, string>
+  /** What a kill alone has cost. */
+  readonly problems: readonly Problem[]
   /** Of a start after a power cut: what came before it. */
   readonly before: Before | undefined
 }
@@ -54,37 +64,121 @@ export function markAt({ events }: Pick<Recording, 'events'>, mark: string): num
 /** The event with which the mount was there. */
 export const mountedAt = (recording: Pick<Recording, 'events'>): number => markAt(recording, 'mounted')
 
-/** Runs the script on a machine of its own and records it. */
-export async function record(script: Script, machine: Machine): Promise<Recording> {
+/** What applications had asked for, and been told, behind an event. */
+export function momentAt(events: readonly Event[], cut: number): Moment {
+  let done = -1
+  let begun = -1
+  for (const { seq, kind, data } of events) {
+    if (seq > cut) break
+    if (kind !== 'mark') continue
+    const [what, number] = data.toString().split(' ')
+    if (what === 'begin') begun = Number(number)
+    if (what === 'end') done = Number(number)
+  }
+  return { done, begun }
+}
+
+/** How many changes the store had acknowledged by then. */
+export function storedAt({ events, before }: Pick<Recording, 'events' | 'before'>, cut: number): number {
+  const isChange = ({ seq, kind, data }: Event): boolean =>
+    seq <= cut && kind === 'mark' && data.subarray(0, 6).toString() === 'store '
+  return (before?.stored ?? 0) + events.filter(isChange).length
+}
+
+/**
+ * Runs the script on a machine of its own and records it. Behind each kill the daemon starts again on what the page cache has,
+ * and the script goes on.
+ */
+export async function record(
+  script: Script,
+  machine: Machine,
+  kills: readonly Kill[] = [],
+): Promise<Recording> {
   const root = join(machine.root, 'recorded')
   machine.renew()
   for (const volume of VOLUMES) mkdirSync(join(root, volume), { recursive: true, mode: 0o700 })
   const history = fill(join(root, 'volume'))
-  const steps = new Map<number, string>()
+  const base = imagesIn(root)
+  const run: Run = { script, machine, history, steps: new Map(), problems: [] }
   const storeChanges: StoreChange[] = []
-  const mode = script.mode === 'store-only' ? 'mirror' : script.mode
-  const life = await live(
-    { script, machine, root, mode, storeChanges, memory: new MemoryStore() },
-    (daemon) => runScript(daemon, script, history, steps, machine),
-  )
-  return { script, ...life, storeChanges, history, steps, before: undefined }
+  let memory = new MemoryStore()
+  let events: readonly Event[] = []
+  for (const [number, kill] of [...kills, undefined].entries()) {
+    const last = kills[number - 1]
+    const behind = events
+    const given = {
+      script,
+      machine,
+      root,
+      mode: last ? undefined : script.mode === 'store-only' ? 'mirror' : script.mode,
+      storeChanges,
+      memory,
+      takesOver: last?.whose === 'worker',
+      killAt: kill && kill.at - behind.length,
+    } as const
+    const life = await live(given, async (daemon) => {
+      if (!last) return runScript(daemon, run, 0)
+      await goOn(daemon, run, momentAt(behind, last.at), last)
+    })
+    events = [...behind, ...life.events.map((event) => ({ ...event, seq: event.seq + behind.length }))]
+    if (!kill) {
+      clearAway(machine, root)
+      const volumes = journalsOf(base, events, life.after)
+      const { steps, problems } = run
+      return { script, kills, events, volumes, storeChanges, history, steps, problems, before: undefined }
+    }
+    if (events.length !== kill.at + 1) throw new Error(`there is no event ${kill.at} to be killed at`)
+    // What was on its way to the store is lost.
+    storeChanges.length = storedAt({ events, before: undefined }, kill.at)
+    memory = await replay(script.distant ? storeChanges : [])
+    const images = cachedAfter(base, events)
+    makeRoom(machine, images)
+    layOut(images, root, machine, takeCopies(machine))
+  }
+  throw new Error('a recording without an end')
 }
 
-async function runScript(
-  daemon: Daemon,
-  script: Script,
-  history: History,
-  steps: Map<number, string>,
-  { shim }: Machine,
-): Promise<void> {
-  const leave: readonly Step[] =
-    script.mode === 'store-only' ? [{ step: 'migrate' }, { step: 'mode', mode: 'store-only' }] : []
-  for (const [number, wanted] of [...leave, ...script.steps].entries()) {
+interface Run {
+  readonly script: Script
+  readonly machine: Machine
+  readonly history: History
+  readonly steps: Map<number, string>
+  readonly problems: Problem[]
+}
+
+const stepsOf = ({ mode, steps }: Script): readonly Step[] =>
+  mode === 'store-only' ? [{ step: 'migrate' }, { step: 'mode', mode: 'store-only' }, ...steps] : steps
+
+async function runScript(daemon: Daemon, run: Run, from: number): Promise<void> {
+  const { script, machine, history, steps } = run
+  for (const [index, wanted] of stepsOf(script).slice(from).entries()) {
+    // Behind a kill nobody asks any more.
+    if (!machine.shim.isRecording) return
+    const number = from + index
     const step = resolve(wanted, history)
-    shim.mark(`begin ${number}`)
+    machine.shim.mark(`begin ${number}`)
     if (await runStep(daemon, history, number, step)) steps.set(number, show(step))
-    shim.mark(`end ${number}`)
+    machine.shim.mark(`end ${number}`)
   }
+}
+
+/**
+ * What comes behind a kill. In every other one nobody looks first: a look reads, and what is read has been looked after. An
+ * application's step that was cut short is not asked for again, but it has to be known what became of it.
+ */
+async function goOn(daemon: Daemon, run: Run, moment: Moment, { at }: Kill): Promise<void> {
+  const { script, history, problems } = run
+  const { done, begun } = moment
+  const cutShort = begun > done ? stepsOf(script)[begun] : undefined
+  const isApplications = cutShort !== undefined && 'path' in cutShort
+  const seen = isApplications || at % 2 === 0 ? await new Kernel(daemon).tree() : undefined
+  if (seen) problems.push(...compare(seen, history, { ...moment, isKill: true }))
+  if (problems.length > 0) return
+  if (cutShort) history.cutShort(begun, seen)
+  await runScript(daemon, run, cutShort && !isApplications ? begun : begun + 1)
+  if (!run.machine.shim.isRecording) return
+  await wait(daemon.engine.settle(SETTLE_MS), 'settle')
+  await pass(5000)
 }
 
 /**
@@ -101,84 +195,21 @@ export async function recordRecovery(
   const storeChanges = recording.storeChanges.slice(0, stored)
   const memory = await replay(recording.script.distant ? storeChanges : [])
   let seen: Tree = new Map()
+  const base = imagesIn(root)
   const given = { script: recording.script, machine, root, mode: undefined, storeChanges, memory }
   const life = await live(given, async (daemon) => {
     seen = await new Kernel(daemon).tree()
     machine.shim.mark('seen')
     await wait(daemon.engine.settle(SETTLE_MS), 'settle')
-    if (daemon.engine.status().mode !== 'observe') {
+    if ((await daemon.engine.status()).mode !== 'observe') {
       await wait(daemon.engine.migrate({}, LONG_RUN), 'migrate')
       await wait(daemon.engine.settle(SETTLE_MS), 'settle')
     }
     await pass(5000)
   })
-  return { ...recording, ...life, storeChanges, before: { moment, stored, seen } }
-}
-
-interface Life {
-  readonly script: Script
-  readonly machine: Machine
-  readonly root: string
-  readonly mode: Mode | undefined
-  /** Grows. */
-  readonly storeChanges: StoreChange[]
-  /** Of the store on other machines, where the script has one. */
-  readonly memory: MemoryStore
-}
-
-/** From the start of a daemon to the end of the body. */
-async function live(
-  { script, machine, root, mode, storeChanges, memory }: Life,
-  body: (daemon: Daemon) => Promise<void>,
-): Promise<Pick<Recording, 'events' | 'volumes'>> {
-  const { shim } = machine
-  const log = join(machine.logs, 'recording')
-  rmSync(log, { force: true })
-  const base = Object.fromEntries(VOLUMES.map((volume) => [volume, snapshot(join(root, volume))]))
-  clock.forgetTimers()
-  const random = new Random(script.pace)
-  const unseeded = Math.random
-  Math.random = () => random.next()
-  setPace(() => 1 + random.below(3))
-  onFaultPoint((name) => shim.mark(`point ${name}`))
-  const onChange = (change: StoreChange): void => {
-    shim.mark(`store ${storeChanges.length}`)
-    storeChanges.push(change)
-  }
-  const { inlineLimit, variant } = script
-  const store = script.distant
-    ? new DistantStore(memory, onChange, () => turns(1 + random.below(4)))
-    : undefined
-  shim.record(root, log)
-  let daemon: Daemon | undefined
-  const after: Partial<Record<VolumeName, Journal['base']>> = {}
-  try {
-    daemon = await Daemon.start({ root, mode, inlineLimit, variant, store, onChange })
-    shim.mark('mounted')
-    await body(daemon)
-  } finally {
-    shim.pause()
-    onFaultPoint(undefined)
-    for (const volume of VOLUMES) after[volume] = snapshot(join(root, volume))
-    await daemon?.stop()
-    Math.random = unseeded
-    setPace(() => 1)
-    clock.forgetTimers()
-  }
-  const events = readEvents(log)
-  rmSync(root, { recursive: true, force: true })
-  rmSync(log, { force: true })
-  const volumes = split(base as Record<VolumeName, Journal['base']>, events)
-  for (const volume of VOLUMES) requireComplete(volume, volumes[volume], after[volume])
-  return { events, volumes }
-}
-
-/** A call that the shim does not know would make every crash state a wrong one. @throws Error */
-function requireComplete(volume: string, journal: Journal, found: Journal['base'] | undefined): void {
-  const end = journal.events.at(-1)?.seq ?? 0
-  const missing = found ? differencesOf(journal.imageAt(end, end, EVERYTHING), found) : []
-  if (missing.length > 0)
-    throw new Error(`the recording of ${volume} is not complete: ${missing.slice(0, 5).join('; ')}`)
+  const { events } = life
+  const volumes = journalsOf(base, events, life.after)
+  return { ...recording, kills: [], events, volumes, storeChanges, before: { moment, stored, seen } }
 }
 
 /** The legacy volume before the first mount. */
@@ -196,25 +227,4 @@ function fill(volume: string): History {
     }
   }
   return history
-}
-
-/** Each volume has a journal of its own. */
-function split(
-  base: Record<VolumeName, Journal['base']>,
-  events: readonly Event[],
-): Record<VolumeName, Journal> {
-  const volumeOf = new Map<number, VolumeName>()
-  const own: Record<VolumeName, Event[]> = { state: [], store: [], volume: [] }
-  for (const volume of VOLUMES) for (const ino of base[volume].files.keys()) volumeOf.set(ino, volume)
-  for (const event of events) {
-    const volume = volumeOf.get(event.kind === 'create' ? event.parent : event.ino)
-    if (!volume) continue
-    volumeOf.set(event.ino, volume)
-    own[volume].push(event)
-  }
-  return {
-    state: new Journal(base.state, own.state),
-    store: new Journal(base.store, own.store),
-    volume: new Journal(base.volume, own.volume),
-  }
 }

@@ -2,15 +2,23 @@ import fc from 'fast-check'
 import { type Case, type Script, scriptsOf, type Variant } from '../app/script.ts'
 import { type Problem, show } from '../check/compare.ts'
 import { type PromiseName, promiseOf } from '../check/promises.ts'
-import { momentOf, recover, recoverAndCheck } from '../check/recover.ts'
+import { momentOf, mountAndCheck, recover, recoverAndCheck } from '../check/recover.ts'
 import type { CrashState } from '../disk/draw.ts'
 import { Machine } from '../machine/machine.ts'
 import { type Recording, record } from '../recording/record.ts'
 import { Coverage } from './coverage.ts'
 import { behind, destructionsOf } from './destructions.ts'
-import type { Options } from './options.ts'
+import { type Options, showKill } from './options.ts'
 import { ROWS, type Row, scriptsOfRow } from './rows.ts'
-import { drawStates, statesBehind } from './states.ts'
+import {
+  describeCut,
+  describeKill,
+  drawKill,
+  drawStates,
+  drawStatesAfterKill,
+  lastPassage,
+  statesBehind,
+} from './states.ts'
 
 export interface Violation {
   /** Options of the harness with which it is tried again; nothing where there are none. */
@@ -26,6 +34,8 @@ export interface Violation {
 
 /** What a lane tells its parent. */
 export type Line =
+  /** The state that it is about to try. */
+  | { readonly type: 'trying'; readonly replay: string }
   | { readonly type: 'violation'; readonly violation: Violation }
   | { readonly type: 'shrunk'; readonly violation: Violation }
   | { readonly type: 'fault'; readonly message: string }
@@ -34,6 +44,7 @@ export type Line =
       readonly states: Record<string, Record<string, number>>
       readonly steps: Record<string, Record<string, number>>
       readonly coverage: Record<string, Record<string, number>>
+      readonly kills: Record<string, Record<string, number>>
     }
 
 type Say = (line: Line) => void
@@ -45,8 +56,11 @@ const SHRINK_STATES = 60
 const AGAIN_EVERY = 8
 const AGAIN_STATES = 4
 
-// Power cuts after which the start of the daemon is recorded where a row is of what a start does.
-const STARTS = 12
+// After so many the daemon is killed once, and the power is cut so often behind that.
+const KILL_EVERY = 16
+const KILL_STATES = 4
+// One kill in so many is followed by another one while the daemon starts.
+const KILLED_TWICE = 4
 
 /**
  * What one process does before another one goes on: some scripts of a run, one state again, or the scenario of a row.
@@ -87,6 +101,7 @@ class Run {
   readonly #states = new Coverage()
   readonly #steps = new Coverage()
   readonly #coverage = new Coverage()
+  readonly #kills = new Coverage()
   readonly #shrunk: Set<string>
 
   constructor(options: Options, machine: Machine, known: readonly string[], say: Say) {
@@ -102,6 +117,7 @@ class Run {
       states: this.#states.toJSON(),
       steps: this.#steps.toJSON(),
       coverage: this.#coverage.toJSON(),
+      kills: this.#kills.toJSON(),
     })
   }
 
@@ -122,13 +138,18 @@ class Run {
   async row(name: string): Promise<void> {
     const row = ROWS[name]
     if (!row) throw new Error(`${name}: not in the table`)
-    for (const script of scriptsOfRow(row)) {
+    for (const way of [...(row.also ?? []), row]) await this.#way(name, way)
+  }
+
+  async #way(name: string, row: Omit<Row, 'also'>): Promise<void> {
+    const { cases } = this.#options
+    for (const script of scriptsOfRow(row).filter(({ mode }) => cases.includes(mode))) {
       const met = new Set<string>()
       for await (const recording of this.#recordingsOf(row, script)) {
         for (const state of statesBehind(recording, row.steps)) {
           this.#states.add(name, script.mode)
           met.add(destructionsOf(recording).get(state.gone) ?? '')
-          const violation = await this.#try(recording, state, `--row "${name}"`)
+          const violation = await this.#try(recording, state, this.#withBroken(`--row "${name}"`))
           if (violation) this.#say({ type: 'violation', violation })
         }
       }
@@ -140,24 +161,29 @@ class Run {
     }
   }
 
-  /** The script's own, or starts after power cuts at its end. */
-  async *#recordingsOf(row: Row, script: Script): AsyncIterable<Recording> {
+  /** The script's own, or starts after kills within it, or after power cuts at its end. */
+  async *#recordingsOf(row: Omit<Row, 'also'>, script: Script): AsyncIterable<Recording> {
     const recording = await record(script, this.#machine)
-    if (!row.atStart) {
-      yield recording
-      return
+    for (const point of row.killedAt ?? []) {
+      for (const whose of ['worker', 'both'] as const) {
+        const at = lastPassage(recording, point)
+        yield await record(script, this.#machine, [{ at, whose }])
+      }
     }
+    if (row.atStart === undefined && !row.killedAt) yield recording
     const cut = recording.events.length - 1
-    for (let seed = 0; seed < STARTS; seed += 1) yield await recover(recording, { cut, seed }, this.#machine)
+    for (let seed = 0; seed < (row.atStart ?? 0); seed += 1)
+      yield await recover(recording, { cut, seed }, this.#machine)
   }
 
   async #script(name: Case, seed: number, count: number): Promise<void> {
     const recording = await record(await drawScript(name, seed, this.#options.variant), this.#machine)
     this.#steps.add(`mounted ${recording.script.variant}`, name)
     for (const text of recording.steps.values()) this.#steps.add(text.split('(')[0] ?? text, name)
-    let left = count
+    const killed = Math.floor(count / KILL_EVERY)
+    let left = count - killed * KILL_STATES
     for (const [index, state] of drawStates(recording, seed, count).entries()) {
-      if (left <= 0) return
+      if (left <= 0) break
       left -= 1
       if (await this.#violates(recording, state, { name, seed, path: '' })) return
       if (index % AGAIN_EVERY !== AGAIN_EVERY - 1 || left < AGAIN_STATES) continue
@@ -168,6 +194,31 @@ class Run {
         if (await this.#violates(again, second, { name, seed, path })) return
       }
     }
+    // Last: a recording with a kill takes the recorded machine's place.
+    for (let number = 0; number < killed; number += 1) {
+      if (await this.#violatesKilled(recording, name, seed, number)) return
+    }
+  }
+
+  /** The daemon is killed and starts again, and while it does or later the power is cut. */
+  async #violatesKilled(plain: Recording, name: Case, seed: number, number: number): Promise<boolean> {
+    const recording = await this.#killed(plain, seed + number)
+    this.#kills.add(describeKill(recording), name)
+    for (const state of drawStatesAfterKill(recording, seed + number, KILL_STATES)) {
+      const path = `/${recording.kills.map(showKill).join('/')}`
+      this.#kills.add(describeCut(recording, state.cut), name)
+      if (await this.#violates(recording, state, { name, seed, path })) return true
+      // What a kill alone has cost is the same in each state.
+      if (recording.problems.length > 0) return false
+    }
+    return false
+  }
+
+  async #killed(plain: Recording, seed: number): Promise<Recording> {
+    const { script } = plain
+    const once = await record(script, this.#machine, [drawKill(plain, seed)])
+    if (seed % KILLED_TWICE !== 0) return once
+    return record(script, this.#machine, [...once.kills, drawKill(once, seed)])
   }
 
   /** True if it does, and the recording's place on the machine was taken. */
@@ -176,7 +227,8 @@ class Run {
     state: CrashState,
     { name, seed, path }: { name: Case; seed: number; path: string },
   ): Promise<boolean> {
-    this.#states.add(recording.before ? 'states of a second cut' : 'states', name)
+    const kind = recording.before ? ' of a second cut' : recording.kills.length > 0 ? ' behind a kill' : ''
+    this.#states.add(`states${kind}`, name)
     const what = behind(destructionsOf(recording), state.cut)
     if (what !== undefined) this.#coverage.add(what, name)
     const violation = await this.#try(recording, state, this.#replayOf(`${name}/${seed}${path}`, state))
@@ -186,17 +238,18 @@ class Run {
     const key = `${violation.kind} ${what}`
     if (this.#options.shrink === 0 || this.#shrunk.has(key)) return false
     this.#shrunk.add(key)
-    await this.#shrink(name, seed, violation.kind)
+    await this.#shrink(name, seed, violation.kind, recording.kills.length > 0)
     return true
   }
 
-  async replay({ name, script, cut, state, second }: NonNullable<Options['replay']>): Promise<void> {
-    let recording = await record(await drawScript(name, script, this.#options.variant), this.#machine)
+  async replay({ name, script, kills, cut, state, second }: NonNullable<Options['replay']>): Promise<void> {
+    const drawn = await drawScript(name, script, this.#options.variant)
+    let recording = await record(drawn, this.#machine, kills)
     let last: CrashState = { cut, seed: state }
-    let path = ''
+    let path = kills.map((kill) => `/${showKill(kill)}`).join('')
     if (second) {
       recording = await recover(recording, last, this.#machine)
-      path = `/${cut}/${state}`
+      path += `/${cut}/${state}`
       last = second
     }
     const violation = await this.#try(recording, last, this.#replayOf(`${name}/${script}${path}`, last))
@@ -205,26 +258,46 @@ class Run {
   }
 
   async #try(recording: Recording, state: CrashState, replay: string): Promise<Violation | undefined> {
-    const { problems, log } = await recoverAndCheck(recording, state, this.#machine)
+    this.#say({ type: 'trying', replay })
+    const [own] = recording.problems
+    if (own)
+      return describe(recording, state, { replay, problems: recording.problems, log: [], kind: own.kind })
+    let checked = await recoverAndCheck(recording, state, this.#machine)
+    if (checked.problems.length === 0 && this.#isMounted(recording, state)) {
+      this.#states.add('of these through the command and a real mount', recording.script.mode)
+      checked = mountAndCheck(recording, state, this.#machine)
+    }
+    const { problems, log } = checked
     const [first] = problems
     return first && describe(recording, state, { replay, problems, log, kind: first.kind })
   }
 
+  /** Some of the states, where the processes of the command can reach the store. */
+  #isMounted({ script }: Recording, { seed }: CrashState): boolean {
+    const { mounted, replay, broken } = this.#options
+    if (script.distant || mounted === 0 || broken !== undefined) return false
+    return replay !== undefined || seed % mounted === 0
+  }
+
   #replayOf(script: string, { cut, seed }: CrashState): string {
-    const { variant, broken } = this.#options
-    const more = [
-      ...(variant === undefined ? [] : ['--variant', variant]),
-      ...(broken === undefined ? [] : ['--broken', broken]),
-    ]
-    return ['--replay', `${script}/${cut}/${seed}`, ...more].join(' ')
+    const { variant } = this.#options
+    const more = variant === undefined ? '' : ` --variant ${variant}`
+    return this.#withBroken(`--replay ${script}/${cut}/${seed}${more}`)
+  }
+
+  #withBroken(replay: string): string {
+    const { broken } = this.#options
+    return broken === undefined ? replay : `${replay} --broken ${broken}`
   }
 
   /** A shorter script that ends in the same kind of violation, for as long as the options allow. */
-  async #shrink(name: Case, seed: number, kind: string): Promise<void> {
+  async #shrink(name: Case, seed: number, kind: string, isKilled: boolean): Promise<void> {
     let shortest: Violation | undefined
     const property = fc.asyncProperty(scriptsOf(name, this.#options.variant), async (script) => {
-      const recording = await record(script, this.#machine)
-      for (const state of drawStates(recording, seed, SHRINK_STATES)) {
+      const plain = await record(script, this.#machine)
+      const recording = isKilled ? await this.#killed(plain, seed) : plain
+      const states = isKilled ? drawStatesAfterKill : drawStates
+      for (const state of states(recording, seed, SHRINK_STATES)) {
         const violation = await this.#try(recording, state, '')
         if (violation?.kind !== kind) continue
         shortest = violation
@@ -271,6 +344,10 @@ function describe(
       ...[...recording.steps]
         .filter(([number]) => number <= moment.begun)
         .map(([number, text]) => `${number} ${text}`),
+      ...recording.kills.map(({ at, whose }) => {
+        const { begun } = momentOf(recording, at)
+        return `kill -9 of ${whose === 'worker' ? 'the worker' : 'both processes'} within or behind step ${begun}`
+      }),
       ...(recording.before ? ['power cut, and another one while the daemon came back'] : []),
       moment.done < moment.begun ? `power cut within step ${moment.begun}` : 'power cut',
     ],

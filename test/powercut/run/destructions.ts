@@ -2,7 +2,8 @@ import { decodeShard, parseShardKey } from '../../../src/content/index.ts'
 import type { ObjectToStore } from '../../../src/store/contract.ts'
 import type { StoreChange } from '../recording/logged-store.ts'
 import type { Event } from '../recording/events.ts'
-import { mountedAt, type Recording } from '../recording/record.ts'
+import { STRAY_ID } from '../product/daemon.ts'
+import type { Recording } from '../recording/record.ts'
 import type { Destruction } from './rows.ts'
 
 const known = new WeakMap<Recording, Map<number, Destruction>>()
@@ -51,10 +52,13 @@ function named(recording: Recording): Found[] {
   const found: Found[] = []
   const paths = new Paths(recording)
   const { events } = recording
-  const mounted = mountedAt(recording)
+  const killed = new Set(recording.kills.map(({ at }) => at))
+  let starting = true
   for (const [index, event] of events.entries()) {
     const { seq } = event
-    const what = nameOf(event, paths, { reaped: reapedAt(events, index), starting: seq < mounted })
+    if (event.kind === 'mark' && event.data.toString() === 'mounted') starting = false
+    const what = nameOf(event, paths, { reaped: reapedAt(events, index), starting })
+    if (killed.has(seq)) starting = true
     if (what !== undefined) found.push({ seq, what })
     paths.follow(event)
   }
@@ -122,6 +126,7 @@ function written(path: string, offset: number): Destruction | undefined {
 function ofStore({ events, storeChanges, before }: Recording): Found[] {
   const found: Found[] = []
   const there = new Map<string, ObjectToStore>()
+  const shards = shardsOfFiles(storeChanges)
   for (const change of storeChanges.slice(0, before?.stored ?? 0)) note(change, there)
   let preserved = false
   for (const { seq, kind, data } of events) {
@@ -130,7 +135,7 @@ function ofStore({ events, storeChanges, before }: Recording): Found[] {
     if (data.subarray(0, 6).toString() !== 'store ') continue
     const change = storeChanges[Number(data.subarray(6).toString())]
     if (!change) continue
-    let what = changed(change, there)
+    let what = changed(change, there, shards)
     if (preserved && what === 'inline object replaced') {
       what = 'preserved inline object replaced'
       preserved = false
@@ -141,47 +146,59 @@ function ofStore({ events, storeChanges, before }: Recording): Found[] {
   return found
 }
 
+/** By file: all shards that name it at any time of the recording, before it leaves one of them or behind that. */
+function shardsOfFiles(changes: readonly StoreChange[]): Map<bigint, Set<string>> {
+  const shards = new Map<bigint, Set<string>>()
+  for (const change of changes) {
+    if (change.kind !== 'put' || change.space !== 'dirs' || !parseShardKey(change.key)) continue
+    for (const ino of namedIn(change.key, change.object)) {
+      shards.set(ino, (shards.get(ino) ?? new Set()).add(change.key))
+    }
+  }
+  return shards
+}
+
+function namedIn(key: string, object: ObjectToStore): bigint[] {
+  const { entries, leaving } = decodeShard(key, object)
+  return [...entries, ...leaving].map(({ ino }) => ino)
+}
+
 function note(change: StoreChange, there: Map<string, ObjectToStore>): void {
   const key = `${change.space} ${change.key}`
   if (change.kind === 'put') there.set(key, change.object)
   else there.delete(key)
 }
 
-function changed(change: StoreChange, there: ReadonlyMap<string, ObjectToStore>): Destruction | undefined {
+function changed(
+  change: StoreChange,
+  there: ReadonlyMap<string, ObjectToStore>,
+  shards: ReadonlyMap<bigint, ReadonlySet<string>>,
+): Destruction | undefined {
   const { space, key } = change
   const before = there.get(`${space} ${key}`)
   if (!before || space === 'meta') return undefined
-  if (change.kind === 'delete') return `object of ${space} deleted`
+  if (change.kind === 'delete')
+    return key.startsWith(STRAY_ID) ? 'stray object deleted' : `object of ${space} deleted`
   switch (space) {
     case 'files':
       return before.metadata['ferry-layout'] === 'inline' ? 'inline object replaced' : 'manifest replaced'
     case 'dirs':
-      return leaves(key, before, change.object, there) ? 'name left its record' : 'record replaced'
+      return leaves(key, before, change.object, shards) ? 'name left its record' : 'record replaced'
     default:
       return undefined
   }
 }
 
-/** A shard names a file no more, to which another shard leads. */
+/** A shard names a file no more that another one names, now or later. */
 function leaves(
   key: string,
   before: ObjectToStore,
   after: ObjectToStore,
-  there: ReadonlyMap<string, ObjectToStore>,
+  shards: ReadonlyMap<bigint, ReadonlySet<string>>,
 ): boolean {
   if (!parseShardKey(key)) return false
-  const inodesOf = (own: string, object: ObjectToStore): bigint[] => {
-    const { entries, leaving } = decodeShard(own, object)
-    return [...entries, ...leaving].map(({ ino }) => ino)
-  }
-  const kept = new Set(inodesOf(key, after))
-  const gone = new Set(inodesOf(key, before).filter((ino) => !kept.has(ino)))
-  if (gone.size === 0) return false
-  return [...there].some(([name, object]) => {
-    const [space, other = ''] = name.split(' ')
-    if (space !== 'dirs' || other === key || !parseShardKey(other)) return false
-    return inodesOf(other, object).some((ino) => gone.has(ino))
-  })
+  const kept = new Set(namedIn(key, after))
+  return namedIn(key, before).some((ino) => !kept.has(ino) && (shards.get(ino)?.size ?? 0) > 1)
 }
 
 /** The destruction that the cut falls behind, if nothing else was done in between. */

@@ -15,6 +15,7 @@ export interface Outcome {
   readonly states: Coverage
   readonly steps: Coverage
   readonly coverage: Coverage
+  readonly kills: Coverage
   seconds: number
 }
 
@@ -35,6 +36,7 @@ export async function runLanes(options: Options, shim: string, listener: Listene
     states: new Coverage(),
     steps: new Coverage(),
     coverage: new Coverage(),
+    kills: new Coverage(),
     seconds: 0,
   }
   const began = performance.now()
@@ -71,6 +73,9 @@ function worksOf(options: Options): Work[] {
   return works
 }
 
+// A process that has said nothing for so long hangs, in a loop of the product's that no turn of the event loop ends.
+const SILENCE_MS = 600_000
+
 interface Task {
   readonly options: Options
   readonly work: Work
@@ -92,12 +97,26 @@ function runWork(
   const end = (): void => void child.kill('SIGKILL')
   signal.addEventListener('abort', end, { once: true })
   process.once('exit', end)
+  let last = 'nothing'
+  const hangs = (): void => {
+    receiveLine({ type: 'fault', message: `a process hangs, and is ended; it was at ${last}` })
+    end()
+  }
+  let silence = setTimeout(hangs, SILENCE_MS)
   createInterface({ input: child.stdout }).on('line', (line) => {
-    if (line.startsWith('{')) receiveLine(JSON.parse(line) as Line)
-    else process.stdout.write(`${line}\n`)
+    clearTimeout(silence)
+    silence = setTimeout(hangs, SILENCE_MS)
+    if (!line.startsWith('{')) {
+      process.stdout.write(`${line}\n`)
+      return
+    }
+    const said = JSON.parse(line) as Line
+    if (said.type === 'trying') last = said.replay
+    else receiveLine(said)
   })
   return new Promise((done) =>
     child.once('close', (code, killed) => {
+      clearTimeout(silence)
       process.off('exit', end)
       signal.removeEventListener('abort', end)
       if (code !== 0 && !signal.aborted) {
@@ -111,6 +130,8 @@ function runWork(
 /** False: enough. */
 function receive(line: Line, outcome: Outcome, listener: Listener): boolean {
   switch (line.type) {
+    case 'trying':
+      return true
     case 'violation': {
       const { violation } = line
       const isNew = !outcome.violations.some((each) => keyOf(each) === keyOf(violation))
@@ -129,6 +150,7 @@ function receive(line: Line, outcome: Outcome, listener: Listener): boolean {
       outcome.states.addAll(line.states)
       outcome.steps.addAll(line.steps)
       outcome.coverage.addAll(line.coverage)
+      outcome.kills.addAll(line.kills)
       return true
   }
 }

@@ -2,12 +2,15 @@ import { parseArgs } from 'node:util'
 import { MODES } from '../../../src/base/modes.ts'
 import { CASES, type Case, isCase, VARIANTS, type Variant } from '../app/script.ts'
 import type { CrashState } from '../disk/draw.ts'
+import type { Kill } from '../recording/record.ts'
 import { ROWS } from './rows.ts'
 
 /** One crash state, by name: what a violation is printed with. */
 interface Replay {
   readonly name: Case
   readonly script: number
+  /** The daemon is killed before the power is cut. */
+  readonly kills: readonly Kill[]
   readonly cut: number
   readonly state: number
   /** The power is cut once more, while the daemon starts after the first cut. */
@@ -25,6 +28,8 @@ export interface Options {
   readonly lanes: number
   /** Crash states that are drawn from one recording. */
   readonly statesPerScript: number
+  /** One in so many states with an embedded store is mounted by the command as well; 0 for none. */
+  readonly mounted: number
   /** Seconds for making the script of a violation shorter; 0 for not at all. */
   readonly shrink: number
   readonly report: string
@@ -43,8 +48,9 @@ const HELP = `npm run test:power-cut -- [options]
   --seed N        of everything that is drawn (default: drawn, and printed)
   --mode M[,M]    only these: ${CASES.join(', ')}
   --variant V     only this: ${VARIANTS.join(', ')} (default: drawn)
-  --replay R      one crash state again, as a violation was reported with it: MODE/SCRIPT/CUT/STATE[/CUT/STATE]
+  --replay R      one crash state again, as a violation was reported with it: MODE/SCRIPT[/KILL]/CUT/STATE[/CUT/STATE]
   --per-script N  crash states from one recording (default 16)
+  --mounted N     one state in N (of those with an embedded store) through \`ferryfs mount\`, too (default 40, 0 for none)
   --lanes N       processes side by side (default 2)
   --shrink S      seconds to make the script of a violation shorter (default 60, 0 for not at all)
   --report DIR    default reports/power-cut
@@ -69,6 +75,7 @@ export function readOptions(args: readonly string[]): Options {
     variant: variantOf(values.variant),
     lanes: number('lanes', values.lanes, 2, 1),
     statesPerScript: number('per-script', values['per-script'], 16, 1),
+    mounted: number('mounted', values.mounted, 40),
     shrink: number('shrink', values.shrink, 60),
     report: values.report ?? 'reports/power-cut',
     selfTest: values['self-test'] ?? false,
@@ -88,6 +95,7 @@ function parsed(args: readonly string[]) {
     variant: text,
     lanes: text,
     'per-script': text,
+    mounted: text,
     shrink: text,
     report: text,
     broken: text,
@@ -104,14 +112,26 @@ function parsed(args: readonly string[]) {
 }
 
 function replayOf(text: string): Replay {
-  const [name = '', ...rest] = text.split('/')
+  const [name = '', ...parts] = text.split('/')
+  const kills = parts.flatMap(killOf)
+  const rest = parts.filter((part) => killOf(part).length === 0)
   const numbers = rest.map(Number)
   const isLong = rest.length === 5
   if (!isCase(name) || (rest.length !== 3 && !isLong) || !numbers.every(Number.isInteger)) {
-    throw new Usage(`--replay ${text}: MODE/SCRIPT/CUT/STATE[/CUT/STATE], as in ${MODES[0]}/17/300/12345`)
+    throw new Usage(
+      `--replay ${text}: MODE/SCRIPT[/KILL]/CUT/STATE[/CUT/STATE], as in ${MODES[0]}/17/300/12345`,
+    )
   }
   const [script = 0, cut = 0, state = 0, again = 0, seed = 0] = numbers
-  return { name, script, cut, state, second: isLong ? { cut: again, seed } : undefined }
+  return { name, script, kills, cut, state, second: isLong ? { cut: again, seed } : undefined }
+}
+
+/** As a replay has it. */
+export const showKill = ({ at, whose }: Kill): string => `${whose}-${at}`
+
+function killOf(text: string): Kill[] {
+  const [, whose, at] = /^(worker|both)-(\d+)$/.exec(text) ?? []
+  return whose === 'worker' || whose === 'both' ? [{ whose, at: Number(at) }] : []
 }
 
 function rowsOf(all: boolean | undefined, row: string | undefined): readonly string[] | undefined {

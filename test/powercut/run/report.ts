@@ -28,6 +28,10 @@ export function report(outcome: Outcome, options: Options, log: Log): void {
   log(outcome.steps.table(options.cases))
   log('crash states whose cut is right behind a step that destroys something, by mode')
   log(outcome.coverage.table(options.cases))
+  if (outcome.kills.total > 0) {
+    log('kills, and power cuts behind one, by mode')
+    log(outcome.kills.table(options.cases))
+  }
   const kinds = new Map<string, number>()
   for (const { kind } of outcome.violations) kinds.set(kind, (kinds.get(kind) ?? 0) + 1)
   for (const [kind, count] of kinds) log(`${count} x ${kind}`)

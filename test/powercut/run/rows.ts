@@ -11,6 +11,7 @@ export type Destruction =
   | 'object of chunks deleted'
   | 'object of files deleted'
   | 'object of dirs deleted'
+  | 'stray object deleted'
   | 'name left its record'
   | 'manifest replaced'
   | 'inline object replaced'
@@ -43,8 +44,12 @@ export interface Row {
   readonly distant?: boolean
   readonly inlineLimit?: number
   readonly script: readonly Step[]
-  /** The steps are done by the start after a power cut at the end of the script. */
-  readonly atStart?: boolean
+  /** The steps are done by the start after a power cut at the end of the script: so many of those are tried. */
+  readonly atStart?: number
+  /** The same by the start after `kill -9` at the last passage of each of these points. */
+  readonly killedAt?: readonly string[]
+  /** Other ways in which steps come about, tried first. */
+  readonly also?: readonly Omit<Row, 'also'>[]
 }
 
 const MiB = 1024 * 1024
@@ -100,7 +105,29 @@ export const ROWS: Readonly<Record<string, Row>> = {
       write('/e/b', MiB + 100, 5000),
       write('/e/a', 100, 5000),
     ],
-    atStart: true,
+    atStart: 6,
+    also: [
+      {
+        // Nothing that is staged is left after the first cut, and the intent to cut the file is.
+        steps: ['staging leftover removed'],
+        modes: BOTH,
+        script: [
+          migrate,
+          settle,
+          pass(1000),
+          write('/e/a', 100, 5000),
+          { step: 'truncate', path: '/e/a', size: 6000 },
+        ],
+        atStart: 2,
+      },
+      {
+        // What the killed process had written, and nobody has flushed.
+        steps: ['staging leftover removed'],
+        modes: BOTH,
+        script: [migrate, settle, pass(1000), write('/e/b', MiB + 100, 10)],
+        killedAt: ['content.write.begun', 'content.write.filled'],
+      },
+    ],
   },
   'chunk and page objects that nothing refers to, objects of removed files, shards of an earlier record': {
     steps: ['object of chunks deleted', 'object of files deleted', 'object of dirs deleted'],
@@ -114,10 +141,28 @@ export const ROWS: Readonly<Record<string, Row>> = {
       pass(5000),
     ],
   },
+  'an object that no path names, and that no catalog knows of (`sweep`)': {
+    steps: ['stray object deleted'],
+    modes: COPYING,
+    script: [
+      { step: 'stray' },
+      ...CHUNK_REPLACED,
+      { step: 'unlink', path: '/d/a' },
+      { step: 'sweep' },
+      pass(50),
+    ],
+  },
   'a name in a directory record, of a file that is somewhere else now': {
     steps: ['name left its record'],
     modes: COPYING,
-    script: [migrate, { step: 'rename', path: '/d/a', to: '/e/c' }, settle, pass(1000)],
+    // One in each direction: whichever record is written first has to keep a name.
+    script: [
+      migrate,
+      { step: 'rename', path: '/d/a', to: '/e/c' },
+      { step: 'rename', path: '/e/a', to: '/d/c' },
+      settle,
+      pass(1000),
+    ],
   },
   "an object that is replaced under its key (a file's next version)": {
     steps: ['manifest replaced'],
@@ -139,6 +184,14 @@ export const ROWS: Readonly<Record<string, Row>> = {
     steps: ['legacy file reaped'],
     modes: ['drain'],
     script: [{ step: 'link', path: '/d/a', to: '/e/c' }, write('/d/b', 0, 10), migrate, settle, pass(5000)],
+    also: [
+      {
+        // In the store and in every record long before the catalog has the authority on it: nothing else asks for a flush.
+        steps: ['legacy file reaped'],
+        modes: ['mirror'],
+        script: [migrate, settle, pass(35_000), { step: 'mode', mode: 'drain' }, migrate, pass(5000)],
+      },
+    ],
   },
   'a legacy file that was removed through the overlay in a mode that writes to the store': {
     steps: ['legacy file of a whiteout reaped'],
@@ -178,7 +231,7 @@ export const ROWS: Readonly<Record<string, Row>> = {
 }
 
 /** The scripts of a row: one for each mode and kind of store. */
-export function scriptsOfRow({ modes, distant, inlineLimit = 64, script }: Row): Script[] {
+export function scriptsOfRow({ modes, distant, inlineLimit = 64, script }: Omit<Row, 'also'>): Script[] {
   const stores = distant === undefined ? [false, true] : [distant]
   return modes.flatMap((mode) =>
     stores.map((each) => ({

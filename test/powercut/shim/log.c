@@ -1,6 +1,7 @@
 // The log, and the lock under which it is written.
 #include "shim.h"
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
 
@@ -8,6 +9,12 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 int log_fd = -1;
 static dev_t device;
 static int shared;
+
+// Events so far, and the one behind which the recorded process counts as killed; what its page cache has of files that are mapped
+// is kept then.
+static uint64_t appended, kill_at = UINT64_MAX;
+struct mapped { char path[PATH_MAX], copy[PATH_MAX]; };
+static struct mapped mapped[2];
 
 void enter(void) {
   pthread_mutex_lock(&lock);
@@ -52,7 +59,25 @@ void fill(struct record *record, const struct statx *stat) {
   record->btime = nanoseconds(stat->stx_btime);
 }
 
+static void keep(const struct mapped *file) {
+  char buffer[65536];
+  int from = REAL(SYS_openat, AT_FDCWD, file->path, O_RDONLY | O_CLOEXEC, 0);
+  if (from < 0) return;
+  int to = REAL(SYS_openat, AT_FDCWD, file->copy, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  for (ssize_t length; (length = REAL(SYS_read, from, buffer, sizeof buffer)) > 0;) {
+    if (REAL(SYS_write, to, buffer, length) != length) abort();
+  }
+  REAL(SYS_close, from);
+  REAL(SYS_close, to);
+}
+
+static void stop_recording(void) {
+  if (log_fd >= 0) REAL(SYS_close, log_fd);
+  log_fd = -1;
+}
+
 void append(struct record *record, const char *name, const char *name2, const void *data, size_t length) {
+  if (log_fd < 0) return;
   record->name_length = name ? strlen(name) : 0;
   record->name2_length = name2 ? strlen(name2) : 0;
   record->data_length = length;
@@ -67,6 +92,9 @@ void append(struct record *record, const char *name, const char *name2, const vo
     REAL(SYS_write, 2, message, sizeof message - 1);
     abort();
   }
+  if (appended++ != kill_at) return;
+  for (int each = 0; each < 2; each++) keep(&mapped[each]);
+  stop_recording();
 }
 
 // ---- places: a directory's descriptor and the last name
@@ -122,14 +150,28 @@ int powercut_record(const char *root, const char *log, int of_many) {
   if (fd < 0) return -1;
   enter();
   log_fd = fd;
+  appended = 0;
+  kill_at = UINT64_MAX;
   leave();
   return 0;
 }
 
+// Nothing of what comes behind this event is recorded any more. Copies of two mapped files are made at that moment.
+void powercut_kill(uint64_t event, const char *path, const char *copy, const char *path2, const char *copy2) {
+  enter();
+  snprintf(mapped[0].path, PATH_MAX, "%s", path);
+  snprintf(mapped[0].copy, PATH_MAX, "%s", copy);
+  snprintf(mapped[1].path, PATH_MAX, "%s", path2);
+  snprintf(mapped[1].copy, PATH_MAX, "%s", copy2);
+  kill_at = event;
+  leave();
+}
+
+int powercut_recording(void) { return RECORDING; }
+
 void powercut_pause(void) {
   pthread_mutex_lock(&lock);
-  if (log_fd >= 0) REAL(SYS_close, log_fd);
-  log_fd = -1;
+  stop_recording();
   shared = 0;
   pthread_mutex_unlock(&lock);
 }
@@ -146,6 +188,8 @@ void powercut_mark(const void *data, uint64_t length) {
 // The processes of a daemon are told by their environment.
 __attribute__((constructor)) static void begin(void) {
   const char *root = getenv("FERRYFS_POWERCUT_ROOT"), *log = getenv("FERRYFS_POWERCUT_LOG"), *boot = getenv("FERRYFS_POWERCUT_BOOT");
+  const char *shown = getenv("FERRYFS_POWERCUT_SHOWN");
   if (boot) strncpy(boot_id, boot, sizeof boot_id - 1);
+  if (shown) load_shown(shown);
   if (root && log) powercut_record(root, log, 1);
 }

@@ -56,6 +56,7 @@ void leave(void);
 // As the file system has it, and as it is shown.
 int look_beneath(int directory, const char *path, int flags, struct statx *out);
 void as_shown(struct statx *stat);
+void load_shown(const char *path);
 int look(int directory, const char *path, int flags, struct statx *out);
 // Whether the file lies on the device that is recorded.
 int is_ours(const struct statx *stat);

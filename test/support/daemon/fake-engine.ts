@@ -95,7 +95,7 @@ class FakeEngine implements RunningEngine {
     }
   }
 
-  status(): ReturnType<RunningEngine['status']> {
+  async status(): ReturnType<RunningEngine['status']> {
     const { source, target, stateDir, namespace, transport, sourceReadonly, store } = this.#config
     const { supervisorPid, startedAt, workerStarts } = this.#connection
     const failures = [...(this.#fake.failures ?? [])]
@@ -151,7 +151,7 @@ class FakeEngine implements RunningEngine {
       if (this.#fake.migrationSteps !== undefined) await this.#stepAllowed(step, run.signal)
     }
     const failures = [...(this.#fake.failures ?? [])]
-    return { files: steps, bytes: steps * 1024, remaining: failures.length, failures }
+    return { files: steps, bytes: steps * 1024, remaining: failures.length, changed: 0, failures }
   }
 
   async #stepAllowed(step: number, signal: AbortSignal): Promise<void> {
@@ -175,13 +175,17 @@ class FakeEngine implements RunningEngine {
 
   acceptLosses(): void {}
 
+  sweep(): ReturnType<RunningEngine['sweep']> {
+    return Promise.resolve({ objects: 0, found: 0, swept: 0, strays: [] })
+  }
+
   async verify(): ReturnType<RunningEngine['verify']> {
     const differences = Array.from({ length: this.#fake.differences ?? 0 }, (_, index) => ({
       path: `file-${index}`,
       kind: 'corrupt' as const,
       detail: 'its checksum does not hold',
     }))
-    return { files: 3, bytes: 3072, differences }
+    return { files: 3, bytes: 3072, differences, differenceCount: differences.length }
   }
 
   tree(): MemoryTree {

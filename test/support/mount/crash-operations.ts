@@ -11,6 +11,7 @@ import {
   O_EXCL,
   O_RDONLY,
   O_RDWR,
+  O_TMPFILE,
   RENAME_EXCHANGE,
   RENAME_NOREPLACE,
   SEEK_HOLE,
@@ -114,6 +115,18 @@ export const CHANGES: Readonly<Record<string, CrashOperation>> = {
     Opcode.CREATE,
     async (call, path) => call.close(await call.open(path, O_CREAT | O_EXCL | O_RDWR, 0o640)),
     { mode: 0o100640, size: 0 },
+  ),
+  'create without a name': making(
+    Opcode.TMPFILE,
+    async (call, path) => {
+      const fd = await call.open(dirname(path), O_TMPFILE | O_RDWR, 0o640)
+      await call.write(fd, 'nameless')
+      await call.linkFd(fd, path)
+      await call.write(fd, ' no more')
+      await call.close(fd)
+      await content(call, path, 'nameless no more')
+    },
+    { mode: 0o100640 },
   ),
   mkdir: making(Opcode.MKDIR, (call, path) => call.mkdir(path, 0o750), { mode: 0o040750, nlink: 2 }),
   symlink: making(Opcode.SYMLINK, (call, path) => call.symlink('target', path), { size: 6 }),

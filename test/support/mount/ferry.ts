@@ -42,7 +42,7 @@ interface Options {
   readonly surroundings?: (root: string) => Surroundings
 }
 
-interface Places {
+export interface Places {
   readonly source: string
   readonly target: string
   readonly stateDir: string
@@ -53,7 +53,7 @@ export interface Surroundings extends Places {
   /** How a command is started that mounts. */
   line(command: string, args: readonly string[]): [command: string, args: string[]]
   /** Takes away what was mounted for them. */
-  remove(): void
+  remove(): void | Promise<void>
 }
 
 /** A source, a target and a state directory of one test, the command line to them, and processes that work in them. */
@@ -342,7 +342,7 @@ export class Ferry {
     while (mountsOf(this.target).length > 0) await unmountKernel(this.target, { lazy: true })
     for (const agent of this.#agents) await agent.stop()
     const kept = this.#longTurns()
-    this.#surroundings?.remove()
+    await this.#surroundings?.remove()
     rmSync(this.root, { recursive: true, force: true })
     if (kept.length > 0) throw new Error(`P6: a worker kept its event loop:\n${kept.join('\n')}`)
   }
@@ -361,6 +361,6 @@ export class Ferry {
   }
 }
 
-function sideBySide(root: string): Places {
+export function sideBySide(root: string): Places {
   return { source: join(root, 'source'), target: join(root, 'target'), stateDir: join(root, 'state') }
 }

@@ -7,6 +7,7 @@ export const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY
 /** renameat2(2) */
 export const RENAME_NOREPLACE = 1
 export const RENAME_EXCHANGE = 2
+export const RENAME_WHITEOUT = 4
 
 /** fallocate(2) */
 export const FALLOC_FL_KEEP_SIZE = 1

@@ -10,6 +10,7 @@ import {
   O_CREAT,
   O_RDWR,
   RENAME_EXCHANGE,
+  RENAME_WHITEOUT,
   S_IFCHR,
   SEEK_HOLE,
 } from './constants.ts'
@@ -33,6 +34,8 @@ export interface Features {
   /** SEEK_HOLE reports a hole where one is. */
   seekHole: boolean
   renameFlags: boolean
+  /** rename leaves a device for overlayfs under the old name. */
+  whiteouts: boolean
   /** The link count of a directory is 2 and one for each subdirectory. */
   directoryLinkCounts: boolean
   directIo: boolean
@@ -92,6 +95,10 @@ async function detectFeatures(scratch: string, agent: Agent): Promise<Features> 
     renameFlags: await works(async () => {
       await call.writeFile(at('other'), '')
       await call.renameat2(at('file'), at('other'), RENAME_EXCHANGE)
+    }),
+    whiteouts: await works(async () => {
+      await call.writeFile(at('covered'), '')
+      await call.renameat2(at('covered'), at('uncovered'), RENAME_WHITEOUT)
     }),
     directoryLinkCounts: await works(async () => {
       await call.mkdir(at('directory'))

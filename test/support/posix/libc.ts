@@ -180,6 +180,14 @@ export const libc = {
     'posix_fadvise',
     'int(int fd, int64_t offset, int64_t length, int advice)',
   ),
+  nameToHandle: bind<[number, Buffer, Buffer, Buffer, number], number>(
+    'name_to_handle_at',
+    'int(int directory, const void *path, void *handle, void *mount, int flags)',
+  ),
+  openByHandle: bind<[number, Buffer, number], number>(
+    'open_by_handle_at',
+    'int(int mount, void *handle, int flags)',
+  ),
   chdir: bind<[Buffer], number>('chdir', 'int(const void *path)'),
 }
 

@@ -35,6 +35,9 @@ function mapping(id: number): Mapping {
   return found
 }
 
+// MAX_HANDLE_SZ of fcntl.h
+const MAX_HANDLE_BYTES = 128
+
 const F_GETLK = 5
 const F_SETLK = 6
 const F_SETLKW = 7
@@ -116,6 +119,10 @@ export const posix = {
   lstat(path: Path): Stat {
     return nodeCall('lstat', path, () => toStat(lstatSync(path, { bigint: true })))
   },
+  /** Time of birth as statx(2) has it; 0 where it has none. */
+  birth(path: Path): bigint {
+    return nodeCall('statx', path, () => lstatSync(path, { bigint: true }).birthtimeNs)
+  },
   fstat(fd: number): Stat {
     return nodeCall('fstat', fd, () => toStat(fstatSync(fd, { bigint: true })))
   },
@@ -149,6 +156,22 @@ export const posix = {
   linkFd(fd: number, path: Path): void {
     const existing = cString(`/proc/self/fd/${fd}`)
     libc.linkat(`fd ${fd} -> ${shown(path)}`, AT_FDCWD, existing, AT_FDCWD, cString(path), AT_SYMLINK_FOLLOW)
+  },
+  /** A file handle (struct file_handle) by which `openByHandle` finds the file again, whatever it is called then. */
+  nameToHandle(path: Path): Buffer {
+    const handle = Buffer.alloc(8 + MAX_HANDLE_BYTES)
+    handle.writeUInt32LE(MAX_HANDLE_BYTES)
+    libc.nameToHandle(shown(path), AT_FDCWD, cString(path), handle, Buffer.alloc(4), 0)
+    return handle
+  },
+  /** `mount`: any path on the file system that the handle is of. */
+  openByHandle(mount: Path, handle: Buffer, flags: number): number {
+    const at = libc.open(shown(mount), cString(mount), O_RDONLY, 0)
+    try {
+      return kept(libc.openByHandle(shown(mount), at, handle, flags))
+    } finally {
+      libc.close(`fd ${at}`, at)
+    }
   },
   symlink(target: Path, path: Path): void {
     libc.symlink(shown(path), cString(target), cString(path))

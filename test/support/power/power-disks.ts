@@ -1,4 +1,4 @@
-import { execFile, execFileSync } from 'node:child_process'
+import { execFile } from 'node:child_process'
 import { closeSync, fsyncSync, mkdirSync, openSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -26,38 +26,41 @@ export class PowerDisks {
   #cuts = 0
   #removed = false
 
-  /** Makes a disk for each mount point below `root`, which is a directory that nobody else uses. @throws Error of the tools */
-  constructor(root: string, mountPoints: readonly string[]) {
-    this.#outer = join(root, 'outer')
-    mkdirSync(this.#outer, { recursive: true })
-    const image = sparse(`${this.#outer}.img`, OUTER_BYTES)
-    command('mkfs.btrfs', '-q', '-f', '-m', 'single', image)
-    command('mount', '-o', 'loop', image, this.#outer)
+  private constructor(outer: string) {
+    this.#outer = outer
+  }
+
+  /**
+   * Makes a disk for each mount point below `root`, which is a directory that nobody else uses. The tools look at whatever
+   * is mounted on the machine, and wait for a volume that hangs: never synchronously, as it may be ours to let it go on.
+   * @throws Error of the tools
+   */
+  static async make(root: string, mountPoints: readonly string[]): Promise<PowerDisks> {
+    const made = new PowerDisks(join(root, 'outer'))
     try {
-      for (const [number, path] of mountPoints.entries()) this.#make(`disk-${number}`, path)
+      await made.#makeOuter()
+      for (const [number, path] of mountPoints.entries()) await made.#make(`disk-${number}`, path)
+      return made
     } catch (error) {
-      this.remove()
+      await made.remove()
       throw error
     }
   }
 
-  #make(name: string, path: string): void {
+  async #makeOuter(): Promise<void> {
+    mkdirSync(this.#outer, { recursive: true })
+    const image = sparse(`${this.#outer}.img`, OUTER_BYTES)
+    await run('mkfs.btrfs', ['-q', '-f', '-m', 'single', image])
+    await run('mount', ['-o', 'loop', image, this.#outer])
+  }
+
+  async #make(name: string, path: string): Promise<void> {
     const image = sparse(join(this.#outer, `${name}.img`), DISK_BYTES)
     // No thread of the kernel's own finishes it later: what reaches the image is what the program under test wrote.
-    command(
-      'mkfs.ext4',
-      '-q',
-      '-F',
-      '-m',
-      '0',
-      '-N',
-      '8192',
-      '-E',
-      'lazy_itable_init=0,lazy_journal_init=0',
-      image,
-    )
+    const prompt = 'lazy_itable_init=0,lazy_journal_init=0'
+    await run('mkfs.ext4', ['-q', '-F', '-m', '0', '-N', '8192', '-E', prompt, image])
     mkdirSync(path, { recursive: true })
-    command('mount', '-o', 'loop', image, path)
+    await run('mount', ['-o', 'loop', image, path])
     this.#disks.push({ path, image })
   }
 
@@ -100,11 +103,13 @@ export class PowerDisks {
     }
   }
 
-  remove(): void {
+  async remove(): Promise<void> {
     if (this.#removed) return
     this.#removed = true
-    for (const { path } of this.#disks) quietly('umount', '-l', path)
-    quietly('umount', '-l', this.#outer)
+    // What was never mounted need not be unmounted.
+    for (const path of [...this.#disks.map((disk) => disk.path), this.#outer]) {
+      await run('umount', ['-l', path]).catch(() => undefined)
+    }
     rmSync(`${this.#outer}.img`, { force: true })
   }
 }
@@ -113,16 +118,4 @@ function sparse(path: string, bytes: number): string {
   writeFileSync(path, '')
   truncateSync(path, bytes)
   return path
-}
-
-function command(name: string, ...args: string[]): void {
-  execFileSync(name, args, { stdio: ['ignore', 'ignore', 'pipe'] })
-}
-
-function quietly(name: string, ...args: string[]): void {
-  try {
-    command(name, ...args)
-  } catch {
-    // It is not mounted.
-  }
 }

@@ -1,5 +1,8 @@
-import { execFileSync } from 'node:child_process'
+import { execFile } from 'node:child_process'
+import { chmodSync, mkdtempSync, realpathSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { describe } from 'vitest'
 import { unmountKernel } from '../../../src/fuse/kernel/mount.ts'
 import { mountsOf } from '../../../src/fuse/kernel/mountinfo.ts'
@@ -12,7 +15,7 @@ import { sharedGround } from './shared-ground.ts'
 import { stop } from './stop.ts'
 import { whyNoPower } from './why-no-power.ts'
 
-const reason = whyNoMount() ?? whyNoPower()
+const reason = whyNoMount() ?? (await whyNoPower())
 if (reason) console.log(`power cuts on real disks are not tried here: ${reason}`)
 
 /** `describe`, left out with a printed reason where no disk can lose power. */
@@ -32,36 +35,32 @@ export class PowerFerry {
   readonly disks: PowerDisks
   readonly #boot: Boot
 
-  constructor({ layout = 'one disk', faults = false }: Options = {}) {
-    let disks: PowerDisks | undefined
-    let boot: Boot | undefined
-    this.ferry = new Ferry({
-      faults,
-      surroundings: (root) => {
-        const [volume, state] = [
-          join(root, 'disk-0'),
-          join(root, layout === 'one disk' ? 'disk-0' : 'disk-1'),
-        ]
-        const made = new PowerDisks(join(root, 'images'), [...new Set([volume, state])])
-        const own = new Boot(join(root, 'boot-id'))
-        disks = made
-        boot = own
-        const ground = sharedGround(join(root, 'ground'))
-        return {
-          source: join(volume, 'source'),
-          target: join(ground, 'target'),
-          stateDir: join(state, 'state'),
-          line: (command, args) => own.line(command, args),
-          remove: () => {
-            execFileSync('umount', ['-l', ground])
-            made.remove()
-          },
-        }
-      },
-    })
-    if (!disks || !boot) throw new Error('a ferry has not made its surroundings')
+  private constructor(ferry: Ferry, disks: PowerDisks, boot: Boot) {
+    this.ferry = ferry
     this.disks = disks
     this.#boot = boot
+  }
+
+  static async make({ layout = 'one disk', faults = false }: Options = {}): Promise<PowerFerry> {
+    const root = realpathSync(mkdtempSync(join(tmpdir(), 'ferryfs-power-')))
+    chmodSync(root, 0o755)
+    const volume = join(root, 'disk-0')
+    const state = layout === 'one disk' ? volume : join(root, 'disk-1')
+    const disks = await PowerDisks.make(join(root, 'images'), [...new Set([volume, state])])
+    const boot = new Boot(join(root, 'boot-id'))
+    const ground = sharedGround(join(root, 'ground'))
+    const surroundings = {
+      source: join(volume, 'source'),
+      target: join(ground, 'target'),
+      stateDir: join(state, 'state'),
+      line: (command: string, args: readonly string[]) => boot.line(command, args),
+      remove: async () => {
+        await promisify(execFile)('umount', ['-l', ground])
+        await disks.remove()
+        rmSync(root, { recursive: true, force: true })
+      },
+    }
+    return new PowerFerry(new Ferry({ faults, surroundings: () => surroundings }), disks, boot)
   }
 
   /** The power goes and comes back: nothing runs, and the disks have what had reached them. Nothing is mounted after it. */

@@ -1,23 +1,26 @@
+import { execFile } from 'node:child_process'
 import { mkdtempSync, realpathSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { execFileSync } from 'node:child_process'
+import { promisify } from 'node:util'
 import { whyNoMount } from '../fuse/mounted.ts'
 import { PowerDisks } from './power-disks.ts'
 
-let known: { readonly why: string | undefined } | undefined
+let known: Promise<string | undefined> | undefined
 
 /** Why no disk can lose power here; undefined where it can. Tried once. */
-export function whyNoPower(): string | undefined {
-  known ??= { why: whyNoMount() ?? tried() }
-  return known.why
+export function whyNoPower(): Promise<string | undefined> {
+  known ??= tried()
+  return known
 }
 
-function tried(): string | undefined {
+async function tried(): Promise<string | undefined> {
+  const unmountable = whyNoMount()
+  if (unmountable !== undefined) return unmountable
   const root = realpathSync(mkdtempSync(join(tmpdir(), 'ferryfs-power-')))
   try {
-    new PowerDisks(root, [join(root, 'disk')]).remove()
-    execFileSync('unshare', ['--mount', 'true'], { stdio: ['ignore', 'ignore', 'pipe'] })
+    await (await PowerDisks.make(root, [join(root, 'disk')])).remove()
+    await promisify(execFile)('unshare', ['--mount', 'true'])
     return undefined
   } catch (error) {
     const [reason] = String(error instanceof Error ? error.message : error)

@@ -39,6 +39,10 @@ export interface BucketProps {
   readonly notfoundOk: boolean
   readonly datatype?: string
   readonly backend?: string
+  /** Puts go to the vnodes at once, without a coordinator, and are acknowledged without a head (riak_kv_w1c_worker). */
+  readonly writeOnce?: boolean
+  /** The properties that clients are told lack `datatype` and `write_once`: all they have then is how it behaves. */
+  readonly silent?: boolean
   /** What only untyped buckets show: `repl` and `write_once`. */
   readonly untyped: boolean
 }
@@ -80,10 +84,21 @@ export function expandQuorum(
   return value === 'one' ? 1 : value === 'all' ? n : Math.floor(n / 2) + 1
 }
 
-/** The bucket types of a cluster and what single buckets say otherwise. Every node knows them (cluster metadata). */
+/** What one node believes of a bucket, and which of two beliefs is the newer one. */
+interface Belief {
+  readonly props: BucketProps
+  readonly stamp: number
+}
+
+/**
+ * The bucket types of a cluster, which every node knows (cluster metadata), and what single buckets say otherwise: that is part
+ * of the ring, which the node that was told passes on to the others in its own time (riak_core_gossip).
+ */
 export class BucketTypes {
   readonly #types: ReadonlyMap<string, BucketProps>
-  readonly #buckets = new Map<string, BucketProps>()
+  /** Node → bucket → what it has heard. */
+  readonly #heard = new Map<string, Map<string, Belief>>()
+  #stamp = 0
 
   constructor(types: Readonly<Record<string, TypeProps>>) {
     this.#types = new Map([
@@ -100,13 +115,17 @@ export class BucketTypes {
     return this.#types.get(type)
   }
 
-  ofBucket(bucket: Bucket): BucketProps | undefined {
-    return this.#buckets.get(bucketId(bucket)) ?? this.#types.get(bucket.type)
+  /** As the node has heard. */
+  ofBucket(bucket: Bucket, node: string): BucketProps | undefined {
+    return this.#heard.get(node)?.get(bucketId(bucket))?.props ?? this.#types.get(bucket.type)
   }
 
-  /** Takes an RpbBucketProps; a string is the detail of `Invalid bucket properties: …` (riak_kv_bucket:validate/4). */
-  set(bucket: Bucket, message: PbMessage): string | undefined {
-    const old = this.ofBucket(bucket)
+  /**
+   * Takes an RpbBucketProps at one node; a string is the detail of `Invalid bucket properties: …` (riak_kv_bucket:validate/4),
+   * a function tells another node.
+   */
+  set(bucket: Bucket, message: PbMessage, node: string): string | ((other: string) => void) {
+    const old = this.ofBucket(bucket, node)
     if (old === undefined) throw new Error('no_type')
     const nVal = field.uint(message, 'n_val') ?? old.nVal
     // validate_n_val/2 of riak_kv_bucket.erl wants an integer above 0 and calls 0 "not_integer".
@@ -115,7 +134,7 @@ export class BucketTypes {
       const value = field.uint(message, name)
       return value === undefined ? old[name] : decodeQuorum(value)
     }
-    this.#buckets.set(bucketId(bucket), {
+    const props = {
       ...old,
       nVal,
       allowMult: field.flag(message, 'allow_mult') ?? old.allowMult,
@@ -128,8 +147,16 @@ export class BucketTypes {
       rw: quorum('rw'),
       basicQuorum: field.flag(message, 'basic_quorum') ?? old.basicQuorum,
       notfoundOk: field.flag(message, 'notfound_ok') ?? old.notfoundOk,
-    })
-    return undefined
+    }
+    const belief = { props, stamp: ++this.#stamp }
+    this.#hear(node, bucket, belief)
+    return (other) => this.#hear(other, bucket, belief)
+  }
+
+  #hear(node: string, bucket: Bucket, belief: Belief): void {
+    const beliefs = this.#heard.get(node) ?? new Map<string, Belief>()
+    this.#heard.set(node, beliefs)
+    if ((beliefs.get(bucketId(bucket))?.stamp ?? 0) < belief.stamp) beliefs.set(bucketId(bucket), belief)
   }
 }
 
@@ -158,9 +185,10 @@ export function encodeProps(props: BucketProps): PbMessage {
     rw: encodeQuorum(props.rw),
     basic_quorum: props.basicQuorum,
     notfound_ok: props.notfoundOk,
-    ...(props.datatype !== undefined && { datatype: Buffer.from(props.datatype) }),
+    ...(props.datatype !== undefined && !props.silent && { datatype: Buffer.from(props.datatype) }),
     ...(props.backend !== undefined && { backend: Buffer.from(props.backend) }),
     // riak_repl's own property and write_once are set in the defaults of untyped buckets only.
     ...(props.untyped && { repl: 3, write_once: false }),
+    ...(props.writeOnce === true && !props.silent && { write_once: true }),
   }
 }

@@ -1,6 +1,6 @@
 import { createServer as createHttpServer, type Server as HttpServer } from 'node:http'
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
-import type { TypeProps } from './bucket-props.ts'
+import type { BucketProps, TypeProps } from './bucket-props.ts'
 import { manualClock, realClock } from './clock.ts'
 import { Connection, type ConnectionHost, type Security } from './connection.ts'
 import { Coordinator } from './coordinator.ts'
@@ -21,6 +21,11 @@ export interface ClusterOptions {
   readonly deleteMode?: DeleteMode
   /** Active bucket types beside `default`, with what differs from Riak's own defaults for types. */
   readonly types?: Readonly<Record<string, TypeProps>>
+  /**
+   * How long the properties of an untyped bucket take from the node that was told to each other, in milliseconds; without it as
+   * on a real cluster of three.
+   */
+  readonly gossipMs?: readonly [least: number, most: number]
   /** With `manual` only `advance` moves time: tombstones go, delayed answers come. */
   readonly clock?: 'real' | 'manual'
   readonly host?: string
@@ -50,6 +55,9 @@ const TYPES: Readonly<Record<string, TypeProps>> = {
   sets: { datatype: 'set' },
   ferryfs: {},
 }
+
+/** From 18 ms to 7.5 s after the set, as measured. */
+const GOSSIP_MS = [18, 7500] as const
 
 class Node implements ConnectionHost, HttpHost, SimNode {
   readonly name: string
@@ -156,6 +164,7 @@ export class Cluster implements AsyncDisposable {
       types: { ...TYPES, ...options.types },
       clock: options.clock === 'manual' ? manualClock() : realClock(),
       random: seededRandom(options.seed ?? 1),
+      gossipMs: options.gossipMs ?? GOSSIP_MS,
     })
     this.#nodes = names.map((name, index) => new Node(this, name, options, index))
   }
@@ -191,11 +200,21 @@ export class Cluster implements AsyncDisposable {
     await this.#node(number).silence(false)
   }
 
-  /** Up again on the same port, with what it held; what others keep for it comes with `handoff`. */
-  async start(number: number): Promise<void> {
+  /**
+   * Up again on the same port, with what it held; what others keep for it comes with `handoff`. For the time given it answers
+   * pings and serves nothing, as a real one does for about ten seconds.
+   */
+  async start(number: number, warmUpMs = 0): Promise<void> {
     const node = this.#node(number)
-    if (this.state.stateOf(node.name) === 'down') await node.listen()
-    this.state.setState(node.name, 'up')
+    const { name } = node
+    const before = this.state.stateOf(name)
+    if (before === 'down') await node.listen()
+    this.state.setState(name, before === 'down' && warmUpMs > 0 ? 'starting' : 'up')
+    if (this.state.stateOf(name) === 'starting') {
+      this.state.clock.after(warmUpMs, () => {
+        if (this.state.stateOf(name) === 'starting') this.state.setState(name, 'up')
+      })
+    }
     node.resume()
   }
 
@@ -227,6 +246,12 @@ export class Cluster implements AsyncDisposable {
   /** Puts a fault in force; the function returned ends it. */
   inject(fault: Fault): () => void {
     return this.state.faults.inject(fault)
+  }
+
+  /** What a node has heard of an untyped bucket. */
+  propsOf(number: number, bucket: string): BucketProps | undefined {
+    const { name } = this.#node(number)
+    return this.state.propsOf({ type: 'default', name: Buffer.from(bucket) }, name)
   }
 
   /** Only with `clock: 'manual'`. */
@@ -269,7 +294,7 @@ export class Cluster implements AsyncDisposable {
         await this.stop(number)
         break
       case 'start':
-        await this.start(number)
+        await this.start(number, Number(parameters.get('milliseconds') ?? 0))
         break
       case 'pause':
         this.pause(number)

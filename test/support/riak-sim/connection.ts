@@ -13,6 +13,23 @@ export interface Security {
   readonly key: string
   readonly cert: string
   readonly users: Readonly<Record<string, string>>
+  /** User → what he may, such as `riak_kv.get`; everything for who is not named. */
+  readonly grants?: Readonly<Record<string, readonly string[]>>
+}
+
+/** What a request asks of riak_core_security (`{riak_kv, get}` and so on of riak_kv_pb_object and its sisters). */
+const PERMISSIONS: Readonly<Record<string, string>> = {
+  RpbGetReq: 'riak_kv.get',
+  RpbPutReq: 'riak_kv.put',
+  RpbDelReq: 'riak_kv.delete',
+  RpbListKeysReq: 'riak_kv.list_keys',
+  RpbListBucketsReq: 'riak_kv.list_buckets',
+  RpbIndexReq: 'riak_kv.index',
+  RpbGetBucketReq: 'riak_core.get_bucket',
+  RpbSetBucketReq: 'riak_core.set_bucket',
+  RpbGetBucketTypeReq: 'riak_core.get_bucket_type',
+  DtFetchReq: 'riak_kv.get',
+  DtUpdateReq: 'riak_kv.put',
 }
 
 /** RpbAuthReq, RpbAuthResp and RpbStartTls; the last is request and answer alike. */
@@ -39,6 +56,7 @@ export class Connection {
   readonly #frames = new FrameReader()
   #stage: 'wait_for_tls' | 'wait_for_auth' | 'connected'
   #busy = false
+  #user = ''
 
   constructor(host: ConnectionHost, socket: Socket) {
     this.#host = host
@@ -96,7 +114,8 @@ export class Connection {
   #authenticate(code: number, body: Buffer): Action {
     if (code !== AUTH_REQUEST) return fails('Security is enabled, please authenticate first')
     const request = decodeMessage('RpbAuthReq', body)
-    const password = this.#host.security?.users[field.bytes(request, 'user')?.toString() ?? '']
+    this.#user = field.bytes(request, 'user')?.toString() ?? ''
+    const password = this.#host.security?.users[this.#user]
     // The real one waits five seconds first, "to make brute-force attempts more annoying".
     if (password === undefined || field.bytes(request, 'password')?.toString() !== password) {
       return fails('Authentication failed')
@@ -116,6 +135,8 @@ export class Connection {
       return dies(processingError('function_clause', UNDECODABLE_BODY_ERROR))
     }
     this.#host.received(name)
+    const denied = this.#denied(name, message)
+    if (denied !== undefined) return fails(denied)
     const fault = this.#host.state.faults.forRequest(this.#host.node, name)
     if (fault?.kind === 'error') return fails(fault.error ?? 'timeout')
     let reply: Reply | undefined
@@ -129,6 +150,17 @@ export class Connection {
     if (reply === undefined) return fails(`Unknown message code: ${code}`)
     if ('silence' in reply) return { kind: 'later', milliseconds: reply.silence, data: errorFrame('timeout') }
     return harmed(frames(reply), fault, this.#host.state.random)
+  }
+
+  /** riak_core_security:check_permission/2 */
+  #denied(name: string, message: PbMessage): string | undefined {
+    const permission = PERMISSIONS[name]
+    const grants = this.#host.security?.grants?.[this.#user]
+    if (permission === undefined || grants === undefined || grants.includes(permission)) return undefined
+    const text = (one: string): string | undefined => field.bytes(message, one)?.toString('latin1')
+    const bucket = text('bucket')
+    const target = [text('type') ?? 'default', ...(bucket === undefined ? [] : [bucket])].join('/')
+    return `Permission denied: User '${this.#user}' does not have '${permission}' on ${target}`
   }
 
   #act(action: Action): void {

@@ -33,13 +33,13 @@ export class Coordinator {
   }
 
   get(target: BucketKey, options: GetOptions): GetReply {
-    const props = this.#state.types.ofBucket(target.bucket)
+    const props = this.#state.propsOf(target.bucket, this.#node)
     if (props === undefined) return { kind: 'error', reason: 'no_type' }
     return coordinateGet(this.#state.viewFrom(this.#node), target, props, options)
   }
 
   put(put: Put, options: PutOptions): PutReply {
-    const props = this.#state.types.ofBucket(put.target.bucket)
+    const props = this.#state.propsOf(put.target.bucket, this.#node)
     if (props === undefined) return { kind: 'error', reason: 'no_type' }
     return coordinatePut(this.#state.viewFrom(this.#node), this.#node, put, props, options)
   }
@@ -50,7 +50,7 @@ export class Coordinator {
     clock: VClock | undefined,
     options: DeleteOptions,
   ): PutReply | { readonly kind: 'notfound' } {
-    const props = this.#state.types.ofBucket(target.bucket)
+    const props = this.#state.propsOf(target.bucket, this.#node)
     if (props === undefined) return { kind: 'error', reason: 'no_type' }
     if (clock === undefined) {
       const found = this.get(target, {

@@ -9,6 +9,8 @@ export interface ClusterView {
   /** Preference list as this node would use it now; without sloppy quorums only the owners that are up. */
   preflist(target: BucketKey, n: number, sloppy: boolean): PreflistEntry[]
   vnode(entry: PreflistEntry): Vnode
+  /** How a node's vnodes put objects together: by the properties of which that node has heard. */
+  rules(node: string, target: BucketKey): MergeRules
   /** Whether the vnode answers at all: one on a paused node does not. */
   answers(node: string): boolean
   shuffle<T>(items: readonly T[]): T[]
@@ -128,7 +130,7 @@ export function coordinateGet(
     core.replicas.push({ entry, object: view.vnode(entry).get(target.id) })
     if (reply === undefined && core.enough) reply = core.response(options.deletedVclock)
   }
-  finalize(view, target, props, core, { n, preflist, custom: options.nVal !== undefined })
+  finalize(view, target, core, { n, preflist, custom: options.nVal !== undefined })
   return reply ?? { kind: 'never' }
 }
 
@@ -136,7 +138,6 @@ export function coordinateGet(
 function finalize(
   view: ClusterView,
   target: BucketKey,
-  props: BucketProps,
   core: GetCore,
   request: { n: number; preflist: readonly PreflistEntry[]; custom: boolean },
 ): void {
@@ -144,7 +145,7 @@ function finalize(
   if (merged === undefined) return
   for (const { entry, object } of core.replicas) {
     if (object === undefined || outOfDate(object, merged)) {
-      view.vnode(entry).replicate(target.id, merged, mergeRules(props))
+      view.vnode(entry).replicate(target.id, merged, view.rules(entry.node, target))
     }
   }
   const everywhere = core.replicas.filter(({ object }) => object !== undefined).length === request.n

@@ -105,8 +105,8 @@ export function coordinatePut(
 
   const first = coordinator(view, node, preflist)
   if (first === undefined) return { kind: 'never' }
-  const rules = mergeRules(props)
-  const coordinated = view.vnode(first).coordinate(put.target.id, put, rules)
+  const rules = (entry: PreflistEntry) => view.rules(entry.node, put.target)
+  const coordinated = view.vnode(first).coordinate(put.target.id, put, rules(first))
   // "Local vnode failure is enough to sink whole operation"
   if ('fail' in coordinated) return { kind: 'error', reason: coordinated.fail }
 
@@ -114,7 +114,7 @@ export function coordinatePut(
   core.stored(first, coordinated.object)
   let reply = core.enough ? answer(core, props, options) : undefined
   for (const entry of view.shuffle(preflist.filter((one) => one !== first && view.answers(one.node)))) {
-    const result = view.vnode(entry).replicate(put.target.id, coordinated.object, rules)
+    const result = view.vnode(entry).replicate(put.target.id, coordinated.object, rules(entry))
     if ('fail' in result) core.failed()
     else core.stored(entry, result.object)
     if (core.enough) reply ??= answer(core, props, options)

@@ -55,7 +55,7 @@ const HANDLERS: Readonly<Record<string, Handler>> = {
   RpbSetBucketReq: setBucket,
   RpbGetBucketTypeReq: getBucketType,
   RpbIndexReq: index,
-  DtFetchReq: ({ coordinator }, message) => fetchSet(coordinator, keyOf(message)),
+  DtFetchReq: fetchDatatype,
   DtUpdateReq: ({ coordinator, state }, message) =>
     updateSet(coordinator, keyOf(message), message, state.clock.now()),
 }
@@ -90,8 +90,9 @@ function zeroLength(message: PbMessage): Reply | undefined {
   return undefined
 }
 
+/** None at all where it is 0: a get with `timeout: 0` returns the object. */
 function timeoutOf(message: PbMessage): number {
-  return field.uint(message, 'timeout') ?? DEFAULT_TIMEOUT
+  return field.uint(message, 'timeout') || DEFAULT_TIMEOUT
 }
 
 function readOptions(message: PbMessage): GetOptions {
@@ -200,11 +201,25 @@ function put(context: ServiceContext, message: PbMessage): Reply {
   )
   if (result.kind === 'never') return { silence: timeoutOf(message) }
   if (result.kind === 'error') return error(result.reason)
-  const { object } = result
+  const object = isWriteOnce(context, message) ? undefined : result.object
   return reply('RpbPutResp', {
     ...(object !== undefined && objectFields(object, head)),
     ...(given === undefined && { key }),
   })
+}
+
+/** riak_kv_pb_object hands puts of such a bucket to riak_kv_w1c_worker, which returns nothing, whatever was asked for. */
+function isWriteOnce({ state, node }: ServiceContext, message: PbMessage): boolean {
+  return state.propsOf(bucketOf(message), node)?.writeOnce === true
+}
+
+/** The real text for a bucket without a datatype is not on record: only that it is an error. */
+function fetchDatatype({ coordinator, state, node }: ServiceContext, message: PbMessage): Reply {
+  const bucket = bucketOf(message)
+  const props = state.propsOf(bucket, node)
+  if (props === undefined) return noBucketType(bucket.type)
+  if (props.datatype === undefined) return error(`Bucket-type '${bucket.type}' has no datatype`)
+  return fetchSet(coordinator, keyOf(message))
 }
 
 function remove({ coordinator }: ServiceContext, message: PbMessage): Reply {
@@ -259,18 +274,18 @@ function listKeys({ state, node }: ServiceContext, message: PbMessage): Reply {
   return { messages: [...frames, ['RpbListKeysResp', { done: true }]] }
 }
 
-function getBucket({ state }: ServiceContext, message: PbMessage): Reply {
+function getBucket({ state, node }: ServiceContext, message: PbMessage): Reply {
   const bucket = bucketOf(message)
-  const props = state.types.ofBucket(bucket)
+  const props = state.propsOf(bucket, node)
   return props === undefined
     ? noBucketType(bucket.type)
     : reply('RpbGetBucketResp', { props: encodeProps(props) })
 }
 
-function setBucket({ state }: ServiceContext, message: PbMessage): Reply {
+function setBucket({ state, node }: ServiceContext, message: PbMessage): Reply {
   const bucket = bucketOf(message)
-  if (state.types.ofBucket(bucket) === undefined) return noBucketType(bucket.type)
-  const detail = state.types.set(bucket, field.message(message, 'props') ?? {})
+  if (state.propsOf(bucket, node) === undefined) return noBucketType(bucket.type)
+  const detail = state.setProps(bucket, field.message(message, 'props') ?? {}, node)
   return detail === undefined ? reply('RpbSetBucketResp') : error(`Invalid bucket properties: ${detail}`)
 }
 

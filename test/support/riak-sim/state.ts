@@ -1,13 +1,17 @@
-import { BucketTypes, mergeRules, type TypeProps } from './bucket-props.ts'
+import { type BucketProps, BucketTypes, mergeRules, type TypeProps } from './bucket-props.ts'
 import type { Clock } from './clock.ts'
 import { Faults } from './faults.ts'
 import type { ClusterView } from './get-fsm.ts'
+import type { PbMessage } from './protobuf.ts'
 import type { Random } from './random.ts'
-import { type BucketKey, bucketKey, type PreflistEntry, Ring } from './ring.ts'
+import { type Bucket, type BucketKey, bucketKey, type PreflistEntry, Ring } from './ring.ts'
 import { type DeleteMode, Vnode } from './vnode.ts'
 
-/** `paused`: its peers believe that it is up, yet nothing on it answers (SIGSTOP, a machine that swaps). */
-export type NodeState = 'up' | 'paused' | 'down'
+/**
+ * `paused`: its peers believe that it is up, yet nothing on it answers (SIGSTOP, a machine that swaps). `starting`: it answers
+ * pings, but its riak_kv is not there yet: to its peers it is down, and it knows of no vnode itself.
+ */
+export type NodeState = 'up' | 'starting' | 'paused' | 'down'
 
 export interface StateOptions {
   readonly nodes: readonly string[]
@@ -16,6 +20,8 @@ export interface StateOptions {
   readonly types: Readonly<Record<string, TypeProps>>
   readonly clock: Clock
   readonly random: Random
+  /** How long the properties of a bucket take to another node, in milliseconds. */
+  readonly gossipMs: readonly [least: number, most: number]
 }
 
 /** What a cluster is without its sockets: ring, vnodes, who sees whom. */
@@ -29,6 +35,7 @@ export class ClusterState {
   readonly #vnodes = new Map<string, Vnode>()
   readonly #states: Map<string, NodeState>
   readonly #deleteMode: DeleteMode
+  readonly #gossipMs: StateOptions['gossipMs']
   /** Node → number of its side; nodes of different sides do not see each other. */
   #sides = new Map<string, number>()
 
@@ -37,6 +44,7 @@ export class ClusterState {
     this.clock = options.clock
     this.random = options.random
     this.#deleteMode = options.deleteMode
+    this.#gossipMs = options.gossipMs
     this.types = new BucketTypes(options.types)
     this.faults = new Faults(options.random)
     this.#ring = new Ring(options.ringSize, options.nodes)
@@ -74,7 +82,30 @@ export class ClusterState {
   }
 
   #sees(from: string, to: string): boolean {
-    return this.stateOf(to) !== 'down' && this.#sides.get(from) === this.#sides.get(to)
+    const states = [this.stateOf(from), this.stateOf(to)]
+    return (
+      states.every((one) => one === 'up' || one === 'paused') && this.#sides.get(from) === this.#sides.get(to)
+    )
+  }
+
+  /** Properties as the node has heard of them. */
+  propsOf(bucket: Bucket, node: string): BucketProps | undefined {
+    return this.types.ofBucket(bucket, node)
+  }
+
+  /** Tells one node; the others hear of it in their own time, a node that is away after it is back. */
+  setProps(bucket: Bucket, message: PbMessage, node: string): string | undefined {
+    const told = this.types.set(bucket, message, node)
+    if (typeof told === 'string') return told
+    const [least, most] = this.#gossipMs
+    const pass = (other: string): void => {
+      this.clock.after(least + this.random.below(most - least + 1), () => {
+        if (this.#sees(node, other)) told(other)
+        else pass(other)
+      })
+    }
+    for (const other of this.nodes) if (other !== node) pass(other)
+    return undefined
   }
 
   viewFrom(from: string): ClusterView {
@@ -84,6 +115,11 @@ export class ClusterState {
         return sloppy ? entries : entries.filter(({ primary }) => primary)
       },
       vnode: (entry) => this.#vnode(entry),
+      rules: (node, { bucket }) => {
+        const props = this.propsOf(bucket, node)
+        if (props === undefined) throw new Error('no_type')
+        return mergeRules(props)
+      },
       answers: (node) => this.stateOf(node) === 'up',
       shuffle: (items) => this.random.shuffle(items),
     }
@@ -121,7 +157,7 @@ export class ClusterState {
       if (this.stateOf(owner) !== 'up' || !this.#sees(vnode.node, owner)) continue
       for (const id of vnode.ids) {
         const object = vnode.get(id)
-        const props = this.types.ofBucket(parseId(id).bucket)
+        const props = this.propsOf(parseId(id).bucket, owner)
         if (object === undefined || props === undefined) continue
         this.#vnode({ partition: vnode.partition, node: owner, primary: true }).replicate(
           id,

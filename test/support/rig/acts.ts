@@ -44,7 +44,12 @@ const client: Array<fc.WeightedArbitrary<Act>> = [
   weighted(1, fc.record({ act: fc.constant('rmdir' as const), file: name })),
   weighted(
     4,
-    fc.record({ act: fc.constant('rename' as const), file, to: name, flags: fc.constantFrom(0, 0, 0, 1, 2) }),
+    fc.record({
+      act: fc.constant('rename' as const),
+      file,
+      to: name,
+      flags: fc.constantFrom(0, 0, 0, 1, 2, 4),
+    }),
   ),
   weighted(
     2,
@@ -82,6 +87,7 @@ const background: Array<fc.WeightedArbitrary<Act>> = [
   weighted(2, fc.record({ act: fc.constant('migrate' as const) })),
   weighted(2, fc.record({ act: fc.constant('reap' as const) })),
   weighted(1, fc.record({ act: fc.constant('verify' as const) })),
+  weighted(2, fc.record({ act: fc.constant('sweep' as const) })),
 ]
 
 const harm: Array<fc.WeightedArbitrary<Act>> = [

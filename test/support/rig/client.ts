@@ -96,6 +96,17 @@ export class Client {
     return (await this.#rig.perform((overlay, request) => overlay.mkdir(request, parent, name, 0o755))).nodeId
   }
 
+  async symlink(path: string, to: string): Promise<void> {
+    const { parent, name } = await this.place(path)
+    await this.#rig.perform((overlay, request) => overlay.symlink(request, parent, name, Buffer.from(to)))
+  }
+
+  async link(from: string, to: string): Promise<void> {
+    const node = await this.node(from)
+    const { parent, name } = await this.place(to)
+    await this.#rig.perform((overlay, request) => overlay.link(request, node, parent, name))
+  }
+
   async unlink(path: string): Promise<void> {
     const { parent, name } = await this.place(path)
     await this.#rig.perform((overlay, request) => overlay.unlink(request, parent, name))

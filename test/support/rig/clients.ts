@@ -45,7 +45,7 @@ export type Act =
   | { readonly act: 'list'; readonly file: string; readonly room: number }
   | { readonly act: 'hold'; readonly file: string; readonly flags: number }
   | { readonly act: 'let-go' }
-  | { readonly act: 'migrate' | 'reap' | 'verify' | 'heal' }
+  | { readonly act: 'migrate' | 'reap' | 'verify' | 'sweep' | 'heal' }
   | { readonly act: 'harm'; readonly space: KeySpace; readonly nth: number }
   | { readonly act: 'mode'; readonly mode: Mode }
   | { readonly act: 'fault'; readonly fault: Fault; readonly times: number }
@@ -326,6 +326,9 @@ export class Clients {
         return
       case 'verify':
         this.#behind(() => this.#verify())
+        return
+      case 'sweep':
+        this.#behind(() => rig.beginSweep())
         return
       case 'harm':
         this.#behind(() => this.#harm(act.space, act.nth))

@@ -179,7 +179,7 @@ const changes: Array<fc.WeightedArbitrary<Step>> = [
     weight: 6,
     arbitrary: step(
       'rename',
-      [pick, names, pick, names, fc.constantFrom(0, 0, 0, 1, 2)],
+      [pick, names, pick, names, fc.constantFrom(0, 0, 0, 1, 2, 4)],
       async (system, fromNumber, name, toNumber, newName, flags) => {
         const from: Place = { directory: directoryOf(system, fromNumber), name }
         const to: Place = { directory: directoryOf(system, toNumber), name: newName }

@@ -1,10 +1,10 @@
 import { constants } from 'node:fs'
 import type { Described } from './client.ts'
 
-const { S_IFDIR, S_IFREG, S_IFLNK, S_IFIFO } = constants
+const { S_IFDIR, S_IFREG, S_IFLNK, S_IFIFO, S_IFCHR } = constants
 
 /** Type bits of the files that the model knows. */
-export type ModelType = typeof S_IFDIR | typeof S_IFREG | typeof S_IFLNK | typeof S_IFIFO
+export type ModelType = typeof S_IFDIR | typeof S_IFREG | typeof S_IFLNK | typeof S_IFIFO | typeof S_IFCHR
 
 export interface ModelNode {
   readonly type: ModelType
@@ -137,7 +137,7 @@ export class ModelTree {
     return undefined
   }
 
-  /** `flags` as in renameat2(2): 0, 1 (RENAME_NOREPLACE) or 2 (RENAME_EXCHANGE). */
+  /** `flags` as in renameat2(2): 0, 1 (RENAME_NOREPLACE), 2 (RENAME_EXCHANGE) or 4 (RENAME_WHITEOUT). */
   rename(from: Place, to: Place, flags: number): string | undefined {
     const node = from.directory.children.get(from.name)
     const target = to.directory.children.get(to.name)
@@ -161,6 +161,7 @@ export class ModelTree {
     }
     this.#take(from)
     this.#put(to, node)
+    if (flags === 4) this.#put(from, newNode(S_IFCHR, 0))
     return undefined
   }
 

@@ -15,6 +15,8 @@ export type Unsynced = 'kept' | 'lost'
 export class PowerCut {
   readonly #stateDir: string
   readonly #durable: string
+  /** What is left of a dead daemon is being closed: it syncs nothing any more. */
+  isBurying = false
 
   constructor(root: string, stateDir: string) {
     this.#stateDir = stateDir
@@ -50,6 +52,7 @@ export class PowerCut {
   }
 
   #synced(path: string): (() => void) | undefined {
+    if (this.isBurying) return undefined
     const staging = path.startsWith(join(this.#stateDir, 'staging/'))
     if (!staging && basename(path) !== CATALOG[1]) return undefined
     const names = staging ? [join('staging', basename(path))] : CATALOG

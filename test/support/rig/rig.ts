@@ -10,20 +10,30 @@ import {
   readlinkSync,
   renameSync,
   rmSync,
+  writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { FailedSyncs } from '../../../src/base/failed-syncs.ts'
 import { isMode, type Mode } from '../../../src/base/modes.ts'
-import { Catalog } from '../../../src/catalog/index.ts'
+import { Catalog, MetNotes } from '../../../src/catalog/index.ts'
 import type { MountConfig } from '../../../src/config/mount-config.ts'
 import { type Built, build } from '../../../src/daemon/compose.ts'
 import type { Connection } from '../../../src/daemon/connection.ts'
 import { HeldDescriptors } from '../../../src/daemon/held-descriptors.ts'
 import { Volume } from '../../../src/daemon/volume.ts'
 import type { Answer, RequestContext } from '../../../src/fuse/operations.ts'
-import { NamespaceLease, Rebuild, TreeView, verify } from '../../../src/migration/index.ts'
-import { ModeSwitch } from '../../../src/migration/mode-switch.ts'
+import {
+  mend,
+  NamespaceLease,
+  Rebuild,
+  Sweep,
+  type SweepReport,
+  TreeView,
+  verify,
+  whenItCanBe,
+} from '../../../src/migration/index.ts'
+import { ModeSwitch, type Wish } from '../../../src/migration/mode-switch.ts'
 import { createLog } from '../../../src/observe/log.ts'
 import { type Overlay, recover } from '../../../src/overlay/index.ts'
 import { MemoryStore } from '../../../src/store/memory/store.ts'
@@ -78,6 +88,8 @@ interface Generation {
 
 const ROOT_CALLER: Caller = { uid: 0, gid: 0, umask: 0o022 }
 const OP_TIMEOUT_MS = 30_000
+// A run is a function of its seed: names are shared out in the same way each time.
+const NAME_KEY = Buffer.alloc(16, 1)
 // Far more turns of the event loop than the slowest answer takes.
 const STUCK_TURNS = 2_000_000
 const SHARED_MEMORY = '/dev/shm'
@@ -99,6 +111,7 @@ export class Rig {
   readonly world: FaultyWorld
   readonly #options: RigOptions
   readonly #held = new HeldDescriptors()
+  #notes: MetNotes | undefined
   readonly #power: PowerCut | undefined
   /** What the records in the store led to at every moment, if it is watched. */
   readonly records: RecordWatch | undefined
@@ -147,7 +160,7 @@ export class Rig {
     acceptLosses = false,
   ): Promise<{ rig: Rig; result: Awaited<ReturnType<Rebuild['run']>> }> {
     const rig = new Rig({ memory: takesOver ? memory : await copyOf(memory) })
-    const catalog = Catalog.open(rig.catalogPath, { check: false, bulk: true })
+    const catalog = Catalog.open(rig.catalogPath, { check: false, bulk: true, nameKey: NAME_KEY })
     const own = new FaultStore(rig.world)
     const surveyPath = join(rig.root, 'survey.db')
     const run = { ...rig.#longRun(), surveyPath, acceptLosses }
@@ -157,6 +170,10 @@ export class Rig {
     await catalog.close()
     await rig.#open(false)
     return { rig, result }
+  }
+
+  get #notesPath(): string {
+    return join(this.root, 'notes')
   }
 
   get catalogPath(): string {
@@ -305,6 +322,7 @@ export class Rig {
     built.context.proof.stop()
     void carrier.stop()
     void built.mover.stop()
+    built.overlay.stop()
     generation.volume.detach()
     generation.died.resolve()
   }
@@ -337,13 +355,14 @@ export class Rig {
 
   /**
    * The power goes, and a machine with another boot id mounts what is on the disk (option `powerCuts`). The store and the legacy
-   * volume have all that they were told.
+   * volume have all that they were told. `look` sees what the disk has, before anybody mounts it.
    */
-  async powerCut(unsynced: Unsynced): Promise<void> {
+  async powerCut(unsynced: Unsynced, look?: (stateDir: string) => void): Promise<void> {
     this.die()
     await this.#bury(this.#live)
     this.#held.dropAll()
     this.#power?.strike(unsynced)
+    look?.(this.stateDir)
     await this.#open(false)
   }
 
@@ -354,10 +373,20 @@ export class Rig {
 
   /** The same where somebody else lets time pass. */
   beginMode(mode: Mode): Promise<void> {
+    return this.#ask(mode, { patient: false })
+  }
+
+  /** Asks for the mode until it can be had; the signal ends that. */
+  waitForMode(mode: Mode, signal: AbortSignal): Promise<void> {
+    const { built } = this.#live
+    const run = { onProgress: () => undefined, signal }
+    return whenItCanBe((wish) => this.#ask(mode, wish), mode, built, run)
+  }
+
+  #ask(mode: Mode, wish: Wish): Promise<void> {
     const { modes, volume, built } = this.#live
-    return modes.change(mode, built.context, built.overlay, (detached) =>
-      detached ? volume.detach() : volume.attach(),
-    )
+    const detach = (detached: boolean): void => (detached ? volume.detach() : volume.attach())
+    return modes.change(mode, built.context, built.overlay, detach, wish)
   }
 
   /** One run of the mover. */
@@ -382,7 +411,7 @@ export class Rig {
       if (idle) return
     }
     const left = catalog.outbox.pending(0n, 10).map(({ kind, ino }) => `${kind} of inode ${ino}`)
-    const failures = catalog.failures(10).map(({ reason }) => reason)
+    const failures = catalog.failures(undefined, 10).map(({ reason }) => reason)
     throw new Error(`still owed to the store: ${[...left, ...failures].join('; ')}`)
   }
 
@@ -393,6 +422,15 @@ export class Rig {
   /** The same where somebody else lets time pass. */
   beginVerify(): ReturnType<typeof verify> {
     return verify(this.context, this.built, this.#longRun())
+  }
+
+  sweep(options: { dryRun?: boolean; all?: boolean } = {}): Promise<SweepReport> {
+    return clock.until(this.beginSweep(options))
+  }
+
+  /** The same where somebody else lets time pass. */
+  beginSweep({ dryRun = false, all = false } = {}): Promise<SweepReport> {
+    return new Sweep(this.context, this.lease, { dryRun, all, ...this.#longRun() }).run()
   }
 
   /** The tree, read as `restore` reads it. */
@@ -444,7 +482,12 @@ export class Rig {
   }
 
   async #open(takesOver: boolean): Promise<void> {
-    const catalog = Catalog.open(this.catalogPath, { check: !takesOver })
+    const catalog = Catalog.open(this.catalogPath, { check: !takesOver, nameKey: NAME_KEY })
+    // In the place of the supervisor's file in memory.
+    if (!takesOver) writeFileSync(this.#notesPath, '')
+    const notes = new MetNotes(this.#notesPath, () => undefined)
+    this.#notes = notes
+    catalog.noteMet(notes)
     try {
       await this.#compose(takesOver, catalog)
     } catch (error) {
@@ -489,19 +532,24 @@ export class Rig {
     this.#watchIo(generation)
     const { afterFlush } = catalog
     catalog.afterFlush = (follow) => afterFlush.call(catalog, () => generation.dead || follow())
-    recover(built.context, built.overlay, !takesOver)
+    await recover(built.context, built.overlay, !takesOver)
+    if (catalog.doubts.toCompare(1).length > 0) await clock.until(mend(built.context))
     built.context.carrier.wake()
     built.mover.continueIfBegun()
   }
 
   /** Waits for system calls under way, then closes what the kernel closes for a dead process. */
   async #bury(generation: Generation): Promise<void> {
+    if (this.#power) this.#power.isBurying = true
     while (generation.io.size > 0) await Promise.allSettled(generation.io)
     await turns(1)
     generation.built.context.legacyFiles.close()
     generation.built.context.staging.close()
     generation.volume.detach()
     await generation.catalog.close()
+    this.#notes?.close()
+    this.#notes = undefined
+    if (this.#power) this.#power.isBurying = false
   }
 
   #watchIo({ built, io }: Generation): void {
@@ -559,6 +607,7 @@ export class Rig {
       takesOver,
       log: this.#log(),
       held: new Map(Object.entries(this.#held.list())),
+      notes: this.#notesPath,
       attach: () => Promise.reject(new Error('a rig has no kernel')),
       useSource: () => undefined,
       saveState: () => undefined,

@@ -1,5 +1,5 @@
 import { expect } from 'vitest'
-import { Catalog } from '../../../src/catalog/index.ts'
+import { countsOf } from '../catalog-counts.ts'
 import { accountFor } from './accounts.ts'
 import { Client } from './client.ts'
 import { Rig } from './rig.ts'
@@ -17,9 +17,8 @@ export async function expectSettled(rig: Rig, expected: { unowned?: boolean } = 
   if (rig.modes.policy.writeTo === 'legacy') {
     expect(differences(shown, diskTree(rig.source)), 'overlay | legacy volume').toEqual([])
   }
-  const counted = Catalog.open(rig.catalogPath, { check: true })
-  expect(rig.catalog.totals(), 'totals kept | totals counted').toEqual(counted.totals())
-  await counted.close()
+  const { kept, counted } = countsOf(rig.catalogPath)
+  expect(kept, 'counts kept | counted').toEqual(counted)
   if (!rig.modes.policy.copies) return
   await rig.migrate()
   await rig.settle()
@@ -27,6 +26,7 @@ export async function expectSettled(rig: Rig, expected: { unowned?: boolean } = 
   const { missing, unowned } = await accountFor(rig.catalog, rig.world.memory)
   expect(missing, 'objects that the store does not have').toEqual([])
   if (!expected.unowned) expect(unowned, 'objects that nothing refers to').toEqual([])
+  await expectSwept(rig)
   const { rig: second, result } = await Rig.rebuilt(rig.world.memory)
   try {
     expect(result.failures).toEqual([])
@@ -35,4 +35,16 @@ export async function expectSettled(rig: Rig, expected: { unowned?: boolean } = 
   } finally {
     await second.stop()
   }
+}
+
+/** A sweep takes every object that nothing refers to, but for what is damaged, and nothing else. */
+async function expectSwept(rig: Rig): Promise<void> {
+  const { strays, refused } = await rig.sweep()
+  expect(refused, 'a sweep').toBe(undefined)
+  const { missing, unowned } = await accountFor(rig.catalog, rig.world.memory)
+  const damaged = strays.filter(({ reason }) => reason?.startsWith('nobody can say what it was'))
+  expect(missing, 'objects that the store does not have after a sweep').toEqual([])
+  expect(unowned.sort(), 'objects that nothing refers to after a sweep').toEqual(
+    damaged.map(({ space, key }) => `${space} ${key}`).sort(),
+  )
 }

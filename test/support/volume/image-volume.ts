@@ -7,19 +7,20 @@ import type { Surroundings } from '../mount/ferry.ts'
 const BYTES = 64 << 20
 
 /** Command and arguments that make a file system, to which the image is added. */
-type Mkfs = readonly [command: string, ...args: string[]]
+export type Mkfs = readonly [command: string, ...args: string[]]
 
-/** A legacy volume of a kind of its own, in an image file. */
-class ImageVolume {
+/** A volume of a kind of its own, in an image file. */
+export class ImageVolume {
   readonly #image: string
   readonly #path: string
+  #frozen = false
 
   /** @throws Error if there is no such command, or no loop device */
-  constructor(image: string, path: string, mkfs: Mkfs) {
+  constructor(image: string, path: string, mkfs: Mkfs, bytes = BYTES) {
     this.#image = image
     this.#path = path
     writeFileSync(image, '')
-    truncateSync(image, BYTES)
+    truncateSync(image, bytes)
     mkdirSync(path, { recursive: true })
     const [command, ...args] = mkfs
     execFileSync(command, [...args, image], { stdio: 'pipe' })
@@ -27,18 +28,35 @@ class ImageVolume {
     rmSync(join(path, 'lost+found'), { recursive: true, force: true })
   }
 
+  /** Whoever changes something on it from now on hangs, until `thaw`. */
+  freeze(): void {
+    execFileSync('fsfreeze', ['-f', this.#path], { stdio: 'pipe' })
+    this.#frozen = true
+  }
+
+  thaw(): void {
+    if (this.#frozen) execFileSync('fsfreeze', ['-u', this.#path], { stdio: 'pipe' })
+    this.#frozen = false
+  }
+
   remove(): void {
-    execFileSync('umount', [this.#path], { stdio: 'pipe' })
+    this.thaw()
+    // A thread that has just been let go on may still be on its way out.
+    execFileSync('umount', ['--lazy', this.#path], { stdio: 'pipe' })
     rmdirSync(this.#path)
     rmSync(this.#image)
   }
 }
 
-/** Places of a test whose source is such a volume. */
-export function onImage(mkfs: Mkfs): (root: string) => Surroundings {
+/** Places of a test whose source is such a volume; `made` is told of it. */
+export function onImage(
+  mkfs: Mkfs,
+  made: (volume: ImageVolume) => void = () => undefined,
+): (root: string) => Surroundings {
   return (root) => {
     const source = join(root, 'source')
     const volume = new ImageVolume(join(root, 'image'), source, mkfs)
+    made(volume)
     return {
       source,
       target: join(root, 'target'),

@@ -41,6 +41,15 @@ export class WeakVolume {
     await answered
   }
 
+  /** It does not answer any more, until `goOn`: whoever asks it hangs. */
+  hang(): void {
+    this.#server?.kill('SIGSTOP')
+  }
+
+  goOn(): void {
+    this.#server?.kill('SIGCONT')
+  }
+
   /** The volume is gone: whoever has something of it open gets ENOTCONN, and the mount point is an empty directory. */
   async remove(): Promise<void> {
     const server = this.#server

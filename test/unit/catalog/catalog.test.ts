@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { Catalog, type Inode } from '../../../src/catalog/index.ts'
-import { addTo, NO_TOTALS, shareOf } from '../../../src/catalog/totals.ts'
 import { newInode } from '../../../src/overlay/index.ts'
+import { countsOf } from '../../support/catalog-counts.ts'
 
 const B = (text: string): Buffer => Buffer.from(text)
 let directory: string
@@ -38,6 +38,25 @@ function file(ino: bigint, change: Partial<Inode> = {}): Inode {
 }
 
 describe('names', () => {
+  test('P6: the path of a file below 3,000 levels is what leads there', () => {
+    const LEVELS = 3000n
+    const add = (ino: bigint): void => {
+      catalog.save({ ...newInode(ino, Number(ino)), mode: ino === LEVELS ? 0o100644 : 0o040755 })
+      catalog.setDirent(ino - 1n, B(`n${ino}`), ino, ino)
+    }
+    catalog.transaction(() => {
+      for (let ino = 2n; ino < LEVELS; ino += 1n) add(ino)
+    })
+    catalog.transaction(() => add(LEVELS))
+    const path = Array.from({ length: Number(LEVELS) - 1 }, (_, nth) => `n${nth + 2}`).join('/')
+    expect(catalog.pathOf(LEVELS)?.toString()).toBe(path)
+    expect(catalog.pathOf(700n)?.toString()).toBe(path.slice(0, path.indexOf('/n701')))
+    // A directory that is in itself has no path.
+    catalog.transaction(() => catalog.setDirent(900n, B('loop'), 800n, undefined))
+    catalog.transaction(() => catalog.setDirent(799n, B('n800'), undefined, undefined))
+    expect(catalog.pathOf(LEVELS)).toBeUndefined()
+  })
+
   test('a whiteout hides what the volume has and shows nothing; a row that says neither is none', async () => {
     file(10n)
     catalog.transaction(() => {
@@ -144,34 +163,73 @@ test('a transaction that fails leaves nothing in memory either', () => {
   expect(catalog.dirent(1n, B('x'))).toBeUndefined()
 })
 
-test('the totals kept are the totals counted', () => {
-  const change = fc.record({
-    ino: fc.bigInt({ min: 2n, max: 6n }),
-    remove: fc.boolean(),
-    size: fc.nat(1000),
-    version: fc.nat(1),
-    dirty: fc.nat(3),
-    orphan: fc.boolean(),
-    authority: fc.constantFrom('legacy' as const, 'catalog' as const),
-    failure: fc.option(fc.constant('why'), { nil: undefined }),
-    legacyIno: fc.option(fc.constant(7n), { nil: undefined }),
-    ask: fc.boolean(),
-  })
-  fc.assert(
-    fc.property(fc.array(change, { maxLength: 30 }), (changes) => {
-      for (const { ino, remove, ask, ...fields } of changes) {
-        if (ask) catalog.totals()
-        catalog.transaction(() => {
-          const inode = catalog.get(ino)
-          if (remove && inode) catalog.remove(inode)
-          else catalog.save(Object.assign(inode ?? { ...newInode(ino, 1), mode: 0o100644 }, fields))
-        })
-      }
-      const counted = { ...NO_TOTALS }
-      for (const inode of catalog.scan()) addTo(counted, shareOf(inode), 1)
-      expect(catalog.totals()).toEqual(counted)
+test('P6: whatever is kept count of is what there is, so that nobody has to count it', () => {
+  const ino = fc.bigInt({ min: 2n, max: 6n })
+  const name = fc.constantFrom('a', 'b', 'c').map(B)
+  const someFile = fc.option(ino, { nil: undefined })
+  const change = fc.oneof(
+    fc.record({
+      kind: fc.constant('save' as const),
+      ino,
+      remove: fc.boolean(),
+      size: fc.nat(1000),
+      version: fc.nat(1),
+      dirty: fc.nat(3),
+      orphan: fc.boolean(),
+      authority: fc.constantFrom('legacy' as const, 'catalog' as const),
+      base: fc.constantFrom('none' as const, 'legacy' as const, 'store' as const),
+      failure: fc.option(fc.constant('why'), { nil: undefined }),
+      legacyIno: fc.option(fc.constant(7n), { nil: undefined }),
     }),
-    { numRuns: 50 },
+    fc.record({
+      kind: fc.constant('name' as const),
+      name,
+      shown: someFile,
+      legacy: fc.option(fc.oneof(ino, fc.constant(0n)), { nil: undefined }),
+    }),
+    fc.record({ kind: fc.constant('owe' as const), ino, done: fc.boolean() }),
+    fc.record({ kind: fc.constant('discard' as const), name, forget: fc.boolean() }),
+    fc.record({ kind: fc.constant('depart' as const), name, ino, back: fc.boolean() }),
+  )
+  const carryOut = (step: typeof change extends fc.Arbitrary<infer T> ? T : never): void => {
+    const { outbox } = catalog
+    if (step.kind === 'save') {
+      const { kind: _, ino: which, remove, ...fields } = step
+      const inode = catalog.get(which)
+      if (remove && inode) catalog.remove(inode)
+      else catalog.save(Object.assign(inode ?? { ...newInode(which, 1), mode: 0o100644 }, fields))
+    } else if (step.kind === 'name') catalog.setDirent(1n, step.name, step.shown, step.legacy)
+    else if (step.kind === 'owe') {
+      const work = outbox.find('upload', step.ino)
+      if (step.done && work) outbox.done(work)
+      else outbox.add('upload', step.ino)
+    } else if (step.kind === 'discard') {
+      const garbage = { space: 'dirs', key: step.name.toString(), epoch: 1, version: 1, ino: 2n } as const
+      if (step.forget) outbox.forget(garbage)
+      else outbox.discard('dirs', garbage.key, 1, 1, 2n)
+    } else {
+      const directory = { ino: 1n, generation: 0 }
+      const departure = { directory, name: step.name, file: { ino: step.ino, generation: 1 } }
+      if (step.back) catalog.departures.remove(departure)
+      else catalog.departures.add(departure, 5)
+    }
+  }
+  fc.assert(
+    fc.property(fc.array(fc.tuple(change, fc.boolean()), { maxLength: 40 }), (steps) => {
+      for (const [step, fails] of steps)
+        catalog.transaction(() =>
+          catalog.attempt(
+            () => {
+              carryOut(step)
+              if (fails) throw new Error('taken back')
+            },
+            () => undefined,
+          ),
+        )
+      const { kept, counted } = countsOf(join(directory, 'catalog.db'))
+      expect(kept).toEqual(counted)
+    }),
+    { numRuns: 100 },
   )
 })
 

@@ -69,6 +69,17 @@ const usage = (line: string | RegExp) => ({
   noted: [typeof line === 'string' ? line : expect.stringMatching(line)],
 })
 
+it('one line stays one line, whatever is in it', async () => {
+  const name = join(root, 'x\n\u001b[2Jfailed  forged\u009b')
+  const { status, printed, noted } = await ferryfs('status', name)
+  expect(status).not.toBe(0)
+  expect(printed).toEqual([])
+  expect(noted).toHaveLength(1)
+  expect(noted[0]).not.toMatch(/\p{Cc}/u)
+  const help = await ferryfs('status', '--help')
+  expect(help.printed.length).toBeGreaterThan(5)
+})
+
 describe('a command line that is wrong is one line and status 2', () => {
   it('an unknown option, command or a missing argument', async () => {
     expect(await ferryfs('mount', source, target, '--moed', 'drain')).toEqual(
@@ -239,7 +250,8 @@ describe('doctor', () => {
     const { status, printed } = await ferryfs('doctor', '--store', `riak://${cluster.hosts}/`)
     expect(status).toBe(0)
     expect(printed.filter((line) => /^ok {4}127\.0\.0\.1:\d+ answers: /.test(line))).toHaveLength(2)
-    expect(printed.at(-1)).toMatch(/^ok {4}an object was written, read and deleted/)
+    expect(printed.at(-2)).toMatch(/^ok {4}an object was written, read and deleted/)
+    expect(printed.at(-1)).toMatch(/^ok {4}keys can be listed/)
   })
 
   it('does not show what may be a password', async () => {

@@ -20,5 +20,5 @@ test.each([
   const upload = vi.spyOn(rig.context.uploader, 'upload').mockRejectedValueOnce(error)
   expect(await new Client(rig).readPath('f')).toBe('content')
   await clock.untilTrue(() => upload.mock.calls.length > 1 && rig.catalog.unstoredCount() === 0)
-  expect(rig.catalog.failures(10)).toEqual([])
+  expect(rig.catalog.failures(undefined, 10)).toEqual([])
 })

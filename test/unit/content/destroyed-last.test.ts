@@ -1,6 +1,8 @@
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { afterEach, describe, expect, test } from 'vitest'
+import { inoOfFileId } from '../../../src/catalog/index.ts'
 import { Client } from '../../support/rig/client.ts'
 import { clock, turns } from '../../support/rig/clock.ts'
 import type { Unsynced } from '../../support/rig/power.ts'
@@ -53,6 +55,18 @@ async function cutAt(point: string, unsynced: Unsynced, work: () => Promise<unkn
 const content = async (client: Client, name: string): Promise<string | undefined> =>
   (await client.exists(name)) ? client.readPath(name) : undefined
 
+/** Numbers of files whose staging file the catalog on the disk refers to, and the staging directory does not have. */
+function stagingLackedBy(stateDir: string): unknown[] {
+  const there = readdirSync(join(stateDir, 'staging')).map(inoOfFileId)
+  const catalog = new DatabaseSync(join(stateDir, 'catalog.db'), { readOnly: true })
+  try {
+    const owners = catalog.prepare('SELECT ino FROM inodes WHERE staged > 0').all()
+    return owners.map(({ ino }) => BigInt(Number(ino))).filter((ino) => !there.includes(ino))
+  } finally {
+    catalog.close()
+  }
+}
+
 describe.each(CUTS)('P2: with unsynced bytes %s', (unsynced) => {
   test.each([64, 1024 * 1024])('an object that is replaced (inline up to %i)', async (inlineLimit) => {
     const client = await start({ inlineLimit })
@@ -94,6 +108,44 @@ describe.each(CUTS)('P2: with unsynced bytes %s', (unsynced) => {
     client.forgetAll()
     const after = await cutAfter(/^delete (chunks|files) /, unsynced)
     expect([OLD, undefined]).toContain(await content(after, 'f'))
+  })
+
+  test('a staging file that recovery gives up, and the power goes again right behind that', async () => {
+    const client = await start()
+    const node = await stored(client, 'f')
+    rig.world.inject({ fault: 'unavailable', on: ['put', 'ping'] })
+    await client.write(node, 0, NEW)
+    await cutAt('content.truncate.cut', unsynced, () => client.truncate(node, 4))
+    await rig.powerCut(unsynced)
+    expect([OLD.slice(0, 4), NEW.slice(0, 4)]).toContain(await content(new Client(rig), 'f'))
+  })
+
+  test.each(['content.write.begun', 'content.write.filled'])(
+    'a staging file that recovery gives up after a kill at %s stays until no flushed row refers to it',
+    async (point) => {
+      const client = await start()
+      const node = await stored(client, 'f')
+      rig.dieAt(point)
+      void client.write(node, 4, 'new').catch(() => undefined)
+      await rig.untilDead()
+      await rig.restart('mount')
+      const lacking: unknown[] = []
+      await rig.powerCut(unsynced, (stateDir) => lacking.push(...stagingLackedBy(stateDir)))
+      expect(lacking).toEqual([])
+      expect(await content(new Client(rig), 'f')).toBe(OLD)
+    },
+  )
+
+  test('a file that was being cut, and whose staging file is missing, is no reason not to start', async () => {
+    const client = await start()
+    rig.world.inject({ fault: 'unavailable', on: ['put', 'ping'] })
+    const node = await client.create('f', NEW)
+    await synced()
+    rig.dieAt('content.truncate.cut')
+    void client.truncate(node, 4).catch(() => undefined)
+    await rig.untilDead()
+    await rig.mountDamaged((stateDir) => rmSync(join(stateDir, 'staging'), { recursive: true }))
+    await expect(content(new Client(rig), 'f')).rejects.toMatchObject({ code: 'EIO' })
   })
 
   test.each(['content.staging.flushed', 'content.staging.removed', 'content.upload.recorded'])(

@@ -1,7 +1,6 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, expect, test, vi } from 'vitest'
-import { shardOfName } from '../../../src/catalog/index.ts'
 import { Client } from '../../support/rig/client.ts'
 import { clock, turns } from '../../support/rig/clock.ts'
 import { Rig } from '../../support/rig/rig.ts'
@@ -166,7 +165,7 @@ test('P2: a file renamed within a directory while its record is split is in one 
 function inFirstShard(start: string): Buffer {
   for (let suffix = 0; ; suffix += 1) {
     const name = Buffer.from(`${start}${suffix}`)
-    if (shardOfName(name, 64) === 0) return name
+    if (rig.catalog.buckets.shard(name, 64) === 0) return name
   }
 }
 

@@ -1,6 +1,9 @@
 import { createHash } from 'node:crypto'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { FIRST_TIME_NS, LAST_TIME_NS, MOST_ID } from '../../../src/base/attribute-ranges.ts'
+import { S_IFDIR } from '../../../src/base/attributes.ts'
+import { wrongName } from '../../../src/catalog/index.ts'
 import {
   CHUNK_BYTES,
   decodeFileObject,
@@ -14,17 +17,15 @@ import {
   METADATA_XATTR_BYTES,
   type NewChunkList,
 } from '../../../src/content/index.ts'
-import { S_IFDIR } from '../../../src/base/attributes.ts'
-import { wrongName } from '../../../src/catalog/index.ts'
-import { entriesOf } from '../../support/lists.ts'
 import { StoreCorrupt } from '../../../src/store/errors.ts'
+import { entriesOf } from '../../support/lists.ts'
 
 const VERSION = { epoch: 1, version: 1 }
 const bytes = (max = 200): fc.Arbitrary<Buffer> =>
   fc.uint8Array({ maxLength: max }).map((array) => Buffer.from(array))
-const id = fc.nat(0xffffffff)
+const id = fc.nat(MOST_ID)
 const ino = fc.bigInt({ min: 1n, max: 2n ** 64n - 1n })
-const time = fc.bigInt({ min: -(2n ** 62n), max: 2n ** 62n })
+const time = fc.bigInt({ min: FIRST_TIME_NS, max: LAST_TIME_NS })
 const xattrs = fc
   .dictionary(
     fc.constantFrom('user.a', 'user.b', 'trusted.\xff', 'security.c'),

@@ -184,7 +184,7 @@ describe('the carrier', () => {
     await client.create('bad', LONG)
     for (let file = 0; file < 5; file += 1) await client.create(`good-${file}`, LONG)
     await clock.untilTrue(() => rig.catalog.totals().stored === 5 && rig.catalog.totals().failed === 1)
-    expect(rig.catalog.failures(10)[0]?.reason).toMatch(/bad/)
+    expect(rig.catalog.failures(undefined, 10)[0]?.reason).toMatch(/bad/)
     await expectSettled(rig)
     expect(rig.catalog.totals()).toMatchObject({ stored: 6, failed: 0 })
   })

@@ -76,7 +76,7 @@ describe('commands and daemon over the control socket', () => {
     await serve(async (request, run) => {
       asked.push(request)
       run.onProgress(progress)
-      return { files: 1, bytes: 10, remaining: 0, failures: [] }
+      return { files: 1, bytes: 10, remaining: 0, changed: 0, failures: [] }
     })
     const seen: Progress[] = []
     const result = await callDaemon(
@@ -84,7 +84,7 @@ describe('commands and daemon over the control socket', () => {
       { command: 'migrate', wait: true, rate: 7 },
       { onProgress: (step) => seen.push(step) },
     )
-    expect(result).toEqual({ files: 1, bytes: 10, remaining: 0, failures: [] })
+    expect(result).toEqual({ files: 1, bytes: 10, remaining: 0, changed: 0, failures: [] })
     expect(seen).toEqual([progress])
     expect(asked).toEqual([{ command: 'migrate', wait: true, rate: 7 }])
   })

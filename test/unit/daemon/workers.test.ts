@@ -31,17 +31,18 @@ afterEach(() => {
 function worker(
   text: string,
   pingEveryMs?: number,
-): { readonly handle: WorkerHandle; readonly output: string[] } {
+): { readonly handle: WorkerHandle; readonly output: string[]; readonly records: string[] } {
   writeFileSync(program, text)
   const output: string[] = []
+  const records: string[] = []
   const handle = new WorkerHandle({
     file: program,
     connection: undefined,
     onMessage: () => undefined,
-    onOutput: (line) => output.push(line),
+    onOutput: (line, isRecord) => (isRecord ? records : output).push(line),
     ...(pingEveryMs === undefined ? {} : { pingEveryMs }),
   })
-  return { handle, output }
+  return { handle, output, records }
 }
 
 const LOADED = `process.send({ type: 'loaded', protocol: ${PROTOCOL} });`
@@ -54,6 +55,15 @@ describe('a worker process', () => {
     expect(await handle.exited).toBe('exit status 1')
     await eventually('its words', () => output.some((line) => line.includes('no such module')))
     expect(handle.running).toBe(false)
+  })
+
+  it('what is said past the log is no record', async () => {
+    const forged = '{"level":"info","msg":"all is well"}'
+    const text = `process.stdout.write('{"level":"warn"}\\n'); process.stderr.write('oh\\n${forged}\\n')`
+    const { handle, output, records } = worker(text)
+    await handle.exited
+    await eventually('its words', () => output.includes(forged))
+    expect(records).toEqual(['{"level":"warn"}'])
   })
 
   it('of another protocol is not loaded', async () => {
@@ -79,17 +89,18 @@ describe('a worker process', () => {
   })
 
   it('that answers is left alone', async () => {
-    const { handle, output } = worker(
+    const { handle, records } = worker(
       `${LOADED} process.send({ type: 'ready' })
       let pings = 0
       process.on('message', () => {
+        if (!process.connected) return
         process.send({ type: 'pong' })
         if (++pings === 30) { console.log('answered'); process.disconnect() }
       })`,
       5,
     )
     expect(await handle.exited).toBe('exit status 0')
-    await eventually('its words', () => output.includes('answered'))
+    await eventually('its words', () => records.includes('answered'))
   })
 
   it('P6: that does not end in time is killed', async () => {

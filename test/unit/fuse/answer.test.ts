@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { FIRST_TIME_NS, LAST_TIME_NS } from '../../../src/base/attribute-ranges.ts'
 import { AnswerWriter } from '../../../src/fuse/kernel/answer.ts'
 import { DirectoryPacker } from '../../../src/fuse/kernel/directory.ts'
 import type { Entry } from '../../../src/fuse/operations.ts'
@@ -8,8 +9,8 @@ import { readAnswer, readAttributes, readDirents, readEntry } from '../../suppor
 const uint32 = fc.integer({ min: 0, max: 0xffff_ffff })
 const safe = fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER })
 const uint64 = fc.bigInt({ min: 0n, max: 2n ** 64n - 1n })
-// Years 1678 to 2262: what 64 bits of nanoseconds hold, and every file system's times lie within.
-const time = fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n })
+// All that 64 bits of seconds hold.
+const time = fc.bigInt({ min: FIRST_TIME_NS, max: LAST_TIME_NS })
 
 const attributes = fc.record({
   ino: uint64,

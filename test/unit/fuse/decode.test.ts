@@ -30,6 +30,8 @@ const REQUESTS: [string, number, Buffer[], unknown][] = [
   ['LOOKUP', 1, [cstr('name')], { name }],
   ['GETATTR by node', 3, [u32(0), pad(4), u64(7)], { handle: undefined }],
   ['GETATTR by handle', 3, [u32(1), pad(4), u64(7)], { handle: 7n }],
+  ['STATX by node', 52, [u32(0), pad(4), u64(7), u32(0), u32(0xfff)], { handle: undefined }],
+  ['STATX by handle', 52, [u32(1), pad(4), u64(7), u32(0), u32(0xfff)], { handle: 7n }],
   ['READLINK', 5, [], undefined],
   ['SYMLINK', 6, [cstr('name'), cstr('../target')], { name, target: Buffer.from('../target') }],
   [
@@ -58,14 +60,30 @@ const REQUESTS: [string, number, Buffer[], unknown][] = [
   [
     'READ',
     15,
-    [u64(3), u64(0x1_0000_0001), u32(4096), u32(0), u64(0), u32(0), pad(4)],
-    { handle: 3n, offset: 0x1_0000_0001, size: 4096 },
+    [u64(3), u64(0x1_0000_0001), u32(4096), u32(0), u64(0), u32(0o40000), pad(4)],
+    { handle: 3n, offset: 0x1_0000_0001, size: 4096, flags: 0o40000 },
   ],
   [
     'WRITE',
     16,
     [u64(3), u64(5), u32(4), u32(4), u64(0), u32(1), pad(4), Buffer.from('data')],
-    { handle: 3n, offset: 5, data: Buffer.from('data'), options: { killSuidGid: true, flags: 1 } },
+    {
+      handle: 3n,
+      offset: 5,
+      data: Buffer.from('data'),
+      options: { killSuidGid: true, flags: 1, isWriteBack: false },
+    },
+  ],
+  [
+    'WRITE of a page that was kept',
+    16,
+    [u64(3), u64(5), u32(4), u32(1), u64(0), u32(1), pad(4), Buffer.from('data')],
+    {
+      handle: 3n,
+      offset: 5,
+      data: Buffer.from('data'),
+      options: { killSuidGid: false, flags: 1, isWriteBack: true },
+    },
   ],
   ['STATFS', 17, [], undefined],
   ['RELEASE', 18, [u64(3), u32(0), u32(0), u64(0)], { handle: 3n }],
@@ -96,6 +114,12 @@ const REQUESTS: [string, number, Buffer[], unknown][] = [
   ],
   ['RELEASEDIR', 29, [u64(3), u32(0), u32(0), u64(0)], { handle: 3n }],
   ['FSYNCDIR', 30, [u64(3), u32(0), pad(4)], { handle: 3n, dataOnly: false }],
+  [
+    'TMPFILE',
+    51,
+    [u32(0o20200002), u32(0o100644), u32(0o22), u32(0), cstr('/')],
+    { mode: 0o100644, flags: 0o20200002, umask: 0o22, name: Buffer.from('/') },
+  ],
   [
     'CREATE',
     35,
@@ -130,6 +154,18 @@ const REQUESTS: [string, number, Buffer[], unknown][] = [
     },
   ],
   ['SYNCFS', 50, [u64(0)], undefined],
+  [
+    'IOCTL of FS_IOC_GETFLAGS',
+    39,
+    [u64(3), u32(0), u32(0x8008_6601), u64(0), u32(0), u32(4)],
+    { command: 0x8008_6601, room: 4, flags: 0 },
+  ],
+  [
+    'IOCTL of FS_IOC_SETFLAGS',
+    39,
+    [u64(3), u32(0), u32(0x4008_6602), u64(0), u32(4), u32(0), u32(0x30)],
+    { command: 0x4008_6602, room: 0, flags: 0x30 },
+  ],
 ]
 
 describe('requests of the kernel', () => {
@@ -238,8 +274,13 @@ describe('requests of the kernel', () => {
     ['"."', cstr('.')],
     ['".."', cstr('..')],
   ])('a name that is %s is refused', (_what, bytes) => {
-    for (const opcode of [1, 10, 11])
+    for (const opcode of [10, 11])
       expect(() => decode(opcode, [bytes])).toThrow(expect.objectContaining({ code: 'EINVAL' }))
+  })
+
+  it('only a LOOKUP may have "." and ".." for names: by them the kernel finds a node that it has forgotten', () => {
+    for (const name of ['.', '..']) expect(decode(1, [cstr(name)])).toEqual({ name: Buffer.from(name) })
+    expect(() => decode(1, [cstr('a/b')])).toThrow(expect.objectContaining({ code: 'EINVAL' }))
   })
 
   it('names are bytes: all but NUL and slash, 255 of them', () => {
@@ -312,7 +353,7 @@ describe('requests of the kernel', () => {
           handle: fh,
           offset,
           data,
-          options: { killSuidGid: false, flags },
+          options: { killSuidGid: false, flags, isWriteBack: false },
         })
       }),
     )

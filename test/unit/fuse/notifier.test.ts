@@ -33,6 +33,34 @@ describe('cache invalidations', () => {
     ])
   })
 
+  it('attributes alone expire from the event loop itself, before the answer of the request', () => {
+    const { device, notifier } = notifying()
+    notifier.expireAttributes(7n)
+    expect(device.written.map(readNode)).toEqual([{ node: 7n, offset: -1n, length: 0n }])
+  })
+
+  it('who waits for pages to go waits until the kernel has dropped them, and not for a connection that is gone', async () => {
+    const { device, notifier } = notifying()
+    const sent = Promise.withResolvers<number>()
+    device.onThreadWrite = () => sent.promise
+    let gone = 0
+    const count = (): void => {
+      gone += 1
+    }
+    void notifier.dropPages(2n, 0, 4096).then(count)
+    await new Promise(setImmediate)
+    void notifier.dropPages(2n, 8192, 4096).then(count)
+    await new Promise(setImmediate)
+    expect(gone).toBe(0)
+    notifier.stop()
+    await new Promise(setImmediate)
+    expect(gone).toBe(1)
+    sent.resolve(40)
+    await notifier.idle()
+    expect(gone).toBe(2)
+    await notifier.dropPages(3n, 0, 0)
+  })
+
   it.each([
     [false, 0],
     [true, 1],

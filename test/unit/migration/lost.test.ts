@@ -77,7 +77,7 @@ async function harm(act: Harm, { space, part }: { space: KeySpace; part: string 
 
 async function expectWhole(): Promise<void> {
   expect((await rig.verify()).differences).toEqual([])
-  expect(rig.catalog.failures(10)).toEqual([])
+  expect(rig.catalog.failures(undefined, 10)).toEqual([])
   expect(await client.readPath('d/short')).toBe(SHORT)
   expect(await client.readPath('d/long')).toBe(LONG)
   await expectSettled(rig)

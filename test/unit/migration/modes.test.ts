@@ -4,6 +4,7 @@ import { afterEach, describe, expect, test } from 'vitest'
 import { FsError } from '../../../src/base/errors.ts'
 import { MODES } from '../../../src/base/modes.ts'
 import { Client } from '../../support/rig/client.ts'
+import { clock } from '../../support/rig/clock.ts'
 import { Rig, type RigOptions } from '../../support/rig/rig.ts'
 import { expectSettled } from '../../support/rig/settled.ts'
 import { differences, diskTree } from '../../support/rig/trees.ts'
@@ -43,9 +44,9 @@ describe('the mode', () => {
     const client = await start({ mode: 'drain' })
     await rig.migrate()
     rig.context.carrier.recordFailure(await client.node('a'), new FsError('EROFS', 'unlink a'))
-    expect(rig.catalog.failures(10)).toHaveLength(1)
+    expect(rig.catalog.failures(undefined, 10)).toHaveLength(1)
     await rig.setMode('store-only')
-    expect(rig.catalog.failures(10)).toEqual([])
+    expect(rig.catalog.failures(undefined, 10)).toEqual([])
     expect(rig.catalog.totals().failed).toBe(0)
   })
 
@@ -93,6 +94,44 @@ describe('the mode', () => {
     expect(['mirror', 'store-only']).toContain(rig.modes.mode)
     expect(await client.readPath('a')).toBe(LONG)
     await expectSettled(rig)
+  })
+})
+
+describe('a mode that is waited for', () => {
+  test('P2, P4: comes by itself once the store takes everything', async () => {
+    await start({ mode: 'mirror' })
+    rig.world.inject({ fault: 'unavailable', on: ['put'], space: 'files', key: /^a$/ })
+    const waiting = rig.waitForMode('store-only', new AbortController().signal)
+    await clock.untilTrue(() => rig.built.mover.state === 'idle' && rig.catalog.unstoredCount() === 1)
+    expect(rig.modes.mode).toBe('mirror')
+    rig.world.heal()
+    await clock.until(waiting)
+    expect(rig.modes.mode).toBe('store-only')
+    await expectSettled(rig)
+  })
+
+  test('stays as it is where nobody waits any more', async () => {
+    const client = await start({ mode: 'mirror' })
+    rig.world.inject({ fault: 'unavailable', on: ['put'], space: 'files', key: /^a$/ })
+    const gone = new AbortController()
+    const waiting = rig.waitForMode('store-only', gone.signal)
+    await clock.untilTrue(() => rig.built.mover.state === 'idle' && rig.catalog.unstoredCount() === 1)
+    gone.abort(new Error('the client has gone'))
+    await expect(clock.until(waiting)).rejects.toThrow('the client has gone')
+    expect(rig.modes.mode).toBe('mirror')
+    rig.world.heal()
+    expect(await client.readPath('a')).toBe(LONG)
+    await expectSettled(rig)
+  })
+
+  test('is refused at once where waiting does not help', async () => {
+    const client = await start({ mode: 'drain' })
+    await client.create('new', LONG)
+    const { signal } = new AbortController()
+    await expect(clock.until(rig.waitForMode('mirror', signal))).rejects.toThrow(/mode mirror is refused/)
+    await rig.stop()
+    await start({ mode: 'observe' })
+    await expect(clock.until(rig.waitForMode('store-only', signal))).rejects.toThrow(/not in the store yet/)
   })
 })
 
@@ -176,7 +215,7 @@ describe('the way back', () => {
     await expect(other.node('d/b')).rejects.toThrow(/EIO|is not in the store/)
     const { differences } = await second.verify()
     expect(differences.map(({ path, kind }) => [path, kind])).toEqual([['d/b', 'missing']])
-    expect(second.catalog.failures(10)).toHaveLength(1)
+    expect(second.catalog.failures(undefined, 10)).toHaveLength(1)
     expect(readdirSync(second.source)).toEqual([])
     await second.stop()
   })

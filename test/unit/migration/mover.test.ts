@@ -47,9 +47,51 @@ test('P6: files that the store takes at no time keep a run neither from the othe
   })
   rig.world.inject({ fault: 'unavailable', on: ['put'], space: 'files', key: /^f\d$/ })
   expect(await rig.migrate()).toMatchObject({ remaining: 10 })
-  expect(rig.catalog.failures(20)).toHaveLength(10)
+  expect(rig.catalog.failures(undefined, 20)).toHaveLength(10)
   rig.world.heal()
   await clock.untilTrue(() => rig.built.mover.state === 'done')
-  expect(rig.catalog.failures(20)).toEqual([])
+  expect(rig.catalog.failures(undefined, 20)).toEqual([])
+  await expectSettled(rig)
+})
+
+test('P4: a run beside a writer ends once all that was there at its start is in, and tells apart what changed since', async () => {
+  rig = await Rig.start({
+    mode: 'mirror',
+    fill: (source) => {
+      for (let file = 0; file < 10; file += 1) writeFileSync(join(source, `f${file}`), 'content')
+    },
+  })
+  let writes = 0
+  // Whenever a file is in, another has been changed past the mount, and one is there that was not.
+  atPoint('content.upload.recorded', () => {
+    if (writes >= 10) return
+    writeFileSync(join(rig.source, `f${writes}`), `changed ${writes}`)
+    writes += 1
+  })
+  const report = await rig.migrate()
+  atPoint('content.upload.recorded', undefined)
+  expect(report).toMatchObject({ remaining: 0 })
+  await clock.untilTrue(() => rig.built.mover.state === 'done')
+  await expectSettled(rig)
+})
+
+test('P4: a file that is written to all the time is told apart from one that the store does not take', async () => {
+  rig = await Rig.start({
+    mode: 'mirror',
+    fill: (source) => {
+      for (const name of ['log', 'refused']) writeFileSync(join(source, name), 'content')
+    },
+  })
+  rig.world.inject({ fault: 'unavailable', on: ['put'], space: 'files', key: /^refused$/ })
+  let writes = 0
+  atPoint('content.upload.object-stored', () => {
+    writes += 1
+    writeFileSync(join(rig.source, 'log'), `written ${writes}`)
+  })
+  const report = await rig.migrate()
+  atPoint('content.upload.object-stored', undefined)
+  expect(report).toMatchObject({ remaining: 1, changed: 1 })
+  rig.world.heal()
+  await clock.untilTrue(() => rig.built.mover.state === 'done')
   await expectSettled(rig)
 })

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from 'vitest'
-import { fileId, shardOfName } from '../../../src/catalog/index.ts'
+import { fileId } from '../../../src/catalog/index.ts'
 import { shardKey } from '../../../src/content/index.ts'
-import { MadeStore, named } from '../../support/made-store.ts'
+import { MadeStore, named, shardOfName } from '../../support/made-store.ts'
 import { foundTree } from '../../support/rig/found-tree.ts'
 import { Rig } from '../../support/rig/rig.ts'
 

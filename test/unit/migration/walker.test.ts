@@ -1,7 +1,10 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { S_IFREG } from '../../../src/base/attributes.ts'
+import { ROOT_INO } from '../../../src/catalog/index.ts'
 import { walk } from '../../../src/migration/walker.ts'
+import { newInode } from '../../../src/overlay/names.ts'
 import { Rig } from '../../support/rig/rig.ts'
 
 const NAMES = ['a', 'b', 'c']
@@ -43,3 +46,32 @@ test.each([
     }
   },
 )
+
+// The story of "1 file not in the store: ENOTDIR": a file had got the number of a directory that was removed before its turn.
+test('P4: a file that has got the number of a directory before its turn is listed by nobody', async () => {
+  const rig = await Rig.start({
+    mode: 'mirror',
+    fill: (source) => {
+      writeFileSync(join(source, 'file'), 'x')
+      mkdirSync(join(source, 'a'))
+    },
+  })
+  try {
+    const { catalog } = rig
+    const errors: unknown[] = []
+    for await (const _ of walk(rig.context, rig.overlay, (...error) => errors.push(error))) {
+      const ino = catalog.dirent(ROOT_INO, Buffer.from('a'))?.ino
+      if (ino === undefined) continue
+      await rig.perform(async (overlay, request) => overlay.rmdir(request, ROOT_INO, Buffer.from('a')))
+      const file = newInode(ino, catalog.nextGeneration())
+      Object.assign(file, { mode: S_IFREG | 0o644, nlink: 1, authority: 'catalog' })
+      catalog.transaction(() => {
+        catalog.save(file)
+        catalog.setDirent(ROOT_INO, Buffer.from('again'), ino, undefined)
+      })
+    }
+    expect(errors).toEqual([])
+  } finally {
+    await rig.stop()
+  }
+})

@@ -39,6 +39,16 @@ describe('the log', () => {
     expect(lines.join('')).toContain('riak://user:***@host:8087/')
   })
 
+  it('has one line for each event, whatever names are in it, on a terminal too', () => {
+    const forged = 'x\n12:00:00 ERROR worker: forged\u001b[2J\u009b\u2028'
+    const lines = written((log) => log.warn({ path: forged }, `cannot copy ${forged}`))
+    expect(lines).toHaveLength(1)
+    expect(lines.join('')).not.toMatch(/[\u2028\u009b]|.\n./s)
+    expect(JSON.parse(lines.join(''))).toMatchObject({ path: forged })
+    const shown = readableLine(lines.join(''))
+    expect(shown.trimEnd()).not.toMatch(/[\p{Cc}\p{Zl}]/u)
+  })
+
   it('is readable on a terminal', () => {
     const [line = ''] = written((log) => log.warn({ err: new Error('broken'), tries: 3 }, 'no store'))
     expect(readableLine(line)).toMatch(/^\d\d:\d\d:\d\d WARN worker: no store err="broken" tries=3\n$/)

@@ -88,6 +88,39 @@ describe('P6: a catalog without room', () => {
     await expectSettled(rig)
   })
 
+  test('P7: the next worker knows what was met, by the same numbers, and has no other under them', async () => {
+    fillDisk(rig.catalogPath)
+    const node = await client.node('d/e/file')
+    const a = await client.node('a')
+    expect(await client.node('d/a2')).toBe(a)
+    const gone = await client.node('d/f1')
+    const met = await client.tree()
+    rig.overlay.forget(gone, 1000n)
+    const generations = [...['d/e/file', 'a', 'd']].map(async (path) => {
+      return rig.catalog.get(await client.node(path))?.generation ?? 0
+    })
+    const highest = Math.max(...(await Promise.all(generations)))
+    for (let kill = 0; kill < 2; kill += 1) {
+      await rig.restart('worker')
+      client = new Client(rig)
+      expect((await client.read(node)).toString()).toBe('deep')
+      expect((await client.read(a)).toString()).toBe('alpha')
+      expect(rig.catalog.pathOf(node)?.toString()).toBe('d/e/file')
+      expect(await client.node('d/e/file')).toBe(node)
+      expect(await client.node('d/a2')).toBe(a)
+      expect(await client.tree()).toEqual(met)
+      expect(countOf()).toBe(1)
+    }
+    freeDisk(rig.catalogPath)
+    rig.catalog.keepMet(1000)
+    expect(rig.catalog.get(await client.create('d/new', 'x'))?.generation).toBeGreaterThan(highest)
+    client.forgetAll()
+    await rig.migrate()
+    await rig.restart('worker')
+    expect(await new Client(rig).readPath('d/e/file')).toBe('deep')
+    await expectSettled(rig)
+  })
+
   test('a file that nobody uses any more is forgotten, and its number with it', async () => {
     fillDisk(rig.catalogPath)
     const node = await client.node('a')

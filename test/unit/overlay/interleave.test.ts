@@ -20,9 +20,10 @@ vi.mock(import('../../../src/catalog/blocks.ts'), async (original) => {
 
 // A volume may refuse to change names.
 vi.mock(import('../../../src/sys/library.ts'), async (original) => {
-  const { refusable } = await import('../../support/rig/volume-calls.ts')
+  const { checking, refusable } = await import('../../support/rig/volume-calls.ts')
   const real = await original()
-  return { ...real, declare: (signature: string) => refusable(signature, real.declare(signature)) }
+  const declare: typeof real.declare = (signature, at) => refusable(signature, real.declare(signature, at))
+  return { ...real, declare, check: checking(real.check) }
 })
 
 // How long a turn took is the machine's affair, and so is how long ago a file was changed: every copy waits for the next tick.

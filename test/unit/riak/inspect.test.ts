@@ -36,7 +36,7 @@ test('doctor: a node that is down is named, the others are still looked at', asy
   const cluster = await clusterOf({ nodes: 3 })
   await cluster.kill(2)
   const findings = await inspect(cluster, 'type=ferryfs')
-  expect(findings.map(({ ok }) => ok)).toEqual([true, false, true, true, true])
+  expect(findings.map(({ ok }) => ok)).toEqual([true, false, true, true, true, true])
   expect(findings[1]?.what).toContain(`127.0.0.1:${cluster.nodes[1]?.port} cannot be reached`)
   expect(findings[1]?.advice?.[0]).toContain('listener.protobuf.internal')
 })
@@ -108,12 +108,10 @@ test('open: untyped buckets are told to keep siblings', async () => {
   const store = await openRiakStore(`riak://${cluster.hosts}`, { namespace: 'ns', log })
   await store.close()
   for (const bucket of ['ns', 'ns.chunks', 'ns.dirs', 'ns.meta']) {
-    const props = cluster.state.types.ofBucket({ type: 'default', name: Buffer.from(bucket) })
+    const props = cluster.propsOf(1, bucket)
     expect(props).toMatchObject({ allowMult: true, lastWriteWins: false })
   }
-  expect(cluster.state.types.ofBucket({ type: 'default', name: Buffer.from('other') })).toMatchObject({
-    allowMult: false,
-  })
+  expect(cluster.propsOf(1, 'other')).toMatchObject({ allowMult: false })
 })
 
 test('P4: a store opened while the cluster is down serves once it is up', async () => {

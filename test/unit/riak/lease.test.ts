@@ -1,6 +1,8 @@
 import { mkdtempSync, rmSync } from 'node:fs'
+import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { pino } from 'pino'
 import { expect, onTestFinished, test } from 'vitest'
 import { UsageError } from '../../../src/base/errors.ts'
 import { Catalog } from '../../../src/catalog/index.ts'
@@ -8,6 +10,7 @@ import { NamespaceLease } from '../../../src/migration/lease.ts'
 import type { KeyValueStore } from '../../../src/store/contract.ts'
 import { StoreSuperseded, StoreUnavailable } from '../../../src/store/errors.ts'
 import { MemoryStore } from '../../../src/store/memory/store.ts'
+import { openRiakStore } from '../../../src/store/riak/index.ts'
 import { type Cluster, startCluster } from '../../support/riak-sim/cluster.ts'
 import { failureOf, NAMESPACE, object, replicas, storeOn, TYPE } from './support.ts'
 
@@ -145,6 +148,78 @@ test.each([
     process.stdout.write(`  two at once, ${how}: ${wins} of 12 times one has it\n`)
   },
 )
+
+/** A way to a node that keeps the first put until it is let go. */
+async function putHolder(to: number): Promise<{ port: number; held: Promise<void>; release(): void }> {
+  const PUT_REQUEST = 11
+  const held = Promise.withResolvers<void>()
+  const released = Promise.withResolvers<void>()
+  const server = createServer((client) => {
+    const node = connect(to, '127.0.0.1')
+    for (const socket of [client, node]) socket.on('error', () => socket.destroy())
+    node.pipe(client)
+    client.on('data', async (frame: Buffer) => {
+      if (frame[4] === PUT_REQUEST) {
+        held.resolve()
+        await released.promise
+      }
+      node.write(frame)
+    })
+    client.on('close', () => node.destroy())
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  onTestFinished(() => void server.close())
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  return { port: address.port, held: held.promise, release: released.resolve }
+}
+
+test.each([1, 2, 3, 4, 5])(
+  'P1: untyped, and no node but %i keeps siblings yet: of two that take a free namespace at once, at most one has it',
+  async (told) => {
+    const nodes = await startCluster({ nodes: 5, gossipMs: [1e8, 1e8] })
+    onTestFinished(() => nodes.close())
+    const { host, port } = nodes.nodes[told - 1] ?? { host: '', port: 0 }
+    const slow = await putHolder(port)
+    const open = async (at: number): Promise<Owner> => {
+      const url = `riak://${host}:${at}/?timeout=5000`
+      const store = await openRiakStore(url, { namespace: NAMESPACE, log: pino({ level: 'silent' }) })
+      onTestFinished(() => store.close())
+      return new Owner(store)
+    }
+    const [early, late] = [await open(slow.port), await open(port)]
+    // The first has looked, and its put arrives when the second has got the answer to its own.
+    const first = failureOf(early.acquire())
+    await slow.held
+    const second = failureOf(late.acquire())
+    await expect.poll(() => nodes.requestCount('RpbPutReq'), { interval: 5 }).toBe(1)
+    slow.release()
+    const failures = await Promise.all([first, second])
+    const winners = [early, late].filter((_, index) => failures[index] === undefined)
+    expect(winners).toHaveLength(1)
+    for (const owner of winners) await owner.check()
+    for (const owner of [early, late].filter((one) => !winners.includes(one)))
+      expect(await failureOf(owner.acquire())).toBeInstanceOf(UsageError)
+  },
+)
+
+test('P1: a lower lease that was written late gives way to that of the daemon that has the namespace', async () => {
+  const nodes = await cluster()
+  const [owner, other] = [await Owner.on(nodes), await Owner.on(nodes)]
+  await other.acquireUnseen()
+  owner.catalog.transaction(() => owner.catalog.setMeta('epoch', String(other.epoch)))
+  await owner.acquire()
+  const late = await other.memory.get('meta', 'namespace')
+  if (!late) throw new Error('no lease')
+  // Where siblings are not kept, the later of two is what is left.
+  const now = await owner.store.get('meta', 'namespace')
+  if (!now) throw new Error('no lease')
+  await owner.store.delete('meta', 'namespace', now.version)
+  await owner.store.put('meta', 'namespace', late)
+  await owner.check()
+  const after = await owner.store.get('meta', 'namespace')
+  expect(after?.version.epoch).toBe(owner.epoch)
+})
 
 test('P1: two that own one step of the epoch on two sides: both see the same one win, and the other writes nothing more', async () => {
   const nodes = await cluster()

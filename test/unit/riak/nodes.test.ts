@@ -78,7 +78,7 @@ test('P6: with the default timeout, too, a node that does not answer its ping st
   const { connections: most, timeoutMs } = parseRiakUrl(`riak://127.0.0.1:${address.port}`)
   const node = new RiakNode(
     { host: '127.0.0.1', port: address.port },
-    { tls: undefined, connections: most, timeoutMs, log },
+    { type: 'ferryfs', tls: undefined, connections: most, timeoutMs, log },
   )
   try {
     using deadline = new Deadline(timeoutMs / 4, [])

@@ -7,7 +7,8 @@ import { type Cluster, type ClusterOptions, startCluster } from '../../support/r
 /** Namespace of the stores that these tests open; their buckets begin with it. */
 export const NAMESPACE = 'ns'
 
-export const TYPE = 'ferryfs'
+/** Bucket type of these suites; `FERRYFS_SIM_TYPE=default` has them run on untyped buckets. */
+export const TYPE = process.env.FERRYFS_SIM_TYPE ?? 'ferryfs'
 
 /** A cluster and a store on it, both gone when the test ends. */
 export async function clusterWithStore(

@@ -222,7 +222,7 @@ test('P4: chunks that are stored twice stay one', async () => {
   const chunk = object('chunk', 0)
   cluster.inject({ kind: 'drop-ack', requests: ['RpbPutReq'], times: 1 })
   await Promise.all([1, 2, 3].map(() => store.put('chunks', 'id/0-hash', chunk)))
-  const copies = [...cluster.replicas('ferryfs', 'ns.chunks', 'id/0-hash').values()]
+  const copies = [...cluster.replicas(TYPE, 'ns.chunks', 'id/0-hash').values()]
   expect(copies.map((values) => values.length)).toEqual([1, 1, 1])
 })
 

@@ -1,7 +1,9 @@
 import {
   chmodSync,
+  chownSync,
   constants,
   existsSync,
+  linkSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
@@ -59,6 +61,24 @@ function fill(): void {
   tree.put('latin1 \xff', tree.regular('x'), below)
   tree.put('deeper', tree.directory(), below)
 }
+
+describe('P1: a DEST that somebody else has prepared', () => {
+  test.each(['writing', 'finishing'])(
+    'as a restore that is %s is refused, and stays as it is',
+    async (phase) => {
+      tree.put('file', tree.regular('what is stored'))
+      mkdirSync(at(WORK), { recursive: true })
+      const state = { format: 1, token: '0123456789abcdef', namespace: 'test', phase }
+      writeFileSync(at(WORK, 'state.json'), JSON.stringify(state))
+      writeFileSync(at('file'), 'what is stored')
+      linkSync(at('file'), join(root, 'outside of DEST'))
+      chmodSync(at('file'), 0o600)
+      for (const path of [at('file'), at(WORK, 'state.json'), at(WORK), dest]) chownSync(path, 12345, 12345)
+      await expect(restoreTo(tree, dest)).rejects.toThrow(/not left by a restore of yours/)
+      expect(statSync(join(root, 'outside of DEST'))).toMatchObject({ uid: 12345, mode: S_IFREG | 0o600 })
+    },
+  )
+})
 
 describe('what is written', () => {
   test('P5: everything comes back as it was, and DEST holds nothing else', async () => {

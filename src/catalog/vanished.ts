@@ -1,0 +1,33 @@
+import type { Catalog } from './catalog.ts'
+import type { Inode } from './inode.ts'
+
+const NAME = 'met-since-power-loss'
+
+/**
+ * A power loss may leave the volume before or behind the catalog: a file that the overlay had moved is then under a name that the
+ * catalog does not know, and the name that it knows is gone. Until the whole volume has been looked at, a file that the store has
+ * and that has no name left is therefore kept, with its object and the records that lead to it: met under another name, it goes on
+ * as the file that it is.
+ */
+export function keepVanished(catalog: Catalog): void {
+  catalog.setMeta(NAME, 'no')
+}
+
+/** Everything on the volume has been met since: what has no name has been removed. */
+export function letVanishedGo(catalog: Catalog): void {
+  catalog.setMeta(NAME, 'yes')
+}
+
+/** Whether files that have vanished are kept for now. */
+export const keepsVanished = (catalog: Catalog): boolean => catalog.meta(NAME) === 'no'
+
+/** Whether a file without a name may have one that nobody has met yet. One that was removed through the overlay has no links. */
+export function mayBeElsewhere(catalog: Catalog, inode: Inode): boolean {
+  return hasVanished(inode) && keepsVanished(catalog)
+}
+
+/** The store has it, and its last name is gone from the volume, by nobody's doing here. */
+export function hasVanished(inode: Inode): boolean {
+  const isVanished = inode.orphan && inode.nlink > 0 && inode.authority === 'legacy'
+  return isVanished && (inode.version > 0 || inode.dirShards > 0)
+}

@@ -1,0 +1,166 @@
+import { isDirectory, isRegular } from '../../base/attributes.ts'
+import { FsError } from '../../base/errors.ts'
+import { giveWay } from '../../base/pace.ts'
+import { type Incoming, type Inode, isStored, LAYOUT_INLINE, noteLost } from '../../catalog/index.ts'
+import { ALL_ZEROS, legacyStat, listedObjects, MOST_LEVELS, zerosOf } from '../../content/index.ts'
+import { newInode, type OverlayContext } from '../../overlay/index.ts'
+import { blocksIn, type FoundFile, readFile } from '../rebuild/file-record.ts'
+import type { StoreReader } from '../rebuild/store-reader.ts'
+
+const ROWS_AT_ONCE = 256
+
+/**
+ * Takes a file from the store where the catalog has lost a newer version of it. It is newer for certain where the catalog, as it is,
+ * owed the store nothing of the file; else where its ctime is later than that of what the catalog has. What was staged of an older
+ * state is given up: a copy of it was kept.
+ * @param key of its object where the catalog knows none
+ * @returns whether it was taken
+ * @throws StoreError
+ */
+export async function mendFile(
+  context: OverlayContext,
+  reader: StoreReader,
+  ino: bigint,
+  key?: string,
+): Promise<boolean> {
+  const { catalog } = context
+  const known = catalog.get(ino)
+  const at = known?.key ?? key
+  if (!known || known.orphan || isDirectory(known.mode) || at === undefined) return false
+  if (known.authority === 'legacy' && !isGoneFromVolume(context, known)) return false
+  const found = await readFile(reader, known, at)
+  if (!isNewer(context, known, found)) return false
+  const blocks = await noteContent(context, reader, found)
+  catalog.transaction(() => take(context, known, found, blocks))
+  return true
+}
+
+/** A file of which the catalog knows nothing. Its name is put by `place`, in the same transaction. @throws StoreError */
+export async function adoptFile(
+  context: OverlayContext,
+  reader: StoreReader,
+  file: Pick<Inode, 'ino' | 'generation'>,
+  key: string,
+  place: () => void,
+): Promise<void> {
+  const found = await readFile(reader, file, key)
+  const blocks = await noteContent(context, reader, found)
+  const { catalog } = context
+  catalog.transaction(() => {
+    if (catalog.get(file.ino)) return
+    catalog.save({ ...newInode(file.ino, file.generation), nlink: 0 })
+    take(context, file, found, blocks)
+    place()
+  })
+}
+
+/** The catalog has lost that it took the file over, and that its legacy copy went. In other modes whoever deletes it there is right. */
+function isGoneFromVolume(context: OverlayContext, inode: Inode): boolean {
+  if (context.policy().writeTo !== 'store' || !context.legacy()) return false
+  try {
+    legacyStat(context, inode)
+    return false
+  } catch (error) {
+    if (error instanceof FsError && error.code === 'ENOENT') return true
+    throw error
+  }
+}
+
+function isNewer({ catalog }: OverlayContext, known: Inode, { inode }: FoundFile): boolean {
+  const { version = 0, ctimeNs = 0n } = inode
+  if (known.authority === 'legacy') return version >= known.version
+  if (version <= known.version) return false
+  const owesNothing = known.dirty === 0 && known.staged === 0 && !catalog.outbox.find('upload', known.ino)
+  return (owesNothing && isStored(known)) || ctimeNs > known.ctimeNs
+}
+
+/**
+ * Notes beside what the catalog has what the newer version is made of, and what it has no more.
+ * @returns the blocks of 512 bytes that it takes
+ */
+async function noteContent(context: OverlayContext, reader: StoreReader, found: FoundFile): Promise<number> {
+  const { catalog } = context
+  const { content } = catalog
+  const { record } = found
+  const { generation, attributes } = record
+  while (catalog.transaction(() => content.dropIncoming(generation))) await giveWay()
+  let blocks = 0
+  let rows: Incoming[] = []
+  const note = (): void => {
+    catalog.transaction(() => {
+      for (const row of rows) content.setIncoming(generation, row)
+    })
+    rows = []
+  }
+  if (record.content.kind !== 'inline' && isRegular(attributes.mode)) {
+    const get = async (key: string): Promise<Buffer> => (await reader.newest('chunks', key)).value
+    for await (const row of listedObjects(record, record.content, attributes.size, get)) {
+      if (row.level === 0) blocks += blocksIn(row.zeros, row.index, attributes.size)
+      if (rows.push(row) < ROWS_AT_ONCE) continue
+      note()
+      await giveWay()
+    }
+    note()
+  } else if (isRegular(attributes.mode) && record.content.kind === 'inline') {
+    blocks = blocksIn(zerosIn(record.content.bytes), 0, attributes.size)
+  }
+  for (let level = 0; level <= MOST_LEVELS; level += 1) {
+    for (const { index } of content.hashesFrom(generation, level, 0)) {
+      if (content.incoming(generation, level, index, 1)[0]?.index === index) continue
+      if (rows.push({ level, index, hash: undefined, zeros: undefined }) < ROWS_AT_ONCE) continue
+      note()
+      await giveWay()
+    }
+    note()
+  }
+  return blocks
+}
+
+const zerosIn = (bytes: Buffer): Buffer | undefined => {
+  const zeros = zerosOf(bytes)
+  return zeros === 'all' ? ALL_ZEROS : zeros
+}
+
+/** All of the change in one transaction: nobody is served yet, and half of it would be a mixture of two versions. */
+function take(
+  { catalog, staging }: OverlayContext,
+  { ino }: Pick<Inode, 'ino'>,
+  { record, inode: taken }: FoundFile,
+  blocks: number,
+): void {
+  const inode = catalog.get(ino)
+  if (!inode) return
+  const { content } = catalog
+  const { generation } = inode
+  const other = taken.key === undefined ? undefined : catalog.byKey(taken.key)
+  if (other && other.ino !== ino) {
+    // The object under its key is this file's: the other one was removed, and its object deleted.
+    other.key = undefined
+    noteLost(other, 'the store has another file under its key')
+    catalog.save(other)
+  }
+  const isInline = taken.layout === LAYOUT_INLINE
+  if (!isInline || !content.isPlain(generation)) {
+    for (let isMore = true; isMore; ) {
+      isMore = content.hasMuchIncoming(generation)
+      content.moveIncoming(inode)
+    }
+  }
+  if (isInline && record.content.kind === 'inline' && isRegular(record.attributes.mode))
+    content.setInline(generation, zerosIn(record.content.bytes))
+  const { nlink, staged } = inode
+  Object.assign(inode, taken, {
+    blocks,
+    nlink,
+    staged: 0,
+    truncating: undefined,
+    dirty: 0,
+    failure: undefined,
+    fingerprint: undefined,
+  })
+  while (!catalog.dropStaged(ino, 0)) continue
+  const owed = catalog.outbox.find('upload', ino)
+  if (owed) catalog.outbox.done(owed)
+  catalog.save(inode)
+  catalog.afterCommit(() => staging.release(inode, staged))
+}

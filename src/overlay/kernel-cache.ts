@@ -1,0 +1,137 @@
+import { constants } from 'node:fs'
+import { isRegular } from '../base/attributes.ts'
+import { untilNextTick } from '../base/clock.ts'
+import type { Fingerprint, Inode } from '../catalog/index.ts'
+import { fingerprintOf } from '../content/index.ts'
+import type { Stat } from '../sys/index.ts'
+import type { KernelNotifier } from '../fuse/operations.ts'
+import type { OverlayContext } from './context.ts'
+
+/** How long the kernel may believe attributes of the legacy volume: a change past the overlay is seen within this time. */
+export const LEGACY_TTL_MS = 1000
+/** What the catalog has authority over changes only through this mount. */
+export const CATALOG_TTL_MS = 10_000
+
+/** A transport whose kernel keeps nothing that it has to be told of. */
+const KEEPS_NOTHING: KernelNotifier = {
+  invalidateNode: () => undefined,
+  invalidateName: () => undefined,
+  expireAttributes: () => undefined,
+  dropPages: () => Promise.resolve(),
+}
+
+/**
+ * What the kernel caches of regular files: their attributes for a while, and their pages from one open to the next. P1 asks that a
+ * reader never gets pages of one state at the length of another, nor pages that outlive what they were read from.
+ *
+ * - The kernel cuts what it reads at the size that it was told, up to a second ago. So an open that finds the file other than
+ *   it was told has the kernel ask again before the first read.
+ * - It keeps the pages over an open only under the same tag. No tag is taken while the file changes.
+ * - An open file whose ctime moved under the same size and mtime loses its pages: the kernel looks at those two alone.
+ * - An asynchronous direct write has the kernel drop pages and attributes when it is sent and not when it is done (fs/fuse/file.c
+ *   has no part for that, as iomap has). So what others read while it was under way is dropped before it is answered.
+ */
+export class KernelCache {
+  readonly #context: OverlayContext
+  readonly #statOf: (inode: Inode) => Stat | undefined
+  readonly #startedMs = performance.now()
+  /** Two generations, so that what is older than the kernel believes goes without a timer for each. */
+  #told = new Map<bigint, Fingerprint>()
+  #toldBefore = new Map<bigint, Fingerprint>()
+  #turnedMs = performance.now()
+  /** Files that the catalog gave back to the volume, and until when the kernel may believe what the catalog said of them. */
+  readonly #givenBack = new Map<bigint, number>()
+  /** Of the transport, before it serves. */
+  notifier: KernelNotifier = KEEPS_NOTHING
+
+  /** `statOf`: of a legacy file, `undefined` where the volume does not answer. */
+  constructor(context: OverlayContext, statOf: (inode: Inode) => Stat | undefined) {
+    this.#context = context
+    this.#statOf = statOf
+    context.activity.onGivenBack = (ino) => this.#givenBackNow(ino)
+  }
+
+  /** The kernel is about to be told these attributes. */
+  tell(inode: Inode, attributes: Fingerprint): void {
+    if (inode.authority !== 'legacy' || !isRegular(inode.mode)) return
+    const now = fingerprintOf(attributes)
+    this.#turn(performance.now())
+    this.#told.set(inode.ino, now)
+    this.#givenBack.delete(inode.ino)
+    const activity = this.#context.activity.peek(inode.ino)
+    if (!activity || activity.opens <= 0) return
+    const { seen } = activity
+    activity.seen = now
+    const isUnseen = seen?.size === now.size && seen.mtimeNs === now.mtimeNs && seen.ctimeNs !== now.ctimeNs
+    if (isUnseen) this.notifier.invalidateNode(inode.ino, 0, 0)
+  }
+
+  /** An open: whether the pages that the kernel has are of the file as it is. */
+  opened(inode: Inode): boolean {
+    const { activity } = this.#context
+    const stat = inode.authority === 'legacy' ? this.#statOf(inode) : undefined
+    if (stat) this.#expireUnlessTold(inode.ino, stat)
+    const node = activity.of(inode.ino)
+    const tag = node.changing > 0 ? undefined : tagOf(inode, stat)
+    const isKept = tag !== undefined && node.cacheTag === tag
+    node.cacheTag = tag
+    node.seen = stat && fingerprintOf(stat)
+    return isKept
+  }
+
+  /** A READ begins. Unless it is a direct one, its pages stay in the kernel's cache. */
+  reads(ino: bigint, flags: number): void {
+    const node = this.#context.activity.peek(ino)
+    if (node && (flags & constants.O_DIRECT) === 0) node.pageReads += 1
+  }
+
+  /**
+   * A write has landed and is not answered yet. Waits until pages that were read beside it are gone; they are locked as long as
+   * their READs are under way, none of which waits for this write.
+   */
+  async written(ino: bigint, flags: number, offset: number, length: number): Promise<void> {
+    if ((flags & constants.O_DIRECT) === 0) return
+    const node = this.#context.activity.of(ino)
+    const reads = node.pageReads
+    if (reads === node.droppedReads) {
+      this.notifier.expireAttributes(ino)
+      return
+    }
+    await this.notifier.dropPages(ino, offset, length)
+    node.droppedReads = reads
+  }
+
+  #expireUnlessTold(ino: bigint, { size, ctimeNs }: Stat): void {
+    const now = performance.now()
+    this.#turn(now)
+    const until = this.#givenBack.get(ino)
+    const told = this.#told.get(ino) ?? this.#toldBefore.get(ino)
+    // What a predecessor told is not known.
+    const isUnknown = told === undefined && now - this.#startedMs < LEGACY_TTL_MS && this.#context.takesOver
+    const isOther = told !== undefined && (told.size !== size || told.ctimeNs !== ctimeNs)
+    if (isOther || isUnknown || until !== undefined) this.notifier.expireAttributes(ino)
+  }
+
+  #turn(now: number): void {
+    if (now - this.#turnedMs < LEGACY_TTL_MS) return
+    this.#toldBefore = this.#told
+    this.#told = new Map()
+    this.#turnedMs = now
+    for (const [ino, until] of this.#givenBack) if (until < now) this.#givenBack.delete(ino)
+  }
+
+  #givenBackNow(ino: bigint): void {
+    this.#givenBack.set(ino, performance.now() + CATALOG_TTL_MS)
+    this.notifier.invalidateNode(ino, 0, 0)
+  }
+}
+
+/** Names a state of the content; the kernel may keep what it cached under the same name. */
+function tagOf(inode: Inode, stat: Stat | undefined): string | undefined {
+  const { mtimeNs, size, ctimeNs } = stat ?? inode
+  if (inode.authority === 'legacy') {
+    // What was changed within this tick of the volume's clock may be changed again under the same times.
+    if (!stat || untilNextTick(stat.ctimeNs, Date.now()) > 0) return undefined
+  }
+  return `${inode.authority}.${mtimeNs}.${size}.${ctimeNs}`
+}

@@ -1,0 +1,100 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { Catalog } from '../../../src/catalog/index.ts'
+import { FIRST_FILE, fullCatalog, HIDDEN, LINKED, STAGED, WIDE } from '../../support/full-catalog.ts'
+
+// P6: whatever is asked of a catalog in one turn of the event loop costs the same, however many rows of everything it has. Times
+// of the processor are compared with one another, never with a clock: what follows the rows takes 25 times as long.
+const FEW = 4000
+const MANY = 100_000
+const TIMES = 4
+// Below this a difference says nothing.
+const NOISE_MS = 0.5
+const ROUNDS = 5
+
+const wide = { ino: WIDE, generation: Number(WIDE) }
+const first = <T>(all: Iterable<T>): T | undefined => all[Symbol.iterator]().next().value
+/** Operations by what they are for. */
+const ASKED: Readonly<Record<string, (catalog: Catalog) => unknown>> = {
+  'status: totals': (catalog) => catalog.totals(),
+  'status: length of the outbox': (catalog) => catalog.outbox.length,
+  'status: age of the outbox': (catalog) => catalog.outbox.oldestSeconds,
+  'status: a page of failures': (catalog) => catalog.failures(undefined, 200),
+  'status: a late page of failures': (catalog) => catalog.failures(FIRST_FILE + 4000n, 200),
+  'mode: what diverges': (catalog) => catalog.divergedCount(),
+  'mode: what is on the volume': (catalog) => catalog.onVolumeCount(),
+  'mode: what is not stored': (catalog) => catalog.unstoredCount(),
+  'mode: a page to be taken over': (catalog) => catalog.legacyAuthority(undefined, 100),
+  'names: how many': (catalog) => catalog.entryCount(WIDE),
+  'names: how many that are hidden': (catalog) => catalog.entryCount(HIDDEN),
+  'names: whether one is shown': (catalog) => first(catalog.shown(WIDE)),
+  'names: whether one is shown among hidden ones': (catalog) => first(catalog.shown(HIDDEN)),
+  'names: the first row': (catalog) => first(catalog.dirents(HIDDEN)),
+  'names: a page': (catalog) => catalog.shownEntries(WIDE, Buffer.from('name 3'), 64),
+  'names: the first of a file': (catalog) => catalog.firstLink(LINKED),
+  'names: a path': (catalog) => catalog.pathOf(FIRST_FILE + 7n),
+  'names: places on the volume': (catalog) => first(catalog.legacyPlaces(LINKED)),
+  'staging: the next chunk': (catalog) => catalog.nextStaged(STAGED, 100),
+  'staging: the last chunk': (catalog) => catalog.lastStagedChunk(STAGED),
+  'staging: whether anything is not synced': (catalog) => catalog.hasUnsynced(STAGED),
+  'staging: what has no checksums': (catalog) => catalog.nextUnsealed(STAGED, 0),
+  'staging: files': (catalog) => first(catalog.stagedInodes()),
+  'recovery: files without a name': (catalog) => first(catalog.orphans()),
+  'recovery: copies that are unproven': (catalog) => catalog.unproven(1_000_000n),
+  'uploads: a page': (catalog) => catalog.outbox.uploads(100n, 256),
+  'uploads: once more': (catalog) => catalog.transaction(() => catalog.outbox.add('upload', FIRST_FILE)),
+  'uploads: what is unproven': (catalog) => catalog.lastUnproven(),
+  'uploads: some are proven': (catalog) => catalog.transaction(() => catalog.dropUnproven(1_000_000n)),
+  'records: directories': (catalog) => catalog.outbox.directories(1024),
+  'records: names that went': (catalog) => catalog.departures.count(wide),
+  'records: the next of them': (catalog) => catalog.departures.nextBucket(wide, 100),
+  'records: some of them': (catalog) => catalog.departures.below(wide, 256),
+  'garbage: a page': (catalog) => catalog.outbox.garbage(256),
+  'garbage: of a file that is gone': (catalog) =>
+    catalog.transaction(() => catalog.content.discard({ ino: STAGED, generation: Number(STAGED) })),
+  'reaper: what can go': (catalog) => catalog.drainable(undefined, 200),
+  'reaper: hidden names': (catalog) => catalog.whiteouts(200),
+  'reaper: directories': (catalog) => catalog.volumeDirectories(undefined, 200),
+  'removal: some staged chunks': (catalog) => catalog.transaction(() => catalog.dropStaged(STAGED, 0)),
+  'truncation: some staged chunks': (catalog) => catalog.transaction(() => catalog.dropStaged(STAGED, 500)),
+}
+
+let directory: string
+let few: Catalog
+let many: Catalog
+
+beforeAll(async () => {
+  directory = mkdtempSync(join(tmpdir(), 'ferryfs-many-'))
+  few = await fullCatalog(join(directory, 'few.db'), FEW)
+  many = await fullCatalog(join(directory, 'many.db'), MANY)
+}, 300_000)
+
+afterAll(async () => {
+  await few.close()
+  await many.close()
+  rmSync(directory, { recursive: true })
+})
+
+/** The processor's time for one call; the least of some, because what else runs on the machine only adds to it. */
+function costOf(catalog: Catalog, body: (catalog: Catalog) => unknown): number {
+  return Math.min(
+    ...Array.from({ length: ROUNDS }, () => {
+      const before = process.threadCpuUsage()
+      body(catalog)
+      const { user, system } = process.threadCpuUsage(before)
+      return (user + system) / 1000
+    }),
+  )
+}
+
+test('P6: what a turn of the event loop asks of the catalog costs no more where there are more rows', () => {
+  const dearer = Object.entries(ASKED).flatMap(([name, body]) => {
+    const [less, more] = [costOf(few, body), costOf(many, body)]
+    return more > TIMES * Math.max(less, NOISE_MS)
+      ? [`${name}: ${less.toFixed(2)} ms, and ${more.toFixed(2)} ms with ${MANY / FEW} times as much`]
+      : []
+  })
+  expect(dearer).toEqual([])
+})
