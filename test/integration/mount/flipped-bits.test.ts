@@ -126,7 +126,7 @@ describeMounted('P1 P2: one flipped bit in what a daemon leaves on its machine',
       const wanted = await leave(mode, how)
       const left = new LeftBehind(ferry, store)
       const all: string[] = []
-      for (const one of left.flips(new Random(seed), flipRuns(8))) {
+      for (const one of left.flips(new Random(seed), flipRuns(4))) {
         const { became, wrong } = await judge(left, one, wanted)
         if (JOURNAL)
           appendFileSync(JOURNAL, `${mode} ${how} ${left.nameOf(one)}: ${became} ${wrong.join('; ')}\n`)

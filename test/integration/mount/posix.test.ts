@@ -5,7 +5,7 @@ import { describeMounted } from '../../support/fuse/mounted.ts'
 import { Ferry } from '../../support/mount/ferry.ts'
 
 // Most cases do not care how large the large directory is; those that do have 5,000 entries on the plain directory.
-const ENTRIES = 400
+const ENTRIES = 150
 
 function suiteOn(
   name: string,

@@ -36,7 +36,7 @@ interface Ended {
 }
 
 function harness(row: string): Promise<Ended> {
-  const args = [HARNESS, '--row', row, '--report', reports, '--mounted', '0']
+  const args = [HARNESS, '--row', row, '--places', '1', '--report', reports, '--mounted', '0']
   return new Promise((done) =>
     execFile(process.execPath, args, { maxBuffer: 1 << 26 }, (error, output, complaints) =>
       done({ status: error ? error.code : 0, output: output + complaints }),

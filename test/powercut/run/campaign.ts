@@ -61,6 +61,10 @@ const KILL_EVERY = 16
 const KILL_STATES = 4
 // One kill in so many is followed by another one while the daemon starts.
 const KILLED_TWICE = 4
+const WHOSE = ['worker', 'both'] as const
+
+// For each place in which a row's step is tried, so many starts after a power cut are looked at, if not fewer are wanted.
+const STARTS = 3
 
 /**
  * What one process does before another one goes on: some scripts of a run, one state again, or the scenario of a row.
@@ -146,7 +150,7 @@ class Run {
     for (const script of scriptsOfRow(row).filter(({ mode }) => cases.includes(mode))) {
       const met = new Set<string>()
       for await (const recording of this.#recordingsOf(row, script)) {
-        for (const state of statesBehind(recording, row.steps)) {
+        for (const state of statesBehind(recording, row.steps, this.#options.places)) {
           this.#states.add(name, script.mode)
           met.add(destructionsOf(recording).get(state.gone) ?? '')
           const violation = await this.#try(recording, state, this.#withBroken(`--row "${name}"`))
@@ -163,16 +167,17 @@ class Run {
 
   /** The script's own, or starts after kills within it, or after power cuts at its end. */
   async *#recordingsOf(row: Omit<Row, 'also'>, script: Script): AsyncIterable<Recording> {
+    const { places } = this.#options
     const recording = await record(script, this.#machine)
-    for (const point of row.killedAt ?? []) {
-      for (const whose of ['worker', 'both'] as const) {
+    for (const [index, point] of (row.killedAt ?? []).entries()) {
+      for (const whose of places > 1 ? WHOSE : [index % 2 === 0 ? WHOSE[0] : WHOSE[1]]) {
         const at = lastPassage(recording, point)
         yield await record(script, this.#machine, [{ at, whose }])
       }
     }
     if (row.atStart === undefined && !row.killedAt) yield recording
     const cut = recording.events.length - 1
-    for (let seed = 0; seed < (row.atStart ?? 0); seed += 1)
+    for (let seed = 0; seed < Math.min(row.atStart ?? 0, places * STARTS); seed += 1)
       yield await recover(recording, { cut, seed }, this.#machine)
   }
 

@@ -36,6 +36,8 @@ export interface Options {
   readonly selfTest: boolean
   /** Rows of the table in docs/crash-points.md whose scripts are tried, and nothing else. */
   readonly rows: readonly string[] | undefined
+  /** Behind how many steps of one kind, spread over a recording, a row's script is cut. */
+  readonly places: number
   /** A product that is broken on purpose. */
   readonly broken: string | undefined
 }
@@ -56,6 +58,7 @@ const HELP = `npm run test:power-cut -- [options]
   --report DIR    default reports/power-cut
   --rows          cut the power behind every row of the table in docs/crash-points.md
   --row TEXT      behind this one, by its first column
+  --places N      with a row: cut behind so many steps of each kind of a recording (default 2)
   --self-test     run the deliberately broken products: each has to be caught
   --broken NAME   this broken product in the place of the real one`
 
@@ -80,6 +83,7 @@ export function readOptions(args: readonly string[]): Options {
     report: values.report ?? 'reports/power-cut',
     selfTest: values['self-test'] ?? false,
     rows: rowsOf(values.rows, values.row),
+    places: number('places', values.places, 2, 1),
     broken: values.broken,
   }
 }
@@ -100,6 +104,7 @@ function parsed(args: readonly string[]) {
     report: text,
     broken: text,
     row: text,
+    places: text,
     rows: flag,
     'self-test': flag,
     help: flag,

@@ -140,8 +140,6 @@ function byKind(found: ReadonlyMap<number, Destruction>): number[][] {
   return [...kinds.values()]
 }
 
-// How many places of one kind are tried, spread over the recording.
-const PLACES = 2
 const WORST = [
   { whole: 'names' },
   { whole: 'least' },
@@ -150,17 +148,21 @@ const WORST = [
   ...VOLUMES.map((_, one) => ({ whole: 'one', one }) as const),
 ] as const
 
-/** Crash states right behind these steps, and right behind what follows. `gone`: the event of the step. */
+/**
+ * Crash states right behind `places` steps of each kind, spread over the recording, and right behind what follows them.
+ * `gone`: the event of the step.
+ */
 export function statesBehind(
   recording: Recording,
   steps: readonly Destruction[],
+  places: number,
 ): Array<CrashState & { readonly gone: number }> {
   const found = [...destructionsOf(recording)]
   const last = recording.events.length - 1
   return steps.flatMap((step) => {
-    const places = found.filter(([, what]) => what === step).map(([seq]) => seq)
-    const each = Math.max(1, places.length / PLACES)
-    const chosen = places.filter((_, index) => Math.floor(index / each) !== Math.floor((index - 1) / each))
+    const all = found.filter(([, what]) => what === step).map(([seq]) => seq)
+    const each = Math.max(1, all.length / places)
+    const chosen = all.filter((_, index) => Math.floor(index / each) !== Math.floor((index - 1) / each))
     return chosen.flatMap((gone, index) =>
       WORST.map((worst, manner) => {
         const seed = index * WORST.length + manner

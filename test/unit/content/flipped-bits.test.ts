@@ -8,6 +8,8 @@ import { MODES } from '../../../src/base/modes.ts'
 import { EmbeddedStore } from '../../../src/store/embedded/store.ts'
 import { StoreCorrupt } from '../../../src/store/errors.ts'
 import { UsageError } from '../../../src/base/errors.ts'
+import { eventually } from '../../support/daemon/place.ts'
+import { EmbeddedDirectory } from '../../support/embedded-directory.ts'
 import { flip, flipRuns, flipSeed, flipsIn } from '../../support/flips.ts'
 import { Client } from '../../support/rig/client.ts'
 import { clock } from '../../support/rig/clock.ts'
@@ -139,8 +141,12 @@ describe('P1: one flipped bit in a file of an embedded store, after a kill', () 
         metadata: { at: `${at}` },
       })
     }
+    const valueFiles = async () => (await new EmbeddedDirectory(directory).files()).length
+    const before = await valueFiles()
     for (const at of [7, 20])
       await store.delete(at % 2 === 0 ? 'files' : 'chunks', `key/${at}`, { epoch: 1, version: 99 })
+    // The file of one of them goes behind the answer; a copy beside that would name a file that it does not find.
+    await eventually('the end of the deleted value', async () => (await valueFiles()) < before)
     const [killed, closed] = [scratch(), scratch()]
     cpSync(directory, killed, { recursive: true })
     await store.close()
