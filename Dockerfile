@@ -3,7 +3,7 @@
 ARG NODE_IMAGE=node:24-bookworm-slim
 FROM ${NODE_IMAGE} AS build
 WORKDIR /opt/ferryfs
-COPY package.json package-lock.json tsconfig.json tsconfig.build.json ./
+COPY package.json package-lock.json ./
 COPY scripts scripts
 # With the optional packages: koffi's binary for the platform is one, and this image has no compiler to make another.
 RUN npm install --no-save --no-audit --no-fund

@@ -1,5 +1,5 @@
 // Makes a fresh clone runnable: installs the pinned packages if they are missing or older than the lock
-// file, and compiles src/ if dist/ is older than it. Plain JavaScript for any Node from 18 on, because it
+// file, and builds src/ if dist/ is older than it. Plain JavaScript for any Node from 18 on, because it
 // runs before the pinned Node is there.
 import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, statSync, writeFileSync } from 'node:fs'
@@ -28,9 +28,7 @@ if (modifiedMs(join(root, 'node_modules/.package-lock.json')) < modifiedMs(join(
   })
 }
 const stamp = join(root, 'dist/.built')
-if (
-  modifiedMs(stamp) < Math.max(newestMs(join(root, 'src')), modifiedMs(join(root, 'tsconfig.build.json')))
-) {
-  run(join(root, 'node_modules/.bin/tsc'), ['-p', 'tsconfig.build.json'])
+if (modifiedMs(stamp) < Math.max(newestMs(join(root, 'src')), modifiedMs(join(root, 'scripts/build.mjs')))) {
+  run(join(root, 'node_modules/.bin/node'), ['scripts/build.mjs'])
   writeFileSync(stamp, '')
 }

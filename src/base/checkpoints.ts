@@ -1,7 +1,7 @@
-import { extname } from 'node:path'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { Worker } from 'node:worker_threads'
 import type { CheckpointOrder, CheckpointResult } from './checkpoint-thread.ts'
+import { entryPoint } from './entry-point.ts'
 import { type Added, closeFolding, prepareFold, saltOfLog } from './fold.ts'
 import { isDiskFailure } from './sqlite-errors.ts'
 import { FRAME_BYTES, WalDamaged } from './wal.ts'
@@ -143,7 +143,7 @@ export class Checkpoints {
       isFirst: this.#isFirst,
     }
     if (!this.#thread) {
-      const entry = new URL(`./checkpoint-thread${extname(import.meta.url)}`, import.meta.url)
+      const entry = entryPoint('base/checkpoint-thread')
       this.#thread = new Worker(entry, { workerData: this.#path })
       this.#thread.unref()
       this.#thread.on('message', (result: CheckpointResult) => this.#ended(result))

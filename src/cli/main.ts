@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { EXIT } from '../daemon/exit-status.ts'
-import { entryPoint } from '../daemon/process.ts'
+import { entryPoint } from '../base/entry-point.ts'
 import { runCli } from './run.ts'
 
 // Whoever read the result has gone (a pipe into head): nothing is left to say. A log that nobody reads ends no mount.
@@ -12,6 +12,6 @@ process.exitCode = await runCli(process.argv.slice(2), {
   print: (line) => process.stdout.write(`${line}\n`),
   note: (line) => process.stderr.write(`${line}\n`),
   terminal: process.stderr.isTTY ? process.stderr : undefined,
-  workerFile: entryPoint('worker'),
+  workerFile: entryPoint('daemon/worker'),
   loadRebuild: async () => (await import('../daemon/compose.ts')).rebuildState,
 })

@@ -3,7 +3,8 @@ import { closeSync, openSync } from 'node:fs'
 import { join } from 'node:path'
 import { UsageError } from '../base/errors.ts'
 import type { FromSupervisor, SupervisorOrder } from './messages.ts'
-import { entryPoint, NODE_FLAGS } from './process.ts'
+import { entryPoint } from '../base/entry-point.ts'
+import { NODE_FLAGS } from './process.ts'
 import { claimStateDir, LOG_FILE } from './state-dir.ts'
 
 /**
@@ -18,7 +19,7 @@ export async function launchDaemon(order: SupervisorOrder): Promise<number> {
   const logPath = join(stateDir, LOG_FILE)
   // What the supervisor logs goes through its own file of bounded size; here lands only what Node says when it dies.
   const log = openSync(logPath, 'a', 0o600)
-  const child = spawn(process.execPath, [...NODE_FLAGS, entryPoint('supervisor-main')], {
+  const child = spawn(process.execPath, [...NODE_FLAGS, entryPoint('daemon/supervisor-main')], {
     cwd: '/',
     detached: true,
     stdio: ['ignore', log, log, 'ipc'],

@@ -1,6 +1,4 @@
 import { readFileSync } from 'node:fs'
-import { extname } from 'node:path'
-import { fileURLToPath } from 'node:url'
 
 /**
  * Identifies a process beyond its number, which the kernel uses again: its start in clock ticks since boot (field 22 of
@@ -22,11 +20,6 @@ export function startTicks(pid: number): number | undefined {
 
 export function isRunning(pid: number, ticks: number): boolean {
   return startTicks(pid) === ticks
-}
-
-/** The file to start for a process of ours, beside this module: .ts from the sources, .js once built. */
-export function entryPoint(name: string): string {
-  return fileURLToPath(new URL(`./${name}${extname(import.meta.url)}`, import.meta.url))
 }
 
 /** Node 22 announces node:sqlite and the stripping of types on standard error, where our own lines belong. */

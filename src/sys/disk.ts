@@ -1,5 +1,5 @@
-import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
+import { entryPoint } from '../base/entry-point.ts'
 import { FsError, Unanswered, errnoName, volumeErrno } from '../base/errors.ts'
 import {
   ARGUMENTS,
@@ -267,7 +267,7 @@ class DiskThread {
   constructor(bytes: number, answersByMessage = false) {
     const shared = newCallMemory(bytes + SIGNATURE_ROOM)
     this.#memory = callMemory(shared)
-    const entry = new URL(`./disk-thread${extname(import.meta.url)}`, import.meta.url)
+    const entry = entryPoint('sys/disk-thread')
     this.#worker = new Worker(entry, { workerData: { shared, answersByMessage }, resourceLimits: LIMITS })
     this.#worker.unref()
     this.#worker.on('message', () => {
