@@ -154,6 +154,11 @@ export class Reader {
     return this.#seeker.nextBaseChunk(inode, index)
   }
 
+  /** The file of the catalog's has, or may have, bytes that are not zeros. */
+  mayHaveData(inode: Inode): boolean {
+    return this.#seeker.mayHaveData(inode)
+  }
+
   #require(ino: bigint): Inode {
     const inode = this.#context.catalog.get(ino)
     if (!inode) throw new FsError('ESTALE', `inode ${ino} is gone`)

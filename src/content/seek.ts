@@ -27,8 +27,9 @@ interface Span {
 
 /**
  * Where a file has data and where it has holes, wherever its bytes are. Invariant (P1): what is called a hole reads as zeros, so
- * nothing is called one that reading would find missing or changed. The time follows the number of runs of data on the way,
- * never the size.
+ * nothing is called one that reading would find missing or changed. It is called data, not answered with an error: a program that
+ * cannot seek goes on to look for zeros itself, and GNU tar then takes a read that fails for the end of all data. Whoever reads what
+ * is called data learns of it. The time follows the number of runs of data on the way, never the size.
  */
 export class Seeker {
   readonly #context: ContentContext
@@ -47,20 +48,21 @@ export class Seeker {
   }
 
   /**
-   * Offset of the next data or hole at or after `offset`. Outside the file's turn.
-   * @throws FsError ENXIO past the end, and where no data follows; EIO where data may have been, and is missing
+   * Offset of the next data or hole at or after `offset`; what may have been data, and is missing, counts as data. Outside the
+   * file's turn.
+   * @throws FsError ENXIO past the end, and where no data follows; EIO where the volume does not say how long the file is
    */
   async seek(ino: bigint, offset: number, whence: number): Promise<number> {
     if (whence !== SEEK_DATA && whence !== SEEK_HOLE) throw new FsError('EINVAL')
     for (let at = offset; ; ) {
       const inode = this.#context.catalog.get(ino)
       if (!inode) throw new FsError('ESTALE', `inode ${ino} is gone`)
-      if (inode.authority === 'legacy') return defined(this.#legacy.seek(ino, at, whence))
+      if (inode.authority === 'legacy') return this.#onVolume(inode, at, whence)
       if (at < 0 || offset >= inode.size) throw new FsError('ENXIO')
       if (at >= inode.size) return whence === SEEK_HOLE ? inode.size : defined(undefined)
       const { place, end } = this.#span(inode, at)
       if (place === 'unseen' && whence === SEEK_DATA) {
-        await this.#chunks.checkOrRescue(ino, Math.floor(at / CHUNK_BYTES))
+        if (!(await this.#isWhole(ino, Math.floor(at / CHUNK_BYTES)))) return at
         continue
       }
       const found = this.#inSpan(inode, place, at, whence)
@@ -94,6 +96,15 @@ export class Seeker {
     return chunk < limit ? chunk : undefined
   }
 
+  /** The file has, or may have, bytes that are not zeros: it is not one hole. */
+  mayHaveData(inode: Inode): boolean {
+    if (inode.size === 0) return false
+    return (
+      this.#context.catalog.nextStaged(inode.ino, 0) !== undefined ||
+      this.nextBaseChunk(inode, 0) !== undefined
+    )
+  }
+
   async #orNone(ino: bigint, offset: number, whence: Whence): Promise<number | undefined> {
     try {
       return await this.seek(ino, offset, whence)
@@ -115,6 +126,29 @@ export class Seeker {
     return { place, end: Math.min(size, Math.max(next, first + 1) * CHUNK_BYTES) }
   }
 
+  /** A staged chunk that nobody has looked at yet is what was staged. */
+  async #isWhole(ino: bigint, index: number): Promise<boolean> {
+    try {
+      await this.#chunks.checkOrRescue(ino, index)
+      return true
+    } catch (error) {
+      if (error instanceof FsError) return false
+      throw error
+    }
+  }
+
+  /** Of a file of the volume's, which says itself. */
+  #onVolume(inode: Inode, at: number, whence: Whence): number {
+    try {
+      return defined(this.#legacy.seek(inode.ino, at, whence))
+    } catch (error) {
+      // Nobody knows where its data is, if any is left; its size is remembered.
+      const fails = error instanceof FsError && error.code === 'EIO'
+      if (!fails || at < 0 || at >= inode.size) throw error
+      return whence === SEEK_DATA ? at : inode.size
+    }
+  }
+
   #inSpan(inode: Inode, place: Span['place'], at: number, whence: Whence): number | undefined {
     // SEEK_DATA has looked at it by now; to SEEK_HOLE it is data, which it may be.
     if (place === 'unseen') return undefined
@@ -122,7 +156,13 @@ export class Seeker {
   }
 
   #inStaging(inode: Inode, at: number, whence: Whence): number | undefined {
-    const found = this.#staging.seek(inode, at, whence)
+    let found: number | undefined
+    try {
+      found = this.#staging.seek(inode, at, whence)
+    } catch (error) {
+      if (!(error instanceof FsError)) throw error
+      return whence === SEEK_DATA ? at : undefined
+    }
     // Beyond the end of the staging file the rest of the file is a hole.
     return found ?? (whence === SEEK_HOLE ? at : undefined)
   }

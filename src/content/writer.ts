@@ -4,18 +4,20 @@ import { FsError, isSystemError, reasonOf } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import { giveWay } from '../base/pace.ts'
 import { pagesOf } from '../base/pages.ts'
-import { BLOCK_BYTES, DIRTY_CONTENT, type Inode, isChunked } from '../catalog/index.ts'
+import { DIRTY_CONTENT, type Inode } from '../catalog/index.ts'
 import { StoreError } from '../store/errors.ts'
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE, printable } from '../sys/index.ts'
+import { AllocatedBlocks } from './allocated.ts'
 import { lengthOf } from './chunk-length.ts'
 import { CHUNK_BYTES, type ContentContext } from './context.ts'
+import type { LegacyFiles } from './legacy-files.ts'
 import type { Reader } from './reader.ts'
 import { Sealer } from './sealer.ts'
 import type { StagedChunks } from './staged-chunks.ts'
 import type { Staging } from './staging.ts'
 import { partOf } from './stored.ts'
 import { decodeXattrs, encodeXattrs } from './xattrs.ts'
-import { dataBlocks, dataOf } from './zeros.ts'
+import { dataOf } from './zeros.ts'
 
 // Chunks dealt with, and rows written, in one turn of the event loop.
 const CHUNKS_AT_ONCE = 64
@@ -38,16 +40,18 @@ export class Writer {
   /** Syncs under way: the smallest size that the file has had since each began. */
   readonly #syncs = new Map<bigint, Set<{ size: number }>>()
   readonly #locks: KeyedMutex<bigint>
-  // During a change: staging bytes that the inode's blocks include, and base blocks that the change replaces.
-  readonly #counted = new Map<bigint, number>()
-  readonly #displaced = new Map<bigint, number>()
+  readonly #blocks: AllocatedBlocks
 
-  constructor(context: ContentContext, reader: Reader, staging: Staging, chunks: StagedChunks) {
+  constructor(
+    context: ContentContext,
+    parts: { reader: Reader; legacy: LegacyFiles; staging: Staging; chunks: StagedChunks },
+  ) {
     this.#context = context
-    this.#reader = reader
-    this.#staging = staging
-    this.#chunks = chunks
-    this.#locks = chunks.turns
+    this.#reader = parts.reader
+    this.#staging = parts.staging
+    this.#chunks = parts.chunks
+    this.#locks = parts.chunks.turns
+    this.#blocks = new AllocatedBlocks(context, parts)
     this.#sealer = new Sealer(context, this)
   }
 
@@ -338,7 +342,7 @@ export class Writer {
     faultPoint('content.truncate.cut')
     catalog.transaction(() => {
       inode.truncating = undefined
-      inode.blocks = this.#blocksOf(inode)
+      inode.blocks = this.#blocks.of(inode)
       catalog.save(inode)
     })
   }
@@ -415,7 +419,7 @@ export class Writer {
           continue
         }
         fresh.push(index)
-        this.#displaced.set(ino, (this.#displaced.get(ino) ?? 0) + this.#baseBlocks(inode, index))
+        this.#blocks.displace(inode, index)
         const length = Math.min(CHUNK_BYTES, inode.size - index * CHUNK_BYTES)
         const replaced = start === 0 && stop >= length
         this.#staging.reserve(stop - start)
@@ -527,7 +531,7 @@ export class Writer {
     const now = nowNs()
     inode.mtimeNs = now
     inode.ctimeNs = now
-    inode.blocks = this.#blocksOf(inode)
+    inode.blocks = this.#blocks.of(inode)
     inode.dirty |= DIRTY_CONTENT
     inode.xattrs = withoutCapability(inode.xattrs)
     catalog.save(inode)
@@ -538,39 +542,14 @@ export class Writer {
     const change = async (): Promise<T> => {
       // Within the change: from here on no upload is recorded that leaves the file with something to cut.
       await this.#cut(ino)
-      this.#counted.set(ino, this.#staging.bytesOf(ino))
-      this.#displaced.set(ino, 0)
+      this.#blocks.begin(ino)
       try {
         return await body()
       } finally {
-        this.#counted.delete(ino)
-        this.#displaced.delete(ino)
+        this.#blocks.end(ino)
       }
     }
     return this.#locks.run(ino, () => this.#context.activity.during(ino, change))
-  }
-
-  /** Allocated blocks: what came to the staging file, less what it replaces of the base. Holes count nothing. */
-  #blocksOf(inode: Inode): number {
-    const staged = this.#staging.bytesOf(inode.ino)
-    const grown = staged - (this.#counted.get(inode.ino) ?? staged)
-    this.#counted.set(inode.ino, staged)
-    const displaced = this.#displaced.get(inode.ino) ?? 0
-    this.#displaced.set(inode.ino, 0)
-    const blocks = inode.blocks + grown / 512 - displaced
-    return Math.max(staged / 512, Math.min(blocks, Math.ceil(inode.size / 4096) * 8), 0)
-  }
-
-  /** Blocks that an unstaged chunk has in its base. */
-  #baseBlocks(inode: Inode, index: number): number {
-    if (index >= inode.baseLimit || inode.base === 'none') return 0
-    const fromStore = inode.base === 'store'
-    const { content } = this.#context.catalog
-    if (fromStore && isChunked(inode) && !content.chunk(inode, index)) return 0
-    const size = fromStore ? inode.storedSize : inode.size
-    const length = Math.min(CHUNK_BYTES, Math.max(0, size - index * CHUNK_BYTES))
-    const zeros = fromStore ? content.zeros(inode.generation, index) : undefined
-    return (dataBlocks(zeros, Math.ceil(length / BLOCK_BYTES)) * BLOCK_BYTES) / 512
   }
 
   #require(ino: bigint): Inode {

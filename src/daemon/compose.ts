@@ -373,7 +373,7 @@ export function build(
   const stored = new StoredContent(content, counters, cache)
   const chunks = new StagedChunks(content, staging)
   const reader = new Reader(content, { legacy: legacyFiles, staging, chunks, stored, counters })
-  const writer = new Writer(content, reader, staging, chunks)
+  const writer = new Writer(content, { reader, legacy: legacyFiles, staging, chunks })
   const proof = new VolumeProof(content)
   const uploader = new Uploader(content, { legacy: legacyFiles, staging, reader, writer, proof })
   const directories = new DirectoryWriter(content)

@@ -64,6 +64,8 @@ const XATTR_REPLACE = 2
 const XATTR_SIZE_MAX = 65536
 // All of a file, in the catalog: ext4 has a block for them, others have more.
 const XATTRS_MAX = 2 * XATTR_SIZE_MAX
+// What one block of 4 KiB takes, in those of stat(2).
+const LEAST_BLOCKS = 8
 const CAPABILITY = 'security.capability'
 const ACLS: ReadonlySet<string> = new Set([ACL_ACCESS, ACL_DEFAULT])
 
@@ -82,11 +84,21 @@ export class AttributeOperations {
   /** @throws FsError ESTALE */
   get(ino: bigint): Attributes {
     const inode = this.#names.inode(ino)
-    if (inode.authority === 'catalog') return shown(inode, attributesOf(inode))
-    const stat = this.stat(inode)
-    if (!stat) return shown(inode, attributesOf(inode))
+    const stat = inode.authority === 'catalog' ? undefined : this.stat(inode)
+    if (!stat) return shown(inode, this.#own(inode))
     adoptAttributes(inode, stat)
     return shown(inode, stat)
+  }
+
+  /**
+   * As the catalog has them. What has data has blocks, wherever that is and whatever became of it: to tar a file without any is one
+   * hole, and is not read.
+   */
+  #own(inode: Inode): Attributes {
+    const attributes = attributesOf(inode)
+    if (inode.blocks > 0 || !isRegular(inode.mode) || !this.#context.reader.mayHaveData(inode))
+      return attributes
+    return { ...attributes, blocks: LEAST_BLOCKS }
   }
 
   /** stat(2) of a legacy file; `undefined` where the volume fails and the store has what is needed. */

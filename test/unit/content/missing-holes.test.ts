@@ -10,14 +10,15 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
-import { SEEK_DATA, SEEK_HOLE } from '../../../src/sys/index.ts'
+import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, SEEK_DATA, SEEK_HOLE } from '../../../src/sys/index.ts'
 import { Client } from '../../support/rig/client.ts'
 import { clock } from '../../support/rig/clock.ts'
 import { Rig } from '../../support/rig/rig.ts'
 
 /**
  * What says where a file has holes has to look whether the file is still what it was, as what reads does: a hole is a promise of
- * zeros, and whoever copies by SEEK_DATA, an upload, restore, cp, makes zeros of what is missing.
+ * zeros, and whoever copies by SEEK_DATA, an upload, restore, cp, makes zeros of what is missing. So is a file without blocks, and
+ * an error: GNU tar then looks for zeros by reading, and takes what cannot be read for the end of all data.
  */
 
 const MIB = 1024 * 1024
@@ -32,6 +33,8 @@ afterEach(() => rig.stop())
 const seek = (node: bigint, offset: number, whence: number): Promise<number> =>
   rig.perform((overlay, request) => overlay.lseek(request, node, 0n, offset, whence))
 
+const blocks = async (path: string): Promise<number> => (await client.lookup(path))?.attributes.blocks ?? -1
+
 const putOfFiles = (): string[] => rig.world.requests.filter((request) => request.startsWith('put files'))
 
 describe.each<[string, (path: string) => void]>([
@@ -45,7 +48,7 @@ describe.each<[string, (path: string) => void]>([
     },
   ],
 ])('P1 P2: a staging file of a sparse file that %s', (_, damage) => {
-  test('has no hole where its data was: whoever asks gets EIO', async () => {
+  test('has no hole where its data was, and blocks: whoever reads it gets EIO', async () => {
     rig = await Rig.start({ mode: 'drain', powerCuts: true })
     rig.world.inject({ fault: 'unavailable', on: ['put', 'ping'] })
     client = new Client(rig)
@@ -59,13 +62,50 @@ describe.each<[string, (path: string) => void]>([
     damage(join(directory, readdirSync(directory)[0] ?? 'none'))
     await rig.restart('mount')
     const node = await client.node('f')
-    await expect(seek(node, 0, SEEK_DATA)).rejects.toMatchObject({ code: 'EIO' })
+    expect(await seek(node, 0, SEEK_DATA)).toBe(DATA_AT)
     expect(await seek(node, DATA_AT, SEEK_HOLE)).toBeGreaterThan(DATA_AT)
+    await expect(client.read(node, DATA_AT, 8192)).rejects.toMatchObject({ code: 'EIO' })
+    expect(await blocks('f')).toBeGreaterThanOrEqual(16)
     expect((await rig.verify()).differences).toMatchObject([{ path: 'f', kind: 'unreadable' }])
     rig.world.heal()
     clock.advance(60_000)
     expect(putOfFiles()).toEqual([])
   })
+})
+
+test('P1: a staging file that is cut while it is in use leaves the file blocks', async () => {
+  rig = await Rig.start({ mode: 'drain' })
+  rig.world.inject({ fault: 'unavailable', on: ['put', 'ping'] })
+  client = new Client(rig)
+  const node = await client.create('f', '')
+  await client.truncate(node, SIZE)
+  await client.write(node, DATA_AT, Buffer.alloc(8192, 'Q'))
+  const directory = join(rig.stateDir, 'staging')
+  truncateSync(join(directory, readdirSync(directory)[0] ?? 'none'), 0)
+  await client.truncate(node, SIZE - 1)
+  expect(await blocks('f')).toBeGreaterThan(0)
+})
+
+test('P1: a file that lost one of two pieces to a hole has blocks for the other', async () => {
+  const piece = Buffer.alloc(8192, 'L')
+  rig = await Rig.start({
+    mode: 'drain',
+    fill: (source) => {
+      const file = openSync(join(source, 'f'), 'w')
+      ftruncateSync(file, SIZE)
+      writeSync(file, piece, 0, piece.length, MIB)
+      writeSync(file, piece, 0, piece.length, DATA_AT)
+      closeSync(file)
+    },
+  })
+  rig.world.inject({ fault: 'unavailable', on: ['put', 'ping'] })
+  client = new Client(rig)
+  const node = await client.node('f')
+  const punched = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+  await rig.perform((overlay, request) => overlay.fallocate(request, node, 0n, punched, MIB, MIB))
+  expect(await blocks('f')).toBe(16)
+  await client.write(node, 7 * MIB, piece)
+  expect(await blocks('f')).toBe(32)
 })
 
 test('P1: the holes of a staged file are where they were, after a crash as well', async () => {
