@@ -1,4 +1,4 @@
-import { constants, existsSync, rmSync, statSync } from 'node:fs'
+import { constants, existsSync, rmSync, statSync, utimesSync } from 'node:fs'
 import { copyFile } from 'node:fs/promises'
 import { DatabaseSync } from 'node:sqlite'
 import { isSystemError, reasonOf } from './errors.ts'
@@ -60,12 +60,14 @@ interface OpenFile {
   readonly isDamaged: boolean
 }
 
-/** A full disk has no room for what is beside the file: then it does without until the next start. */
-function unlessFull(body: () => void): void {
+/** A full disk has no room for what is beside the file: then it does without until the next start, and this is false. */
+function unlessFull(body: () => void): boolean {
   try {
     body()
+    return true
   } catch (error) {
     if (!isSystemError(error) || error.code !== 'ENOSPC') throw error
+    return false
   }
 }
 
@@ -94,7 +96,8 @@ export function openFile(path: string, options: DatabaseOptions): OpenFile {
   let handle: DatabaseSync | undefined
   try {
     const { readOnly = false } = options
-    if (existsSync(`${path}-witness`) && (fresh || statSync(path).size === 0))
+    const isKnown = ['-witness', '-sums'].some((suffix) => existsSync(path + suffix))
+    if (isKnown && (fresh || statSync(path).size === 0))
       throw new DatabaseDamaged(path, 'it is gone or empty, and what is beside it is there')
     const { witness, repairs, pages } = examine(path)
     for (const repair of repairs) options.onRepaired?.(repair)
@@ -126,10 +129,13 @@ export function openFile(path: string, options: DatabaseOptions): OpenFile {
           : 'PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0',
       )
     if (!readOnly && !options.bulk && !existsSync(`${path}-sums`)) {
-      // Its pages are added up while nobody has it open: to close another descriptor of it would drop SQLite's locks.
-      if (witness.claim) witness.note({ log: undefined })
+      // Its pages are added up while nobody has it open: to close another descriptor of it would drop SQLite's locks. Whoever finds
+      // the checksums takes it that there was a witness.
+      const isWitnessed = unlessFull(() => {
+        if (witness.claim || !witness.isThere) witness.note({ log: undefined })
+      })
       handle.close()
-      unlessFull(() => PageSums.make(`${path}-sums`, path))
+      if (isWitnessed) unlessFull(() => PageSums.make(`${path}-sums`, path))
       handle = new DatabaseSync(path, { timeout: 5000 })
       handle.exec('PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0')
     }
@@ -191,6 +197,9 @@ export async function copyDatabase(from: string, to: string): Promise<void> {
     for (const suffix of ['', ...BESIDE]) {
       if (suffix !== '' && !existsSync(from + suffix)) continue
       await copyFile(from + suffix, to + suffix, constants.COPYFILE_FICLONE)
+      // By which an index of an earlier boot is known.
+      const { atime, mtime } = statSync(from + suffix)
+      utimesSync(to + suffix, atime, mtime)
     }
   } catch (error) {
     throw new DatabaseDamaged(from, `it cannot be copied to ${to}: ${reasonOf(error)}`, { cause: error })

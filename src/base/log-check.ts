@@ -46,7 +46,7 @@ export interface KnownLog {
 
 /** Transactions that were committed, and that the log does not have any more. */
 export interface LostFrames {
-  /** So many frames of committed transactions. */
+  /** So many frames of committed transactions; 0 where nobody can tell whether any is. */
   readonly frames: number
   /** The pages that they changed; `undefined` where not even that is known. */
   readonly pages: readonly number[] | undefined

@@ -1,13 +1,16 @@
 import {
   closeSync,
   constants,
+  existsSync,
   fdatasync,
   fdatasyncSync,
   fsyncSync,
   openSync,
   readSync,
+  statSync,
   writeSync,
 } from 'node:fs'
+import { uptime } from 'node:os'
 import { dirname } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { currentBoot } from './boot.ts'
@@ -70,6 +73,11 @@ export class Witness {
     } finally {
       closeSync(descriptor)
     }
+  }
+
+  /** It says something: it was written, and can be read. */
+  get isThere(): boolean {
+    return this.#now.number > 0
   }
 
   /** Whether SQLite's index of the log is of this boot. */
@@ -188,7 +196,9 @@ function readSlot(descriptor: number, slot: number): Testimony | undefined {
 }
 
 /**
- * What is to be done before SQLite opens a database, which would take damage in its log for the end of it.
+ * What is to be done before SQLite opens a database, which would take damage in its log for the end of it. A file that has checksums
+ * beside it has had a witness: that is made first. Where it is gone, or cannot be read, only an index of this boot says what the log
+ * must have, and without one nobody can tell whether something is lost.
  * @returns the witness, what was put right, and the pages that the log has
  * @throws LogBeyondRepair
  */
@@ -199,14 +209,26 @@ export function examine(path: string): {
 } {
   const witness = Witness.read(`${path}-witness`)
   const log = `${path}-wal`
-  const index = witness.isOfThisBoot ? readLogIndex(`${path}-shm`) : undefined
-  const { repairs, lost, pages } = checkLog(log, index, witness.claim)
+  const isGone = !witness.isThere && existsSync(`${path}-sums`)
+  const ofThisBoot = isGone ? changedSinceBoot(`${path}-shm`) : witness.isOfThisBoot
+  const index = ofThisBoot ? readLogIndex(`${path}-shm`) : undefined
+  const found = checkLog(log, index, witness.claim)
+  const { repairs, pages } = found
+  // A file that was closed has neither a log nor an index.
+  const isUnknown = isGone && !index && (existsSync(log) || existsSync(`${path}-shm`))
+  const lost = found.lost ?? (isUnknown ? { frames: 0, pages: undefined } : undefined)
   if (lost) {
     const before = witness.lost?.frames ?? 0
     // SQLite's index goes with the first who opens the database.
     witness.note({ boot: undefined, log: undefined, lost: { ...lost, frames: lost.frames + before } })
   }
   return { witness, repairs, pages }
+}
+
+/** By its time, which SQLite moves as it opens the database: an index that an earlier boot left says less than there was. */
+function changedSinceBoot(path: string): boolean {
+  const stat = statSync(path, { throwIfNoEntry: false })
+  return stat !== undefined && stat.mtimeMs > Date.now() - uptime() * 1000
 }
 
 /** The database is open: SQLite's index is of this boot, and has what is in the log. */

@@ -77,7 +77,9 @@ export class Doubts {
         .prepare('INSERT INTO losses (since, detail) VALUES (?,?)')
         .run(
           Date.now(),
-          `changes that had been acknowledged were lost with ${lost.frames} damaged pages of the log; ` +
+          (lost.frames > 0
+            ? `changes that had been acknowledged were lost with ${lost.frames} damaged pages of the log; `
+            : `nobody can tell whether changes that had been acknowledged are lost: ${this.#database.path}-witness, which says what the log must have, was gone or damaged; `) +
             `${this.#count() - before} files may be as they were before, and names made since may be missing`,
         )
     })

@@ -6,11 +6,13 @@ import {
   openSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   truncateSync,
+  utimesSync,
   writeFileSync,
   writeSync,
 } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { tmpdir, uptime } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { Database, type DatabaseOptions } from '../../../src/base/database.ts'
@@ -22,7 +24,7 @@ const OPTIONS: DatabaseOptions = {
   format: 1,
   schema: 'CREATE TABLE rows (id INTEGER PRIMARY KEY, value TEXT)',
 }
-const BESIDE = ['', '-wal', '-shm', '-witness']
+const BESIDE = ['', '-wal', '-shm', '-witness', '-sums']
 
 let directory = ''
 const opened: Database[] = []
@@ -193,4 +195,84 @@ describe('P2: a log that lacks what was committed', () => {
     const database = open('a.db')
     expect([count(database), database.lost]).toEqual([5, undefined])
   })
+})
+
+describe('P2: a log that lacks what was committed, beside a witness that is gone', () => {
+  const gone: Record<string, (witness: string) => void> = {
+    missing: (witness) => rmSync(witness),
+    empty: (witness) => truncateSync(witness, 0),
+    rotten: (witness) => writeFileSync(witness, Buffer.alloc(8192, 'x')),
+  }
+  const beforeBoot = new Date(Date.now() - (uptime() + 3600) * 1000)
+
+  async function cut(remove: (witness: string) => void, frames: number): Promise<Database> {
+    await withCommits(20)
+    killed('a.db', 'b.db')
+    remove(join(directory, 'b.db-witness'))
+    truncateSync(join(directory, 'b.db-wal'), HEADER_BYTES + frames * FRAME_BYTES)
+    return open('b.db')
+  }
+
+  test.each(Object.entries(gone))('(%s) is known by the index of the log after a kill', async (_, remove) => {
+    const database = await cut(remove, 12)
+    expect(database.lost?.frames).toBeGreaterThan(0)
+    killed('b.db', 'c.db')
+    expect(open('c.db').lost).toEqual(database.lost)
+  })
+
+  test.each(Object.entries(gone))('(%s) may lack anything after a power cut', async (_, remove) => {
+    await withCommits(20)
+    killed('a.db', 'b.db')
+    remove(join(directory, 'b.db-witness'))
+    // What the disk has of the index is older than the log.
+    utimesSync(join(directory, 'b.db-shm'), beforeBoot, beforeBoot)
+    const database = open('b.db')
+    expect(database.lost).toEqual({ frames: 0 })
+    expect(count(database)).toBe(20)
+    database.forgetLost()
+    killed('b.db', 'c.db')
+    expect(open('c.db').lost).toBeUndefined()
+  })
+
+  test('and an index that is gone as well: nobody can tell', async () => {
+    const database = await cut((witness) => {
+      rmSync(witness)
+      rmSync(witness.replace('-witness', '-shm'))
+    }, 12)
+    expect(database.lost).toEqual({ frames: 0 })
+  })
+
+  test('is nothing where the index says that the log is whole', async () => {
+    await withCommits(20)
+    killed('a.db', 'b.db')
+    rmSync(join(directory, 'b.db-witness'))
+    const database = open('b.db')
+    expect([count(database), database.lost]).toEqual([20, undefined])
+  })
+
+  test('is nothing where the file was closed, or never had a witness', async () => {
+    await (await withCommits(5)).close()
+    rmSync(join(directory, 'a.db-witness'))
+    expect(open('a.db').lost).toBeUndefined()
+    killed('a.db', 'b.db')
+    for (const suffix of ['-witness', '-sums', '-shm']) rmSync(join(directory, `b.db${suffix}`))
+    expect(open('b.db').lost).toBeUndefined()
+  })
+
+  test('a file that is gone is not made anew beside its checksums', async () => {
+    await (await withCommits(5)).close()
+    rmSync(join(directory, 'a.db'))
+    rmSync(join(directory, 'a.db-witness'))
+    expect(() => open('a.db')).toThrow('it is gone or empty')
+  })
+})
+
+test('P2: a file gets its checksums only where it has a witness, also on a full disk', async () => {
+  const path = join(directory, 'a.db')
+  await open('a.db').close()
+  for (const suffix of ['-witness', '-sums']) rmSync(path + suffix)
+  // In the place of a disk that has no room for it.
+  symlinkSync('/dev/full', `${path}-witness`)
+  open('a.db')
+  expect(existsSync(`${path}-sums`)).toBe(false)
 })

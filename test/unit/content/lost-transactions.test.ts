@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, statSync, truncateSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
 import { turns } from '../../support/rig/clock.ts'
@@ -62,6 +62,20 @@ describe('P2: a catalog that lost what it had acknowledged', () => {
     expect(await doubtfulPaths()).toEqual([])
     await rig.restart('mount')
     expect(await doubtfulPaths()).toEqual([])
+  })
+
+  test('knows it where the witness of the log is gone as well', async () => {
+    rig = await Rig.start({ mode: 'drain' })
+    const client = new Client(rig)
+    await client.create('old', 'old')
+    const length = lengthOfLog()
+    await client.create('new', 'new')
+    await rig.mountDamaged((stateDir) => {
+      rmSync(join(stateDir, 'catalog.db-witness'))
+      cutTo(length)(stateDir)
+    })
+    expect(rig.catalog.doubts.any).toBe(true)
+    expect(await doubtfulPaths()).toContain('.')
   })
 
   test('keeps the staged bytes that it does not know of', async () => {
