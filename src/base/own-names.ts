@@ -13,5 +13,7 @@ export function isOwnFile(name: string): boolean {
 }
 
 export const OWNER_XATTR = `${OWN_XATTRS}owner`
+/** On a DEST in which a restore is about to end. */
+export const RESTORE_XATTR = `${OWN_XATTRS}restore`
 export const OWNER_FILE = OWN_FILES
 export const OWNER_FILE_UNFINISHED = `${OWN_FILES}.new`

@@ -1,5 +1,6 @@
 import { isId } from '../../base/attribute-ranges.ts'
 import { isSymlink } from '../../base/attributes.ts'
+import { RESTORE_XATTR } from '../../base/own-names.ts'
 import { decodeXattrs } from '../../content/index.ts'
 import { byDescriptor, printable, statDescriptor } from '../../sys/index.ts'
 import { inWords } from './findings.ts'
@@ -84,7 +85,7 @@ function removeForeign(descriptor: number, wanted: ReadonlyMap<string, Buffer>):
   }
   for (const name of names) {
     const text = name.toString('latin1')
-    if (!OURS.test(text) || wanted.has(text)) continue
+    if (!OURS.test(text) || wanted.has(text) || text === RESTORE_XATTR) continue
     try {
       byDescriptor.removeXattr(descriptor, name)
     } catch {

@@ -11,6 +11,7 @@ import {
   spaceOf,
 } from '../../sys/index.ts'
 import { closeToOthers } from './attributes.ts'
+import { endingOf } from './ending-mark.ts'
 import { codeOf } from './findings.ts'
 import { find, isUnderWay, sync, WorkDirectory, workDirectoryNames } from './work-directory.ts'
 
@@ -33,9 +34,11 @@ export class Destination {
   readonly path: string
   readonly descriptor: number
   readonly work: WorkDirectory
+  readonly namespace: string
 
-  private constructor(path: string, descriptor: number, work: WorkDirectory) {
+  private constructor(path: string, descriptor: number, namespace: string, work: WorkDirectory) {
     this.path = path
+    this.namespace = namespace
     this.descriptor = descriptor
     this.work = work
   }
@@ -73,6 +76,7 @@ export class Destination {
       return new Destination(
         path,
         descriptor,
+        namespace,
         inWords(path, () => WorkDirectory.open(descriptor, work, namespace)),
       )
     } catch (error) {
@@ -170,7 +174,8 @@ function requireOurs(path: string, descriptor: number, work: Buffer): void {
     closeDescriptor(listed)
   }
   // Begun and killed before it had said so: nothing but that directory is there.
-  if (others.length === 0 || ((hasWork || find(descriptor, work)) && isUnderWay(descriptor, work))) return
+  if (others.length === 0 || endingOf(descriptor) !== undefined) return
+  if ((hasWork || find(descriptor, work)) && isUnderWay(descriptor, work)) return
   throw new UsageError(
     `DEST ${path} is not empty and holds no restore that is under way; give an empty directory, or one that is not there yet`,
   )

@@ -2,6 +2,7 @@ import { faultPoint } from '../../base/faults.ts'
 import { syncFileSystem } from '../../sys/index.ts'
 import { dress } from './attributes.ts'
 import type { Destination } from './destination.ts'
+import { markEnding, unmarkEnding } from './ending-mark.ts'
 import { settle } from './file-bytes.ts'
 import { guard } from './guards.ts'
 import type { TreeFile } from './tree.ts'
@@ -10,8 +11,10 @@ import type { TreeFile } from './tree.ts'
  * The end of a run: all that it wrote is on the medium when this resolves. With `root` the restore is over: DEST gets the root's
  * attributes, by which it opens to others. What DEST cannot hold of these, in words.
  *
- * Crash points: first the working directory says that nothing but this is left to do, then DEST opens, then that directory goes. So
- * the next run never looks again at a tree that others have had in their hands, and never takes an open one for a finished one.
+ * Crash points: first the working directory says that nothing but this is left to do, then a mark on DEST does, then DEST opens, that
+ * directory goes, DEST gets the times that this has moved, and the mark goes. So the next run never looks again at a tree that others
+ * have had in their hands, and never takes an open one for a finished one. The flags that guard DEST come last: behind them nothing of
+ * it can be changed, the mark neither.
  *
  * @throws FsError where DEST cannot be synced: then nothing of it can be relied on
  */
@@ -22,11 +25,18 @@ export async function finish(destination: Destination, root: TreeFile | undefine
   if (!root) return []
   work.beginToFinish()
   faultPoint('migration.restore.finishing')
+  markEnding(descriptor, destination.namespace)
+  await settle(descriptor)
   dress(descriptor, root)
   faultPoint('migration.restore.opened')
   work.remove()
+  faultPoint('migration.restore.removed')
   // That has moved its times.
-  const lacks = [...dress(descriptor, root), ...guard(descriptor, root)]
+  const lacks = dress(descriptor, root)
+  await settle(descriptor)
+  faultPoint('migration.restore.dressed')
+  unmarkEnding(descriptor)
+  lacks.push(...guard(descriptor, root))
   await settle(descriptor)
   return lacks
 }

@@ -14,6 +14,7 @@ import {
   statDescriptor,
   unlinkAt,
 } from '../../sys/index.ts'
+import { endingOf } from './ending-mark.ts'
 import { codeOf } from './findings.ts'
 import { loosen } from './guards.ts'
 
@@ -86,19 +87,15 @@ export class WorkDirectory {
     const descriptor = openAt(root, name, DIRECTORY)
     try {
       requireOwn(root, descriptor)
-      const found = readState(descriptor)
+      const known = readState(descriptor)
+      const found = known ?? ending(endingOf(root))
       if (found && found.namespace !== namespace) {
         throw new UsageError(
           `in DEST a restore of namespace ${found.namespace} is under way, not of ${namespace}; give another DEST`,
         )
       }
-      const state = found ?? {
-        format: 1,
-        token: randomBytes(8).toString('hex'),
-        namespace,
-        phase: 'writing',
-      }
-      if (!found) writeState(descriptor, state)
+      const state = found ?? newState(namespace, 'writing')
+      if (!known) writeState(descriptor, state)
       sync(root)
       faultPoint('migration.restore.claimed')
       return new WorkDirectory(root, name, { descriptor, links: freshLinks(descriptor), state })
@@ -153,6 +150,18 @@ export class WorkDirectory {
     closeDescriptor(this.links)
     closeDescriptor(this.#descriptor)
   }
+}
+
+const newState = (namespace: string, phase: State['phase']): State => ({
+  format: 1,
+  token: randomBytes(8).toString('hex'),
+  namespace,
+  phase,
+})
+
+/** Of a restore whose working directory has gone already. */
+function ending(namespace: string | undefined): State | undefined {
+  return namespace === undefined ? undefined : newState(namespace, 'finishing')
 }
 
 /**

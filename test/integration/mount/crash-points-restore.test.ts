@@ -31,9 +31,13 @@ describeMounted('a restore that is killed', () => {
 
   const restore = () => ferry.ferryfs('restore', ferry.target, dest)
 
-  async function expectWhole(): Promise<void> {
+  async function expectRestored(): Promise<void> {
     const { status, stdout, stderr } = await restore()
     expect(status, stdout + stderr).toBe(0)
+  }
+
+  async function expectWhole(): Promise<void> {
+    await expectRestored()
     const [before, after] = [await ferry.call.snapshot(ferry.target), await ferry.call.snapshot(dest)]
     expect(compareTrees(before, after)).toEqual([])
   }
@@ -64,6 +68,28 @@ describeMounted('a restore that is killed', () => {
     expect((await ferry.call.readFile(join(dest, 'directory/file-1'))).toString()).toBe('newer')
     expect(existsSync(join(dest, '.ferryfs-restore'))).toBe(false)
     expect((await restore()).status).toBe(2)
+  })
+
+  test('P5: killed again and again at the very end, DEST itself gets all that the root has', async () => {
+    await ferry.call.utimens(ferry.target, 1n, 1_100_000_000_000_000_000n)
+    await run('chattr', '+i', ferry.target)
+    try {
+      for (const point of ['migration.restore.removed', 'migration.restore.dressed']) {
+        ferry.arm(point)
+        expect((await restore()).status, point).toBeNull()
+        expect(ferry.fired).toBe(true)
+        expect(existsSync(join(dest, '.ferryfs-restore'))).toBe(false)
+      }
+      await ferry.call.writeFile(join(dest, 'directory/file-1'), 'newer')
+      await expectRestored()
+      expect((await ferry.call.readFile(join(dest, 'directory/file-1'))).toString()).toBe('newer')
+      expect(statSync(dest)).toMatchObject({ mtimeMs: 1_100_000_000_000 })
+      expect(await run('lsattr', '-d', dest)).toMatch(/^[^ ]*i/)
+      expect(await run('getfattr', '-dm-', dest)).not.toContain('ferryfs')
+      expect((await restore()).status).toBe(2)
+    } finally {
+      for (const top of [dest, ferry.target]) await run('chattr', '-i', top).catch(() => undefined)
+    }
   })
 
   test('P5: at migration.restore.guarded, at each of them, the same command again ends it', async () => {
