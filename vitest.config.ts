@@ -13,6 +13,8 @@ export default defineConfig({
     // hangs is ended by this bound, never by the machine's patience.
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    // Nothing is measured by it: how long something may take to come about on a loaded machine.
+    expect: { poll: { timeout: 30_000 } },
     maxWorkers: 2,
     reporters: ['default'],
   },

@@ -323,11 +323,11 @@ export function transportContract({ name, serve, lacks }: Options): void {
 
     it('P6: gives back every open file and every look-up of what is gone', async () => {
       await shell('rm -rf "$1"/*', mount.target)
-      await expect.poll(() => fileSystem.openHandles.size, { timeout: 10_000 }).toBe(0)
+      await expect.poll(() => fileSystem.openHandles.size).toBe(0)
       // The kernel keeps one or two of the last.
       const unused = () =>
         [...fileSystem.nodes.values()].filter(({ nlink, lookups }) => nlink === 0 && lookups > 0n).length
-      await expect.poll(unused, { timeout: 10_000 }).toBeLessThanOrEqual(2)
+      await expect.poll(unused).toBeLessThanOrEqual(2)
     })
 
     it('says so when somebody else unmounts', async () => {

@@ -95,12 +95,12 @@ describe.skipIf(missing !== undefined)('containers of images that were built fro
     for (const proxy of proxies) {
       await open(false)
       await open(true, [proxy])
-      await expect.poll(() => read().catch(() => undefined), { timeout: 30_000 }).toEqual(object(1))
+      await expect.poll(() => read().catch(() => undefined)).toEqual(object(1))
     }
     await open(false)
     await expect(read()).rejects.toBeInstanceOf(StoreError)
     await open(true)
-    await expect.poll(() => read().catch(() => undefined), { timeout: 30_000 }).toEqual(object(1))
+    await expect.poll(() => read().catch(() => undefined)).toEqual(object(1))
   }, 180_000)
 
   test('the suites of the Riak store pass on these containers', async () => {

@@ -105,7 +105,7 @@ class Workload {
       await this.round()
       return this.failures
     }
-    await expect.poll(round, { timeout: 30_000 }).toBe(0)
+    await expect.poll(round).toBe(0)
   }
 }
 

@@ -185,7 +185,7 @@ class Run {
             .map(String)
             .filter((value) => !maybeThere.includes(value))
         }
-        await expect.poll(alive, { timeout: 10_000 }).toEqual([])
+        await expect.poll(alive).toEqual([])
         continue
       }
       const expected = { epoch: 0, version: acknowledged.version }

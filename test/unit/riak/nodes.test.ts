@@ -48,7 +48,7 @@ test('P6, P4: a node that hangs costs a few requests their share of time, then n
     await ask()
     return gets(cluster, 1) > asked
   }
-  await expect.poll(isAsked, { timeout: 20_000 }).toBe(true)
+  await expect.poll(isAsked).toBe(true)
 })
 
 // The library's breaker goes by the clock of the day: with that set back by a day, every node that was out stayed out for a day.
@@ -60,7 +60,7 @@ test('P4: nodes that were out are back by themselves although the clock of the d
   const now = Date.now
   vi.spyOn(Date, 'now').mockImplementation(() => now() - 86_400_000)
   for (const node of [1, 2, 3]) await cluster.start(node)
-  await expect.poll(() => failureOf(store.get('files', 'k')), { timeout: 20_000 }).toBeUndefined()
+  await expect.poll(() => failureOf(store.get('files', 'k'))).toBeUndefined()
 })
 
 // The ping has two seconds, and what ran out of so short a part of the ten of an operation was taken for no sign of illness: each
@@ -85,7 +85,7 @@ test('P6: with the default timeout, too, a node that does not answer its ping st
     await Promise.allSettled([1, 2, 3].map(() => node.run(ping(), deadline.signal)))
     expect(node.isWell).toBe(false)
     // A second ping is sent only because the first has not brought the node back.
-    await expect.poll(() => connections >= 3 + 2 || node.isWell, { timeout: 20_000 }).toBe(true)
+    await expect.poll(() => connections >= 3 + 2 || node.isWell).toBe(true)
     expect(log.info).not.toHaveBeenCalled()
   } finally {
     node.close()

@@ -142,7 +142,7 @@ test('P1: what a split hid from a delete goes when it comes to light', async () 
         .flat()
         .filter((value) => value !== '†')
     }
-    await expect.poll(alive, { timeout: 10_000 }).toEqual([])
+    await expect.poll(alive).toEqual([])
     // Made again it is no business of the deletion any more.
     await near.put(space, KEY, object('again', version(3)))
     expect((await near.get(space, KEY))?.value.toString()).toBe('again')
