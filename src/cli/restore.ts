@@ -144,7 +144,8 @@ async function offline(flags: RestoreFlags, context: Context): Promise<Source> {
     environment: context.environment,
     file: flags.config,
   })
-  const log = createLog({ level: 'error', name: 'restore', write: (line) => context.note(line.trimEnd()) })
+  // What is lost is told of by file, in the report; a log has lines for programs.
+  const log = createLog({ level: 'error', name: 'restore', write: () => undefined })
   const { treeOfState, treeOfStore } = await import('../daemon/offline-tree.ts')
   const elsewhere: Elsewhere[] = []
   const add = (what: string, path: string | null | undefined): void => {

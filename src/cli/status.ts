@@ -65,6 +65,8 @@ export function statusLines(report: StatusReport): string[] {
   const health = store.healthy ? 'answers' : `does not answer${store.error ? `: ${store.error}` : ''}`
   const percent = bytes.total > 0 ? ` (${Math.floor((100 * bytes.stored) / bytes.total)}%)` : ''
   const overtaken = reads.overtaken > 0 ? ` (${reads.overtaken} because the store was slow)` : ''
+  // Not all that is listed is of a file that failed, and the list may be shortened.
+  const failed = Math.max(files.failed, report.failures.length)
   const rows: [string, string][] = [
     ['mount', `${report.source} on ${report.target}${report.sourceReadonly ? ' (source untouched)' : ''}`],
     ['mode', report.mode],
@@ -87,7 +89,7 @@ export function statusLines(report: StatusReport): string[] {
       `worker ${report.pid} (start ${report.workerStarts}), supervisor ${report.supervisorPid}, since ${report.startedAt}`,
     ],
     ['state', report.stateDir],
-    ['failures', files.failed === 0 ? 'none' : `${files.failed}`],
+    ['failures', failed === 0 ? 'none' : `${failed}`],
   ]
   return [
     ...rows.map(([name, value]) => `${name.padEnd(10)} ${value}`),

@@ -274,9 +274,9 @@ function firstMode({ mode, sourceReadonly }: MountConfig): Mode {
   return mode !== undefined && policyOf(mode, sourceReadonly).needsLegacy ? mode : 'mirror'
 }
 
-/** A catalog under which nobody ever had the namespace says nothing, and would only be in the way of `rebuild`. */
+/** A catalog that never had the namespace, and has lost nothing, says nothing and is in the way of `rebuild`. */
 async function closeUnserved(catalog: Catalog, path: string): Promise<void> {
-  const isOfNoUse = catalog.meta('epoch') === undefined
+  const isOfNoUse = catalog.meta('epoch') === undefined && !catalog.doubts.any
   await catalog.close()
   if (isOfNoUse) removeDatabase(path)
 }

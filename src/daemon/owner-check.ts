@@ -82,9 +82,8 @@ function isRebuiltOf(found: FoundMark, own: Identity | undefined, { stateDir }: 
   if (found.kind !== 'whole' || own?.source !== null) return false
   const { mark } = found
   const isLost = mark.stateDir === stateDir || !existsSync(join(mark.stateDir, CATALOG_FILE))
-  // The default store lies in the state directory, and is there perhaps when the catalog is not.
-  const store = mark.store === 'embedded:' ? `embedded:${join(mark.stateDir, 'store')}` : mark.store
-  return isLost && mark.namespace === own.namespace && storePlace(store) === storePlace(own.store)
+  // The store is there perhaps when the catalog is not.
+  return isLost && mark.namespace === own.namespace && storePlace(storeOf(mark)) === storePlace(own.store)
 }
 
 function refuseInsideOwned({ source, target }: Mount): void {
@@ -118,7 +117,7 @@ function ownMarkOf(path: string): OwnerMark | undefined {
 }
 
 /** One line: what is wrong, and the command that is right. */
-export function refusal(found: FoundMark, isCopy: boolean, { source, target }: Mount): string {
+export function refusal(found: FoundMark, isCopy: boolean, { source, target, stateDir }: Mount): string {
   const forget = `"ferryfs forget ${shellWord(source)}" forgets that`
   if (found.kind !== 'whole') {
     const which = found.kind === 'short' ? `the id ${found.id}` : 'nothing that this ferryfs can read'
@@ -129,7 +128,11 @@ export function refusal(found: FoundMark, isCopy: boolean, { source, target }: M
     return `SOURCE ${source} is a copy of ${mark.source}, whose files are only where the state directory ${mark.stateDir} knows: ${rightCommand(mark, mark.source, target)} mounts that, ${forget}`
   }
   const what = `SOURCE ${source} is not complete by itself: its other files are where the state directory ${mark.stateDir} knows`
-  if (existsSync(join(mark.stateDir, CATALOG_FILE))) {
+  const isThere = existsSync(join(mark.stateDir, CATALOG_FILE))
+  if (isThere && mark.stateDir === stateDir) {
+    return `${what}, and the catalog there does not know them any more; ${commandsAnew(mark, source, target)} (--take-over alone mounts without them, ${forget})`
+  }
+  if (isThere) {
     return `${what}; ${rightCommand(mark, source, target)} mounts it (--take-over mounts without them, ${forget})`
   }
   const rebuild = `ferryfs rebuild --store ${shellWord(mark.store)} --namespace ${mark.namespace} --state-dir ${shellWord(mark.stateDir)}`
@@ -137,6 +140,22 @@ export function refusal(found: FoundMark, isCopy: boolean, { source, target }: M
     mark.store === 'embedded:' ? 'bring it back' : `bring it back, or make it anew with "${rebuild}"`
   return `${what}, and that is not there (is its disk mounted?): ${remedy}, then ${rightCommand(mark, source, target)} mounts it (--take-over mounts without them, ${forget})`
 }
+
+/** What to type where the state directory is there and its catalog has lost what it knew. What that has staged stays where it is. */
+function commandsAnew(mark: OwnerMark, source: string, target: string): string {
+  let stateDir = `${mark.stateDir}.new`
+  for (let nth = 2; existsSync(stateDir); nth += 1) stateDir = `${mark.stateDir}.new${nth}`
+  const store = storeOf(mark)
+  const words = ['rebuild', '--store', store, '--namespace', mark.namespace, '--state-dir', stateDir]
+  const rebuild = `"ferryfs ${words.map(shellWord).join(' ')}"`
+  const settings = { ...settingsOf(mark), store }
+  const mount = `"${mountCommand({ source, target, stateDir, settings, takeOver: true })}"`
+  return `${rebuild} makes one anew from the store, then ${mount} mounts them; what the store did not have yet is in ${mark.stateDir}: keep it`
+}
+
+/** The default store lies in the state directory. */
+const storeOf = ({ store, stateDir }: OwnerMark): string =>
+  store === 'embedded:' ? `embedded:${join(stateDir, 'store')}` : store
 
 /** What to type, with all that the last mount was told. */
 function rightCommand(mark: OwnerMark, source: string, target: string): string {

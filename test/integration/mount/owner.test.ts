@@ -11,6 +11,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { unmountKernel } from '../../../src/fuse/kernel/mount.ts'
 import { mountsOf } from '../../../src/fuse/kernel/mountinfo.ts'
 import { eventually } from '../../support/daemon/place.ts'
 import { describeMounted } from '../../support/fuse/mounted.ts'
@@ -230,6 +231,24 @@ describeMounted('who owns a volume', () => {
     await shows(ferry.target)
     await ferry.unmount()
     expect(await refusal('mount', ferry.source, elsewhere)).toContain(`--state-dir ${other}`)
+  })
+
+  test('P5: a catalog that has lost its log is told of with the commands that help, as they stand', async () => {
+    await ferry.mount('--mode', 'drain')
+    await ferry.done('migrate', ferry.target, '--wait')
+    await ferry.eventually('the volume to be empty', async () => !existsSync(ferry.under('file')))
+    await ferry.settled()
+    await ferry.killBoth()
+    await unmountKernel(ferry.target, { lazy: true })
+    rmSync(join(ferry.stateDir, 'catalog.db-wal'))
+    const mount = ['mount', ferry.source, ferry.target, '--state-dir', ferry.stateDir]
+    const line = await refusal(...mount)
+    expect(line).toContain('the catalog there does not know them any more')
+    // Nothing of it went, and it is not taken for an empty one by the next try either.
+    expect(await refusal(...mount)).toBe(line)
+    const commands = Array.from(line.matchAll(/"ferryfs ([^"]+)"/g), ([, words = '']) => words.split(' '))
+    for (const words of commands.slice(0, 2)) await ferry.done(...words)
+    await shows(ferry.target)
   })
 
   test('P1: a mark can be taken over and forgotten, in so many words', async () => {

@@ -23,7 +23,7 @@ describeMounted('restore without a daemon', () => {
   let dest: string
 
   beforeEach(async () => {
-    ferry = new Ferry()
+    ferry = new Ferry({ faults: true })
     dest = join(ferry.root, 'back')
     mkdirSync(ferry.under('directory/below'), { recursive: true })
     for (let n = 0; n < 10; n += 1) writeFileSync(ferry.under(`directory/file-${n}`), pattern(3000, n))
@@ -117,6 +117,19 @@ describeMounted('restore without a daemon', () => {
     }
     expect((await fromState('--accept-missing')).status).toBe(3)
     expect(statSync(dest).mode & 0o7777).toBe(0o751)
+  })
+
+  test('P1: what was staged and is damaged is told of once, in words', async () => {
+    ferry.arm('content.upload.claimed!')
+    await ferry.call.writeFile(ferry.at('late'), 'nowhere else').catch(() => undefined)
+    await ferry.eventually('supervisor and worker to be dead', async () => ferry.fired)
+    await unmountKernel(ferry.target, { lazy: true })
+    const staging = join(ferry.stateDir, 'staging')
+    for (const name of readdirSync(staging)) writeFileSync(join(staging, name), '')
+    const { status, stdout, stderr } = await fromState()
+    expect(status, stdout + stderr).toBe(3)
+    expect(stdout.match(/late/g)).toHaveLength(1)
+    expect(stdout + stderr).not.toMatch(/^\{/m)
   })
 
   test('P1: after a power loss staged bytes that nobody had synced are not taken for what they were', async () => {

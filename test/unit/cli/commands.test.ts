@@ -323,4 +323,11 @@ describe('status for people', () => {
     expect(lines.filter((line) => line.startsWith('failed  '))).toHaveLength(50)
     expect(lines.at(-1)).toBe('… and 10 more: ferryfs status /t --json')
   })
+
+  it('counts what failed that is of no file', () => {
+    const failures = [{ path: '.', reason: 'changes that had been acknowledged were lost' }]
+    const lines = statusLines({ ...report, files: { ...report.files, failed: 0 }, failures })
+    expect(lines).toContain('failures   1')
+    expect(lines.at(-1)).toContain('failed  .: changes')
+  })
 })
