@@ -56,7 +56,7 @@ import { ACL_ACCESS, ACL_DEFAULT, chmodAcl, decodeAcl, modeOfAcl } from './acl.t
 import type { OverlayContext } from './context.ts'
 import { requireSettable, requireUnguarded } from './guards.ts'
 import { UnflushedMarks } from './marks.ts'
-import { type Names, servesWithoutVolume } from './names.ts'
+import { hasGonePast, type Names, servesWithoutVolume } from './names.ts'
 
 // linux/xattr.h
 const XATTR_CREATE = 1
@@ -115,6 +115,17 @@ export class AttributeOperations {
       if (error instanceof FsError && error.code === 'ENOENT') throw new FsError('ESTALE', error.message)
       throw error
     }
+  }
+
+  /**
+   * A file or directory is opened by its number. @throws FsError ESTALE if the name that led to it has gone past the overlay: on that
+   * the kernel looks the path up again
+   */
+  requireThere(inode: Inode): void {
+    if (inode.authority !== 'legacy') return
+    if (hasGonePast(inode) && !this.#context.legacyFiles.isHeld(inode.ino))
+      throw new FsError('ESTALE', `inode ${inode.ino} is gone`)
+    this.stat(inode)
   }
 
   async set(ino: bigint, changes: AttributeChanges, request: RequestContext): Promise<Attributes> {
@@ -245,9 +256,9 @@ export class AttributeOperations {
       return this.#context.legacyFiles.withWriter(ino, (descriptor) => xattrsOfOpen.get(descriptor, name))
     }
     if (inode.authority === 'legacy') {
-      const place = this.#place(inode)
-      if (!place) throw new FsError('ENODATA')
-      return getXattr(requireLegacy(this.#context).directory(place.parent), place.name, name)
+      const value = this.#onVolume(inode, (directory, file) => getXattr(directory, file, name))
+      if (value === undefined) throw new FsError('ENODATA')
+      return value
     }
     requireSupported(name)
     const value = decodeXattrs(inode.xattrs).get(name.toString('latin1'))
@@ -259,11 +270,28 @@ export class AttributeOperations {
     const inode = this.#names.inode(ino)
     if (this.#isHeld(inode)) return this.#context.legacyFiles.withWriter(ino, xattrsOfOpen.list)
     if (inode.authority === 'legacy') {
-      const place = this.#place(inode)
-      const names = place ? listXattrs(requireLegacy(this.#context).directory(place.parent), place.name) : []
+      const names = this.#onVolume(inode, listXattrs) ?? []
       return names.filter((name) => !isOwnXattr(name.toString('latin1')))
     }
     return [...decodeXattrs(inode.xattrs).keys()].map((name) => Buffer.from(name, 'latin1'))
+  }
+
+  /**
+   * Looks at a legacy file where it is; `undefined` of a directory that has been removed, of which nothing can be known any more.
+   * @throws FsError ESTALE if the file has gone past the overlay: on that the kernel looks the path up again
+   */
+  #onVolume<T>(inode: Inode, look: (directory: number, file: Buffer) => T): T | undefined {
+    const place = this.#place(inode)
+    if (!place && isDirectory(inode.mode)) return undefined
+    try {
+      if (!place) throw new FsError('ESTALE', `inode ${inode.ino} is gone`)
+      // Another file may have its name by now.
+      this.stat(inode)
+      return look(requireLegacy(this.#context).directory(place.parent), place.name)
+    } catch (error) {
+      if (error instanceof FsError && error.code === 'ENOENT') throw new FsError('ESTALE', error.message)
+      throw error
+    }
   }
 
   #owner(ino: bigint): Inode {

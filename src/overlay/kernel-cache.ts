@@ -1,6 +1,7 @@
 import { constants } from 'node:fs'
 import { isRegular } from '../base/attributes.ts'
 import { untilNextTick } from '../base/clock.ts'
+import { FsError } from '../base/errors.ts'
 import type { Fingerprint, Inode } from '../catalog/index.ts'
 import { fingerprintOf } from '../content/index.ts'
 import type { Stat } from '../sys/index.ts'
@@ -20,6 +21,14 @@ const KEEPS_NOTHING: KernelNotifier = {
   dropPages: () => Promise.resolve(),
 }
 
+interface Told extends Fingerprint {
+  /**
+   * It was told something else not long before. Of two answers that were under way at once the kernel drops the one whose request is
+   * older than what it has applied (fuse_change_attributes() in fs/fuse/inode.c), which may be the newer answer.
+   */
+  readonly isDoubtful: boolean
+}
+
 /**
  * What the kernel caches of regular files: their attributes for a while, and their pages from one open to the next. P1 asks that a
  * reader never gets pages of one state at the length of another, nor pages that outlive what they were read from.
@@ -36,8 +45,8 @@ export class KernelCache {
   readonly #statOf: (inode: Inode) => Stat | undefined
   readonly #startedMs = performance.now()
   /** Two generations, so that what is older than the kernel believes goes without a timer for each. */
-  #told = new Map<bigint, Fingerprint>()
-  #toldBefore = new Map<bigint, Fingerprint>()
+  #told = new Map<bigint, Told>()
+  #toldBefore = new Map<bigint, Told>()
   #turnedMs = performance.now()
   /** Files that the catalog gave back to the volume, and until when the kernel may believe what the catalog said of them. */
   readonly #givenBack = new Map<bigint, number>()
@@ -56,7 +65,9 @@ export class KernelCache {
     if (inode.authority !== 'legacy' || !isRegular(inode.mode)) return
     const now = fingerprintOf(attributes)
     this.#turn(performance.now())
-    this.#told.set(inode.ino, now)
+    const before = this.#toldOf(inode.ino)
+    const isDoubtful = before !== undefined && (before.isDoubtful || isOther(before, now))
+    this.#told.set(inode.ino, { ...now, isDoubtful })
     this.#givenBack.delete(inode.ino)
     const activity = this.#context.activity.peek(inode.ino)
     if (!activity || activity.opens <= 0) return
@@ -86,6 +97,25 @@ export class KernelCache {
   }
 
   /**
+   * A READ is about to be answered. If the file has changed past the overlay since the kernel was told of its attributes, it forgets
+   * those: who has read the new bytes is not told the old size after it. Where there are fewer bytes than were asked for the kernel
+   * cuts the size by itself (fuse_short_read() in fs/fuse/file.c), unless it has to forget it meanwhile: then it would make zeros.
+   */
+  wasRead(ino: bigint, isShort: boolean): void {
+    if (isShort) return
+    const inode = this.#context.catalog.get(ino)
+    const told = this.#toldOf(ino)
+    if (inode?.authority !== 'legacy' || !told) return
+    try {
+      const stat = this.#statOf(inode)
+      if (stat) this.#expireUnlessTold(ino, stat)
+    } catch (error) {
+      // Gone meanwhile, which is no reason to keep what was read.
+      if (!(error instanceof FsError)) throw error
+    }
+  }
+
+  /**
    * A write has landed and is not answered yet. Waits until pages that were read beside it are gone; they are locked as long as
    * their READs are under way, none of which waits for this write.
    */
@@ -101,15 +131,21 @@ export class KernelCache {
     node.droppedReads = reads
   }
 
-  #expireUnlessTold(ino: bigint, { size, ctimeNs }: Stat): void {
+  #toldOf(ino: bigint): Told | undefined {
+    return this.#told.get(ino) ?? this.#toldBefore.get(ino)
+  }
+
+  #expireUnlessTold(ino: bigint, stat: Stat): void {
     const now = performance.now()
     this.#turn(now)
     const until = this.#givenBack.get(ino)
-    const told = this.#told.get(ino) ?? this.#toldBefore.get(ino)
+    const told = this.#toldOf(ino)
     // What a predecessor told is not known.
     const isUnknown = told === undefined && now - this.#startedMs < LEGACY_TTL_MS && this.#context.takesOver
-    const isOther = told !== undefined && (told.size !== size || told.ctimeNs !== ctimeNs)
-    if (isOther || isUnknown || until !== undefined) this.notifier.expireAttributes(ino)
+    const isTold = told === undefined ? !isUnknown : !told.isDoubtful && !isOther(told, stat)
+    if (isTold && until === undefined) return
+    this.notifier.expireAttributes(ino)
+    for (const generation of [this.#told, this.#toldBefore]) generation.delete(ino)
   }
 
   #turn(now: number): void {
@@ -125,6 +161,9 @@ export class KernelCache {
     this.notifier.invalidateNode(ino, 0, 0)
   }
 }
+
+const isOther = (told: Fingerprint, { size, ctimeNs }: Fingerprint): boolean =>
+  told.size !== size || told.ctimeNs !== ctimeNs
 
 /** Names a state of the content; the kernel may keep what it cached under the same name. */
 function tagOf(inode: Inode, stat: Stat | undefined): string | undefined {

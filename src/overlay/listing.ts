@@ -8,7 +8,7 @@ import type { RawDirent } from '../sys/index.ts'
 import type { OverlayContext } from './context.ts'
 import { lookingOnly } from './looking-only.ts'
 import { NameTable } from './name-table.ts'
-import type { Names, Resolved } from './names.ts'
+import { hasGonePast, type Names, type Resolved } from './names.ts'
 
 const DOT = Buffer.from('.')
 const DOT_DOT = Buffer.from('..')
@@ -91,7 +91,10 @@ export class Listings {
   /** At once, if it takes no longer than a turn may. */
   #list(directory: bigint, by: ReadBy): NameTable | Promise<NameTable> {
     const table = new NameTable()
-    if (this.#names.directory(directory).orphan) return table
+    const inode = this.#names.directory(directory)
+    // Nobody knows what is in it where it is now.
+    if (by === 'application' && hasGonePast(inode)) throw new FsError('ESTALE', `inode ${directory} is gone`)
+    if (inode.orphan) return table
     const steps = this.#collect(directory, table, by)
     const until = performance.now() + TURN_MS
     while (performance.now() < until) if (steps.next().done) return table

@@ -452,6 +452,10 @@ export function servesWithoutVolume({ policy }: OverlayContext, inode: Inode, er
   return fails && policy().readFrom === 'store' && (isStored(inode) || isDirectory(inode.mode))
 }
 
+/** Its last name went past the overlay, so it may be under another one; what is removed through it has no link left. */
+export const hasGonePast = ({ authority, orphan, nlink }: Inode): boolean =>
+  authority === 'legacy' && orphan && nlink > 0
+
 /** An inode with nothing in it yet; the legacy file is the authority. */
 export function newInode(ino: bigint, generation: number): Inode {
   return {

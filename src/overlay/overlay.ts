@@ -363,10 +363,8 @@ export class Overlay implements FileSystem {
   open(_request: RequestContext, node: bigint, flags: number): OpenAnswer {
     const inode = this.names.inode(node)
     if (isDirectory(inode.mode)) throw new FsError('EISDIR')
-    const writing = isWriting(flags)
     this.#checkOpen(inode, flags)
-    const keepCache = this.#cache.opened(inode)
-    return { handle: this.#handles.open(node, writing), keepCache }
+    return { keepCache: this.#cache.opened(inode), handle: this.#handles.open(node, isWriting(flags)) }
   }
 
   async read(
@@ -381,6 +379,7 @@ export class Overlay implements FileSystem {
     const bytes = await this.#waits.withDeadline(request, (signal) =>
       this.#context.reader.read(node, offset, size, signal),
     )
+    this.#cache.wasRead(node, bytes.length < size)
     this.#copyOnRead(node)
     return bytes
   }
@@ -579,7 +578,7 @@ export class Overlay implements FileSystem {
   // ---- directories
 
   opendir(_request: RequestContext, node: bigint): OpenAnswer {
-    this.names.directory(node)
+    this.#attributes.requireThere(this.names.directory(node))
     return { handle: this.#handles.open(node, false) }
   }
 
@@ -727,6 +726,7 @@ export class Overlay implements FileSystem {
     const now = writing ? this.#attributes.get(inode.ino) : inode
     if (writing) requireOpenable(now, flags)
     if (inode.authority !== 'legacy') return
+    this.#attributes.requireThere(inode)
     if (writing && !isAppendOnly(now) && this.#context.policy().writeTo === 'legacy') {
       legacyFiles.withWriter(inode.ino, () => undefined)
     } else if (this.#context.policy().readFrom === 'legacy') {
