@@ -150,31 +150,32 @@ export class Writer {
   }
 
   /**
-   * Copies the first chunk into the staging file, safe against power loss: the object that has its only bytes is about
-   * to be replaced. @throws StoreError, FsError
+   * Copies a chunk, the first by default, into the staging file, safe against power loss: what has its only bytes is about to
+   * go, or to be replaced. @throws StoreError, FsError
    */
-  async preserve(ino: bigint, signal?: AbortSignal): Promise<void> {
+  async preserve(ino: bigint, signal?: AbortSignal, index = 0): Promise<void> {
     const { catalog } = this.#context
     const { version } = this.#require(ino)
     // Outside the file's turn: no application waits for the store because of this.
-    const bytes = await this.#reader.baseChunk(ino, 0, signal)
+    const bytes = await this.#reader.baseChunk(ino, index, signal)
     await this.#exclusive(ino, async () => {
       const inode = this.#require(ino)
-      if (catalog.isStaged(ino, 0) || inode.baseLimit === 0 || inode.version !== version) return
+      if (catalog.isStaged(ino, index) || index >= inode.baseLimit || inode.version !== version) return
       this.#staging.reserve(CHUNK_BYTES)
       this.#ensureStagingFile(ino)
+      const at = index * CHUNK_BYTES
       try {
-        await this.#staging.write(inode, bytes.subarray(0, inode.size), 0)
-        this.#extend(inode, inode.size, 0)
+        await this.#staging.write(inode, bytes.subarray(0, inode.size - at), at)
+        this.#extend(inode, inode.size, index)
         await this.#syncInTurn(ino)
         faultPoint('content.preserve.written')
         catalog.transaction(() => {
-          catalog.stage(ino, 0, lengthOf(inode, 0))
-          catalog.markStagedSynced(ino, [{ index: 0, bytes: lengthOf(inode, 0) }])
+          catalog.stage(ino, index, lengthOf(inode, index))
+          catalog.markStagedSynced(ino, [{ index, bytes: lengthOf(inode, index) }])
         })
-        this.#staging.markSound(ino, 0)
+        this.#staging.markSound(ino, index)
       } catch (error) {
-        this.#undo(ino, [0])
+        this.#undo(ino, [index])
         throw error
       }
       faultPoint('content.preserve.committed')

@@ -1,7 +1,8 @@
 import { constants } from 'node:fs'
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
-import { requireLegacy } from '../content/index.ts'
+import { DIRTY_CONTENT, type Inode } from '../catalog/index.ts'
+import { adoptAttributes, chunkCount, encodeXattrs, fingerprintOf, requireLegacy } from '../content/index.ts'
 import type { Answer, RequestContext } from '../fuse/operations.ts'
 import {
   chmodDescriptor,
@@ -10,6 +11,7 @@ import {
   O_TMPFILE,
   openAt,
   statDescriptor,
+  xattrsOfOpen,
 } from '../sys/index.ts'
 import type { Answers } from './answers.ts'
 import type { CatalogNamespace } from './catalog-namespace.ts'
@@ -51,6 +53,61 @@ export class Nameless {
     return onVolume
       ? this.#createOnVolume(request, parent, mode)
       : inCatalog.createNameless(request, parent, mode).ino
+  }
+
+  /**
+   * A file is about to get a name in the catalog. If it was made on the volume and has none, nothing but what the supervisor holds has its
+   * bytes: they come to the staging file before, and until then it goes on as it is. Repeated, it goes on; `undefined` of any other file.
+   * @throws FsError
+   */
+  bring({ signal }: RequestContext, { ino, orphan }: Inode): Promise<void> | undefined {
+    const { legacyFiles, policy } = this.#context
+    const isLeft = orphan && policy().writeTo === 'store' && legacyFiles.isHeld(ino)
+    return isLeft ? this.#bring(ino, signal) : undefined
+  }
+
+  async #bring(ino: bigint, signal?: AbortSignal): Promise<void> {
+    const { catalog, activity, reader, writer, legacyFiles } = this.#context
+    while (activity.isWritingVolume(ino)) await activity.landed(ino)
+    this.#takeOver(ino)
+    faultPoint('overlay.tmpfile.taken')
+    const next = (from: number): number | undefined =>
+      reader.nextBaseChunk(this.#parts.names.inode(ino), from)
+    for (let index = next(0); index !== undefined; index = next(index + 1))
+      await writer.preserve(ino, signal, index)
+    catalog.transaction(() => {
+      const inode = this.#parts.names.inode(ino)
+      inode.base = 'none'
+      inode.baseLimit = 0
+      inode.fingerprint = undefined
+      inode.legacyIno = undefined
+      inode.dirty |= DIRTY_CONTENT
+      catalog.save(inode)
+    })
+    faultPoint('overlay.tmpfile.brought')
+    legacyFiles.release(ino)
+  }
+
+  /** Its content keeps coming from what the supervisor holds. Within this tick. */
+  #takeOver(ino: bigint): void {
+    const { catalog, legacyFiles } = this.#context
+    catalog.transaction(() => {
+      const inode = this.#parts.names.inode(ino)
+      if (inode.authority === 'catalog') return
+      const stat = legacyFiles.statOpen(ino)
+      adoptAttributes(inode, stat)
+      inode.xattrs = legacyFiles.withWriter(ino, (descriptor) => {
+        const names = xattrsOfOpen.list(descriptor)
+        return encodeXattrs(
+          new Map(names.map((name) => [name.toString('latin1'), xattrsOfOpen.get(descriptor, name)])),
+        )
+      })
+      inode.authority = 'catalog'
+      inode.base = 'legacy'
+      inode.baseLimit = chunkCount(stat.size)
+      inode.fingerprint = fingerprintOf(stat)
+      catalog.save(inode)
+    })
   }
 
   #isThere(ino: bigint): boolean {

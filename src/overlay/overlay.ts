@@ -262,9 +262,10 @@ export class Overlay implements FileSystem {
     const done = this.answers.recorded(request)
     if (typeof done === 'bigint') return this.#entryOf(done)
     const inode = this.names.inode(node)
-    if (this.#onVolume([newParent], [inode])) {
+    if (this.#onVolume([newParent], [inode]))
       return this.#entry(this.#legacyNamespace.link(request, node, newParent, newName))
-    }
+    const brought = this.#nameless.bring(request, inode)
+    if (brought) return brought.then(() => this.link(request, node, newParent, newName))
     return this.#afterWrites([node], () =>
       this.#entry(this.#catalogNamespace.link(request, node, newParent, newName)),
     )
@@ -633,13 +634,9 @@ export class Overlay implements FileSystem {
   }
 
   statfs(): StatFs {
-    const legacy = this.#context.legacy()
-    if (legacy && this.#context.policy().writeTo === 'legacy') {
-      const space = legacy.space()
-      return { ...space, namelen: NAME_MAX, frsize: space.bsize }
-    }
-    // The next write goes to staging: as much is free as the limit and the disk leave.
-    const space = this.#context.staging.space()
+    const legacy = this.#context.policy().writeTo === 'legacy' ? this.#context.legacy() : undefined
+    // Elsewhere the next write goes to staging: as much is free as the limit and the disk leave.
+    const space = legacy?.space() ?? this.#context.staging.space()
     return { ...space, namelen: NAME_MAX, frsize: space.bsize }
   }
 

@@ -79,4 +79,24 @@ describeMounted('files made without a name (O_TMPFILE)', () => {
       expect(await ferry.call.stat(ferry.at('d/own'))).toMatchObject({ uid: 1234, gid: 2345, nlink: 1 })
     },
   )
+
+  test.skipIf(!kernelIsAtLeast(6, 1)).each(['drain', 'store-only'])(
+    'P2: one that was made in mirror gets its name in %s, and is there after a crash',
+    async (mode) => {
+      await mount('mirror')
+      const fd = await make()
+      const body = Buffer.alloc(3 * MiB, 'made in mirror ')
+      await ferry.call.write(fd, body)
+      await ferry.done('mode', ferry.target, mode, '--wait')
+      await ferry.call.write(fd, 'in another mode', 10)
+      await ferry.call.linkFd(fd, ferry.at('d/named'))
+      body.write('in another mode', 10)
+      await ferry.call.fsync(fd)
+      await ferry.killBoth()
+      await ferry.mount()
+      expect((await ferry.call.readFile(ferry.at('d/named'))).equals(body)).toBe(true)
+      await ferry.done('migrate', ferry.target, '--wait')
+      await ferry.done('verify', ferry.target)
+    },
+  )
 })

@@ -1,6 +1,7 @@
 import { constants } from 'node:fs'
 import { afterEach, describe, expect, test } from 'vitest'
 import type { Mode } from '../../../src/base/modes.ts'
+import { CHUNK_BYTES } from '../../../src/content/index.ts'
 import { Client } from '../../support/rig/client.ts'
 import { Rig } from '../../support/rig/rig.ts'
 import { expectSettled } from '../../support/rig/settled.ts'
@@ -101,6 +102,56 @@ describe.each([
     await rig.restart('mount')
     if (!lasts) return expectNothingLeft()
     expect(await client.readPath('named')).toBe('named now')
+    await rig.migrate()
+    await rig.settle()
+    await expectSettled(rig)
+  })
+})
+
+/** Several chunks, with a hole, so that it takes more than one step to bring it over. */
+async function madeInMirror(): Promise<Made> {
+  await start('mirror')
+  const made = await rig.perform(make)
+  await client.write(made.entry.nodeId, 0, 'made in mirror')
+  await client.write(made.entry.nodeId, 3 * CHUNK_BYTES + 5, 'and the end')
+  await rig.setMode('drain')
+  return made
+}
+
+const WHOLE = Buffer.concat([
+  Buffer.from('made in mirror'),
+  Buffer.alloc(3 * CHUNK_BYTES + 5 - 14),
+  Buffer.from('and the end'),
+])
+
+describe.each([
+  ['overlay.tmpfile.taken', false],
+  ['content.preserve.written', false],
+  ['content.preserve.committed', false],
+  ['overlay.tmpfile.brought', false],
+  ['overlay.link.committed', true],
+] as const)('made in mirror and named in drain, a crash at %s', (point, lasts) => {
+  test('P7: the next worker gives the name, and the file goes on', async () => {
+    const made = await madeInMirror()
+    const { nodeId } = made.entry
+    const unique = await rig.cutShort(point, naming(nodeId))
+    await rig.restart('worker')
+    expect(await client.read(nodeId)).toEqual(WHOLE)
+    await rig.perform(naming(nodeId), {}, unique)
+    expect(rig.held).toEqual([])
+    await letGo(made)
+    await rig.migrate()
+    await rig.settle()
+    await expectSettled(rig)
+    expect(await client.readPath('named')).toBe(WHOLE.toString())
+  })
+
+  test(`P2: a new mount finds it ${lasts ? 'under that name' : 'gone'}`, async () => {
+    const made = await madeInMirror()
+    await rig.cutShort(point, naming(made.entry.nodeId))
+    await rig.restart('mount')
+    if (!lasts) return expectNothingLeft()
+    expect(await client.readPath('named')).toBe(WHOLE.toString())
     await rig.migrate()
     await rig.settle()
     await expectSettled(rig)
