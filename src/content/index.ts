@@ -8,6 +8,7 @@ export {
   type ReadCounters,
   SHARD_ENTRIES,
 } from './context.ts'
+export { adoptGuardsPast } from './directory-flags.ts'
 export { entriesToRecord } from './directory-content.ts'
 export * from './directory-record.ts'
 export { DirectoryWriter } from './directory-writer.ts'

@@ -3,6 +3,7 @@ import { MOST_XATTR_BYTES } from '../base/attribute-ranges.ts'
 import { isDirectory, isRegular, isSymlink } from '../base/attributes.ts'
 import { isWholeSeconds } from '../base/clock.ts'
 import { FsError } from '../base/errors.ts'
+import { GUARDS } from '../base/inode-flags.ts'
 import { pagesOf } from '../base/pages.ts'
 import { type Catalog, DIRTY_CONTENT, type Fingerprint, type Inode, isStored } from '../catalog/index.ts'
 import type { LegacyPlace, LegacyTree } from '../legacy/index.ts'
@@ -22,6 +23,11 @@ export function fingerprintOf({ size, mtimeNs, ctimeNs }: Fingerprint): Fingerpr
  * left of the file must not look as if somebody had changed it past the overlay.
  */
 const MOVING_CTIME = 0n
+
+/** What is remembered of a directory on the volume in the place of a file's fingerprint: the flags that guarded it. */
+export function guardsSeen(flags: number): Fingerprint {
+  return { size: flags & GUARDS, mtimeNs: 0n, ctimeNs: 0n }
+}
 
 /** Whether the legacy file is still the one that was copied. */
 export function matches(fingerprint: Fingerprint | undefined, stat: Stat): boolean {
@@ -231,6 +237,8 @@ export function takeOver(context: ContentContext, ino: bigint): Inode {
       inode.base = inStore ? 'store' : 'legacy'
       inode.baseLimit = chunkCount(stat.size)
       inode.fingerprint = fingerprintOf(stat)
+    } else if (isDirectory(stat.mode)) {
+      inode.fingerprint = guardsSeen(stat.flags)
     }
     if (!inStore && inode.version > 0 && !isDirectory(stat.mode)) {
       inode.dirty |= DIRTY_CONTENT

@@ -3,7 +3,7 @@ import { nowNs } from '../base/clock.ts'
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import { DIRTY_CONTENT, DIRTY_METADATA, type Dirent, type Inode } from '../catalog/index.ts'
-import { decodeXattrs, encodeXattrs, takeOver } from '../content/index.ts'
+import { adoptGuardsPast, decodeXattrs, encodeXattrs, takeOver } from '../content/index.ts'
 import type { RequestContext } from '../fuse/operations.ts'
 import { RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT } from '../sys/index.ts'
 import { ACL_DEFAULT, inheritAcl } from './acl.ts'
@@ -81,7 +81,7 @@ export class CatalogNamespace {
     catalog.transaction(() => {
       const { inode } = this.#names.resolve(parent, name)
       if (isDirectory(inode.mode)) throw new FsError('EISDIR')
-      const owned = takeOver(this.#context, inode.ino)
+      const owned = this.#own(inode.ino)
       const directory = this.#living(parent)
       requireLoose(directory, owned)
       this.#remove(this.#direntOf(parent, name), owned)
@@ -98,7 +98,7 @@ export class CatalogNamespace {
       const { inode } = this.#names.resolve(parent, name)
       if (!isDirectory(inode.mode)) throw new FsError('ENOTDIR')
       this.#requireEmpty(inode)
-      const owned = takeOver(this.#context, inode.ino)
+      const owned = this.#own(inode.ino)
       const directory = this.#living(parent)
       requireLoose(directory, owned)
       this.#remove(this.#direntOf(parent, name), owned)
@@ -142,7 +142,7 @@ export class CatalogNamespace {
       if (isDirectory(before.mode)) throw new FsError('EPERM')
       // Which file without a name may get one the kernel knows: none but those that were made so.
       if (before.orphan && before.authority !== 'catalog') throw new FsError('ENOENT')
-      const owned = takeOver(this.#context, ino)
+      const owned = this.#own(ino)
       const directory = this.#living(newParent)
       requireRoom(directory)
       requireUnguarded(owned)
@@ -166,8 +166,8 @@ export class CatalogNamespace {
     const { catalog } = this.#context
     const { parent, name, newParent, newName, exchange } = change
     if (to && !exchange) this.#requireReplaceable(from, to)
-    const moved = takeOver(this.#context, from.ino)
-    const other = to && takeOver(this.#context, to.ino)
+    const moved = this.#own(from.ino)
+    const other = to && this.#own(to.ino)
     const oldDirectory = this.#living(parent)
     const newDirectory = this.#living(newParent)
     requireLoose(oldDirectory, moved)
@@ -220,10 +220,17 @@ export class CatalogNamespace {
   }
 
   /** A directory that can get names, under the catalog's authority from now on. */
+  /** The catalog's from now on, guarded as the volume says if that was changed past the overlay. */
+  #own(ino: bigint): Inode {
+    const owned = takeOver(this.#context, ino)
+    adoptGuardsPast(this.#context, owned)
+    return owned
+  }
+
   #living(ino: bigint): Inode {
     const directory = this.#names.directory(ino)
     if (directory.orphan) throw new FsError('ENOENT')
-    return takeOver(this.#context, ino)
+    return this.#own(ino)
   }
 
   /** Entries of the directory changed; `subdirectories` came or went. */

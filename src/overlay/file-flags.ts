@@ -4,7 +4,7 @@ import { faultPoint } from '../base/faults.ts'
 import { GUARDS } from '../base/inode-flags.ts'
 import { giveWay } from '../base/pace.ts'
 import { type Inode, lacksNames } from '../catalog/index.ts'
-import { expectMovingCtime, namesRemoved, takeOver } from '../content/index.ts'
+import { adoptGuardsPast, expectMovingCtime, guardsSeen, namesRemoved, takeOver } from '../content/index.ts'
 import type { RequestContext } from '../fuse/operations.ts'
 import type { AttributeOperations } from './attributes.ts'
 import type { OverlayContext } from './context.ts'
@@ -28,6 +28,7 @@ export class FileFlags {
   /** @throws FsError ENOTTY of what has none */
   get(ino: bigint): number {
     const inode = this.#flagged(ino)
+    adoptGuardsPast(this.#context, inode)
     if (inode.authority === 'catalog') return inode.flags
     const flags = this.#context.legacyFiles.flags(ino)
     return this.#context.policy().writeTo === 'legacy' ? flags : flags & GUARDS
@@ -38,6 +39,7 @@ export class FileFlags {
     this.#requireMay(request, ino, flags)
     const takes = inode.authority === 'legacy' && this.#context.policy().writeTo === 'store' && !inode.orphan
     if (takes) inode = takeOver(this.#context, ino)
+    else adoptGuardsPast(this.#context, inode)
     if (inode.authority === 'catalog') {
       await this.#setOwn(inode, flags)
       return
@@ -78,6 +80,17 @@ export class FileFlags {
     }
   }
 
+  /** So that what we take off a directory ourselves does not look like a change past the overlay. */
+  #expectGuards(ino: bigint, flags: number): void {
+    const { catalog, legacyFiles } = this.#context
+    const left = legacyFiles.flags(ino) & flags
+    catalog.transaction(() => {
+      const inode = this.#names.inode(ino)
+      inode.fingerprint = guardsSeen(left)
+      catalog.save(inode)
+    })
+  }
+
   /**
    * What the legacy copy is guarded by and the file is not any more goes, so that it can be removed. That moves its ctime, which must
    * not look like a change past the overlay: flushed, as the volume's disk may be ahead of the catalog's after a power cut.
@@ -86,7 +99,8 @@ export class FileFlags {
     const { catalog, legacyFiles } = this.#context
     const isGone = (): boolean => (legacyFiles.flags(ino) & GUARDS & ~flags) === 0
     if (isGone()) return
-    expectMovingCtime(this.#context, ino)
+    if (isDirectory(mode)) this.#expectGuards(ino, flags)
+    else expectMovingCtime(this.#context, ino)
     await catalog.flush()
     // Somebody may have set it anew meanwhile.
     if ((catalog.get(ino)?.flags ?? 0) === flags && !isGone())
