@@ -40,3 +40,18 @@ test.each(PAGES)('%s: the files that it names are there', (page) => {
   )
   expect(dead).toEqual([])
 })
+
+// | behaviour | … | `test/…`: *the name of a test*; … |
+const TESTED = /`(test\/[\w./-]+\.ts)`: \*([^*]+)\*/g
+
+test('docs/posix.md: every row of the table names its tests, and they are there', () => {
+  const [, table = ''] = readFileSync('docs/posix.md', 'utf8').split('## Behaviour by behaviour')
+  const rows = [...(table.split('\n## ')[0] ?? '').matchAll(/^\| (.*) \|$/gm)].slice(1)
+  expect(rows.length).toBeGreaterThan(30)
+  const missing = rows.flatMap(([, row = '']) => {
+    const named = [...row.matchAll(TESTED)]
+    const dead = named.filter(([, path = '', name = '']) => !readFileSync(path, 'utf8').includes(name))
+    return named.length === 0 ? [row] : dead.map(([test]) => test)
+  })
+  expect(missing).toEqual([])
+})
