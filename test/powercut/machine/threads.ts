@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events'
 import { registerHooks, syncBuiltinESMExports } from 'node:module'
+import { pathToFileURL } from 'node:url'
 import threads from 'node:worker_threads'
 
 const IMPORT = "import { parentPort, workerData } from 'node:worker_threads'"
@@ -33,13 +34,13 @@ class InlineThread extends EventEmitter {
   readonly #port = new EventEmitter()
   readonly #loaded: Promise<unknown>
 
-  constructor(module: URL, options: { readonly workerData: unknown }) {
+  constructor(module: string, options: { readonly workerData: unknown }) {
     super()
     const parentPort = Object.assign(this.#port, {
       postMessage: (message: unknown) => setImmediate(() => this.emit('message', message)),
     })
     own.push({ parentPort, workerData: options.workerData })
-    this.#loaded = import(`${module.href}?thread=${own.length - 1}`)
+    this.#loaded = import(`${pathToFileURL(module).href}?thread=${own.length - 1}`)
   }
 
   postMessage(message: unknown): void {
