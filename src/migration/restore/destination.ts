@@ -69,10 +69,10 @@ export class Destination {
           `DEST ${path} lies on a file system of the kernel itself; give a directory on a disk`,
         )
       // Looked at twice: only once nobody else can get in does the answer stay true.
-      requireOurs(path, descriptor, name)
-      inWords(path, () => closeToOthers(descriptor))
-      requireOurs(path, descriptor, name)
       const work = name
+      inWords(path, () => requireOurs(path, descriptor, work))
+      inWords(path, () => closeToOthers(descriptor))
+      inWords(path, () => requireOurs(path, descriptor, work))
       return new Destination(
         path,
         descriptor,

@@ -10,6 +10,7 @@ import {
   mknodAt,
   O_PATH,
   openAt,
+  openInside,
   readlinkAt,
   renameAt,
   type Stat,
@@ -101,7 +102,7 @@ export class EntryWriter {
   async #keep(directory: number, name: Buffer, file: TreeFile): Promise<string[] | undefined> {
     const isFile = isRegular(file.attributes.mode)
     const flags = isFile ? O_RDONLY | O_NOATIME | O_NONBLOCK : O_PATH
-    const descriptor = openAt(directory, name, flags | O_NOFOLLOW)
+    const descriptor = openInside(directory, name, flags | O_NOFOLLOW)
     try {
       const stat = statDescriptor(descriptor)
       if (!this.#mayBe(stat, directory, name, file)) return undefined
@@ -288,7 +289,7 @@ function makeOther(directory: number, temporary: Buffer, file: TreeFile): string
   else if (SPECIAL.has(type) && Number.isSafeInteger(rdev) && rdev >= 0)
     mknodAt(directory, temporary, type | 0o600, rdev)
   else throw new FsError('EINVAL', `mode ${mode.toString(8)} and device ${rdev} are those of no file`)
-  const descriptor = openAt(directory, temporary, O_PATH | O_NOFOLLOW)
+  const descriptor = openInside(directory, temporary, O_PATH | O_NOFOLLOW)
   try {
     const stat = statDescriptor(descriptor)
     if (typeOf(stat) !== type || !isSameThing(stat, directory, temporary, file))

@@ -44,6 +44,7 @@ const WORDS: Readonly<Record<string, string>> = {
   EFBIG: 'it is too large for DEST',
   ENAMETOOLONG: 'its name is too long for DEST',
   EINVAL: 'DEST does not take it',
+  EXDEV: 'another file system is mounted there',
   EPERM: 'DEST does not permit it',
   EOPNOTSUPP: 'DEST has nothing like it',
   ENOTSUP: 'DEST has nothing like it',

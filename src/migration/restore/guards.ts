@@ -2,7 +2,7 @@ import { constants } from 'node:fs'
 import { isDirectory, isRegular } from '../../base/attributes.ts'
 import { faultPoint } from '../../base/faults.ts'
 import { guardIn, GUARDS, isGuarded } from '../../base/inode-flags.ts'
-import { closeDescriptor, flagsOf, openAt, setFlagsOf, type Stat } from '../../sys/index.ts'
+import { closeDescriptor, flagsOf, openInside, setFlagsOf, type Stat } from '../../sys/index.ts'
 import { inWords } from './findings.ts'
 import type { TreeFile } from './tree.ts'
 
@@ -50,7 +50,7 @@ export function guardName(directory: number, name: Buffer, file: Pick<TreeFile, 
 const canHaveFlags = ({ mode }: { readonly mode: number }): boolean => isRegular(mode) || isDirectory(mode)
 
 function byName<T>(directory: number, name: Buffer, body: (descriptor: number) => T): T {
-  const descriptor = openAt(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+  const descriptor = openInside(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
   try {
     return body(descriptor)
   } finally {

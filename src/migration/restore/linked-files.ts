@@ -6,6 +6,7 @@ import {
   closeDescriptor,
   linkAt,
   openAt,
+  openInside,
   renameAt,
   type Stat,
   statDescriptor,
@@ -127,7 +128,7 @@ export class LinkedFiles {
     const { links } = this.#work
     // It had as many names as there can be, and got its flags with the last.
     if (!find(links, own)) return []
-    const descriptor = openAt(links, own, constants.O_RDONLY | constants.O_NOFOLLOW)
+    const descriptor = openInside(links, own, constants.O_RDONLY | constants.O_NOFOLLOW)
     try {
       const stat = statDescriptor(descriptor)
       unlinkAt(links, own)

@@ -1,6 +1,6 @@
 import { constants } from 'node:fs'
 import { FsError } from '../../base/errors.ts'
-import { closeDescriptor, openAt, type Stat, statDescriptor } from '../../sys/index.ts'
+import { closeDescriptor, openInside, type Stat, statDescriptor } from '../../sys/index.ts'
 
 const DOT_DOT = Buffer.from('..')
 const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW
@@ -22,7 +22,7 @@ export class OpenDirectory {
   }
 
   static below(parent: OpenDirectory, name: Buffer): OpenDirectory {
-    return new OpenDirectory(openAt(parent.descriptor, name, DIRECTORY), parent.depth + 1)
+    return new OpenDirectory(openInside(parent.descriptor, name, DIRECTORY), parent.depth + 1)
   }
 
   get descriptor(): number {
@@ -38,7 +38,7 @@ export class OpenDirectory {
   /** @throws FsError if what is above the directory below is another one now */
   resume(below: OpenDirectory): void {
     if (this.#descriptor !== undefined) return
-    const descriptor = openAt(below.descriptor, DOT_DOT, DIRECTORY)
+    const descriptor = openInside(below.descriptor, DOT_DOT, DIRECTORY)
     const { dev, ino } = statDescriptor(descriptor)
     if (dev !== this.#stat.dev || ino !== this.#stat.ino) {
       closeDescriptor(descriptor)

@@ -9,6 +9,7 @@ import {
   directoryBatches,
   mkdirAt,
   openAt,
+  openInside,
   renameAt,
   statAt,
   statDescriptor,
@@ -84,7 +85,7 @@ export class WorkDirectory {
       if (codeOf(error) !== 'EEXIST') throw error
     }
     faultPoint('migration.restore.begun')
-    const descriptor = openAt(root, name, DIRECTORY)
+    const descriptor = openInside(root, name, DIRECTORY)
     try {
       requireOwn(root, descriptor)
       const known = readState(descriptor)
@@ -180,7 +181,7 @@ function requireOwn(root: number, descriptor: number): void {
 export function isUnderWay(root: number, name: Buffer): boolean {
   let descriptor: number
   try {
-    descriptor = openAt(root, name, DIRECTORY)
+    descriptor = openInside(root, name, DIRECTORY)
   } catch {
     return false
   }
@@ -194,7 +195,7 @@ export function isUnderWay(root: number, name: Buffer): boolean {
 function readState(descriptor: number): State | undefined {
   let file: number
   try {
-    file = openAt(descriptor, STATE, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+    file = openInside(descriptor, STATE, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
   } catch (error) {
     if (codeOf(error) === 'ENOENT') return undefined
     throw error
@@ -236,7 +237,7 @@ function freshLinks(descriptor: number): number {
   } catch (error) {
     if (codeOf(error) !== 'EEXIST') throw error
   }
-  const links = openAt(descriptor, LINKS, DIRECTORY)
+  const links = openInside(descriptor, LINKS, DIRECTORY)
   emptyLinks(links)
   return links
 }
