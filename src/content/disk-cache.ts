@@ -1,9 +1,12 @@
 import { randomUUID } from 'node:crypto'
-import { readdirSync, rmSync, statSync } from 'node:fs'
+import { close, open, read, readdirSync, rmSync, statSync } from 'node:fs'
 import { readFile, rename, rm, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { Semaphore } from '../base/concurrency.ts'
 import { makePrivateDirectory } from '../base/private.ts'
+import { readCached } from '../sys/index.ts'
+import { BlockSums } from './block-sums.ts'
 import { sha256 } from './hash.ts'
 
 // A disk that does not answer for so long is asked for nothing more until it has.
@@ -12,10 +15,20 @@ const PATIENCE_MS = 2000
 const CALLS_AT_ONCE = 4
 // With so many under way nothing more is kept: each has a chunk in memory until it is done.
 const MOST_ASKED = 16
+// Files that parts were read of last stay open.
+const MOST_OPEN = 64
+
+const openFile = promisify(open)
+const readFrom = promisify(read)
 
 /** Where bytes may be found by their hash before the store is asked. */
 export interface ChunkCache {
   get(hash: Buffer): Promise<Buffer | undefined>
+  /**
+   * The part [start, end) of what `get` gave before, in this process, read and checked by itself. `undefined` where it has to be
+   * asked for as a whole.
+   */
+  part(hash: Buffer, start: number, end: number): Promise<Buffer | undefined>
   put(hash: Buffer, bytes: Buffer): Promise<void>
 }
 
@@ -32,6 +45,8 @@ export class KeptCache implements ChunkCache {
     return bytes && sha256(bytes).equals(hash) ? bytes : undefined
   }
 
+  async part(): Promise<undefined> {}
+
   async put(): Promise<void> {}
 }
 
@@ -45,6 +60,10 @@ export class DiskCache implements ChunkCache {
   readonly #limit: number
   /** Sizes by name, least recently used first. */
   readonly #sizes = new Map<string, number>()
+  /** Of those that this process has found right as a whole. */
+  readonly #sums = new Map<string, BlockSums>()
+  /** Descriptors by name, least recently used first. */
+  readonly #open = new Map<string, number>()
   #bytes = 0
   readonly #patienceMs: number
   readonly #calls = new Semaphore(CALLS_AT_ONCE)
@@ -76,21 +95,74 @@ export class DiskCache implements ChunkCache {
   /** The bytes with this hash, if they are here and whole. */
   async get(hash: Buffer): Promise<Buffer | undefined> {
     const name = hash.toString('hex')
-    const size = this.#sizes.get(name)
-    if (size === undefined) return undefined
-    this.#sizes.delete(name)
-    this.#sizes.set(name, size)
+    if (!this.#use(name)) return undefined
     const path = join(this.#directory, name)
     const read = await this.#ask(() => readFile(path).catch(() => Buffer.alloc(0)))
     if (!read) return undefined
     if (sha256(read).equals(hash)) {
       const now = new Date()
       void this.#ask(() => utimes(path, now, now))
+      if (this.#sizes.has(name) && !this.#sums.has(name)) this.#sums.set(name, new BlockSums(read))
       return read
     }
-    this.#forget(name)
-    void this.#ask(() => rm(path, { force: true }))
+    this.#remove(name)
     return undefined
+  }
+
+  async part(hash: Buffer, start: number, end: number): Promise<Buffer | undefined> {
+    const name = hash.toString('hex')
+    const sums = this.#sums.get(name)
+    if (!sums || !this.#use(name)) return undefined
+    const { from, to } = sums.around(start, end)
+    const blocks = Buffer.allocUnsafe(to - from)
+    const descriptor = this.#open.get(name)
+    if (descriptor === undefined || !readCached(descriptor, blocks, from).isAll) {
+      const found = await this.#ask(() => this.#readBlocks(name, blocks, from))
+      if (!found) return undefined
+    }
+    // Where the file is shorter by now, what was in the buffer before is left.
+    if (sums.match(blocks, from)) return blocks.subarray(start - from, end - from)
+    this.#remove(name)
+    return undefined
+  }
+
+  async #readBlocks(name: string, blocks: Buffer, from: number): Promise<true> {
+    const descriptor = await openFile(join(this.#directory, name), 'r')
+    try {
+      await readFrom(descriptor, blocks, 0, blocks.length, from)
+    } catch (error) {
+      close(descriptor, () => undefined)
+      throw error
+    }
+    this.#letGo(name)
+    if (this.#sums.has(name)) this.#open.set(name, descriptor)
+    else close(descriptor, () => undefined)
+    for (const oldest of this.#open.keys()) {
+      if (this.#open.size <= MOST_OPEN) break
+      this.#letGo(oldest)
+    }
+    return true
+  }
+
+  #letGo(name: string): void {
+    const descriptor = this.#open.get(name)
+    if (descriptor === undefined) return
+    this.#open.delete(name)
+    close(descriptor, () => undefined)
+  }
+
+  /** It is the one used last; false if it is not here. */
+  #use(name: string): boolean {
+    const size = this.#sizes.get(name)
+    if (size === undefined) return false
+    this.#sizes.delete(name)
+    this.#sizes.set(name, size)
+    return true
+  }
+
+  #remove(name: string): void {
+    this.#forget(name)
+    void this.#ask(() => rm(join(this.#directory, name), { force: true }))
   }
 
   /** Keeps the bytes if there is room to be had. A full or failing disk only means that nothing is cached. */
@@ -147,13 +219,14 @@ export class DiskCache implements ChunkCache {
   #forget(name: string): void {
     this.#bytes -= this.#sizes.get(name) ?? 0
     this.#sizes.delete(name)
+    this.#sums.delete(name)
+    this.#letGo(name)
   }
 
   #evict(): void {
     for (const name of this.#sizes.keys()) {
       if (this.#bytes <= this.#limit) return
-      this.#forget(name)
-      void this.#ask(() => rm(join(this.#directory, name), { force: true }))
+      this.#remove(name)
     }
   }
 }

@@ -8,6 +8,7 @@ import type { LegacyFiles } from './legacy-files.ts'
 import { renew } from './renewal.ts'
 import { type DataRun, Seeker } from './seek.ts'
 import type { StagedChunks } from './staged-chunks.ts'
+import { ReadPlaces } from './read-places.ts'
 import type { Staging } from './staging.ts'
 import { partOf, type StoredContent } from './stored.ts'
 import { giveBack, legacyStat, matches } from './takeover.ts'
@@ -24,6 +25,7 @@ export class Reader {
   readonly #stored: StoredContent
   readonly #seeker: Seeker
   readonly #counters: ReadCounters
+  readonly #places = new ReadPlaces()
 
   constructor(
     context: ContentContext,
@@ -47,6 +49,7 @@ export class Reader {
   /** Bytes [offset, offset + size) as far as the file goes. @throws FsError */
   async read(ino: bigint, offset: number, size: number, signal?: AbortSignal): Promise<Buffer> {
     const inode = this.#require(ino)
+    this.#places.note(ino, offset, offset + size)
     if (inode.authority === 'catalog') return this.#readOwn(ino, offset, size, signal)
     if (this.#context.policy().readFrom === 'store' && isStored(inode) && this.#isCurrent(inode)) {
       const bytes = await this.#readEither(inode, offset, size, signal)
@@ -195,10 +198,8 @@ export class Reader {
       for (let index = Math.floor(offset / CHUNK_BYTES); index * CHUNK_BYTES < end; index += 1) {
         const now = this.#require(inode.ino)
         if (now.version !== version || now.dirty !== 0 || now.authority !== 'legacy') return undefined
-        const bytes = await this.#stored.chunk(now, index, signal)
-        this.#stored.prefetch(now, index + 1)
         const { start, end: stop } = partOf(index, offset, end)
-        parts.push(bytes.subarray(start, stop))
+        parts.push(await this.#stretch(now, index, { start, end: stop }, signal))
       }
     } catch (error) {
       if (!(error instanceof StoreError || error instanceof FsError)) throw error
@@ -211,6 +212,21 @@ export class Reader {
       return undefined
     }
     return parts.length === 1 && parts[0] ? parts[0] : Buffer.concat(parts)
+  }
+
+  /** Bytes [start, end) of a stored chunk: all of it is fetched, and the next one, where what follows will be wanted. */
+  async #stretch(
+    inode: Inode,
+    index: number,
+    { start, end }: { readonly start: number; readonly end: number },
+    signal: AbortSignal | undefined,
+  ): Promise<Buffer> {
+    const goesOn = this.#places.goesOn(inode.ino)
+    const part = goesOn ? undefined : await this.#stored.part(inode, index, start, end)
+    if (part) return part
+    const bytes = await this.#stored.chunk(inode, index, signal)
+    if (goesOn) this.#stored.prefetch(inode, index + 1)
+    return bytes.subarray(start, end)
   }
 
   async #readLegacy(ino: bigint, offset: number, size: number): Promise<Buffer> {
@@ -271,8 +287,11 @@ export class Reader {
       }
       const { base, version } = inode
       try {
+        const goesOn = this.#places.goesOn(ino)
+        const part = goesOn ? undefined : await this.#basePart(inode, index, start, end)
+        if (part) return part
         const bytes = await this.baseChunk(ino, index, signal)
-        if (base === 'store') this.#stored.prefetch(this.#require(ino), index + 1)
+        if (base === 'store' && goesOn) this.#stored.prefetch(this.#require(ino), index + 1)
         if (bytes.length >= end) return bytes.subarray(start, end)
         const padded = Buffer.alloc(end - start)
         if (start < bytes.length) bytes.copy(padded, 0, start, Math.min(end, bytes.length))
@@ -287,6 +306,13 @@ export class Reader {
         if (!moved || attempt === ATTEMPTS) throw error
       }
     }
+  }
+
+  /** Bytes of a chunk that is in the store and nowhere else, where they are at hand without the others. */
+  async #basePart(inode: Inode, index: number, start: number, end: number): Promise<Buffer | undefined> {
+    if (inode.base !== 'store' || index >= Math.min(inode.baseLimit, chunkCount(inode.storedSize)))
+      return undefined
+    return this.#stored.part(inode, index, start, end)
   }
 
   /**

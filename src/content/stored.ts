@@ -79,6 +79,19 @@ export class StoredContent {
     }
   }
 
+  /**
+   * Bytes [start, end) of a chunk, where they are at hand without all the others; else `undefined`. @throws StoreError
+   */
+  async part(inode: Inode, index: number, start: number, end: number): Promise<Buffer | undefined> {
+    const { name, hash, zeros, length } = this.#refer(inode, index)
+    // Without its blocks of zeros the bytes lie elsewhere in the object.
+    if (zeros || isHole(hash) || end > length || this.#cache.has(name) || this.#pending.has(name))
+      return undefined
+    const part = await this.#disk.part(hash, start, end)
+    if (part) this.#counters.cache += 1
+    return part
+  }
+
   /** One that nobody waits for any more is called off. */
   async #await(wanted: ChunkReference, signal: AbortSignal | undefined): Promise<Buffer> {
     const fetch = this.#fetch(wanted)
