@@ -58,6 +58,8 @@ export class ModelTree {
   readonly root = newNode(S_IFDIR, 0o777)
   /** Open files without a name. */
   readonly nameless = new Set<ModelNode>()
+  /** Of these, the ones that were made so. */
+  readonly linkable = new WeakSet<ModelNode>()
 
   constructor() {
     this.root.ino = 1n
@@ -112,9 +114,20 @@ export class ModelTree {
     return node
   }
 
+  /** An open file that may get a name (O_TMPFILE); of no other file without one the kernel lets anybody make a link. */
+  makeNameless(mode: number): ModelNode {
+    const node = newNode(S_IFREG, mode)
+    node.links = 0
+    this.nameless.add(node)
+    this.linkable.add(node)
+    return node
+  }
+
   link(node: ModelNode, place: Place): 'EEXIST' | undefined {
     if (place.directory.children.has(place.name)) return 'EEXIST'
     node.links += 1
+    this.nameless.delete(node)
+    this.linkable.delete(node)
     this.#put(place, node)
     return undefined
   }
