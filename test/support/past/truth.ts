@@ -70,6 +70,8 @@ export class Truth {
   #sealed = Number.POSITIVE_INFINITY
   /** Reads that were beside a change and had part of each, as on a local file system. */
   torn = 0
+  /** Of files that were kept open, with zeros behind the end to which they had been cut. */
+  zerosBehind = 0
 
   constructor({ isFresh }: { isFresh: boolean }) {
     this.#isFresh = isFresh
@@ -198,13 +200,26 @@ export class Truth {
     // Its name is gone past the mount, and nobody may have met it under another one.
     if (seen.errno === 'ESTALE' && file.leftAt < seen.to) return undefined
     if (seen.errno !== undefined) return `file ${file.id}, kept open: ${seen.errno}`
-    const runs = seen.runs ?? []
     const states = file.states.possible(seen)
+    const runs = this.#withoutZerosBehind(states, seen.runs ?? [])
     const wrong = alien(file, runs) ?? notMadeOf(states, expanded(runs))
     return (
       wrong &&
       `file ${file.id}, kept open: ${wrong}: ${told(runs)} at ${seen.from}-${seen.to}, not ${statesOf(file, seen)}`
     )
+  }
+
+  /**
+   * A limit that is known (docs/posix.md): the kernel makes zeros up to the old size where it has to forget the size, for another reader's
+   * open, while it waits for the bytes of a file that was cut short.
+   */
+  #withoutZerosBehind(states: readonly State[], runs: readonly Run[]): readonly Run[] {
+    if (runs.at(-1)?.file !== ZEROS) return runs
+    const rest = runs.slice(0, -1)
+    const left = expanded(rest).length
+    if (!states.some(({ cells }) => cells.length === left)) return runs
+    this.zerosBehind += 1
+    return rest
   }
 
   #content(file: TrueFile, runs: readonly Run[], seen: Seen): string | undefined {
