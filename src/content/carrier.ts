@@ -89,6 +89,11 @@ export class Carrier {
     return this.#concurrency
   }
 
+  /** Tasks that have begun and not ended. */
+  get underWay(): number {
+    return this.#active.size
+  }
+
   get fenced(): Error | undefined {
     return this.#fenced
   }

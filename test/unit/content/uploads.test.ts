@@ -201,6 +201,8 @@ describe('the carrier', () => {
     await client.overwrite('f', 0, 'first')
     await client.create('g', LONG)
     await clock.untilTrue(() => rig.context.carrier.fenced !== undefined)
+    // What has begun goes on to its next answer, which says the same.
+    await clock.untilTrue(() => rig.context.carrier.underWay === 0)
     const before = rig.world.requests.length
     await client.create('h', LONG)
     clock.advance(100_000)
