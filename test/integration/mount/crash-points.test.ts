@@ -74,6 +74,12 @@ const DRAIN: readonly Passed[] = [
   ['content.fsync.synced', 'fsync', true],
 ]
 
+/** In one of the modes unless all are asked for: with FERRYFS_RUNS=0, as at night. */
+function share<T>(all: readonly T[], mode: string): readonly T[] {
+  if (process.env.FERRYFS_RUNS === '0') return all
+  return all.filter((_, at) => at % 2 === (mode === 'mirror' ? 0 : 1))
+}
+
 describe.skipIf(!survives || whyNoMount() !== undefined).each([
   ['mirror', MIRROR, Object.keys(LOOKS)],
   ['drain', DRAIN, ['open', 'read', 'opendir']],
@@ -90,7 +96,7 @@ describe.skipIf(!survives || whyNoMount() !== undefined).each([
     await ferry.clear()
   })
 
-  test.each(Object.keys(CHANGES))(
+  test.each(share(Object.keys(CHANGES), mode))(
     'P7: %s sees nothing of kills before its effect and before its answer',
     async (name) => {
       const { opcode } = operationOf(name)
@@ -111,7 +117,7 @@ describe.skipIf(!survives || whyNoMount() !== undefined).each([
     await run.dies(`fuse.request.received=${operationOf(name).opcode}`, begun.act)
   })
 
-  test.each(passed)('P7: at %s the worker dies, %s goes on', async (point, name) => {
+  test.each(share(passed, mode))('P7: at %s the worker dies, %s goes on', async (point, name) => {
     const begun = await run.begin(operationOf(name))
     await run.dies(point, begun.act)
     await begun.done()
