@@ -13,7 +13,14 @@ import {
 import { closeToOthers } from './attributes.ts'
 import { endingOf } from './ending-mark.ts'
 import { codeOf } from './findings.ts'
-import { find, isUnderWay, sync, WorkDirectory, workDirectoryNames } from './work-directory.ts'
+import {
+  find,
+  requireNamespace,
+  sync,
+  underWay,
+  WorkDirectory,
+  workDirectoryNames,
+} from './work-directory.ts'
 
 const DOT = Buffer.from('.')
 const LOST_AND_FOUND = Buffer.from('lost+found')
@@ -70,9 +77,10 @@ export class Destination {
         )
       // Looked at twice: only once nobody else can get in does the answer stay true.
       const work = name
-      inWords(path, () => requireOurs(path, descriptor, work))
+      const check = (): void => requireOurs(path, descriptor, { work, namespace })
+      inWords(path, check)
       inWords(path, () => closeToOthers(descriptor))
-      inWords(path, () => requireOurs(path, descriptor, work))
+      inWords(path, check)
       return new Destination(
         path,
         descriptor,
@@ -158,7 +166,11 @@ function lock(path: string, descriptor: number): void {
   }
 }
 
-function requireOurs(path: string, descriptor: number, work: Buffer): void {
+function requireOurs(
+  path: string,
+  descriptor: number,
+  { work, namespace }: { readonly work: Buffer; readonly namespace: string },
+): void {
   const others: Buffer[] = []
   let hasWork = false
   const listed = openAt(descriptor, DOT, constants.O_RDONLY | constants.O_DIRECTORY)
@@ -173,9 +185,14 @@ function requireOurs(path: string, descriptor: number, work: Buffer): void {
   } finally {
     closeDescriptor(listed)
   }
+  hasWork ||= find(descriptor, work) !== undefined
+  const found = endingOf(descriptor) ?? (hasWork ? underWay(descriptor, work) : undefined)
+  if (found !== undefined) {
+    requireNamespace(found, namespace)
+    return
+  }
   // Begun and killed before it had said so: nothing but that directory is there.
-  if (others.length === 0 || endingOf(descriptor) !== undefined) return
-  if ((hasWork || find(descriptor, work)) && isUnderWay(descriptor, work)) return
+  if (others.length === 0) return
   throw new UsageError(
     `DEST ${path} is not empty and holds no restore that is under way; give an empty directory, or one that is not there yet`,
   )

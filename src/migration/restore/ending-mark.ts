@@ -5,9 +5,10 @@ import { byDescriptor } from '../../sys/index.ts'
 const NAME = Buffer.from(RESTORE_XATTR)
 
 /**
- * A mark on DEST itself that all of the tree is in it, and that a restore is about to end: to remove the working directory moves
- * DEST's times, so what comes after has to be known without that. An extended attribute moves none, and this one nobody but root can
- * set: whoever prepares a DEST cannot make it look like one that is done. Where DEST or the caller cannot have it, it is done without,
+ * A mark on DEST itself that a restore has put into it what it was asked for, and is about to end: to remove the working directory
+ * moves DEST's times, so what comes after has to be known without that. An extended attribute moves none, and this one nobody but root
+ * can set: whoever prepares a DEST cannot make it look like one that a restore has filled. It says nothing of what that restore was
+ * asked for but the namespace: whoever finds it compares everything. Where DEST or the caller cannot have it, it is done without,
  * and a crash behind the working directory's end leaves DEST with times of that moment.
  */
 export function markEnding(descriptor: number, namespace: string): void {

@@ -64,6 +64,7 @@ export class EntryWriter {
 
   /**
    * Sees to it that the file is under the name; one that is there already and right stays. What DEST cannot hold of it, in words.
+   * Nothing that others may have put there is replaced.
    * @throws SourceError, and what DEST answers, if it is not
    */
   async put(directory: number, name: Buffer, file: TreeFile): Promise<string[]> {
@@ -73,7 +74,9 @@ export class EntryWriter {
     }
     return this.#locks.run(LinkedFiles.idOf(file), async () => {
       loosen(directory, name, find(directory, name))
-      const joined = this.#linked.join(file, directory, name)
+      const joined = await this.#linked.join(file, directory, name, (existing) =>
+        this.#requireReplaceable(existing, directory, name, file),
+      )
       if (joined) return joined.lacks
       const lacks = await this.#place(directory, name, file)
       return [...lacks, ...this.#linked.begin(file, directory, name)]
@@ -88,11 +91,12 @@ export class EntryWriter {
   async #place(directory: number, name: Buffer, file: TreeFile): Promise<string[]> {
     const existing = find(directory, name)
     loosen(directory, name, existing)
-    if (existing && isDirectory(existing.mode)) unlinkAt(directory, name, AT_REMOVEDIR)
-    else if (existing && typeOf(existing) === typeOf(file.attributes)) {
+    if (existing && typeOf(existing) === typeOf(file.attributes)) {
       const kept = await this.#keep(directory, name, file)
       if (kept) return kept
     }
+    if (existing) await this.#requireReplaceable(existing, directory, name, file)
+    if (existing && isDirectory(existing.mode)) unlinkAt(directory, name, AT_REMOVEDIR)
     return this.#make(directory, name, file)
   }
 
@@ -119,9 +123,24 @@ export class EntryWriter {
     }
   }
 
+  /** What may be of others is replaced by its like only: by another name of an equal file, for one. @throws FsError */
+  async #requireReplaceable(stat: Stat, directory: number, name: Buffer, file: TreeFile): Promise<void> {
+    if (!this.#work.mayBeOthers) return
+    const isLike = typeOf(stat) === typeOf(file.attributes) && stat.size === file.attributes.size
+    if (!isLike || !isRegular(stat.mode)) return this.#work.requireReplaceable()
+    const descriptor = openInside(directory, name, O_RDONLY | O_NOATIME | O_NONBLOCK | O_NOFOLLOW)
+    try {
+      if (!(await this.#isSame(descriptor, file))) this.#work.requireReplaceable()
+    } finally {
+      closeDescriptor(descriptor)
+    }
+  }
+
   #mayBe(stat: Stat, directory: number, name: Buffer, { attributes }: TreeFile): boolean {
     if (typeOf(stat) !== typeOf(attributes) || (isRegular(stat.mode) && stat.size !== attributes.size))
       return false
+    // Who could put a name of a file there that is not his must not be given that file.
+    if (this.#work.mayBeOthers && stat.nlink > 1 && !hasOwner(stat, attributes)) return false
     // Names of one file that are two files now, or the other way round.
     return attributes.nlink <= 1 ? stat.nlink === 1 : this.#linked.claim(stat, directory, name)
   }
@@ -275,6 +294,9 @@ async function compare(descriptor: number, size: number, sums: Sums): Promise<vo
 }
 
 const typeOf = ({ mode }: { readonly mode: number }): number => mode & S_IFMT
+
+const hasOwner = (stat: Stat, { uid, gid }: TreeFile['attributes']): boolean =>
+  stat.uid === uid && stat.gid === gid
 
 /** Of a symlink, a device, a named pipe or a socket. */
 function isSameThing(stat: Stat, directory: number, name: Buffer, { attributes, target }: TreeFile): boolean {

@@ -11,9 +11,9 @@ import type { TreeFile } from './tree.ts'
  * The end of a run: all that it wrote is on the medium when this resolves. With `root` the restore is over: DEST gets the root's
  * attributes, by which it opens to others. What DEST cannot hold of these, in words.
  *
- * Crash points: first the working directory says that nothing but this is left to do, then a mark on DEST does, then DEST opens, that
- * directory goes, DEST gets the times that this has moved, and the mark goes. So the next run never looks again at a tree that others
- * have had in their hands, and never takes an open one for a finished one. The flags that guard DEST come last: behind them nothing of
+ * Crash points: first the working directory says that DEST opens, then a mark on DEST does, then DEST opens, that directory goes, DEST
+ * gets the times that this has moved, and the mark goes. So the next run never takes an open DEST for a finished one: it closes DEST
+ * and compares everything with what it is asked for itself, but replaces nothing, as others may have changed what is there. The flags that guard DEST come last: behind them nothing of
  * it can be changed, the mark neither.
  *
  * @throws FsError where DEST cannot be synced: then nothing of it can be relied on
@@ -23,7 +23,7 @@ export async function finish(destination: Destination, root: TreeFile | undefine
   await settle(descriptor)
   await syncFileSystem(descriptor)
   if (!root) return []
-  work.beginToFinish()
+  work.beginToOpen()
   faultPoint('migration.restore.finishing')
   markEnding(descriptor, destination.namespace)
   await settle(descriptor)

@@ -45,8 +45,16 @@ export class LinkedFiles {
     return `${ino.toString(16)}-${generation.toString(16)}`
   }
 
-  /** Makes another name of a file that this run has written already; undefined if it has not. */
-  join(file: TreeFile, directory: number, name: Buffer): { readonly lacks: string[] } | undefined {
+  /**
+   * Makes another name of a file that this run has written already; undefined if it has not.
+   * @param requireReplaceable throws where what has that name now must stay
+   */
+  async join(
+    file: TreeFile,
+    directory: number,
+    name: Buffer,
+    requireReplaceable: (existing: Stat) => Promise<void>,
+  ): Promise<{ readonly lacks: string[] } | undefined> {
     const { links } = this.#work
     const id = LinkedFiles.idOf(file)
     const own = Buffer.from(id)
@@ -54,6 +62,7 @@ export class LinkedFiles {
     if (!first) return undefined
     const existing = find(directory, name)
     if (existing && isSame(existing, first)) return { lacks: [] }
+    if (existing) await requireReplaceable(existing)
     if (existing && isDirectory(existing.mode)) unlinkAt(directory, name, AT_REMOVEDIR)
     // A name takes the place of another in one step.
     const temporary = this.#work.temporary()

@@ -60,7 +60,7 @@ interface Filled extends FileRef {
 
 /**
  * Writes a tree to DEST as plain files: owners, modes, times, extended attributes, hard links, holes and special files as they are in
- * the tree. What is there already from an earlier run and right is kept.
+ * the tree. What is there already from an earlier run and right is kept, and what others may have put there is not replaced.
  *
  * Safe: nobody but the caller can get into DEST until all is done; every access is one name relative to a directory's descriptor, and
  * no symlink is followed. Bounded: a few pages of names, chunks and descriptors are in memory, whatever the size of the tree.
@@ -100,14 +100,12 @@ export class Restore {
     const { selection, acceptMissing } = this.#options
     const root = await this.#ask(() => this.#tree.root())
     for (const finding of this.#options.known ?? []) this.#tell(finding)
-    if (!this.#destination.work.isFinishing) {
-      const totals = await this.#ask(() => this.#tree.totals())
-      if (selection === 'all') {
-        this.#meter.filesTotal = totals.files
-        this.#meter.bytesTotal = totals.bytes
-      }
-      await this.#fillAll(root)
+    const totals = await this.#ask(() => this.#tree.totals())
+    if (selection === 'all') {
+      this.#meter.filesTotal = totals.files
+      this.#meter.bytesTotal = totals.bytes
     }
+    await this.#fillAll(root)
     this.#meter.tick(true)
     const finished = this.#missing === 0 || acceptMissing
     this.#found('lacking', new Place(), await this.#finish(finished ? root : undefined))
@@ -269,6 +267,7 @@ export class Restore {
   #makeDirectory(directory: Filled, name: Buffer): void {
     const { descriptor } = directory.open
     const existing = this.#existing(directory, name)
+    if (existing && !isDirectory(existing.mode)) this.#destination.work.requireReplaceable()
     loosen(descriptor, name, existing)
     if (existing && isDirectory(existing.mode)) return
     if (existing) unlinkAt(descriptor, name)
@@ -374,6 +373,7 @@ export class Restore {
 
   /** What is under the name is not the file. Where it cannot be removed, the line of the report says what it is not. */
   #discard(directory: Filled, name: Buffer): void {
+    if (this.#destination.work.mayBeOthers) return
     try {
       // What DEST takes for this name may be another file.
       const existing = this.#existing(directory, name)

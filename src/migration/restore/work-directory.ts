@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { closeSync, constants, fsyncSync, readSync, writeSync } from 'node:fs'
 import { z } from 'zod'
-import { UsageError } from '../../base/errors.ts'
+import { FsError, UsageError } from '../../base/errors.ts'
 import { faultPoint } from '../../base/faults.ts'
 import {
   AT_REMOVEDIR,
@@ -26,6 +26,8 @@ const NEW_STATE = Buffer.from('state.new')
 const LINKS = Buffer.from('links')
 const DOT = Buffer.from('.')
 const MAX_STATE_BYTES = 4096
+const OTHERS =
+  'DEST has something else there, and was open to others: it may be theirs; remove it there, or give another DEST'
 
 const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW
 
@@ -34,7 +36,7 @@ const stateSchema = z.object({
   /** Begins the names of files that are being written; nobody else knows it. */
   token: z.string().regex(/^[0-9a-f]{16}$/),
   namespace: z.string(),
-  /** `finishing`: all of the tree is there and on the medium; what is left is to open DEST. */
+  /** `finishing`: DEST opens, or was opened by a run that did not come to its end: what is in it may be of others. It stays so. */
   phase: z.enum(['writing', 'finishing']),
 })
 type State = z.infer<typeof stateSchema>
@@ -90,11 +92,7 @@ export class WorkDirectory {
       requireOwn(root, descriptor)
       const known = readState(descriptor)
       const found = known ?? ending(endingOf(root))
-      if (found && found.namespace !== namespace) {
-        throw new UsageError(
-          `in DEST a restore of namespace ${found.namespace} is under way, not of ${namespace}; give another DEST`,
-        )
-      }
+      if (found) requireNamespace(found.namespace, namespace)
       const state = found ?? newState(namespace, 'writing')
       if (!known) writeState(descriptor, state)
       sync(root)
@@ -111,8 +109,14 @@ export class WorkDirectory {
     return find(this.#descriptor, Buffer.from(STATE.toString().toUpperCase())) !== undefined
   }
 
-  get isFinishing(): boolean {
+  /** Whether DEST was open to others: what is in it and not in the tree as it is there may be theirs, so it is not replaced. */
+  get mayBeOthers(): boolean {
     return this.#state.phase === 'finishing'
+  }
+
+  /** To be asked before something in DEST is replaced. @throws FsError if that may be of others */
+  requireReplaceable(): void {
+    if (this.mayBeOthers) throw new FsError('EEXIST', OTHERS)
   }
 
   /** A name for a file that is not whole yet, anywhere in DEST. */
@@ -126,8 +130,8 @@ export class WorkDirectory {
     return name.toString('latin1').startsWith(`${TEMPORARY}${this.#state.token}-`)
   }
 
-  /** From now on only DEST's own attributes are left to be set, whatever happens. */
-  beginToFinish(): void {
+  /** DEST may be open to others from now on, whatever happens. */
+  beginToOpen(): void {
     emptyLinks(this.links)
     this.#state = { ...this.#state, phase: 'finishing' }
     writeState(this.#descriptor, this.#state)
@@ -177,16 +181,24 @@ function requireOwn(root: number, descriptor: number): void {
   )
 }
 
-/** Whether DEST has such a directory of a restore that is under way, or has just begun. */
-export function isUnderWay(root: number, name: Buffer): boolean {
+/** @throws UsageError if a restore that is under way is of another namespace than the one to be written */
+export function requireNamespace(found: string, namespace: string): void {
+  if (found === namespace) return
+  throw new UsageError(
+    `in DEST a restore of namespace ${found} is under way, not of ${namespace}; give another DEST`,
+  )
+}
+
+/** The namespace of the restore that is under way, if DEST has such a directory of one that has said so. */
+export function underWay(root: number, name: Buffer): string | undefined {
   let descriptor: number
   try {
     descriptor = openInside(root, name, DIRECTORY)
   } catch {
-    return false
+    return undefined
   }
   try {
-    return readState(descriptor) !== undefined
+    return readState(descriptor)?.namespace
   } finally {
     closeDescriptor(descriptor)
   }

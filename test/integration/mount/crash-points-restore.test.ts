@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -29,7 +29,7 @@ describeMounted('a restore that is killed', () => {
     await ferry.clear()
   })
 
-  const restore = () => ferry.ferryfs('restore', ferry.target, dest)
+  const restore = (...paths: string[]) => ferry.ferryfs('restore', ferry.target, dest, ...paths)
 
   async function expectRestored(): Promise<void> {
     const { status, stdout, stderr } = await restore()
@@ -59,15 +59,38 @@ describeMounted('a restore that is killed', () => {
     await expectWhole()
   })
 
-  test('P5: at migration.restore.opened what others have done in DEST since then stays', async () => {
+  test('P5: at migration.restore.opened what others have done in DEST since then stays, and is told of', async () => {
     ferry.arm('migration.restore.opened')
     expect((await restore()).status).toBeNull()
     expect(statSync(dest).mode & 0o7777).toBe(0o751)
     await ferry.call.writeFile(join(dest, 'directory/file-1'), 'newer')
-    expect((await restore()).status).toBe(0)
+    const { status, stdout } = await restore()
+    expect(status).toBe(3)
+    expect(stdout).toMatch(/^missing +directory\/file-1: DEST has something else there/m)
+    expect(stdout.match(/^missing/gm)).toHaveLength(1)
     expect((await ferry.call.readFile(join(dest, 'directory/file-1'))).toString()).toBe('newer')
+    expect(statSync(dest).mode & 0o7777).toBe(0o700)
+    rmSync(join(dest, 'directory/file-1'))
+    await expectWhole()
     expect(existsSync(join(dest, '.ferryfs-restore'))).toBe(false)
     expect((await restore()).status).toBe(2)
+  })
+
+  test('P5: a part that is killed at its very end is not taken for the whole, nor for what the tree is by then', async () => {
+    const top = dest
+    for (const point of ['finishing', 'opened', 'removed', 'dressed']) {
+      dest = `${top}-${point}`
+      ferry.arm(`migration.restore.${point}`)
+      expect((await restore('directory')).status, point).toBeNull()
+      expect(ferry.fired).toBe(true)
+      await ferry.call.writeFile(ferry.at('directory/file-1'), `changed after ${point}`)
+      const { status, stdout } = await restore()
+      expect(status, stdout).toBe(3)
+      expect(stdout).toMatch(/^missing +directory\/file-1: DEST has something else there/m)
+      expect(readdirSync(dest)).toContain('second name')
+    }
+    rmSync(join(dest, 'directory/file-1'))
+    await expectWhole()
   })
 
   test('P5: killed again and again at the very end, DEST itself gets all that the root has', async () => {
@@ -80,9 +103,7 @@ describeMounted('a restore that is killed', () => {
         expect(ferry.fired).toBe(true)
         expect(existsSync(join(dest, '.ferryfs-restore'))).toBe(false)
       }
-      await ferry.call.writeFile(join(dest, 'directory/file-1'), 'newer')
       await expectRestored()
-      expect((await ferry.call.readFile(join(dest, 'directory/file-1'))).toString()).toBe('newer')
       expect(statSync(dest)).toMatchObject({ mtimeMs: 1_100_000_000_000 })
       expect(await run('lsattr', '-d', dest)).toMatch(/^[^ ]*i/)
       expect(await run('getfattr', '-dm-', dest)).not.toContain('ferryfs')
