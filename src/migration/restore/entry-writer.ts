@@ -53,6 +53,8 @@ export class EntryWriter {
   readonly #linked: LinkedFiles
   readonly #locks = new KeyedMutex<string>()
   readonly #slots = new Semaphore(CHUNKS_TOTAL)
+  /** Of the files that are there, each file once, however many names it has. */
+  bytes = 0
 
   constructor(tree: SourceTree, work: WorkDirectory, run: { meter: ProgressMeter; signal: AbortSignal }) {
     this.#tree = tree
@@ -69,7 +71,7 @@ export class EntryWriter {
    */
   async put(directory: number, name: Buffer, file: TreeFile): Promise<string[]> {
     if (file.attributes.nlink <= 1) {
-      const lacks = await this.#place(directory, name, file)
+      const lacks = await this.#placeAndCount(directory, name, file)
       return [...lacks, ...guardName(directory, name, file)]
     }
     return this.#locks.run(LinkedFiles.idOf(file), async () => {
@@ -78,7 +80,7 @@ export class EntryWriter {
         this.#requireReplaceable(existing, directory, name, file),
       )
       if (joined) return joined.lacks
-      const lacks = await this.#place(directory, name, file)
+      const lacks = await this.#placeAndCount(directory, name, file)
       return [...lacks, ...this.#linked.begin(file, directory, name)]
     })
   }
@@ -86,6 +88,12 @@ export class EntryWriter {
   /** All names of files with several are there now: those that are guarded get their flags. What DEST lacks, in words. */
   guardLinked(): string[] {
     return this.#linked.guardAll()
+  }
+
+  async #placeAndCount(directory: number, name: Buffer, file: TreeFile): Promise<string[]> {
+    const lacks = await this.#place(directory, name, file)
+    if (isRegular(file.attributes.mode)) this.bytes += file.attributes.size
+    return lacks
   }
 
   async #place(directory: number, name: Buffer, file: TreeFile): Promise<string[]> {

@@ -113,7 +113,7 @@ export class Restore {
       this.#found('missing', new Place(), [`${this.#destination.path} was moved or replaced meanwhile`])
     return {
       files: this.#meter.files,
-      bytes: this.#meter.bytes,
+      bytes: this.#writer.bytes,
       missing: this.#missing,
       lacking: this.#lacking,
       doubtful: this.#doubtful,

@@ -208,6 +208,16 @@ describe('a run that goes on', () => {
     expect(statSync(at('c')).ino).toBe(statSync(at('b')).ino)
   })
 
+  test('P5: of what is missing no bytes count as restored', async () => {
+    tree.put('whole', tree.regular('ten bytes.'))
+    const bad = tree.regular(chunk(5))
+    tree.put('bad', bad)
+    tree.onAsk = (op, stamp) => {
+      if (op === 'read' && stamp === bad.file.stamp) throw new SourceError('other', 'the object is lost')
+    }
+    expect(await restoreTo(tree, dest)).toMatchObject({ files: 1, bytes: 10, missing: 1 })
+  })
+
   test('P5: with --accept-missing DEST opens though something is missing', async () => {
     fill()
     tree.put('unreadable', 'its object is lost')
@@ -238,6 +248,7 @@ describe('a part of the tree', () => {
     expect(result.findings.map(({ path, reason }) => `${path}: ${reason}`)).toEqual([
       'nowhere: it is not in the tree',
     ])
+    expect(readdirSync(at('sub'))).toEqual(['third'])
     const rest = await restoreTo(tree, dest, { selection: part('sub/deeper') })
     expect(rest).toMatchObject({ missing: 0, finished: true })
     expect(readdirSync(dest).sort()).toEqual(['plain', 'sub'])
