@@ -1,7 +1,7 @@
 export { Destination } from './destination.ts'
 export { type Finding, RestoreStopped } from './findings.ts'
 export { Restore, type RestoreOptions, type RestoreResult } from './restore.ts'
-export { selectionOf } from './selection.ts'
+export { ALL, selectionOf } from './selection.ts'
 export {
   type FileRef,
   type FileState,

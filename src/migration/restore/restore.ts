@@ -14,7 +14,7 @@ import { guard, loosen } from './guards.ts'
 import { hasExactly, leftovers } from './leftovers.ts'
 import { OpenDirectory } from './open-directory.ts'
 import { Place } from './place.ts'
-import type { Selection } from './selection.ts'
+import { behind, below, type Selection, whyNothingIsBehind } from './selection.ts'
 import { type FileRef, SourceError, type SourceTree, type TreeEntry, type TreeFile } from './tree.ts'
 import { find } from './work-directory.ts'
 
@@ -26,6 +26,7 @@ const ATTEMPTS = 3
 
 const STORE_UNREACHABLE = 4
 const FAILED = 1
+const NOT_THERE = 'it is not in the tree'
 const STAYS = '; what is written stays: mend that, and run the same command again to go on'
 
 export interface RestoreOptions {
@@ -101,7 +102,7 @@ export class Restore {
     const root = await this.#ask(() => this.#tree.root())
     for (const finding of this.#options.known ?? []) this.#tell(finding)
     const totals = await this.#ask(() => this.#tree.totals())
-    if (selection === 'all') {
+    if (selection.whole) {
       this.#meter.filesTotal = totals.files
       this.#meter.bytesTotal = totals.bytes
     }
@@ -152,8 +153,8 @@ export class Restore {
     const branches = new Set<Promise<void>>()
     try {
       for await (const entries of this.#pages(directory)) {
-        const below = await this.#putFiles(directory, entries)
-        for (const entry of below) await this.#descend(directory, entry, branches)
+        const directories = await this.#putFiles(directory, entries)
+        for (const entry of directories) await this.#descend(directory, entry, branches)
       }
       await Promise.all(branches)
     } catch (error) {
@@ -162,12 +163,14 @@ export class Restore {
       throw error
     }
     await this.#requireUnchanged(directory, file)
-    if (directory.selection === 'all') await this.#compareNames(directory)
+    if (!directory.selection.whole) return
+    await this.#compareNames(directory)
+    await this.#requireNamed(directory)
   }
 
   async *#pages(directory: Filled): AsyncGenerator<readonly TreeEntry[]> {
-    if (directory.selection !== 'all') {
-      yield await this.#selected(directory, directory.selection)
+    if (!directory.selection.whole) {
+      yield await this.#selected(directory)
       return
     }
     for (let from: string | undefined, first = true; first || from !== undefined; first = false) {
@@ -185,17 +188,23 @@ export class Restore {
     }
   }
 
-  async #selected(directory: Filled, selection: ReadonlyMap<string, Selection>): Promise<TreeEntry[]> {
+  async #selected(directory: Filled): Promise<TreeEntry[]> {
     const entries: TreeEntry[] = []
-    for (const key of selection.keys()) {
+    for (const key of directory.selection.names.keys()) {
       const name = Buffer.from(key, 'latin1')
       const entry = await this.#ask(() => this.#tree.look(directory, name)).catch((error: unknown) => {
         if (!(error instanceof SourceError)) throw error
         return { name, reason: error.message }
       })
-      entries.push(entry ?? { name, reason: 'it is not in the tree' })
+      entries.push(entry ?? { name, reason: NOT_THERE })
     }
     return entries
+  }
+
+  /** What was asked for by name is no less missing where the whole directory was asked for as well. */
+  async #requireNamed(directory: Filled): Promise<void> {
+    for (const { name, reason } of await this.#selected(directory))
+      if (reason === NOT_THERE) this.#found('missing', directory.place.below(name), [reason])
   }
 
   /** Puts all but the directories of a page; those are the answer. */
@@ -203,7 +212,7 @@ export class Restore {
     directory: Filled,
     entries: readonly TreeEntry[],
   ): Promise<Array<{ name: Buffer; file: TreeFile }>> {
-    const below: Array<{ name: Buffer; file: TreeFile }> = []
+    const directories: Array<{ name: Buffer; file: TreeFile }> = []
     const ended = await Promise.allSettled(
       entries.map(async ({ name, file, reason }) => {
         const place = directory.place.below(name)
@@ -211,12 +220,19 @@ export class Restore {
         if (wrong !== undefined || !file) {
           this.#found('missing', place, [wrong ?? reason ?? 'it cannot be looked at'])
           directory.failed += 1
-        } else if (isDirectory(file.attributes.mode)) below.push({ name, file })
-        else await this.#files.run(() => this.#putFile(directory, name, file))
+        } else if (isDirectory(file.attributes.mode)) directories.push({ name, file })
+        else if (this.#isSelected(below(directory.selection, name), place, file))
+          await this.#files.run(() => this.#putFile(directory, name, file))
       }),
     )
     for (const one of ended) if (one.status === 'rejected') throw one.reason
-    return below
+    return directories
+  }
+
+  /** Whether a file that is no directory was asked for. What was asked for behind it is missing. */
+  #isSelected(selection: Selection, place: Place, file: TreeFile): boolean {
+    for (const at of behind(selection, place)) this.#found('missing', at, [whyNothingIsBehind(place, file)])
+    return selection.whole
   }
 
   async #descend(
@@ -226,8 +242,7 @@ export class Restore {
   ): Promise<void> {
     this.#signal.throwIfAborted()
     const place = directory.place.below(name)
-    const selection =
-      directory.selection === 'all' ? 'all' : (directory.selection.get(name.toString('latin1')) ?? 'all')
+    const selection = below(directory.selection, name)
     let open: OpenDirectory
     try {
       this.#makeDirectory(directory, name)

@@ -95,6 +95,13 @@ describeMounted('restore without a daemon', () => {
     expect(readdirSync(dest).sort()).toEqual(['directory', 'link'])
     expect(readdirSync(join(dest, 'directory'))).toEqual(['below'])
     expect(readdirSync(join(dest, 'directory/below'))).toEqual(['large'])
+    for (const from of [fromStore, fromState]) {
+      dest = join(ferry.root, from.name)
+      const through = await from('link/file-1')
+      expect(through.status).toBe(3)
+      expect(through.stdout).toMatch(/^missing +link\/file-1: link is a symlink, to /m)
+      expect(readdirSync(dest)).toEqual(['.ferryfs-restore'])
+    }
     expect(sums(ferry.stateDir)).toEqual(state)
     await ferry.mount('--namespace', 'tree')
   })

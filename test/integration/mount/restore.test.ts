@@ -193,6 +193,13 @@ describeMounted('restore', () => {
       'three',
     ])
     expect(statSync(join(dest, 'a')).mode & 0o7777).toBe(0o2710)
+    await ferry.call.symlink('a/b', ferry.at('link'))
+    const { status, stdout } = await restore(join(ferry.root, 'through'), 'link/two')
+    expect(status).toBe(3)
+    expect(stdout).toMatch(
+      /^missing +link\/two: link is a symlink, to a\/b; give PATHs as names of the tree/m,
+    )
+    expect(readdirSync(join(ferry.root, 'through'))).toEqual(['.ferryfs-restore'])
     const refused = await restore(join(ferry.root, 'other'), 'a/../three')
     expect(refused.status).toBe(2)
     expect(refused.stderr).toContain('PATH a/../three: its name is one that every directory has')

@@ -1,4 +1,5 @@
 import {
+  ALL,
   Destination,
   type Finding,
   Restore,
@@ -19,7 +20,7 @@ export async function restoreTo(
   const destination = await Destination.open(path, options.namespace ?? 'test', isTaken)
   try {
     const run = new Restore(tree, destination, {
-      selection: 'all',
+      selection: ALL,
       acceptMissing: false,
       onProgress: () => undefined,
       onFinding: (finding) => findings.push(finding),
