@@ -1,6 +1,6 @@
 import { DatabaseSync } from 'node:sqlite'
 import { parentPort, workerData } from 'node:worker_threads'
-import { type Added, LogBegunAnew, prepareFoldOf } from './fold.ts'
+import { type Added, LogBegunAnew, prepareFoldOf, settleFold } from './fold.ts'
 import { WalDamaged } from './wal.ts'
 
 /** Fold so many frames of the log in; nothing behind them can be, as the one who asks reads the database as it was then. */
@@ -40,6 +40,7 @@ function fold({ frames, salt, added: before, isFirst }: CheckpointOrder): Checkp
     const added = prepareFoldOf(salt, path, frames, before, isFirst)
     database = new DatabaseSync(path, { timeout: 1000 })
     database.prepare('PRAGMA wal_checkpoint(PASSIVE)').get()
+    settleFold(path, database)
     return { added }
   } catch (error) {
     // There is nothing to fold in.

@@ -2,7 +2,7 @@ import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { Worker } from 'node:worker_threads'
 import type { CheckpointOrder, CheckpointResult } from './checkpoint-thread.ts'
 import { entryPoint } from './entry-point.ts'
-import { type Added, closeFolding, prepareFold, saltOfLog } from './fold.ts'
+import { type Added, closeFolding, prepareFold, saltOfLog, settleFold } from './fold.ts'
 import { isDiskFailure } from './sqlite-errors.ts'
 import { FRAME_BYTES, WalDamaged } from './wal.ts'
 
@@ -81,12 +81,15 @@ export class Checkpoints {
 
   /** Has the log begin anew, in this thread: for a start, or where it has no more room. */
   fold(): void {
-    if (!this.#host.mayFold()) return
+    // The thread's checksums and these would be mixed; behind it this is done again.
+    if (this.#isRunning || !this.#host.mayFold()) return
+    const isDone = this.#isFoldedIn
     try {
       this.#added = prepareFold(this.#path, this.frames, this.#added, this.#isFirst)
       this.#isFirst = true
       this.#handle.exec('PRAGMA wal_checkpoint(PASSIVE)')
       this.#isFirst = false
+      if (!isDone) settleFold(this.#path, this.#handle)
     } catch (error) {
       this.#notFolded(error)
     }
@@ -108,6 +111,7 @@ export class Checkpoints {
     } catch {
       this.#handle.exec('PRAGMA wal_checkpoint(TRUNCATE)')
     }
+    settleFold(this.#path, this.#handle)
   }
 
   async stop(): Promise<void> {
@@ -149,6 +153,7 @@ export class Checkpoints {
       this.#thread.on('message', (result: CheckpointResult) => this.#ended(result))
       this.#thread.on('error', () => {
         this.#thread = undefined
+        this.#isFirst = true
         this.#letReaderGo()
       })
     }

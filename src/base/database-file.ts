@@ -101,7 +101,9 @@ export function openFile(path: string, options: DatabaseOptions): OpenFile {
       throw new DatabaseDamaged(path, 'it is gone or empty, and what is beside it is there')
     const { witness, repairs, pages } = examine(path)
     for (const repair of repairs) options.onRepaired?.(repair)
-    const isDamaged = options.check !== false && checkPages(path, pages, witness, options)
+    // A page whose frames were lost may be what it was before a fold that never came: its checksum has to say so.
+    const isToCheck = options.check !== false || witness.lost !== undefined
+    const isDamaged = isToCheck && checkPages(path, pages, witness, options)
     handle = new DatabaseSync(path, { timeout: 5000, readOnly })
     const pragma = (name: string): unknown => Object.values(handle?.prepare(`PRAGMA ${name}`).get() ?? {})[0]
     const tables = handle.prepare('SELECT count(*) AS n FROM sqlite_schema').get() as { n: number }
@@ -149,7 +151,8 @@ export function openFile(path: string, options: DatabaseOptions): OpenFile {
     return { handle, witness, isDamaged }
   } catch (error) {
     try {
-      if (handle?.isOpen) closeFolding(path, handle)
+      if (handle?.isOpen && options.readOnly) handle.close()
+      else if (handle?.isOpen) closeFolding(path, handle)
     } catch {
       // The first error is the one that counts.
     }

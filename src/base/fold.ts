@@ -1,7 +1,9 @@
 import { closeSync, constants, fdatasyncSync, openSync, readSync } from 'node:fs'
 import type { DatabaseSync } from 'node:sqlite'
+import { isSystemError } from './errors.ts'
 import type { Sums } from './flipped-bit.ts'
 import { type PageSum, PageSums, pageSum } from './page-sums.ts'
+import { isDiskFailure } from './sqlite-errors.ts'
 import {
   FRAME_BYTES,
   FRAME_HEADER_BYTES,
@@ -140,6 +142,29 @@ function noteSums(path: string, log: number, last: ReadonlyMap<number, number>):
   }
 }
 
+/**
+ * Behind a checkpoint: if it came to the end of the log, SQLite has synced the database, and its pages are nothing but what was
+ * added up last. What fails here is done by the next: until then the sums of what they were before are accepted, too.
+ * @param onMedium synced when it returns
+ */
+export function settleFold(path: string, handle: DatabaseSync, onMedium = false): void {
+  const { log = -1, checkpointed = -1 } = (handle.prepare('PRAGMA wal_checkpoint(NOOP)').get() ?? {}) as {
+    log?: number
+    checkpointed?: number
+  }
+  // SQLite counts frames as folded in up to the end of the log only once that sync is done: it lets the log begin anew by that.
+  if (log < 0 || checkpointed < log) return
+  let sums: PageSums | undefined
+  try {
+    sums = PageSums.open(`${path}-sums`)
+    sums?.settle(onMedium)
+  } catch (error) {
+    if (!isSystemError(error)) throw error
+  } finally {
+    sums?.close()
+  }
+}
+
 /** Closes a database that this process has open, whose last one folds the log in: not if that would not be right. */
 export function closeFolding(path: string, handle: DatabaseSync, added?: Added): void {
   try {
@@ -148,6 +173,14 @@ export function closeFolding(path: string, handle: DatabaseSync, added?: Added):
   } catch {
     // Left to the end of the process: the log stays, and the next who opens it looks at it.
     return
+  }
+  try {
+    handle.exec('PRAGMA wal_checkpoint(PASSIVE)')
+    // While the log is still there: whoever dies here finds all in it.
+    settleFold(path, handle, true)
+  } catch (error) {
+    if (isDiskFailure(error)) return
+    // A lock, or a full disk: the log stays if SQLite cannot fold it in, either, as it closes the file.
   }
   handle.close()
 }

@@ -19,6 +19,10 @@ const ENTRY_BYTES = 16
 const PER_BLOCK = 31
 const NUMBER_OFFSET = PER_BLOCK * ENTRY_BYTES
 const SUM_OFFSET = NUMBER_OFFSET + 4
+// Of the fold that the block was changed for; the first block says besides how many folds are durable.
+const FOLD_OFFSET = SUM_OFFSET + 4
+const DURABLE_OFFSET = FOLD_OFFSET + 4
+const BLOCKS_PER_SCAN = 256
 
 // Pages read in one go.
 const PAGES_AT_ONCE = 256
@@ -34,7 +38,7 @@ export interface PageSum {
 }
 
 interface Entry {
-  /** What the page is, and what it is to become, or was: a checkpoint that is cut short leaves either. */
+  /** What the page is, or is to become, and what it was: a fold that is cut short leaves either. Equal once it is durable. */
   readonly now: PageSum
   readonly before: PageSum
 }
@@ -59,6 +63,8 @@ const areEqual = (one: PageSum, other: PageSum): boolean => one.crc === other.cr
 /**
  * Checksums of the pages of a database, in a file beside it. A checkpoint has those of the pages that it is going to write on the
  * medium before it begins, beside the ones that they take the place of; what it has not folded in is in the log, which has its own.
+ * Once the database is synced the old ones are void (`settle`): folds are counted, each block says for which one it was changed, and
+ * the first block how many are durable. So that takes one small write, which need not reach the medium.
  */
 export class PageSums {
   readonly #descriptor: number
@@ -87,10 +93,10 @@ export class PageSums {
       for (const { page, bytes } of pagesOf(database)) {
         block.push([page, pageSum(bytes, page)])
         if (page % PER_BLOCK !== 0) continue
-        sums.#put(block)
+        sums.#put(block, 1)
         block = []
       }
-      sums.#put(block)
+      sums.#put(block, 1)
       fdatasyncSync(descriptor)
     } finally {
       closeSync(descriptor)
@@ -110,6 +116,7 @@ export class PageSums {
 
   /** What these pages become. On the medium when it returns; by page, ascending. */
   note(sums: ReadonlyArray<readonly [page: number, sum: PageSum]>): void {
+    const fold = (this.#knownDurable() ?? this.#provenDurable()) + 1
     const distance = (one: number, other: number): number =>
       blockOf(sums[one]?.[0] ?? 0) - blockOf(sums[other]?.[0] ?? 0)
     for (let from = 0; from < sums.length; ) {
@@ -120,10 +127,23 @@ export class PageSums {
         distance(end, from) < BLOCKS_AT_ONCE
       )
         end += 1
-      this.#put(sums.slice(from, end))
+      this.#put(sums.slice(from, end), fold)
       from = end
     }
     fdatasyncSync(this.#descriptor)
+  }
+
+  /**
+   * All pages are what was noted of them last, and the database is synced: what they were before is not valid any more. Whoever
+   * looks at an older first block, after a power cut, accepts both.
+   * @param onMedium synced when it returns
+   */
+  settle(onMedium: boolean): void {
+    const known = this.#knownDurable()
+    // A damaged block is put right when the database is opened.
+    if (known === undefined) return
+    this.#putDurable(known + 1)
+    if (onMedium) fdatasyncSync(this.#descriptor)
   }
 
   /**
@@ -133,6 +153,10 @@ export class PageSums {
   check(database: string, inLog: ReadonlySet<number>): { repairs: string[]; damaged: number[] } {
     const repairs: string[] = []
     const damaged: number[] = []
+    const known = this.#knownDurable()
+    const durable = Math.max(known ?? 0, this.#provenDurable())
+    // The power took the note of it, and left what was written behind it.
+    if (this.#isWritable && known !== undefined && known < durable) this.#putDurable(durable)
     let block: Block = { entries: [], isDamaged: false }
     let noted: Array<[number, PageSum]> = []
     const note = (): void => {
@@ -142,7 +166,7 @@ export class PageSums {
     for (const { page, bytes, write } of pagesOf(database)) {
       if ((page - 1) % PER_BLOCK === 0) {
         note()
-        block = this.#block(blockOf(page))
+        block = this.#block(blockOf(page), durable)
         if (block.isDamaged) repairs.push(`checksums of the pages from ${page} on`)
       }
       const entry = block.entries[(page - 1) % PER_BLOCK]
@@ -170,8 +194,8 @@ export class PageSums {
     return { repairs, damaged }
   }
 
-  /** Of pages whose blocks are near one another: those are read and written together. */
-  #put(sums: ReadonlyArray<readonly [number, PageSum]>): void {
+  /** Of pages whose blocks are near one another: those are read and written together. `fold`: the first one that is not durable. */
+  #put(sums: ReadonlyArray<readonly [number, PageSum]>, fold: number): void {
     const first = blockOf(sums[0]?.[0] ?? 1)
     const last = blockOf(sums.at(-1)?.[0] ?? 1)
     const bytes = Buffer.alloc((last - first + 1) * BLOCK_BYTES)
@@ -184,6 +208,9 @@ export class PageSums {
         number = blockOf(page)
         block = bytes.subarray((number - first) * BLOCK_BYTES, (number - first + 1) * BLOCK_BYTES)
         if (!isWhole(block, number)) block.fill(0)
+        else if (foldOf(block) < fold) dropOlder(block)
+        block.writeUInt32LE(Math.max(fold, foldOf(block)), FOLD_OFFSET)
+        if (number === 0) block.writeUInt32LE(fold - 1, DURABLE_OFFSET)
       }
       const at = ((page - 1) % PER_BLOCK) * ENTRY_BYTES
       if (block.readUInt32LE(at) === crc && block.readInt32LE(at + 4) === words) continue
@@ -195,10 +222,42 @@ export class PageSums {
     writeAll(this.#descriptor, bytes, first * BLOCK_BYTES)
   }
 
-  #block(number: number): Block {
+  /** How many folds are durable, as the first block has it; `undefined` if that is damaged. */
+  #knownDurable(): number | undefined {
+    const bytes = Buffer.alloc(BLOCK_BYTES)
+    readSync(this.#descriptor, bytes, 0, BLOCK_BYTES, 0)
+    return isWhole(bytes, 0) ? bytes.readUInt32LE(DURABLE_OFFSET) : undefined
+  }
+
+  /** What the other blocks prove: none is changed for a fold before the one before it is durable. */
+  #provenDurable(): number {
+    const bytes = Buffer.alloc(BLOCKS_PER_SCAN * BLOCK_BYTES)
+    let newest = 1
+    for (let first = 0; ; first += BLOCKS_PER_SCAN) {
+      const length = readSync(this.#descriptor, bytes, 0, bytes.length, first * BLOCK_BYTES)
+      for (let at = 0; at + BLOCK_BYTES <= length; at += BLOCK_BYTES) {
+        const block = bytes.subarray(at, at + BLOCK_BYTES)
+        if (isWhole(block, first + at / BLOCK_BYTES)) newest = Math.max(newest, foldOf(block))
+      }
+      if (length < bytes.length) return newest - 1
+    }
+  }
+
+  #putDurable(durable: number): void {
+    const block = Buffer.alloc(BLOCK_BYTES)
+    readSync(this.#descriptor, block, 0, BLOCK_BYTES, 0)
+    if (!isWhole(block, 0)) return
+    block.writeUInt32LE(durable, DURABLE_OFFSET)
+    seal(block, 0)
+    writeAll(this.#descriptor, block, 0)
+  }
+
+  /** With the older sums dropped if that is of a fold that is durable. */
+  #block(number: number, durable: number): Block {
     const bytes = Buffer.alloc(BLOCK_BYTES)
     const length = readSync(this.#descriptor, bytes, 0, BLOCK_BYTES, number * BLOCK_BYTES)
     const isSound = isWhole(bytes, number)
+    if (isSound && foldOf(bytes) <= durable) dropOlder(bytes)
     const isHole = length === 0 || bytes.every((byte) => byte === 0)
     const entries = Array.from({ length: PER_BLOCK }, (_, index) => {
       if (!isSound) return { now: NONE, before: NONE }
@@ -218,13 +277,28 @@ const blockOf = (page: number): number => Math.floor((page - 1) / PER_BLOCK)
 /** Nothing is known of the page: it never was in the file, or what was known of it is damaged. */
 const isUnknown = ({ now, before }: Entry): boolean => areEqual(now, NONE) && areEqual(before, NONE)
 
-const isWhole = (block: Buffer, number: number): boolean =>
-  block.readUInt32LE(NUMBER_OFFSET) === number &&
-  block.readUInt32LE(SUM_OFFSET) === crc32(block.subarray(0, SUM_OFFSET))
+const isWhole = (block: Buffer, number: number): boolean => {
+  if (block.readUInt32LE(NUMBER_OFFSET) !== number) return false
+  const sum = block.readUInt32LE(SUM_OFFSET)
+  // As it was before folds were counted.
+  const isOlder = block.readUInt32LE(FOLD_OFFSET) === 0 && block.readUInt32LE(DURABLE_OFFSET) === 0
+  return sum === sumOf(block) || (isOlder && sum === crc32(block.subarray(0, SUM_OFFSET)))
+}
+
+const sumOf = (block: Buffer): number =>
+  crc32(block.subarray(FOLD_OFFSET), crc32(block.subarray(0, SUM_OFFSET)))
+
+/** The fold that it was changed for last: the first one if it is of a time before they were counted. */
+const foldOf = (block: Buffer): number => Math.max(1, block.readUInt32LE(FOLD_OFFSET))
+
+/** Of each page only the newer sum is left. */
+function dropOlder(block: Buffer): void {
+  for (let at = 0; at < NUMBER_OFFSET; at += ENTRY_BYTES) block.copyWithin(at + ENTRY_BYTES / 2, at, at + 8)
+}
 
 function seal(block: Buffer, number: number): void {
   block.writeUInt32LE(number, NUMBER_OFFSET)
-  block.writeUInt32LE(crc32(block.subarray(0, SUM_OFFSET)), SUM_OFFSET)
+  block.writeUInt32LE(sumOf(block), SUM_OFFSET)
 }
 
 interface Page {

@@ -11,6 +11,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
+import { crc32 } from 'node:zlib'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { Database, DatabaseDamaged } from '../../../src/base/database.ts'
 import { prepareFold } from '../../../src/base/fold.ts'
@@ -19,6 +20,8 @@ import { Random } from '../../support/rig/random.ts'
 
 const PAGE = 4096
 const LARGE_LOG = 64 * 1024 * 1024
+// In the first block of checksums.
+const DURABLE_OFFSET = 508
 const BESIDE = ['', '-wal', '-shm', '-witness', '-sums']
 
 let directory = ''
@@ -191,5 +194,125 @@ describe('P1: a page of a database', () => {
 
 /** Bytes of the log that are in force: the index of the log has the number of its last frame (SQLite, WAL-index header). */
 const logged = (name: string): number => readFileSync(path(`${name}-shm`)).readUInt32LE(16) * 4120
+
+describe('P1: a page that is put back to its former content', () => {
+  /** A file whose log was folded in twice, closed; and what it was after the first time. */
+  async function foldedTwice(): Promise<{ former: Buffer; rows: unknown[] }> {
+    const first = open('a.db')
+    add(first, 200)
+    await first.close()
+    const former = readFileSync(path('a.db'))
+    const second = open('a.db')
+    second.transaction(() => second.exec("UPDATE rows SET value = replace(value, 'x', 'y')"))
+    const rows = rowsOf(second)
+    await second.close()
+    return { former, rows }
+  }
+
+  test('is found out after a clean close, whichever page it is', async () => {
+    const { former } = await foldedTwice()
+    const now = readFileSync(path('a.db'))
+    const changed = differing(former, now)
+    expect(changed.length).toBeGreaterThan(20)
+    for (const pages of [...changed.map((page) => [page]), changed]) {
+      copied('a.db', 'b.db')
+      putBack('b.db', former, pages)
+      expect(() => open('b.db'), String(pages)).toThrow(/are not what was written/)
+    }
+  })
+
+  test('is found out after a kill, if the log does not have it any more', async () => {
+    const first = open('a.db')
+    add(first, 200)
+    await first.flush()
+    first.foldLog()
+    const former = readFileSync(path('a.db'))
+    first.transaction(() => first.exec("UPDATE rows SET value = replace(value, 'x', 'y')"))
+    first.foldLog()
+    add(first, 1)
+    const changed = differing(former, readFileSync(path('a.db')))
+    copied('a.db', 'b.db')
+    putBack('b.db', former, changed.slice(1, 2))
+    expect(() => open('b.db')).toThrow(/are not what was written/)
+  })
+
+  test('is what it is to be where a power cut took the log before the fold had begun', async () => {
+    const first = open('a.db')
+    add(first, 100)
+    await first.close()
+    const second = open('a.db')
+    const rows = rowsOf(second)
+    second.transaction(() => second.exec("UPDATE rows SET value = replace(value, 'x', 'y')"))
+    prepareFold(path('a.db'), frames('a.db'), undefined, true)
+    copied('a.db', 'b.db')
+    rmSync(path('b.db-wal'))
+    rmSync(path('b.db-shm'))
+    const repairs: string[] = []
+    const third = open('b.db', repairs)
+    expect([rowsOf(third), repairs]).toEqual([rows, []])
+    await third.close()
+    expect(rowsOf(open('b.db', repairs))).toEqual(rows)
+    expect(repairs).toEqual([])
+  })
+
+  test('is found out at the next close where a power cut took the note that the fold is durable', async () => {
+    const { former, rows } = await foldedTwice()
+    const now = readFileSync(path('a.db'))
+    const sums = readFileSync(path('a.db-sums'))
+    // As the first block was: it counts one durable fold less.
+    noteDurable(sums, sums.readUInt32LE(DURABLE_OFFSET) - 1)
+    writeFileSync(path('a.db-sums'), sums)
+    const repairs: string[] = []
+    const database = open('a.db', repairs)
+    expect([rowsOf(database), repairs]).toEqual([rows, []])
+    await database.close()
+    putBack('a.db', former, differing(former, now).slice(3, 4))
+    expect(() => open('a.db')).toThrow(/are not what was written/)
+  })
+
+  test('is found out behind the first close of a file whose checksums have no count of folds', async () => {
+    const { former, rows } = await foldedTwice()
+    const now = readFileSync(path('a.db'))
+    const sums = readFileSync(path('a.db-sums'))
+    for (let at = 0; at < sums.length; at += 512) {
+      sums.fill(0, at + 504, at + 512)
+      sums.writeUInt32LE(crc32(sums.subarray(at, at + 500)), at + 500)
+    }
+    writeFileSync(path('a.db-sums'), sums)
+    copied('a.db', 'cut.db')
+    putBack('cut.db', former, differing(former, now).slice(3, 4))
+    // Whether a fold was cut short there nobody can tell.
+    open('cut.db')
+    const repairs: string[] = []
+    const database = open('a.db', repairs)
+    expect([rowsOf(database), repairs]).toEqual([rows, []])
+    await database.close()
+    expect(rowsOf(open('a.db', repairs))).toEqual(rows)
+    expect(repairs).toEqual([])
+    await opened.at(-1)?.close()
+    putBack('a.db', former, differing(former, now).slice(3, 4))
+    expect(() => open('a.db')).toThrow(/are not what was written/)
+  })
+})
+
+/** Pages, from 0 on, that both have, and that are not the same. */
+function differing(one: Buffer, other: Buffer): number[] {
+  const pages = Math.min(one.length, other.length) / PAGE
+  const at = (bytes: Buffer, page: number): Buffer => bytes.subarray(page * PAGE, (page + 1) * PAGE)
+  return Array.from({ length: pages }, (_, page) => page).filter(
+    (page) => !at(one, page).equals(at(other, page)),
+  )
+}
+
+function putBack(name: string, former: Buffer, pages: readonly number[]): void {
+  const bytes = readFileSync(path(name))
+  for (const page of pages) former.copy(bytes, page * PAGE, page * PAGE, (page + 1) * PAGE)
+  writeFileSync(path(name), bytes)
+}
+
+function noteDurable(sums: Buffer, folds: number): void {
+  sums.writeUInt32LE(folds, DURABLE_OFFSET)
+  sums.writeUInt32LE(crc32(sums.subarray(504, 512), crc32(sums.subarray(0, 500))), 500)
+}
 
 const frames = (name: string): number => Math.floor((statSync(path(`${name}-wal`)).size - 32) / 4120)

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pino } from 'pino'
 import { afterEach, describe, expect, test } from 'vitest'
+import { Catalog } from '../../../src/catalog/index.ts'
 import { DatabaseDamaged } from '../../../src/base/database.ts'
 import { MODES } from '../../../src/base/modes.ts'
 import { EmbeddedStore } from '../../../src/store/embedded/store.ts'
@@ -10,7 +11,7 @@ import { StoreCorrupt } from '../../../src/store/errors.ts'
 import { UsageError } from '../../../src/base/errors.ts'
 import { eventually } from '../../support/daemon/place.ts'
 import { EmbeddedDirectory } from '../../support/embedded-directory.ts'
-import { flip, flipRuns, flipSeed, flipsIn } from '../../support/flips.ts'
+import { damage, flipRuns, flipSeed, flipsIn, putBackIn, sayDamage } from '../../support/flips.ts'
 import { Client } from '../../support/rig/client.ts'
 import { clock } from '../../support/rig/clock.ts'
 import { Random } from '../../support/rig/random.ts'
@@ -48,7 +49,7 @@ async function seen(client: Client, paths: readonly string[]): Promise<Map<strin
   return found
 }
 
-describe('P1 P2: one flipped bit in a file of the state directory, after a kill', () => {
+describe('P1 P2: one flipped bit in the state directory after a kill, or a former page after a close', () => {
   test.each(MODES)(
     'in %s is never a wrong byte or a lost file with nothing to verify',
     async (mode) => {
@@ -70,6 +71,11 @@ describe('P1 P2: one flipped bit in a file of the state directory, after a kill'
       await client.overwrite('d/old-3', 5, 'CHANGED')
       await rig.settle()
       await rig.reap()
+      // Folded in now, and with what follows at the close below.
+      rig.catalog.flushNow()
+      rig.catalog.foldLog()
+      const former = scratch()
+      cpSync(rig.catalogPath, join(former, 'catalog.db'))
       rig.world.inject({ fault: 'unavailable', on: ['put', 'ping'] })
       await client.create('later', 'not stored yet '.repeat(400))
       await client.overwrite('large', MiB - 10, 'over the boundary of two')
@@ -89,15 +95,23 @@ describe('P1 P2: one flipped bit in a file of the state directory, after a kill'
       for (const ino of rig.catalog.stagedInodes()) await clock.until(rig.context.writer.seal(ino))
       const left = scratch()
       await rig.mountDamaged((stateDir) => cpSync(stateDir, left, { recursive: true }))
+      const closed = scratch()
+      cpSync(left, closed, { recursive: true })
+      await Catalog.open(join(closed, 'catalog.db'), { check: true }).close()
       const counts = { flips: 0, refused: 0, listed: 0, unharmed: 0 }
       const wrong: string[] = []
-      for (const one of flipsIn(left, random, flipRuns(40))) {
+      const damages = [
+        ...flipsIn(left, random, flipRuns(40)).map((one) => ({ from: left, one })),
+        ...putBackIn(closed, former, random, flipRuns(8)).map((one) => ({ from: closed, one })),
+      ]
+      expect(damages.filter(({ from }) => from === closed).length).toBeGreaterThan(1)
+      for (const { from, one } of damages) {
         counts.flips += 1
         try {
           await rig.mountDamaged((stateDir) => {
             rmSync(stateDir, { recursive: true })
-            cpSync(left, stateDir, { recursive: true })
-            flip(stateDir, one)
+            cpSync(from, stateDir, { recursive: true })
+            damage(stateDir, one)
           })
         } catch (error) {
           if (!(error instanceof DatabaseDamaged)) throw error
@@ -109,10 +123,10 @@ describe('P1 P2: one flipped bit in a file of the state directory, after a kill'
         const { differences } = await rig.verify()
         if (differences.length > 0) counts.listed += 1
         else if (differing.length === 0) counts.unharmed += 1
-        else wrong.push(`bit ${one.bit} of ${one.file}: ${differing.join(', ')}`)
+        else wrong.push(`${sayDamage(one)}: ${differing.join(', ')}`)
         // Where it is listed an error is right, and other bytes are not.
         for (const path of differing.filter((each) => !found.get(each)?.startsWith('error')))
-          if (!rig.catalog.doubts.any) wrong.push(`bit ${one.bit} of ${one.file}: other bytes in ${path}`)
+          if (!rig.catalog.doubts.any) wrong.push(`${sayDamage(one)}: other bytes in ${path}`)
       }
       console.log(`seed ${seed}, ${mode}: ${JSON.stringify(counts)}`)
       expect(wrong, `FERRYFS_SEED=${seed}`).toEqual([])
@@ -121,19 +135,25 @@ describe('P1 P2: one flipped bit in a file of the state directory, after a kill'
   )
 })
 
-describe('P1: one flipped bit in a file of an embedded store, after a kill', () => {
+describe('P1: one flipped bit in a file of an embedded store, or a former page of its index', () => {
   test('is never another value, nor an object that is absent', async () => {
     const seed = flipSeed()
     const random = new Random(seed)
     const directory = join(scratch(), 'store')
     const options = { url: 'embedded:', log: pino({ level: 'silent' }) }
-    const store = await EmbeddedStore.open(directory, options)
+    let store = await EmbeddedStore.open(directory, options)
+    const former = scratch()
     const keys: Array<['files' | 'chunks', string, Buffer]> = []
     for (let at = 0; at < 60; at += 1) {
       const space = at % 2 === 0 ? 'files' : 'chunks'
       const value = Buffer.alloc(at % 10 === 0 ? 50_000 : 300 + at * 40, `value ${at} `)
       keys.push([space, `key/${at}`, value])
       const version = { epoch: 1, version: at + 1 }
+      if (at === 30) {
+        await store.close()
+        cpSync(directory, former, { recursive: true })
+        store = await EmbeddedStore.open(directory, options)
+      }
       await store.put(space, `key/${at}`, {
         value,
         version,
@@ -154,11 +174,12 @@ describe('P1: one flipped bit in a file of an embedded store, after a kill', () 
     const wrong: string[] = []
     const counts = { flips: 0, refused: 0, corrupt: 0, unharmed: 0 }
     for (const left of [killed, closed]) {
-      for (const one of flipsIn(left, random, flipRuns(60))) {
+      const putBack = left === closed ? putBackIn(closed, former, random, flipRuns(12)) : []
+      for (const one of [...flipsIn(left, random, flipRuns(60)), ...putBack]) {
         counts.flips += 1
         rmSync(directory, { recursive: true })
         cpSync(left, directory, { recursive: true })
-        flip(directory, one)
+        damage(directory, one)
         let opened: EmbeddedStore
         try {
           opened = await EmbeddedStore.open(directory, options)
@@ -174,7 +195,7 @@ describe('P1: one flipped bit in a file of an embedded store, after a kill', () 
             const found = await opened.get(space, key)
             // A deletion may be lost, with a line in the log: nobody asks for such an object.
             const isRight = found === undefined ? gone : found.value.equals(value)
-            if (!isRight) wrong.push(`bit ${one.bit} of ${one.file}: ${key}`)
+            if (!isRight) wrong.push(`${sayDamage(one)}: ${key}`)
           } catch (error) {
             if (!(error instanceof StoreCorrupt)) throw error
             corrupt += 1
