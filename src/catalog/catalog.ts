@@ -6,7 +6,7 @@ import { CHUNK_BYTES } from './blocks.ts'
 import { ContentIndex } from './content-index.ts'
 import { Counter } from './counter.ts'
 import { Departures, Forgetting, type Numbered } from './departures.ts'
-import { Doubts } from './doubts.ts'
+import { Doubts, SKIPPED_BY_OLDER_COPY } from './doubts.ts'
 import {
   DIRTY_CONTENT,
   fileId,
@@ -115,11 +115,10 @@ export class Catalog {
   readonly buckets: NameBuckets
   /** What damage to the catalog leaves in doubt. */
   readonly doubts: Doubts
-  /** Transactions were found to be lost when this catalog was opened. */
-  readonly hasJustLost: boolean
   /** What the stored content of files is made of. */
   readonly content: ContentIndex
   readonly #database: Database
+  #hasJustLost: boolean
   readonly #inodes: InodeCache
   readonly #links: Links
   readonly #waiting: Waiting[] = []
@@ -136,7 +135,7 @@ export class Catalog {
   private constructor(database: Database, cacheEntries: number) {
     this.#database = database
     this.doubts = new Doubts(database)
-    this.hasJustLost = this.doubts.noteLost()
+    this.#hasJustLost = this.doubts.noteLost()
     this.#inodes = new InodeCache(cacheEntries)
     this.#met = new MetFiles(database)
     this.#links = new Links(database, this.#met)
@@ -703,6 +702,30 @@ export class Catalog {
 
   #numberOf(counter: Counter): bigint {
     return this.#withoutRoom ? counter.nextUnwritten() : counter.next()
+  }
+
+  /** Transactions were found to be lost since this catalog was opened. */
+  get hasJustLost(): boolean {
+    return this.#hasJustLost
+  }
+
+  /** Within a transaction: a later state of this catalog may have handed numbers out, of which it knows nothing. */
+  skipNumbers(): void {
+    for (const counter of [this.#versions, this.#generations, this.#inos, this.#stagingFiles])
+      counter.raise(counter.upcoming + SKIPPED_BY_OLDER_COPY)
+  }
+
+  /**
+   * Within a transaction: this is an older copy of the catalog, which the store's lease shows. All of it is in doubt.
+   * @param firstAfter generation from which on files were made since the copy was put back; `undefined`: none yet
+   */
+  noteOlderCopy(firstAfter: number | undefined): void {
+    this.skipNumbers()
+    this.doubts.noteOlderCopy(BigInt(firstAfter ?? this.#generations.upcoming))
+    this.afterCommit(() => {
+      this.#hasJustLost = true
+      this.doubts.noted()
+    })
   }
 
   /** After a rebuild: counters go on above what the store has seen. */

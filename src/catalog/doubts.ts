@@ -1,9 +1,11 @@
 import type { StatementSync } from 'node:sqlite'
 import type { Database } from '../base/database.ts'
-import { LAYOUT_LOST, toSigned, toUnsigned } from './inode.ts'
+import { LAYOUT_LOST, ROOT_INO, toSigned, toUnsigned } from './inode.ts'
 
 // What was handed out by transactions that are lost is not handed out again: far more than fits into a log.
 const SKIPPED = 1n << 24n
+// And more than anybody changes between a copy of the state directory and the day when it is put back.
+export const SKIPPED_BY_OLDER_COPY = 1n << 30n
 const COUNTERS = ['next-version', 'next-generation', 'next-ino', 'next-staging-file']
 const FIRST_AFTER = 'first-generation-after-loss'
 
@@ -18,6 +20,14 @@ const outcomeOf = (column: unknown): Compared =>
  * Meta: `yes` where the catalog has known all that was ever written to its namespace, so that what it does not name it has given up.
  */
 export const KNOWS_ALL = 'knows-all'
+
+/**
+ * Meta: the first generation of what was made since the namespace was last taken without the store, which could not say whether the
+ * catalog is an older copy; else empty.
+ */
+export const MADE_WITHOUT_STORE = 'first-generation-unclaimed'
+/** Meta: `yes` while a catalog that is an older copy of itself is in doubt. */
+const OLDER_COPY = 'older-copy'
 
 /** A time when transactions were found to be lost. */
 export interface Loss {
@@ -34,17 +44,29 @@ export class Doubts {
   readonly #has: StatementSync
   readonly #note: StatementSync
   #any: boolean
+  #isOlderCopy: boolean
 
   constructor(database: Database) {
     this.#database = database
     this.#has = database.prepare('SELECT compared FROM doubtful WHERE ino = ?')
     this.#note = database.prepare('INSERT OR REPLACE INTO doubtful (ino, compared) VALUES (?,?)')
     this.#any = database.prepare('SELECT 1 AS n FROM losses LIMIT 1').get() !== undefined
+    this.#isOlderCopy = this.#any && this.#meta(OLDER_COPY) === 'yes'
   }
 
   /** While it is so, nothing is destroyed on the strength of what the catalog says. */
   get any(): boolean {
     return this.#any
+  }
+
+  /** The catalog is an older copy of itself: also what its mode makes of the volume may be long over. */
+  get isOlderCopy(): boolean {
+    return this.#isOlderCopy
+  }
+
+  /** The store may have objects of which the catalog knows neither keys nor names. */
+  get mayLackKeys(): boolean {
+    return this.#any || (this.#meta(MADE_WITHOUT_STORE) ?? '') !== ''
   }
 
   /** The file may be older than what was acknowledged: what a comparison with the store has shown. `undefined`: it is not in doubt. */
@@ -63,9 +85,7 @@ export class Doubts {
     this.#database.transaction(() => {
       const before = this.#count()
       if (lost.pages) this.#doubtPages(new Set(lost.pages))
-      else
-        this.#database.exec(`INSERT INTO doubtful (ino, compared) SELECT ino, ${COMPARED.not} FROM inodes WHERE true
-          ON CONFLICT (ino) DO UPDATE SET compared = ${COMPARED.not}`)
+      else this.#doubtAll()
       const isGoingOn = this.#meta(FIRST_AFTER) !== undefined && this.toCompare(1).length > 0
       this.#skipNumbers()
       this.#database.prepare("UPDATE meta SET value = '' WHERE name = ?").run(KNOWS_ALL)
@@ -73,20 +93,51 @@ export class Doubts {
         this.#database
           .prepare('INSERT OR REPLACE INTO meta VALUES (?,?)')
           .run(FIRST_AFTER, this.#meta('next-generation') ?? '1')
-      this.#database
-        .prepare('INSERT INTO losses (since, detail) VALUES (?,?)')
-        .run(
-          Date.now(),
-          (lost.frames > 0
-            ? `changes that had been acknowledged were lost with ${lost.frames} damaged pages of the log; `
-            : `nobody can tell whether changes that had been acknowledged are lost: ${this.#database.path}-witness, which says what the log must have, was gone or damaged; `) +
-            `${this.#count() - before} files may be as they were before, and names made since may be missing`,
-        )
+      this.#list(
+        (lost.frames > 0
+          ? `changes that had been acknowledged were lost with ${lost.frames} damaged pages of the log; `
+          : `nobody can tell whether changes that had been acknowledged are lost: ${this.#database.path}-witness, which says what the log must have, was gone or damaged; `) +
+          `${this.#count() - before} files may be as they were before, and names made since may be missing`,
+      )
     })
     this.#any = true
     this.#database.flushNow()
     this.#database.forgetLost()
     return true
+  }
+
+  /**
+   * The catalog is an older copy of itself: all of it may be older than what was acknowledged. Within a transaction, after which the
+   * caller has `noted` called.
+   * @param firstAfter files with this number or a higher one were made since the copy was put back
+   */
+  noteOlderCopy(firstAfter: bigint): void {
+    const isGoingOn = this.toCompare(1).length > 0
+    this.#doubtAll()
+    // Also where the copy is from before the first row: the store's record of the root leads to all the rest.
+    this.note(ROOT_INO, 'not')
+    const set = this.#database.prepare('INSERT OR REPLACE INTO meta VALUES (?,?)')
+    set.run(KNOWS_ALL, '')
+    set.run(OLDER_COPY, 'yes')
+    if (!isGoingOn || this.#meta(FIRST_AFTER) === undefined) set.run(FIRST_AFTER, firstAfter.toString())
+    this.#list(
+      `${this.#database.path} is an older copy of itself: the store has been written to by a later state of this state directory; all ${this.#count()} files may be as they were before, and names made since may be missing`,
+    )
+  }
+
+  /** A loss was committed. */
+  noted(): void {
+    this.#any = true
+    this.#isOlderCopy = this.#meta(OLDER_COPY) === 'yes'
+  }
+
+  #doubtAll(): void {
+    this.#database.exec(`INSERT INTO doubtful (ino, compared) SELECT ino, ${COMPARED.not} FROM inodes WHERE true
+      ON CONFLICT (ino) DO UPDATE SET compared = ${COMPARED.not}`)
+  }
+
+  #list(detail: string): void {
+    this.#database.prepare('INSERT INTO losses (since, detail) VALUES (?,?)').run(Date.now(), detail)
   }
 
   /** Times when something was lost that nobody has accepted yet. */
@@ -131,8 +182,12 @@ export class Doubts {
 
   /** Everything is to be taken as it is from now on. */
   accept(): void {
-    this.#database.transaction(() => this.#database.exec('DELETE FROM losses; DELETE FROM doubtful'))
+    this.#database.transaction(() => {
+      this.#database.exec('DELETE FROM losses; DELETE FROM doubtful')
+      this.#database.prepare('DELETE FROM meta WHERE name = ?').run(OLDER_COPY)
+    })
     this.#any = false
+    this.#isOlderCopy = false
   }
 
   /** Whether there is a file or directory of which the store has lost something: what that was made of may come back. */

@@ -8,7 +8,7 @@ export {
 export { BLOCK_BYTES, CHUNK_BLOCKS, CHUNK_BYTES } from './blocks.ts'
 export type { Incoming, Owner } from './content-index.ts'
 export { type Departure, Forgetting } from './departures.ts'
-export { KNOWS_ALL } from './doubts.ts'
+export { KNOWS_ALL, MADE_WITHOUT_STORE } from './doubts.ts'
 export * from './inode.ts'
 export type { Dirent } from './links.ts'
 export { MetNotes } from './met-notes.ts'

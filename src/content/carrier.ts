@@ -8,6 +8,7 @@ import type { ContentContext } from './context.ts'
 import { parseShardKey } from './directory-record.ts'
 import type { DirectoryWriter } from './directory-writer.ts'
 import { GoneDirectories } from './gone-directories.ts'
+import { isHeld } from './held.ts'
 import { oweIfChangedPast } from './takeover.ts'
 import type { Uploader } from './uploader.ts'
 
@@ -324,7 +325,7 @@ export class Carrier {
       if (ino === undefined) break
       this.#wanted.delete(ino)
       const inode = this.#context.catalog.get(ino)
-      if (!inode || isDirectory(inode.mode)) continue
+      if (!inode || isDirectory(inode.mode) || isHeld(this.#context, ino)) continue
       if (this.#isReady(`upload:${ino}`)) return this.#upload(ino)
       this.#wanted.add(ino)
     }
@@ -347,11 +348,7 @@ export class Carrier {
 
   /** What the store has of it may be newer than the catalog, which has lost transactions. */
   #isHeld(ino: bigint): boolean {
-    const { catalog, policy } = this.#context
-    const compared = catalog.doubts.comparedOf(ino)
-    if (compared === undefined) return false
-    const isUnknown = compared === 'not' && policy().writeTo === 'store'
-    if (!isUnknown && catalog.get(ino)?.authority !== 'catalog') return false
+    if (!isHeld(this.#context, ino)) return false
     // Until somebody accepts the losses.
     this.#soonest = Math.min(this.#soonest, performance.now() + LONGEST_PAUSE_MS)
     return true

@@ -18,6 +18,7 @@ import {
   type Work,
 } from '../catalog/index.ts'
 import { StoreError, StoreSuperseded } from '../store/errors.ts'
+import { isHeld } from './held.ts'
 import type { ContentContext } from './context.ts'
 import { contentOf, vanished, writtenBefore } from './directory-content.ts'
 import {
@@ -119,6 +120,7 @@ export class DirectoryWriter {
     const { catalog } = this.#context
     const work = catalog.outbox.find('directory', ino)
     if (!work) return true
+    if (isHeld(this.#context, ino)) return false
     const inode = catalog.get(ino)
     if (!inode || inode.orphan || !isDirectory(inode.mode) || inode.dirGeneration === 0) {
       catalog.transaction(() => catalog.outbox.done(work))

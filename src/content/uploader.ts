@@ -11,6 +11,7 @@ import type { Stat } from '../sys/index.ts'
 import type { NodeActivity } from './activity.ts'
 import { type ContentContext, chunkCount } from './context.ts'
 import { type Copied, Copier } from './copier.ts'
+import { requireNotHeld } from './held.ts'
 import type { LegacyFiles } from './legacy-files.ts'
 import { encodeFileObject, requireReadable } from './manifest.ts'
 import type { Reader } from './reader.ts'
@@ -102,6 +103,7 @@ export class Uploader {
       if (work) catalog.transaction(() => catalog.outbox.done(work))
       return 'gone'
     }
+    requireNotHeld(this.#context, ino)
     if (node.changing > 0 || node.volumeWrites > 0) return 'busy'
     // Only where the legacy copy is to go: on a volume that stays, a change past the overlay has to be seen.
     if (this.#context.policy().removesLegacy && inode.authority === 'legacy')
@@ -184,7 +186,9 @@ export class Uploader {
     const plain = fileKey(path)
     // A file that was renamed away keeps its key; the newcomer gets one of its own. So it does while the object of a file that was
     // removed is there: a record in the store may still lead to it.
-    const taken = catalog.byKey(plain) !== undefined || catalog.outbox.isListed('files', plain)
+    const isUsed = catalog.byKey(plain) !== undefined || catalog.outbox.isListed('files', plain)
+    // Nor may what the catalog has lost be overwritten.
+    const taken = isUsed || catalog.doubts.mayLackKeys
     const key = taken ? fileKey(path, fileId(inode)) : plain
     catalog.assignKey(inode, key)
     return { key, version, fresh: true }

@@ -31,7 +31,7 @@ import {
   Writer,
 } from '../content/index.ts'
 import { KernelSession, NativeSession, type SessionOptions, type Transport } from '../fuse/index.ts'
-import { ClaimedStore, mend, ModeSwitch, Mover, NamespaceLease, Reaper, Rebuild } from '../migration/index.ts'
+import { mend, ModeSwitch, Mover, NamespaceLease, Reaper, Rebuild } from '../migration/index.ts'
 import type { QuietReads } from '../legacy/index.ts'
 import { createMetrics } from '../observe/metrics.ts'
 import { Overlay, type OverlayContext, recover } from '../overlay/index.ts'
@@ -47,6 +47,7 @@ import type { RebuildReport } from './engine.ts'
 import { putInPlace } from './files.ts'
 import { registerGauges, storeMetrics, turnMetric, waitMetric } from './gauges.ts'
 import { ConnectionHolder } from './holder.ts'
+import { type Namespace, takeNamespace } from './namespace.ts'
 import { Ownership, requireMark } from './ownership.ts'
 import { Reserve } from './reserve.ts'
 import { CATALOG_FILE } from './state-dir.ts'
@@ -143,11 +144,7 @@ async function compose(
   if (modes.policy.needsLegacy) volume.attach({ mayFail: connection.takesOver })
   else connection.useSource(false)
   opened.push(() => volume.detach())
-  // Under the epoch of lost transactions the store may have versions that are going to be used again.
-  const { epoch, claimed } =
-    connection.takesOver && !catalog.hasJustLost ? lease.taken(catalog) : await lease.take(catalog)
-  if (!claimed) log.warn({ epoch }, 'mounted without the store: nothing is written there before it answers')
-  const written = claimed ? store : new ClaimedStore(store, () => lease.claim(catalog, epoch))
+  const { epoch, claimed, written, look } = await takeNamespace(lease, catalog, store, connection)
   if (recorded === undefined) {
     requireMark(ownership, modes.policy, volume.tree)
     catalog.transaction(() => catalog.setMeta('mode', first))
@@ -210,7 +207,7 @@ async function compose(
   context.carrier.wake()
   built.mover.continueIfBegun()
   engine.continueModeChange()
-  const timers = startTimers(built, { lease, epoch, volume, engine, connection })
+  const timers = startTimers(built, { look, volume, engine, connection })
   if (reserve) timers.push(setInterval(() => reserve.tend(catalog), TEND_MS).unref())
   timers.push(setInterval(() => ownership.retry(modes.policy, volume.tree), VOLUME_CHECK_MS).unref())
   engine.onStop(async () => {
@@ -400,14 +397,12 @@ export function build(
 function startTimers(
   { context, mover, reaper }: Built,
   {
-    lease,
-    epoch,
+    look,
     volume,
     engine,
     connection,
   }: {
-    lease: NamespaceLease
-    epoch: number
+    look: Namespace['look']
     volume: Volume
     engine: ComposedEngine
     connection: Connection
@@ -415,7 +410,7 @@ function startTimers(
 ): NodeJS.Timeout[] {
   const { catalog, carrier, log } = context
   const checkLease = (): void => {
-    lease.check(catalog, epoch).catch((error: unknown) => {
+    look().catch((error: unknown) => {
       // A store that is down says nothing about who has the namespace; nor is its other work to wait for that.
       if (error instanceof StoreSuperseded) carrier.noteFailure(error)
     })

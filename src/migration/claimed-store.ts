@@ -65,6 +65,11 @@ export class ClaimedStore implements KeyValueStore {
     return this.#store.close()
   }
 
+  /** Takes the namespace now, if it is not taken yet. @throws StoreError */
+  async claim(): Promise<void> {
+    if (!this.#claimed) await this.#take()
+  }
+
   #take(): Promise<void> {
     this.#claiming ??= this.#claim()
       .then(() => {

@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { z } from 'zod'
 import { UsageError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
-import { type Catalog, KNOWS_ALL } from '../catalog/index.ts'
+import { type Catalog, KNOWS_ALL, MADE_WITHOUT_STORE } from '../catalog/index.ts'
 import { CHUNK_BYTES, NAMESPACE_FORMAT } from '../content/index.ts'
 import type { KeyValueStore, ObjectVersion } from '../store/contract.ts'
 import { StoreCorrupt, StoreError, StoreSuperseded, StoreUnavailable } from '../store/errors.ts'
@@ -24,7 +24,7 @@ function epochAfter(previous: number): number {
 
 /** Meta of the catalog: an epoch that the store has not been told of. */
 const UNCLAIMED = 'unclaimed-epoch'
-/** Meta of the catalog: the last epoch that the store may have been told of. */
+/** Meta of the catalog: the last epoch that the store may have been told of. On the medium before the store is. */
 const TOLD = 'told-epoch'
 const schema = z.object({
   format: z.int().positive(),
@@ -37,6 +37,11 @@ const schema = z.object({
 export type Lease = z.infer<typeof schema>
 
 const versionOf = ({ epoch }: Lease): ObjectVersion => ({ epoch, version: 0 })
+
+/** Whether the store has been told of the epoch of this mount. Before that nothing is destroyed on the strength of the catalog. */
+export function isClaimed(catalog: Catalog): boolean {
+  return catalog.meta(UNCLAIMED) !== (catalog.meta('epoch') ?? '1')
+}
 
 /**
  * Who may write a namespace. Every mount raises the epoch, under which all that it writes wins over what older writers
@@ -83,7 +88,8 @@ export class NamespaceLease {
 
   /**
    * Takes the namespace for the catalog's owner and returns the new epoch, durable in both before anything is written
-   * under it. @throws UsageError if another owner has it and `takeOver` is not set
+   * under it. Where the store has an epoch of this owner that this catalog never gave out, the catalog is an older copy: that is
+   * noted as a loss, in the transaction that goes beyond that epoch. @throws UsageError if another owner has it and `takeOver` is not set
    */
   async acquire(catalog: Catalog, takeOver: boolean): Promise<number> {
     const lease = await this.read()
@@ -96,8 +102,11 @@ export class NamespaceLease {
     const last = Number(catalog.meta('epoch') ?? 0)
     const epoch = epochAfter(Math.max(lease?.epoch ?? 0, last))
     const isFirst = !lease && last === 0 && !takeOver
+    const without = catalog.meta(MADE_WITHOUT_STORE)
     catalog.transaction(() => {
       this.#noteOthers(catalog, lease)
+      if (this.#isOlderCopy(catalog, lease)) catalog.noteOlderCopy(without ? Number(without) : undefined)
+      catalog.setMeta(MADE_WITHOUT_STORE, '')
       if (isFirst) catalog.setMeta(KNOWS_ALL, 'yes')
       catalog.setMeta('epoch', String(epoch))
       catalog.setMeta(TOLD, String(epoch))
@@ -130,6 +139,10 @@ export class NamespaceLease {
       catalog.transaction(() => {
         catalog.setMeta('epoch', String(epoch))
         catalog.setMeta(UNCLAIMED, String(epoch))
+        // Should this be an older copy, what is made before the store can say so does not get the numbers of what the copy lacks.
+        catalog.skipNumbers()
+        if (!catalog.meta(MADE_WITHOUT_STORE))
+          catalog.setMeta(MADE_WITHOUT_STORE, String(catalog.upcomingGeneration))
       })
       await catalog.flush()
       return { epoch, claimed: false }
@@ -138,14 +151,21 @@ export class NamespaceLease {
 
   /** The epoch under which a predecessor of this worker served. */
   taken(catalog: Catalog): { epoch: number; claimed: boolean } {
-    const epoch = catalog.meta('epoch') ?? '1'
-    return { epoch: Number(epoch), claimed: catalog.meta(UNCLAIMED) !== epoch }
+    return { epoch: Number(catalog.meta('epoch') ?? 1), claimed: isClaimed(catalog) }
   }
 
-  /** Tells the store of an epoch taken without it. @throws StoreError; StoreSuperseded if somebody else has the namespace */
+  /**
+   * Tells the store of an epoch taken without it.
+   * @throws StoreError; StoreSuperseded if somebody else has the namespace, or a later state of this catalog has had it: the next
+   *   mount notes what that means, before anybody is served
+   */
   async claim(catalog: Catalog, epoch: number): Promise<void> {
     const lease = await this.read()
     const owner = this.ownerOf(catalog)
+    if (this.#isOlderCopy(catalog, lease))
+      throw new StoreSuperseded(
+        `namespace ${this.#namespace}: this state directory is an older copy of itself, the store has been written to by a later one; nothing is written there until 'ferryfs unmount' and 'ferryfs mount', which takes what is newer from the store`,
+      )
     if (lease && (lease.owner !== owner || lease.epoch > epoch)) {
       throw new StoreSuperseded(
         `namespace ${this.#namespace} was taken over by ${lease.host} (epoch ${lease.epoch})`,
@@ -154,9 +174,26 @@ export class NamespaceLease {
     catalog.transaction(() => {
       this.#noteOthers(catalog, lease)
       catalog.setMeta(TOLD, String(epoch))
+      catalog.setMeta(MADE_WITHOUT_STORE, '')
     })
+    // Else a power cut makes an older copy of a catalog that is none.
+    await catalog.flush()
+    faultPoint('migration.lease.claiming')
     await this.#replace(lease, this.#record(owner, epoch))
     catalog.transaction(() => catalog.setMeta(UNCLAIMED, ''))
+  }
+
+  /** Notes in a copy of the catalog, which is only read, that it is of an older copy, if it is. @throws StoreError, UsageError */
+  async noteOlderCopy(catalog: Catalog): Promise<void> {
+    const isOlder = this.#isOlderCopy(catalog, await this.read())
+    if (isOlder) catalog.transaction(() => catalog.noteOlderCopy(undefined))
+  }
+
+  /** Whether the store has been told an epoch by this owner that this catalog knows nothing of. */
+  #isOlderCopy(catalog: Catalog, lease: Lease | undefined): boolean {
+    if (lease?.owner !== this.ownerOf(catalog)) return false
+    // A catalog of an earlier ferryfs has no other record of it.
+    return lease.epoch > Number(catalog.meta(TOLD) ?? catalog.meta('epoch') ?? 0)
   }
 
   /**

@@ -21,6 +21,7 @@ import type { OverlayContext } from '../overlay/index.ts'
 import { StoreError } from '../store/errors.ts'
 import { AT_REMOVEDIR, DT_DIR, DT_UNKNOWN, type Stat, unlinkAt } from '../sys/index.ts'
 import { isInUse } from './in-use.ts'
+import { isClaimed } from './lease.ts'
 import { writeAgain } from './lost.ts'
 import { compareObject, storedChunks } from './verify.ts'
 import { VolumeSync } from './volume-sync.ts'
@@ -65,7 +66,7 @@ export class Reaper {
 
   async #sweep(goOn: () => Promise<boolean>): Promise<void> {
     const { catalog } = this.#context
-    if (catalog.doubts.any) return
+    if (catalog.doubts.any || !isClaimed(catalog)) return
     await this.#removeDeleted()
     for (let after: bigint | undefined; ; ) {
       const batch = catalog.drainable(after, BATCH)

@@ -87,6 +87,7 @@ export const POINTS_OF_OTHER_TIMES: readonly string[] = [
   'daemon.supervisor.held',
   'daemon.supervisor.unmounted',
   'migration.lease.claimed',
+  'migration.lease.claiming',
   'migration.mend.compared',
   'migration.mode.leaving',
   'migration.mode.set',
