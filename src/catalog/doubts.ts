@@ -22,8 +22,8 @@ const outcomeOf = (column: unknown): Compared =>
 export const KNOWS_ALL = 'knows-all'
 
 /**
- * Meta: the first generation of what was made since the namespace was last taken without the store, which could not say whether the
- * catalog is an older copy; else empty.
+ * Meta: the first generation of what was made since the namespace was last taken without the store, which could not
+ * say whether the catalog is an older copy; else empty.
  */
 export const MADE_WITHOUT_STORE = 'first-generation-unclaimed'
 /** Meta: `yes` while a catalog that is an older copy of itself is in doubt. */
@@ -107,8 +107,8 @@ export class Doubts {
   }
 
   /**
-   * The catalog is an older copy of itself: all of it may be older than what was acknowledged. Within a transaction, after which the
-   * caller has `noted` called.
+   * The catalog is an older copy of itself: all of it may be older than what was acknowledged. Within a transaction,
+   * after which `noted` is to be called.
    * @param firstAfter files with this number or a higher one were made since the copy was put back
    */
   noteOlderCopy(firstAfter: bigint): void {

@@ -2,8 +2,9 @@ import { FsError } from '../base/errors.ts'
 import type { ContentContext } from './context.ts'
 
 /**
- * Whether nothing is written to the store of a file or directory until somebody accepts the losses: what the store has of it may be newer
- * than the catalog, which has lost transactions. Of an older copy of the catalog also where the volume has the truth: it may be as old.
+ * Whether nothing is written to the store of a file or directory until somebody accepts the losses: what the
+ * store has of it may be newer than the catalog, which has lost transactions. Of an older copy of the catalog
+ * also where the volume has the truth: that may be as old.
  */
 export function isHeld({ catalog, policy }: ContentContext, ino: bigint): boolean {
   const { doubts } = catalog

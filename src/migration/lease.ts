@@ -38,7 +38,10 @@ export type Lease = z.infer<typeof schema>
 
 const versionOf = ({ epoch }: Lease): ObjectVersion => ({ epoch, version: 0 })
 
-/** Whether the store has been told of the epoch of this mount. Before that nothing is destroyed on the strength of the catalog. */
+/**
+ * Whether the store has been told of the epoch of this mount. Before that nothing is destroyed on the strength of
+ * the catalog.
+ */
 export function isClaimed(catalog: Catalog): boolean {
   return catalog.meta(UNCLAIMED) !== (catalog.meta('epoch') ?? '1')
 }
@@ -88,8 +91,8 @@ export class NamespaceLease {
 
   /**
    * Takes the namespace for the catalog's owner and returns the new epoch, durable in both before anything is written
-   * under it. Where the store has an epoch of this owner that this catalog never gave out, the catalog is an older copy: that is
-   * noted as a loss, in the transaction that goes beyond that epoch. @throws UsageError if another owner has it and `takeOver` is not set
+   * under it. Where the store has an epoch of this owner that this catalog never gave out, the catalog is an older
+   * copy: that is noted as a loss, in the transaction that goes beyond that epoch. @throws UsageError if another owner has it and `takeOver` is not set
    */
   async acquire(catalog: Catalog, takeOver: boolean): Promise<number> {
     const lease = await this.read()
@@ -139,7 +142,7 @@ export class NamespaceLease {
       catalog.transaction(() => {
         catalog.setMeta('epoch', String(epoch))
         catalog.setMeta(UNCLAIMED, String(epoch))
-        // Should this be an older copy, what is made before the store can say so does not get the numbers of what the copy lacks.
+        // Should this be an older copy, what is made before the store can say so gets other numbers than what it lacks.
         catalog.skipNumbers()
         if (!catalog.meta(MADE_WITHOUT_STORE))
           catalog.setMeta(MADE_WITHOUT_STORE, String(catalog.upcomingGeneration))
@@ -156,8 +159,8 @@ export class NamespaceLease {
 
   /**
    * Tells the store of an epoch taken without it.
-   * @throws StoreError; StoreSuperseded if somebody else has the namespace, or a later state of this catalog has had it: the next
-   *   mount notes what that means, before anybody is served
+   * @throws StoreError; StoreSuperseded if somebody else has the namespace, or a later state of this catalog has
+   *   had it: the next mount notes what that means, before anybody is served
    */
   async claim(catalog: Catalog, epoch: number): Promise<void> {
     const lease = await this.read()
@@ -183,7 +186,7 @@ export class NamespaceLease {
     catalog.transaction(() => catalog.setMeta(UNCLAIMED, ''))
   }
 
-  /** Notes in a copy of the catalog, which is only read, that it is of an older copy, if it is. @throws StoreError, UsageError */
+  /** Notes the loss, if it is one, where the namespace is not taken. @throws StoreError, UsageError */
   async noteOlderCopy(catalog: Catalog): Promise<void> {
     const isOlder = this.#isOlderCopy(catalog, await this.read())
     if (isOlder) catalog.transaction(() => catalog.noteOlderCopy(undefined))
