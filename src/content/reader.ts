@@ -137,8 +137,9 @@ export class Reader {
     try {
       await this.#legacyChunk(inode, 0)
     } catch (error) {
-      // Given back: what is on the volume is newer, and is the file.
-      if (this.#context.catalog.get(ino)?.authority !== 'legacy') throw error
+      // Meanwhile it may have been given back, stored or removed: nothing of it comes from there then.
+      const now = this.#context.catalog.get(ino)
+      if (now && !now.orphan && now.authority === 'catalog' && now.base === 'legacy') throw error
     }
   }
 

@@ -125,7 +125,8 @@ async function verifyFile(
     if (inode.staged) await context.writer.check(ino)
     await context.reader.requireBase(ino)
   } catch (error) {
-    return findingOf(error)
+    const now = context.catalog.get(ino)
+    return now && !now.orphan ? findingOf(error) : undefined
   }
   if (isLost(inode)) return { kind: 'missing', detail: inode.failure ?? 'it was lost' }
   if (!isStored(inode)) return undefined
