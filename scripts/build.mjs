@@ -1,7 +1,8 @@
 // Makes dist/ from src/: one file for each process and thread of ferryfs, and what they share in dist/chunks. A process
 // starts in half the time that it takes to look for hundreds of modules, and a worker's start is what applications wait
 // for where one has died. Types are checked elsewhere (npm run types).
-import { rm } from 'node:fs/promises'
+import { readdir, readFile, rm } from 'node:fs/promises'
+import { join } from 'node:path'
 import { build } from 'esbuild'
 
 // A module finds these beside it: src/X/NAME.ts, or dist/X/NAME.js from dist/chunks.
@@ -13,20 +14,11 @@ const ENTRIES = [
   'src/sys/disk-thread.ts',
 ]
 
-// These load files of their own at run time, or are loaded as CommonJS.
-const EXTERNAL = [
-  'basho-riak-client',
-  'cli-progress',
-  'cockatiel',
-  'commander',
-  'fuse-native',
-  'koffi',
-  'pino',
-  'prom-client',
-]
+// Nearly a hundred modules. The other packages load files of their own at run time, or are CommonJS.
+const BUNDLED = ['zod']
 
-await rm('dist', { recursive: true, force: true })
-await build({
+const { dependencies } = JSON.parse(await readFile('package.json', 'utf8'))
+const { metafile } = await build({
   entryPoints: ENTRIES,
   outbase: 'src',
   outdir: 'dist',
@@ -36,8 +28,14 @@ await build({
   format: 'esm',
   platform: 'node',
   target: 'node22.22',
-  external: EXTERNAL,
+  external: Object.keys(dependencies).filter((name) => !BUNDLED.includes(name)),
   sourcemap: true,
   legalComments: 'none',
   logLevel: 'warning',
+  metafile: true,
 })
+// What an earlier build left goes last: a mount may be up, whose next worker and threads start from here.
+for (const entry of await readdir('dist', { recursive: true, withFileTypes: true })) {
+  const path = join(entry.parentPath, entry.name)
+  if (entry.isFile() && !(path in metafile.outputs)) await rm(path)
+}
