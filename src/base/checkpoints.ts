@@ -2,7 +2,15 @@ import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { Worker } from 'node:worker_threads'
 import type { CheckpointOrder, CheckpointResult } from './checkpoint-thread.ts'
 import { entryPoint } from './entry-point.ts'
-import { type Added, closeFolding, prepareFold, saltOfLog, settleFold } from './fold.ts'
+import {
+  type Added,
+  closeFolding,
+  LOG_STATE,
+  prepareFold,
+  readLogState,
+  saltOfLog,
+  settleFold,
+} from './fold.ts'
 import { isDiskFailure } from './sqlite-errors.ts'
 import { FRAME_BYTES, WalDamaged } from './wal.ts'
 
@@ -53,13 +61,12 @@ export class Checkpoints {
     this.#path = path
     this.#handle = handle
     this.#host = host
-    this.#count = handle.prepare('PRAGMA wal_checkpoint(NOOP)')
+    this.#count = handle.prepare(LOG_STATE)
   }
 
   /** Frames of the log. */
   get frames(): number {
-    const log = this.#count.get() as { log?: number } | undefined
-    return Math.max(0, Number(log?.log ?? 0))
+    return Math.max(0, readLogState(this.#count).log)
   }
 
   /** The log finds no room on its disk beyond so many bytes: it is folded in before it gets there. */
@@ -162,8 +169,8 @@ export class Checkpoints {
 
   /** Everything in the log is in the file. */
   get #isFoldedIn(): boolean {
-    const log = this.#count.get() as { log?: number; checkpointed?: number } | undefined
-    return log !== undefined && Number(log.checkpointed) >= Number(log.log)
+    const { log, checkpointed } = readLogState(this.#count)
+    return checkpointed >= log
   }
 
   #letReaderGo(): void {

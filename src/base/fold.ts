@@ -1,5 +1,5 @@
 import { closeSync, constants, fdatasyncSync, openSync, readSync } from 'node:fs'
-import type { DatabaseSync } from 'node:sqlite'
+import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import { isSystemError } from './errors.ts'
 import type { Sums } from './flipped-bit.ts'
 import { type PageSum, PageSums, pageSum } from './page-sums.ts'
@@ -142,16 +142,22 @@ function noteSums(path: string, log: number, last: ReadonlyMap<number, number>):
   }
 }
 
+/** Says how far the log is folded in, and folds nothing. */
+export const LOG_STATE = 'PRAGMA wal_checkpoint(NOOP)'
+
+/** By a statement of `LOG_STATE`: frames of the log, and how many of them are folded in; -1 of a database without a log. */
+export function readLogState(statement: StatementSync): { log: number; checkpointed: number } {
+  const { log, checkpointed } = statement.get() ?? {}
+  return { log: Number(log ?? -1), checkpointed: Number(checkpointed ?? -1) }
+}
+
 /**
  * Behind a checkpoint: if it came to the end of the log, SQLite has synced the database, and its pages are nothing but what was
  * added up last. What fails here is done by the next: until then the sums of what they were before are accepted, too.
  * @param onMedium synced when it returns
  */
 export function settleFold(path: string, handle: DatabaseSync, onMedium = false): void {
-  const { log = -1, checkpointed = -1 } = (handle.prepare('PRAGMA wal_checkpoint(NOOP)').get() ?? {}) as {
-    log?: number
-    checkpointed?: number
-  }
+  const { log, checkpointed } = readLogState(handle.prepare(LOG_STATE))
   // SQLite counts frames as folded in up to the end of the log only once that sync is done: it lets the log begin anew by that.
   if (log < 0 || checkpointed < log) return
   let sums: PageSums | undefined
@@ -168,8 +174,7 @@ export function settleFold(path: string, handle: DatabaseSync, onMedium = false)
 /** Closes a database that this process has open, whose last one folds the log in: not if that would not be right. */
 export function closeFolding(path: string, handle: DatabaseSync, added?: Added): void {
   try {
-    const log = handle.prepare('PRAGMA wal_checkpoint(NOOP)').get() as { log?: number } | undefined
-    prepareFold(path, Math.max(0, Number(log?.log ?? 0)), added, true)
+    prepareFold(path, Math.max(0, readLogState(handle.prepare(LOG_STATE)).log), added, true)
   } catch {
     // Left to the end of the process: the log stays, and the next who opens it looks at it.
     return

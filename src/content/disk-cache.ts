@@ -62,7 +62,7 @@ export class DiskCache implements ChunkCache {
   readonly #sizes = new Map<string, number>()
   /** Of those that this process has found right as a whole. */
   readonly #sums = new Map<string, BlockSums>()
-  /** Descriptors by name, least recently used first. */
+  /** Descriptors by name, longest open first. */
   readonly #open = new Map<string, number>()
   #bytes = 0
   readonly #patienceMs: number

@@ -61,13 +61,8 @@ export class StoredContent {
    */
   async chunk(inode: Inode, index: number, signal?: AbortSignal): Promise<Buffer> {
     const wanted = this.#refer(inode, index)
-    const cached = this.#cache.get(wanted.name)
-    if (cached) {
-      this.#cache.delete(wanted.name)
-      this.#cache.set(wanted.name, cached)
-      this.#counters.cache += 1
-      return cached
-    }
+    const cached = this.#inMemory(wanted)
+    if (cached) return cached
     const joins = this.#pending.has(wanted.name)
     try {
       // Others may wait for the same chunk: one caller's end of patience ends only its own wait.
@@ -83,13 +78,26 @@ export class StoredContent {
    * Bytes [start, end) of a chunk, where they are at hand without all the others; else `undefined`. @throws StoreError
    */
   async part(inode: Inode, index: number, start: number, end: number): Promise<Buffer | undefined> {
-    const { name, hash, zeros, length } = this.#refer(inode, index)
+    const wanted = this.#refer(inode, index)
+    const { name, hash, zeros, length } = wanted
+    if (end > length) return undefined
+    const cached = this.#inMemory(wanted)
+    if (cached) return cached.subarray(start, end)
     // Without its blocks of zeros the bytes lie elsewhere in the object.
-    if (zeros || isHole(hash) || end > length || this.#cache.has(name) || this.#pending.has(name))
-      return undefined
+    if (zeros || isHole(hash) || this.#pending.has(name)) return undefined
     const part = await this.#disk.part(hash, start, end)
     if (part) this.#counters.cache += 1
     return part
+  }
+
+  /** A chunk in memory, which is the one used last then. */
+  #inMemory({ name }: ChunkReference): Buffer | undefined {
+    const cached = this.#cache.get(name)
+    if (!cached) return undefined
+    this.#cache.delete(name)
+    this.#cache.set(name, cached)
+    this.#counters.cache += 1
+    return cached
   }
 
   /** One that nobody waits for any more is called off. */

@@ -92,7 +92,8 @@ export class NamespaceLease {
   /**
    * Takes the namespace for the catalog's owner and returns the new epoch, durable in both before anything is written
    * under it. Where the store has an epoch of this owner that this catalog never gave out, the catalog is an older
-   * copy: that is noted as a loss, in the transaction that goes beyond that epoch. @throws UsageError if another owner has it and `takeOver` is not set
+   * copy: that is noted as a loss, in the transaction that goes beyond that epoch.
+   * @throws UsageError if another owner has it and `takeOver` is not set
    */
   async acquire(catalog: Catalog, takeOver: boolean): Promise<number> {
     const lease = await this.read()

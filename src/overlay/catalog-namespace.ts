@@ -219,7 +219,6 @@ export class CatalogNamespace {
     return dirent
   }
 
-  /** A directory that can get names, under the catalog's authority from now on. */
   /** The catalog's from now on, guarded as the volume says if that was changed past the overlay. */
   #own(ino: bigint): Inode {
     const owned = takeOver(this.#context, ino)
@@ -227,6 +226,7 @@ export class CatalogNamespace {
     return owned
   }
 
+  /** A directory that can get names, under the catalog's authority from now on. */
   #living(ino: bigint): Inode {
     const directory = this.#names.directory(ino)
     if (directory.orphan) throw new FsError('ENOENT')

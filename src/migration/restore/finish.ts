@@ -13,8 +13,8 @@ import type { TreeFile } from './tree.ts'
  *
  * Crash points: first the working directory says that DEST opens, then a mark on DEST does, then DEST opens, that directory goes, DEST
  * gets the times that this has moved, and the mark goes. So the next run never takes an open DEST for a finished one: it closes DEST
- * and compares everything with what it is asked for itself, but replaces nothing, as others may have changed what is there. The flags that guard DEST come last: behind them nothing of
- * it can be changed, the mark neither.
+ * and compares everything with what it is asked for itself, but replaces nothing, as others may have changed what is there. The flags
+ * that guard DEST come last: behind them nothing of it can be changed, the mark neither.
  *
  * @throws FsError where DEST cannot be synced: then nothing of it can be relied on
  */
