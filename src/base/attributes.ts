@@ -31,4 +31,5 @@ export const S_IXGRP = 0o010
 
 export const isRegular = (mode: number): boolean => (mode & S_IFMT) === S_IFREG
 export const isDirectory = (mode: number): boolean => (mode & S_IFMT) === S_IFDIR
+export const isSameKind = (one: number, other: number): boolean => (one & S_IFMT) === (other & S_IFMT)
 export const isSymlink = (mode: number): boolean => (mode & S_IFMT) === S_IFLNK

@@ -1,6 +1,6 @@
 import { constants } from 'node:os'
 import { MOST_XATTR_BYTES } from '../base/attribute-ranges.ts'
-import { isDirectory, isRegular, isSymlink } from '../base/attributes.ts'
+import { isDirectory, isRegular, isSameKind, isSymlink } from '../base/attributes.ts'
 import { isWholeSeconds } from '../base/clock.ts'
 import { FsError } from '../base/errors.ts'
 import { GUARDS } from '../base/inode-flags.ts'
@@ -157,7 +157,9 @@ export function legacyStat(context: ContentContext, inode: Inode): Stat {
   if (inode.ino === 1n) return legacy.rootNow()
   for (const place of context.catalog.legacyPlaces(inode.ino)) {
     const stat = legacy.find(place)
-    if (stat && stat.ino === inode.legacyIno && legacy.deviceOf(stat) === inode.legacyDev) return stat
+    // A volume gives a number that has become free to what is made next, whatever kind of file that is.
+    const isSame = stat && stat.ino === inode.legacyIno && legacy.deviceOf(stat) === inode.legacyDev
+    if (isSame && isSameKind(stat.mode, inode.mode)) return stat
   }
   throw new FsError('ENOENT', 'the file is not on the legacy volume any more')
 }

@@ -1,5 +1,6 @@
 import { constants } from 'node:fs'
 import { stat } from 'node:fs/promises'
+import { isRegular } from '../base/attributes.ts'
 import { FsError } from '../base/errors.ts'
 import { isOwnFile } from '../base/own-names.ts'
 import {
@@ -206,11 +207,11 @@ export class LegacyTree {
     const isReading = (flags & (constants.O_WRONLY | constants.O_RDWR)) === 0
     const quiet = isReading && (by === 'ferryfs' || this.#quiet.files)
     const descriptor = openQuietly(this.directory(place.parent), place.name, careful, quiet)
-    if (legacyIno !== undefined && statDescriptor(descriptor).ino !== legacyIno) {
-      closeDescriptor(descriptor)
-      throw new FsError('ESTALE', 'another file has taken the place')
-    }
-    return descriptor
+    const stat = statDescriptor(descriptor)
+    // What took its place may have its number.
+    if (isRegular(stat.mode) && (legacyIno === undefined || stat.ino === legacyIno)) return descriptor
+    closeDescriptor(descriptor)
+    throw new FsError('ESTALE', 'another file has taken the place')
   }
 
   /**

@@ -1,4 +1,4 @@
-import { isDirectory, isRegular, S_IFMT } from '../base/attributes.ts'
+import { isDirectory, isRegular, isSameKind } from '../base/attributes.ts'
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import { giveWay } from '../base/pace.ts'
@@ -424,9 +424,8 @@ export class Names {
   #isFile(inode: Inode, stat: Stat): boolean {
     const sameNumber =
       inode.legacyIno === stat.ino && inode.legacyDev === requireLegacy(this.#context).deviceOf(stat)
-    const sameType = (inode.mode & S_IFMT) === (stat.mode & S_IFMT)
     const sameBirth = inode.btimeNs === 0n || stat.btimeNs === 0n || inode.btimeNs === stat.btimeNs
-    return sameNumber && sameType && sameBirth
+    return sameNumber && isSameKind(inode.mode, stat.mode) && sameBirth
   }
 
   #create(device: bigint, stat: Stat): Inode {

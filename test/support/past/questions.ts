@@ -20,6 +20,8 @@ export interface Seen {
   readonly size?: number
   readonly mode?: number
   readonly value?: number
+  /** Of a look at attributes. */
+  readonly isDirectory?: boolean
   readonly names?: readonly string[]
 }
 

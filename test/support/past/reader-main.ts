@@ -1,4 +1,4 @@
-import { closeSync, constants, openSync, readdirSync, readSync, statSync } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, readdirSync, readSync, statSync } from 'node:fs'
 import { constants as osConstants } from 'node:os'
 import { flagsOf } from '../../../src/sys/index.ts'
 import { posix } from '../posix/posix.ts'
@@ -45,13 +45,16 @@ function withFile<T>(path: string, body: (fd: number) => T): T {
 function answer(question: Exclude<Question, Reading>): Answer {
   switch (question.ask) {
     case 'stat': {
-      const { size, mode } = statSync(at(question.path))
-      return { size, mode: mode & 0o7777 }
+      const stat = statSync(at(question.path))
+      return { size: stat.size, mode: stat.mode & 0o7777, isDirectory: stat.isDirectory() }
     }
     case 'xattr':
       return { value: posix.getxattr(at(question.path), VERSION_XATTR).readUInt32LE(0) }
     case 'flags':
-      return { value: withFile(question.path, flagsOf) }
+      return withFile(question.path, (fd) => ({
+        value: flagsOf(fd),
+        isDirectory: fstatSync(fd).isDirectory(),
+      }))
     case 'list':
       return { names: readdirSync(at(question.path)) }
   }

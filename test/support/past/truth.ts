@@ -41,9 +41,14 @@ export class TrueFile {
   }
 }
 
+/** What a name leads to. */
+type Bound = TrueFile | 'directory' | undefined
+
 interface Binding extends Span {
-  readonly file: TrueFile | undefined
+  readonly bound: Bound
 }
+
+const fileIn = ({ bound }: Binding): TrueFile | undefined => (bound instanceof TrueFile ? bound : undefined)
 
 const NEVER: Span = { from: 0, to: 0 }
 
@@ -79,7 +84,8 @@ export class Truth {
 
   /** The file that is at a path now. */
   at(path: string): TrueFile | undefined {
-    return this.#entries.get(entryOf(path))?.now.file
+    const binding = this.#entries.get(entryOf(path))?.now
+    return binding && fileIn(binding)
   }
 
   /** Names in directories: the number of the directory, and the name. */
@@ -87,11 +93,11 @@ export class Truth {
     return this.#entries.keys()
   }
 
-  bind(path: string, file: TrueFile | undefined, span: Span): void {
-    if (file) this.#files.add(file)
-    const known = this.#entries.get(entryOf(path)) ?? new Timeline<Binding>({ ...NEVER, file: undefined })
-    left(known.now.file, span)
-    known.become({ ...span, file })
+  bind(path: string, bound: Bound, span: Span): void {
+    if (bound instanceof TrueFile) this.#files.add(bound)
+    const known = this.#entries.get(entryOf(path)) ?? new Timeline<Binding>({ ...NEVER, bound: undefined })
+    left(known.now, span)
+    known.become({ ...span, bound })
     this.#entries.set(entryOf(path), known)
   }
 
@@ -104,7 +110,7 @@ export class Truth {
 
   #allLeft(directory: string, span: Span): void {
     for (const [entry, { now }] of this.#entries)
-      if (entry.startsWith(`${entryOf(directory)}/`)) left(now.file, span)
+      if (entry.startsWith(`${entryOf(directory)}/`)) left(now, span)
   }
 
   /** What the volume becomes from now on is nobody's business: the mount does not look at it any more. */
@@ -149,13 +155,13 @@ export class Truth {
 
   /** The file that a read was of. */
   fileOf(path: string, seen: Seen): TrueFile | undefined {
-    return this.#bindings(path, seen).find(
-      ({ file }) => file !== undefined && file.id === seen.runs?.[0]?.file,
-    )?.file
+    return this.#bindings(path, seen)
+      .map(fileIn)
+      .find((file) => file !== undefined && file.id === seen.runs?.[0]?.file)
   }
 
   #bindings(path: string, seen: Span): Binding[] {
-    return this.#entries.get(entryOf(path))?.possible(seen) ?? [{ ...NEVER, file: undefined }]
+    return this.#entries.get(entryOf(path))?.possible(seen) ?? [{ ...NEVER, bound: undefined }]
   }
 
   #placesOf(path: string, seen: Span): Place[] {
@@ -169,12 +175,20 @@ export class Truth {
     return place !== undefined
   }
 
+  /** There was a directory under the name; it has been seen. */
+  #metDirectory(path: string, seen: Seen): boolean {
+    const binding = this.#bindings(path, seen).find(({ bound }) => bound === 'directory')
+    if (!binding || !this.#met(path, seen)) return false
+    this.#entries.get(entryOf(path))?.sighted(binding, seen)
+    return true
+  }
+
   /** Either of the directory or of the file; where it can only have been one of them, that has been seen. */
   #absent(path: string, seen: Seen): string | undefined {
     const places = this.#placesOf(path, seen)
     const bindings = this.#bindings(path, seen)
     const place = places.find(({ isThere }) => !isThere)
-    const binding = bindings.find(({ file }) => file === undefined)
+    const binding = bindings.find(({ bound }) => bound === undefined)
     if (place && !binding) this.#places.get(directoryOf(path))?.sighted(place, seen)
     if (binding && !place) this.#entries.get(entryOf(path))?.sighted(binding, seen)
     return place || binding ? undefined : `${path}: ENOENT, and it was there all the time`
@@ -183,14 +197,16 @@ export class Truth {
   #read(path: string, seen: Seen): string | undefined {
     if (seen.errno === 'ENOENT') return this.#absent(path, seen)
     if (seen.errno === 'ESTALE' && this.#isBesideAChange(path, seen)) return undefined
+    if (seen.errno === 'EISDIR' && this.#metDirectory(path, seen)) return undefined
     if (seen.errno !== undefined)
       return `${path}: ${seen.errno} at ${seen.from}-${seen.to}; ${history(this.#bindings(path, seen), seen)}; ${JSON.stringify(this.#placesOf(path, seen))}`
     const runs = seen.runs ?? []
     const bindings = this.#bindings(path, seen)
-    const binding = bindings.find(({ file }) => file && file.id === runs[0]?.file)
-    if (!binding?.file || !this.#met(path, seen))
+    const binding = bindings.find((one) => fileIn(one)?.id === runs[0]?.file)
+    const file = binding && fileIn(binding)
+    if (!file || !this.#met(path, seen))
       return `${path}: ${told(runs)}, which was not there, or was seen to be gone; ${history(bindings, seen)}`
-    const wrong = this.#content(binding.file, runs, seen)
+    const wrong = this.#content(file, runs, seen)
     if (wrong === undefined) this.#entries.get(entryOf(path))?.sighted(binding, seen)
     return wrong && `${path}: ${wrong}`
   }
@@ -254,14 +270,15 @@ export class Truth {
   ): string | undefined {
     if (seen.errno === 'ENOENT') return this.#absent(path, seen)
     if (seen.errno === 'ESTALE' && this.#isBesideAChange(path, seen)) return undefined
+    if ((seen.isDirectory || seen.errno === 'ENODATA') && this.#metDirectory(path, seen)) return undefined
     if (seen.errno !== undefined) return `${path}: ${ask}: ${seen.errno}`
-    const isOf = (state: State): boolean => {
+    const isOf = (state: State, nth: number, all: readonly State[]): boolean => {
       if (ask === 'xattr') return state.value === seen.value
       if (ask === 'flags') return state.flags === ((seen.value ?? 0) & GUARDS)
-      return state.cells.length * CELL_BYTES === seen.size && state.mode === seen.mode
+      return !seen.isDirectory && state.mode === seen.mode && hasHad(seen.size ?? 0, state, all[nth - 1])
     }
     const bindings = this.#bindings(path, seen)
-    if (bindings.some(({ file }) => file?.states.possible(seen).some(isOf))) return undefined
+    if (bindings.some((one) => fileIn(one)?.states.possible(seen).some(isOf))) return undefined
     return `${path}: ${ask}: it has not had since: ${JSON.stringify(seen)}; ${history(bindings, seen)}`
   }
 
@@ -274,7 +291,7 @@ export class Truth {
       if (!entry.startsWith(`${entryOf(directory)}/`)) continue
       const isThere = names.has(entry.slice(entryOf(directory).length + 1))
       const possible = bindings.possible(seen)
-      if (!possible.some(({ file }) => (file !== undefined) === isThere))
+      if (!possible.some(({ bound }) => (bound !== undefined) === isThere))
         return `${entry}: ${isThere ? 'listed' : 'not listed'}, which is older than seen, at ${seen.from}-${seen.to}: ${seen.names}; ${history(possible, seen)}`
     }
     return undefined
@@ -282,18 +299,20 @@ export class Truth {
 
   /** Renamed, replaced or removed between its open and its end, past the mount: nothing leads to what was opened. */
   #isBesideAChange(path: string, seen: Seen): boolean {
-    const files = new Set(this.#bindings(path, seen).map(({ file }) => file))
+    const files = new Set(this.#bindings(path, seen).map(fileIn))
     const all: Span[] = [...this.#placesOf(path, seen), ...this.#bindings(path, seen)]
     // It may have been moved before, and have gone from where it was moved to.
     for (const entry of this.#entries.values()) {
       const possible = entry.possible(seen)
-      if (possible.some(({ file }) => file !== undefined && files.has(file))) all.push(...possible)
+      const those = possible.map(fileIn)
+      if (those.some((file) => file !== undefined && files.has(file))) all.push(...possible)
     }
     return all.some(({ from, to }) => from < seen.to && to > seen.from)
   }
 }
 
-function left(file: TrueFile | undefined, { from }: Span): void {
+function left(binding: Binding, { from }: Span): void {
+  const file = fileIn(binding)
   if (file) file.leftAt = Math.min(file.leftAt, from)
 }
 
@@ -310,6 +329,12 @@ function notMadeOf(states: readonly State[], read: Int32Array): string | undefin
   for (const [index, version] of read.entries())
     if (!states.some(({ cells }) => cells[index] === version)) return `cell ${index} is of no such state`
   return undefined
+}
+
+/** Whether a file has had the size: a write past the end makes it longer page by page, and who asks meanwhile sees that. */
+function hasHad(size: number, state: State, before = state): boolean {
+  const own = state.cells.length * CELL_BYTES
+  return size === own || (size > before.cells.length * CELL_BYTES && size < own)
 }
 
 function expanded(runs: readonly Run[]): Int32Array {
@@ -349,4 +374,9 @@ function statesOf(file: TrueFile, seen: Span): string {
 }
 
 const history = (bindings: readonly Binding[], seen: Span): string =>
-  bindings.map(({ from, file }) => `from ${from} ${file ? statesOf(file, seen) : 'nothing'}`).join('; ')
+  bindings
+    .map(
+      ({ from, bound }) =>
+        `from ${from} ${bound instanceof TrueFile ? statesOf(bound, seen) : (bound ?? 'nothing')}`,
+    )
+    .join('; ')

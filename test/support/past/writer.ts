@@ -241,8 +241,14 @@ export class PastWriter {
   /** A directory comes where a file was, and goes again; then a new file. */
   #comeAndGo(path: string): void {
     this.#remove(path)
-    mkdirSync(this.#at(path))
-    rmdirSync(this.#at(path))
+    this.#timed(
+      () => mkdirSync(this.#at(path)),
+      (span) => this.#truth.bind(path, 'directory', span),
+    )
+    this.#timed(
+      () => rmdirSync(this.#at(path)),
+      (span) => this.#truth.bind(path, undefined, span),
+    )
     this.#make(path, this.#size())
   }
 

@@ -64,6 +64,8 @@ export interface RigOptions {
   readonly watchRecords?: boolean
   /** Another daemon's store to look at or to fight over. */
   readonly memory?: MemoryStore
+  /** Where the volume is: memory by default, which never gives a number twice. */
+  readonly parent?: string
 }
 
 export interface Caller {
@@ -94,6 +96,8 @@ const NAME_KEY = Buffer.alloc(16, 1)
 const STUCK_TURNS = 2_000_000
 const SHARED_MEMORY = '/dev/shm'
 
+const inMemory = (): string => (existsSync(SHARED_MEMORY) ? SHARED_MEMORY : tmpdir())
+
 /** A volume can be left only when all of it is in the store. */
 const firstMode = (mode: Mode = 'mirror'): Mode => (mode === 'store-only' ? 'mirror' : mode)
 
@@ -122,7 +126,7 @@ export class Rig {
 
   private constructor(options: RigOptions) {
     this.#options = options
-    this.root = mkdtempSync(join(existsSync(SHARED_MEMORY) ? SHARED_MEMORY : tmpdir(), 'ferryfs-rig-'))
+    this.root = mkdtempSync(join(options.parent ?? inMemory(), 'ferryfs-rig-'))
     this.source = join(this.root, 'source')
     this.stateDir = join(this.root, 'state')
     mkdirSync(this.source)

@@ -1,4 +1,5 @@
-import { constants, mkdirSync, renameSync, unlinkSync, writeFileSync } from 'node:fs'
+import { constants, mkdirSync, renameSync, rmdirSync, unlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
 import { Client } from '../../support/rig/client.ts'
@@ -14,9 +15,10 @@ let client: Client
 afterEach(() => rig.stop())
 
 describe.each(['observe', 'mirror', 'prefer-store'] as const)('P1: by a name that has gone, %s', (mode) => {
-  async function start(): Promise<void> {
+  async function start(parent?: string): Promise<void> {
     rig = await Rig.start({
       mode,
+      ...(parent === undefined ? {} : { parent }),
       fill(source) {
         mkdirSync(join(source, 'd'))
         writeFileSync(join(source, 'd/f'), 'old')
@@ -49,6 +51,29 @@ describe.each(['observe', 'mirror', 'prefer-store'] as const)('P1: by a name tha
     await expect(open()).rejects.toMatchObject({ code: 'ESTALE' })
     expect(await client.exists('d/f')).toBe(false)
     await expect(open()).rejects.toMatchObject({ code: 'ESTALE' })
+  })
+
+  // ext4 gives the number of a removed file to what is made next.
+  test('a directory in the place of a file, with its number, is not answered for by the node of the file', async () => {
+    await start(tmpdir())
+    const node = await client.node('d/f')
+    unlinkSync(join(rig.source, 'd/f'))
+    mkdirSync(join(rig.source, 'd/f'))
+    const gone = { code: 'ESTALE' }
+    await expect(rig.perform((overlay, request) => overlay.getattr(request, node))).rejects.toMatchObject(
+      gone,
+    )
+    await expect(
+      rig.perform((overlay, request) => overlay.open(request, node, constants.O_RDONLY)),
+    ).rejects.toMatchObject(gone)
+    const directory = await client.node('d/f')
+    expect(directory).not.toBe(node)
+    rmdirSync(join(rig.source, 'd/f'))
+    writeFileSync(join(rig.source, 'd/f'), 'new')
+    await expect(
+      rig.perform((overlay, request) => overlay.getattr(request, directory)),
+    ).rejects.toMatchObject(gone)
+    expect(await client.node('d/f')).not.toBe(directory)
   })
 
   test('a directory that was moved is not opened under its old name, nor listed as empty', async () => {
