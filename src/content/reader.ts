@@ -303,6 +303,8 @@ export class Reader {
           now.version !== version ||
           now.base !== base ||
           now.authority !== 'catalog' ||
+          // Given back, and taken over anew.
+          now.fingerprint?.ctimeNs !== inode.fingerprint?.ctimeNs ||
           catalog.isStaged(ino, index)
         if (!moved || attempt === ATTEMPTS) throw error
       }

@@ -21,6 +21,19 @@ const KEEPS_NOTHING: KernelNotifier = {
   dropPages: () => Promise.resolve(),
 }
 
+interface Reads {
+  underWay: number
+  /** The kernel is to forget the file's attributes when the last of them is answered. */
+  owesForgetting: boolean
+  /** One of them tells the kernel where the file ends. */
+  isCut: boolean
+}
+
+interface GivenBack {
+  readonly until: number
+  readonly size: number
+}
+
 interface Told extends Fingerprint {
   /**
    * It was told something else not long before. Of two answers that were under way at once the kernel drops the one whose request is
@@ -48,8 +61,10 @@ export class KernelCache {
   #told = new Map<bigint, Told>()
   #toldBefore = new Map<bigint, Told>()
   #turnedMs = performance.now()
-  /** Files that the catalog gave back to the volume, and until when the kernel may believe what the catalog said of them. */
-  readonly #givenBack = new Map<bigint, number>()
+  /** Files that the catalog gave back to the volume, and what the kernel may believe of them until when. */
+  readonly #givenBack = new Map<bigint, GivenBack>()
+  /** READs under way of each file. */
+  readonly #reads = new Map<bigint, Reads>()
   /** Of the transport, before it serves. */
   notifier: KernelNotifier = KEEPS_NOTHING
 
@@ -68,13 +83,14 @@ export class KernelCache {
     const before = this.#toldOf(inode.ino)
     const isDoubtful = before !== undefined && (before.isDoubtful || isOther(before, now))
     this.#told.set(inode.ino, { ...now, isDoubtful })
+    const copy = this.#givenBack.get(inode.ino)
     this.#givenBack.delete(inode.ino)
     const activity = this.#context.activity.peek(inode.ino)
     if (!activity || activity.opens <= 0) return
     const { seen } = activity
     activity.seen = now
     const isUnseen = seen?.size === now.size && seen.mtimeNs === now.mtimeNs && seen.ctimeNs !== now.ctimeNs
-    if (isUnseen) this.notifier.invalidateNode(inode.ino, 0, 0)
+    if (isUnseen || copy) this.notifier.invalidateNode(inode.ino, 0, 0)
   }
 
   /** An open: whether the pages that the kernel has are of the file as it is. */
@@ -90,29 +106,61 @@ export class KernelCache {
     return isKept
   }
 
-  /** A READ begins. Unless it is a direct one, its pages stay in the kernel's cache. */
-  reads(ino: bigint, flags: number): void {
+  /**
+   * Performs a READ. Unless it is a direct one, its pages stay in the kernel's cache. Where there are fewer bytes than the kernel
+   * believes it cuts the size by itself (fuse_short_read() in fs/fuse/file.c), unless it was made to forget the size since it asked:
+   * then it makes zeros up to the old size. So nothing of a file is forgotten while READs of it are under way.
+   */
+  async around(
+    ino: bigint,
+    { flags, offset, size }: { readonly flags: number; readonly offset: number; readonly size: number },
+    read: () => Promise<Buffer>,
+  ): Promise<Buffer> {
     const node = this.#context.activity.peek(ino)
     if (node && (flags & constants.O_DIRECT) === 0) node.pageReads += 1
+    const reads = this.#reads.get(ino) ?? { underWay: 0, owesForgetting: false, isCut: false }
+    reads.underWay += 1
+    this.#reads.set(ino, reads)
+    try {
+      const bytes = await read()
+      const { length } = bytes
+      const isShort = length < size
+      if (isShort && offset + length < this.#believedSize(ino)) reads.isCut = true
+      // Who has read the new bytes of a file that was changed past the overlay is not told the old size after it.
+      else if (!reads.owesForgetting && !this.#isAsTold(ino)) reads.owesForgetting = true
+      return bytes
+    } finally {
+      reads.underWay -= 1
+      if (reads.underWay === 0) {
+        this.#reads.delete(ino)
+        if (reads.owesForgetting) this.#forget(ino, reads.isCut)
+      }
+    }
   }
 
-  /**
-   * A READ is about to be answered. If the file has changed past the overlay since the kernel was told of its attributes, it forgets
-   * those: who has read the new bytes is not told the old size after it. Where there are fewer bytes than were asked for the kernel
-   * cuts the size by itself (fuse_short_read() in fs/fuse/file.c), unless it has to forget it meanwhile: then it would make zeros.
-   */
-  wasRead(ino: bigint, isShort: boolean): void {
-    if (isShort) return
+  #believedSize(ino: bigint): number {
+    return (this.#givenBack.get(ino) ?? this.#toldOf(ino))?.size ?? Number.POSITIVE_INFINITY
+  }
+
+  #isAsTold(ino: bigint): boolean {
     const inode = this.#context.catalog.get(ino)
     const told = this.#toldOf(ino)
-    if (inode?.authority !== 'legacy' || !told) return
+    if (inode?.authority !== 'legacy' || !told) return true
     try {
       const stat = this.#statOf(inode)
-      if (stat) this.#expireUnlessTold(ino, stat)
+      return !stat || this.#isTold(ino, stat)
     } catch (error) {
       // Gone meanwhile, which is no reason to keep what was read.
       if (!(error instanceof FsError)) throw error
+      return true
     }
+  }
+
+  /** The kernel forgets attributes; behind the answer to a READ where it cuts the size by that. */
+  #forget(ino: bigint, isCut = false): void {
+    if (isCut) this.notifier.invalidateNode(ino, -1, 0)
+    else this.notifier.expireAttributes(ino)
+    for (const generation of [this.#told, this.#toldBefore]) generation.delete(ino)
   }
 
   /**
@@ -136,16 +184,17 @@ export class KernelCache {
   }
 
   #expireUnlessTold(ino: bigint, stat: Stat): void {
+    if (!this.#isTold(ino, stat)) this.#forget(ino)
+  }
+
+  #isTold(ino: bigint, stat: Stat): boolean {
     const now = performance.now()
     this.#turn(now)
-    const until = this.#givenBack.get(ino)
     const told = this.#toldOf(ino)
+    if (this.#givenBack.has(ino)) return false
+    if (told) return !told.isDoubtful && !isOther(told, stat)
     // What a predecessor told is not known.
-    const isUnknown = told === undefined && now - this.#startedMs < LEGACY_TTL_MS && this.#context.takesOver
-    const isTold = told === undefined ? !isUnknown : !told.isDoubtful && !isOther(told, stat)
-    if (isTold && until === undefined) return
-    this.notifier.expireAttributes(ino)
-    for (const generation of [this.#told, this.#toldBefore]) generation.delete(ino)
+    return now - this.#startedMs >= LEGACY_TTL_MS || !this.#context.takesOver
   }
 
   #turn(now: number): void {
@@ -153,12 +202,28 @@ export class KernelCache {
     this.#toldBefore = this.#told
     this.#told = new Map()
     this.#turnedMs = now
-    for (const [ino, until] of this.#givenBack) if (until < now) this.#givenBack.delete(ino)
+    for (const [ino, { until }] of this.#givenBack) {
+      if (until >= now) continue
+      this.#givenBack.delete(ino)
+      this.notifier.invalidateNode(ino, 0, 0)
+    }
   }
 
+  /**
+   * The kernel forgets the attributes of the copy. At once where the file is open, for who reads on by the size of the copy would take
+   * that for the end; such a file is held by the kernel until its RELEASE is answered (fuse_prepare_release() in fs/fuse/file.c). Its
+   * pages go when the kernel is told the file's attributes: before that, it would drop the answer that has them. But not where somebody
+   * may have them mapped and write to them.
+   */
   #givenBackNow(ino: bigint): void {
-    this.#givenBack.set(ino, performance.now() + CATALOG_TTL_MS)
-    this.notifier.invalidateNode(ino, 0, 0)
+    const { activity, catalog } = this.#context
+    const { size = 0 } = catalog.get(ino) ?? {}
+    this.#givenBack.set(ino, { until: performance.now() + CATALOG_TTL_MS, size })
+    const { opens = 0, writers = 0 } = activity.peek(ino) ?? {}
+    const reads = this.#reads.get(ino)
+    if (reads) reads.owesForgetting = true
+    else if (opens > 0) this.#forget(ino)
+    if (opens === 0 || writers > 0) this.notifier.invalidateNode(ino, 0, 0)
   }
 }
 

@@ -376,11 +376,9 @@ export class Overlay implements FileSystem {
     size: number,
     flags = 0,
   ): Promise<Buffer> {
-    this.#cache.reads(node, flags)
-    const bytes = await this.#waits.withDeadline(request, (signal) =>
-      this.#context.reader.read(node, offset, size, signal),
+    const bytes = await this.#cache.around(node, { flags, offset, size }, () =>
+      this.#waits.withDeadline(request, (signal) => this.#context.reader.read(node, offset, size, signal)),
     )
-    this.#cache.wasRead(node, bytes.length < size)
     this.#copyOnRead(node)
     return bytes
   }

@@ -15,8 +15,13 @@ type Answer = Omit<Seen, 'from' | 'to'>
 
 const at = (path: string): string => `${root}/${path}`
 
+/** As programs read: to the end. One call may give less than there is. */
 function content(fd: number): Buffer {
-  return buffer.subarray(0, readSync(fd, buffer, 0, buffer.length, 0))
+  for (let length = 0; ; ) {
+    const read = readSync(fd, buffer, length, buffer.length - length, length)
+    if (read === 0) return buffer.subarray(0, length)
+    length += read
+  }
 }
 
 /** The bytes are looked at later: only what the mount takes counts. */

@@ -4,15 +4,22 @@ export interface Span {
   readonly to: number
 }
 
+interface Sighting {
+  readonly nth: number
+  readonly to: number
+  readonly by: string
+}
+
 /**
  * What something was, one after the other, and what of it somebody has seen. Who looks after the end of a look sees what that saw, or
- * newer. Answers come to be judged in any order, so each look counts by its own time.
+ * newer. Answers come to be judged in any order, so each look counts by its own time. `by`: what was looked at through one thing says
+ * nothing of what is seen through another.
  */
 export class Timeline<State extends Span> {
   #states: State[]
   /** Number of the first state that is left. */
   #first = 0
-  #sightings: { readonly nth: number; readonly to: number }[] = []
+  #sightings: Sighting[] = []
 
   constructor(first: State) {
     this.#states = [first]
@@ -29,30 +36,33 @@ export class Timeline<State extends Span> {
   }
 
   /** The states that a look may have met; the oldest first. */
-  possible({ from, to }: Span): State[] {
-    const seen = this.#seenBefore(from)
+  possible({ from, to }: Span, by = ''): State[] {
+    const seen = this.#seenBefore(from, by)
     return this.#states.filter((state, index) => this.#first + index >= seen && state.from < to)
   }
 
   /** A look has met this state, or a newer one. */
-  sighted(state: State, { to }: Span): void {
+  sighted(state: State, { to }: Span, by = ''): void {
     const index = this.#states.indexOf(state)
     if (index < 0) return
-    this.#sightings.push({ nth: this.#first + index, to })
+    this.#sightings.push({ nth: this.#first + index, to, by })
   }
 
   /** No look that began before that is still to be judged: what cannot be met any more goes. */
   forgetBefore(horizon: number): void {
-    const seen = this.#seenBefore(horizon)
+    const seen = this.#seenBefore(horizon, '')
     if (seen > this.#first) this.#states.splice(0, seen - this.#first)
     this.#first = Math.max(this.#first, seen)
-    this.#sightings = this.#sightings.filter(({ nth, to }) => to > horizon || nth === seen).slice(-200)
+    const latest = new Map<string, number>()
+    for (const { by, nth, to } of this.#sightings)
+      if (to <= horizon) latest.set(by, Math.max(nth, latest.get(by) ?? 0))
+    this.#sightings = this.#sightings.filter(({ by, nth, to }) => to > horizon || nth === latest.get(by))
   }
 
-  #seenBefore(moment: number): number {
+  #seenBefore(moment: number, by: string): number {
     let nth = this.#first
     for (const sighting of this.#sightings)
-      if (sighting.to <= moment && sighting.nth > nth) nth = sighting.nth
+      if (sighting.by === by && sighting.to <= moment && sighting.nth > nth) nth = sighting.nth
     return nth
   }
 }

@@ -160,6 +160,14 @@ export class Truth {
       .find((file) => file !== undefined && file.id === seen.runs?.[0]?.file)
   }
 
+  /**
+   * A file that was moved past the overlay after it was taken over is two files for a while: the copy under its old name, and what the
+   * volume has under the new one.
+   */
+  #by(path: string): string {
+    return this.#isFresh ? '' : entryOf(path)
+  }
+
   #bindings(path: string, seen: Span): Binding[] {
     return this.#entries.get(entryOf(path))?.possible(seen) ?? [{ ...NEVER, bound: undefined }]
   }
@@ -206,7 +214,7 @@ export class Truth {
     const file = binding && fileIn(binding)
     if (!file || !this.#met(path, seen))
       return `${path}: ${told(runs)}, which was not there, or was seen to be gone; ${history(bindings, seen)}`
-    const wrong = this.#content(file, runs, seen)
+    const wrong = this.#content(file, runs, { ...seen, by: this.#by(path) })
     if (wrong === undefined) this.#entries.get(entryOf(path))?.sighted(binding, seen)
     return wrong && `${path}: ${wrong}`
   }
@@ -238,11 +246,11 @@ export class Truth {
     return rest
   }
 
-  #content(file: TrueFile, runs: readonly Run[], seen: Seen): string | undefined {
+  #content(file: TrueFile, runs: readonly Run[], seen: Span & { readonly by: string }): string | undefined {
     const strange = alien(file, runs)
     if (strange !== undefined) return strange
     const read = expanded(runs)
-    const all = file.states.possible(seen)
+    const all = file.states.possible(seen, seen.by)
     const states = this.#isFresh
       ? all.slice(
           Math.max(
@@ -255,7 +263,7 @@ export class Truth {
     if (states.some(isRead)) {
       // The bytes say nothing of what was changed beside them.
       const first = all.find(isRead)
-      if (first) file.states.sighted(first, seen)
+      if (first) file.states.sighted(first, seen, seen.by)
       return undefined
     }
     const isBeside = states.some((one) => one.from < seen.to && one.to > seen.from)
@@ -278,7 +286,8 @@ export class Truth {
       return !seen.isDirectory && state.mode === seen.mode && hasHad(seen.size ?? 0, state, all[nth - 1])
     }
     const bindings = this.#bindings(path, seen)
-    if (bindings.some((one) => fileIn(one)?.states.possible(seen).some(isOf))) return undefined
+    if (bindings.some((one) => fileIn(one)?.states.possible(seen, this.#by(path)).some(isOf)))
+      return undefined
     return `${path}: ${ask}: it has not had since: ${JSON.stringify(seen)}; ${history(bindings, seen)}`
   }
 

@@ -20,6 +20,8 @@ export class PageCache implements KernelNotifier {
   readonly #pages = new Map<number, Page>()
   /** READs under way: their pages are locked. */
   readonly #locked = new Set<Promise<unknown>>()
+  /** What the transport leaves to a thread has not come yet. */
+  isThreadBusy = false
   #attributes: AttributeAnswer['attributes'] | undefined
   #validUntil = 0
 
@@ -103,6 +105,7 @@ export class PageCache implements KernelNotifier {
   }
 
   invalidateNode(node: bigint, offset: number): void {
+    if (this.isThreadBusy) return
     void this.dropPages(node, offset)
   }
 

@@ -130,3 +130,17 @@ describe.each(['mirror', 'drain'] as const)('P1: an asynchronous direct write, %
     expect(dropped).toBe(1)
   })
 })
+
+test('P1: who has a file open that is given back to the volume reads on to the end of what is there', async () => {
+  const { kernel, path } = await cacheOf('drain', 'old')
+  const node = await new Client(rig).node('f')
+  await rig.perform((overlay, request) => overlay.setattr(request, node, { mode: 0o600 }))
+  const handle = await kernel.open()
+  expect((await kernel.stat()).size).toBe(3)
+  writeFileSync(path, 'longer than before')
+  kernel.isThreadBusy = true
+  // This one began when the size was 3; it finds out.
+  expect((await kernel.read()).toString()).toBe('lon')
+  expect((await kernel.stat()).size).toBe(18)
+  await kernel.close(handle)
+})
