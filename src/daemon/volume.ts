@@ -1,7 +1,6 @@
 import { stat } from 'node:fs/promises'
 import { reasonOf, UsageError } from '../base/errors.ts'
 import { type Catalog, ROOT_INO } from '../catalog/index.ts'
-import { placeOf } from '../content/index.ts'
 import { LegacyTree, type QuietReads } from '../legacy/index.ts'
 import type { Disk } from '../sys/index.ts'
 
@@ -82,11 +81,11 @@ export class Volume {
   }
 
   #treeAt(path: string, options?: { mayFail: boolean }): LegacyTree {
-    const place = (ino: bigint) => {
-      const found = placeOf(this.#catalog, ino)
-      return found && { ...found, legacyIno: this.#catalog.get(ino)?.legacyIno }
-    }
-    return new LegacyTree(path, ROOT_INO, place, {
+    const placesOf = (ino: bigint) => ({
+      places: this.#catalog.legacyPlaces(ino),
+      legacyIno: this.#catalog.get(ino)?.legacyIno,
+    })
+    return new LegacyTree(path, ROOT_INO, placesOf, {
       ...options,
       disk: this.#disk,
       ...(this.#quiet ? { quiet: this.#quiet } : {}),

@@ -28,10 +28,11 @@ export interface LegacyPlace {
   readonly name: Buffer
 }
 
-/** Finds the place of a directory; the catalog knows. */
-export type PlaceOf = (
-  directory: bigint,
-) => (LegacyPlace & { readonly legacyIno: bigint | undefined }) | undefined
+/** Where a directory is, as far as the catalog knows: under several names where it was moved past the overlay. */
+export type PlacesOf = (directory: bigint) => {
+  readonly places: Iterable<LegacyPlace>
+  readonly legacyIno: bigint | undefined
+}
 
 /** Who reads: an application, whose reads move the access time as the volume has it, or ferryfs, which leaves no trace. */
 export type ReadBy = 'application' | 'ferryfs'
@@ -52,6 +53,9 @@ const LOUD: QuietReads = { files: false, directories: false }
 const AT_FDCWD = -100
 const DOT = Buffer.from('.')
 const DIRECTORY_DESCRIPTORS = 1024
+const ONLY_A_DIRECTORY = O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW
+/** What an open says where the directory is not, and what is there is none. */
+const NOT_THERE: ReadonlySet<string> = new Set(['ENOENT', 'ENOTDIR', 'ELOOP'])
 
 /**
  * The old volume. Every access is one name relative to a directory's descriptor, and no symlink is followed on the
@@ -63,8 +67,10 @@ export class LegacyTree {
   readonly #stat: Stat | undefined
   readonly #descriptor: number | undefined
   readonly #rootIno: bigint
-  readonly #placeOf: PlaceOf
+  readonly #placesOf: PlacesOf
   readonly #directories = new Map<bigint, number>()
+  /** Directories that are being opened, from below to above. */
+  readonly #opening = new Set<bigint>()
   #retired: number[] = []
   /** Access times that reads of applications leave as they are. */
   readonly #quiet: QuietReads
@@ -81,14 +87,14 @@ export class LegacyTree {
   constructor(
     path: string,
     rootIno: bigint,
-    placeOf: PlaceOf,
+    placesOf: PlacesOf,
     { mayFail = false, quiet = LOUD, disk }: TreeOptions = {},
   ) {
     this.#quiet = quiet
     this.disk = disk
     this.path = path
     this.#rootIno = rootIno
-    this.#placeOf = placeOf
+    this.#placesOf = placesOf
     try {
       const flags = O_PATH | constants.O_DIRECTORY
       this.#descriptor = disk ? openOn(disk, path, flags) : openAt(AT_FDCWD, Buffer.from(path), flags)
@@ -126,21 +132,42 @@ export class LegacyTree {
       this.#directories.set(ino, known)
       return known
     }
-    const place = this.#placeOf(ino)
-    if (!place) throw new FsError('ENOENT', 'the directory is not on the legacy volume')
-    const parent = this.directory(place.parent)
-    const flags = O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW
-    const descriptor = openAt(parent, place.name, flags)
-    if (place.legacyIno !== undefined && statDescriptor(descriptor).ino !== place.legacyIno) {
-      closeDescriptor(descriptor)
-      throw new FsError('ENOENT', 'another directory has taken the place')
-    }
+    const descriptor = this.#openFirst(ino)
     this.#directories.set(ino, descriptor)
     if (this.#directories.size > DIRECTORY_DESCRIPTORS) {
       const [oldest] = this.#directories.keys()
       if (oldest !== undefined) this.forget(oldest)
     }
     return descriptor
+  }
+
+  /** Where it is, of the places that the catalog knows. */
+  #openFirst(ino: bigint): number {
+    let gone = new FsError('ENOENT', 'the directory is not on the legacy volume')
+    // Names of before can make a circle of directories that were moved.
+    if (this.#opening.has(ino)) throw gone
+    this.#opening.add(ino)
+    try {
+      const { places, legacyIno } = this.#placesOf(ino)
+      for (const place of places) {
+        try {
+          return this.#openAt(place, legacyIno)
+        } catch (error) {
+          if (!(error instanceof FsError && NOT_THERE.has(error.code))) throw error
+          gone = error
+        }
+      }
+    } finally {
+      this.#opening.delete(ino)
+    }
+    throw gone
+  }
+
+  #openAt({ parent, name }: LegacyPlace, legacyIno: bigint | undefined): number {
+    const descriptor = openAt(this.directory(parent), name, ONLY_A_DIRECTORY)
+    if (legacyIno === undefined || statDescriptor(descriptor).ino === legacyIno) return descriptor
+    closeDescriptor(descriptor)
+    throw new FsError('ENOENT', 'another directory has taken the place')
   }
 
   /** The directory was moved, removed or replaced: its descriptor is not to be used beyond this tick. */

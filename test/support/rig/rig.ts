@@ -352,6 +352,12 @@ export class Rig {
     await this.#open(false)
   }
 
+  /** No directory of the volume is open any more, as where very many others were in use. */
+  forgetDescriptors(): void {
+    this.#live.volume.detach()
+    this.#live.volume.attach()
+  }
+
   /** What the daemon does every two seconds: looks whether the volume answers, and takes it up if it does again. */
   async healVolume(): Promise<void> {
     await this.#live.volume.heal()

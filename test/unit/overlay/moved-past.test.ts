@@ -119,3 +119,26 @@ describe.each(['observe', 'mirror', 'prefer-store'] as const)(
     })
   },
 )
+
+describe.each(['prefer-store', 'drain'] as const)('P1: below a directory that was moved past, %s', (mode) => {
+  test('files are opened by the new path, whichever of its names the catalog thinks of first', async () => {
+    rig = await Rig.start({
+      mode,
+      fill(source) {
+        mkdirSync(join(source, 'd'))
+        writeFileSync(join(source, 'd/f'), 'old')
+      },
+    })
+    client = new Client(rig)
+    // Changed here, so that in drain the catalog has authority and keeps the old name.
+    const node = await client.node('d')
+    await rig.perform((overlay, request) => overlay.setattr(request, node, { mode: 0o700 }))
+    await client.node('d/f')
+    renameSync(join(rig.source, 'd'), join(rig.source, 'e'))
+    await client.node('e')
+    rig.forgetDescriptors()
+    const file = await client.node('e/f')
+    await rig.perform((overlay, request) => overlay.open(request, file, constants.O_RDONLY))
+    expect((await client.list(await client.node('e'))).map(String)).toEqual(['f'])
+  })
+})
