@@ -237,9 +237,11 @@ export class ComposedEngine implements RunningEngine {
 
   /** A broken volume may have any number of them: the first are listed. */
   async #failures(): Promise<readonly Failure[]> {
-    const { context, mover } = this.#parts
+    const { context, mover, store } = this.#parts
     const { catalog, failedSyncs } = context
     const found = new BoundedList<Failure>(({ path, reason }) => path.length + reason.length)
+    const { damage } = store.capabilities
+    if (damage !== undefined) found.add({ path: '.', reason: damage })
     for (const { since, detail } of catalog.doubts.losses())
       found.add({ path: '.', reason: `${since.toISOString()}: ${detail}; 'ferryfs verify' lists them` })
     for (const failure of failedSyncs.list()) found.add(failure)

@@ -68,6 +68,8 @@ export interface StoreCapabilities {
   readonly replaceSettleMs: number
   /** Once `put` returned, every later `get` sees it: nothing to expect, nothing to try harder. */
   readonly consistent: boolean
+  /** Where it has found out that it is not what was stored: what is wrong, and what to do. What it says may be older than that. */
+  readonly damage?: string
 }
 
 export interface KeyValueStore {

@@ -65,6 +65,8 @@ export class Rebuild {
     const meter = new ProgressMeter('reading directories', onProgress)
     const reader = new StoreReader(this.#store)
     const findings = new RebuildFindings(this.#log)
+    const { damage } = this.#store.capabilities
+    if (damage !== undefined) findings.add('older', '.', `${damage}, and do this again`)
     await new Survey(table, reader, findings, signal).run(concurrency, () => meter.tick())
     faultPoint('migration.rebuild.surveyed')
     meter.phase = 'rebuilding'

@@ -6,9 +6,10 @@ export interface RebuildFailure {
   readonly reason: string
   /**
    * `lost`: the store does not have it, and the tree shows that: whatever is asked of it there is an error. `left out`: it is not in
-   * the tree. `doubt`: it is in the tree, and the records do not agree on where.
+   * the tree. `doubt`: it is in the tree, and the records do not agree on where. `older`: the store has lost some of what it was told,
+   * so all of the tree may be older than it was.
    */
-  readonly kind: 'lost' | 'left out' | 'doubt'
+  readonly kind: 'lost' | 'left out' | 'doubt' | 'older'
 }
 
 // Lines that are kept; the log has all of them.

@@ -3,8 +3,8 @@ import { access, readdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { StatementSync } from 'node:sqlite'
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { Database, DatabaseDamaged, type DatabaseOptions } from '../../base/database.ts'
-import { UsageError } from '../../base/errors.ts'
+import { Database, DatabaseDamaged } from '../../base/database.ts'
+import { isSystemError, UsageError } from '../../base/errors.ts'
 import type { FailedSyncs } from '../../base/failed-syncs.ts'
 import { faultPoint } from '../../base/faults.ts'
 import type { FileLock } from '../../base/file-lock.ts'
@@ -27,6 +27,7 @@ import {
 import { StoreCorrupt, StoreSuperseded, StoreUnavailable } from '../errors.ts'
 import { checkKey, checkObject, checkVersion, describeKey } from '../validate.ts'
 import { FileIds } from './file-ids.ts'
+import { FoundDamage } from './found-damage.ts'
 import { GroupCommit, NotFlushed } from './group-commit.ts'
 import { lockDirectory } from './lock.ts'
 import { INDEX, opening } from './opening.ts'
@@ -58,28 +59,6 @@ const ROW_BYTES = 512
 const LACKING =
   'it is not there, but the index has lost some of what was in it; restore the store from a backup'
 
-/** One line in the log for what was found damaged when the index was opened. */
-function damageReports(
-  path: string,
-  { log }: EmbeddedStoreOptions,
-): Pick<DatabaseOptions, 'onRepaired' | 'onDamagedPages'> {
-  return {
-    onRepaired: (what) =>
-      log.error({ path, what }, 'a flipped bit was found and put right: the disk or the memory fails'),
-    onDamagedPages: (why) =>
-      log.error({ path }, `the index of the embedded store is damaged: ${why}; restore it from a backup`),
-  }
-}
-
-/** What was acknowledged is lost: from now on nothing that is not found is taken for absent. */
-function noteLost(path: string, database: Database, { log }: EmbeddedStoreOptions): void {
-  log.error(
-    { path },
-    'the index of the embedded store has lost what was acknowledged; restore it from a backup',
-  )
-  database.noteDamaged()
-}
-
 export interface EmbeddedStoreOptions {
   /** As the operator gave it. */
   readonly url: string
@@ -98,12 +77,7 @@ export interface EmbeddedStoreOptions {
  */
 export class EmbeddedStore implements KeyValueStore {
   readonly url: string
-  readonly capabilities: StoreCapabilities = {
-    maxValueBytes: MAX_VALUE_BYTES,
-    listing: true,
-    consistent: true,
-    replaceSettleMs: 0,
-  }
+  readonly capabilities: StoreCapabilities
   readonly #directory: string
   readonly #log: Log
   readonly #readOnly: boolean
@@ -129,9 +103,16 @@ export class EmbeddedStore implements KeyValueStore {
     lock: FileLock,
     database: Database,
     options: EmbeddedStoreOptions,
-    readOnly = false,
+    { readOnly = false, damage }: { readonly readOnly?: boolean; readonly damage: string | undefined },
   ) {
     this.#readOnly = readOnly
+    this.capabilities = {
+      maxValueBytes: MAX_VALUE_BYTES,
+      listing: true,
+      consistent: true,
+      replaceSettleMs: 0,
+      ...(damage !== undefined && { damage }),
+    }
     this.url = options.url
     this.#log = options.log
     this.#directory = directory
@@ -180,21 +161,23 @@ export class EmbeddedStore implements KeyValueStore {
         throw new DatabaseDamaged(index, 'it is missing, and there are values')
       }
       makePrivateFile(index)
+      const found = new FoundDamage(index, options.log)
       const database = (opened.database = Database.open(index, {
         ...INDEX,
         ...(options.failedSyncs && { failedSyncs: options.failedSyncs }),
         ...(options.check === false && { check: false }),
-        ...damageReports(index, options),
+        ...found.reports,
         onBroken: (error) => options.onBroken?.(error),
       }))
-      if (database.lost) noteLost(index, database, options)
+      const damage = found.sayOf(database)
+      found.noteLost(database)
       if (created !== undefined) {
         for (let path = objects; path.length >= created.length; path = dirname(path)) {
           await syncDirectory(dirname(path))
         }
       }
       await syncDirectory(directory)
-      const store = new EmbeddedStore(directory, lock, database, options)
+      const store = new EmbeddedStore(directory, lock, database, options, { damage })
       // What could not be cleared (a full disk) is found again the next time, and must not keep anyone from reading.
       await store.#clear().catch((error: unknown) => {
         options.log.warn({ err: error, directory }, 'embedded store: left-overs of the last run stay for now')
@@ -213,12 +196,14 @@ export class EmbeddedStore implements KeyValueStore {
       const index = join(directory, 'index.sqlite')
       if (!existsSync(index)) throw new UsageError(`there is no embedded store in ${directory}`, 4)
       const lock = (opened.lock = lockDirectory(join(directory, 'lock')))
+      const found = new FoundDamage(index, options.log)
       const database = (opened.database = Database.open(index, {
         ...INDEX,
-        ...damageReports(index, options),
+        ...found.reports,
         readOnly: true,
       }))
-      return new EmbeddedStore(directory, lock, database, options, true)
+      const damage = found.sayOf(database)
+      return new EmbeddedStore(directory, lock, database, options, { readOnly: true, damage })
     })
   }
 
@@ -363,10 +348,9 @@ export class EmbeddedStore implements KeyValueStore {
       return this.#store(recordOf(space, key, object, undefined), replaces)
     }
     this.#checkNotSuperseded(space, key, object.version)
-    const file = await this.#ids.take()
+    const file = await this.#fileFor(object.value)
     try {
       const record = recordOf(space, key, object, file)
-      await this.#files.write(file, object.value)
       faultPoint('store.embedded.value-written')
       await this.#store(record, replaces)
     } catch (error) {
@@ -375,6 +359,23 @@ export class EmbeddedStore implements KeyValueStore {
       throw error
     }
     this.#ids.settle(file)
+  }
+
+  /** A new file with a value. One that is there is of rows that the index has lost: the only copy, should they come back. */
+  async #fileFor(value: Buffer): Promise<number> {
+    for (;;) {
+      const file = await this.#ids.take()
+      try {
+        await this.#files.write(file, value)
+        return file
+      } catch (error) {
+        if (!isSystemError(error) || error.code !== 'EEXIST') {
+          await this.#abandon(file)
+          throw error
+        }
+        this.#ids.settle(file)
+      }
+    }
   }
 
   /** Removes the file of a put that failed. Where even that fails, the next open does it: the id is not settled. */

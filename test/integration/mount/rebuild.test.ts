@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { EmbeddedDirectory } from '../../support/embedded-directory.ts'
@@ -84,5 +84,60 @@ describeMounted('a state directory made from a store that has lost something', (
     await ferry.unmount()
     const again = identity.with(-1, join(ferry.root, 'again'))
     expect(await ferry.done('rebuild', ...again)).toMatch(/^rebuilt 2 files in 2 directories/)
+  })
+})
+
+describeMounted('an embedded store whose index was put back to an older copy', () => {
+  let ferry: Ferry
+
+  beforeEach(() => {
+    ferry = new Ferry()
+  })
+
+  afterEach(async () => {
+    await ferry.clear()
+  })
+
+  test('P1, P5: rebuild and restore --store say in a line that the tree may be older, and end with 3', async () => {
+    writeFileSync(ferry.under('changed'), 'first')
+    const url = `embedded:${ferry.root}/store`
+    const { index } = new EmbeddedDirectory(`${ferry.root}/store/tree`)
+    const copy = join(ferry.root, 'index-copy')
+    const identity = ['--store', url, '--namespace', 'tree']
+    await ferry.mount('--mode', 'drain', ...identity)
+    await ferry.done('migrate', ferry.target, '--wait')
+    await ferry.unmount()
+    copyFileSync(index, copy)
+    await ferry.mount(...identity)
+    await ferry.call.writeFile(ferry.at('changed'), 'second')
+    await ferry.call.writeFile(ferry.at('made since'), Buffer.alloc(100_000, 'since '))
+    await ferry.settled()
+    await ferry.unmount()
+    copyFileSync(copy, index)
+
+    const line = new RegExp(
+      `\\. *: the index ${index} of the store is damaged: .*, are not what was written; ` +
+        'what it has may be older than what was stored, and some of it missing: restore the store from a backup, and do this again$',
+      'm',
+    )
+    const dest = join(ferry.root, 'back')
+    const restored = await ferry.ferryfs('restore', ...identity, dest)
+    expect(restored.stdout).toMatch(line)
+    expect(restored.stdout).toMatch(/^missing {2}\./m)
+    expect(restored.status).toBe(3)
+    const rebuilt = await ferry.ferryfs('rebuild', ...identity, '--state-dir', join(ferry.root, 'new'))
+    expect(rebuilt.stdout).toMatch(line)
+    expect(rebuilt.stdout).toMatch(/^older {5}\./m)
+    expect(rebuilt.status).toBe(3)
+    await ferry.done('mount', ferry.source, ferry.target, '--state-dir', join(ferry.root, 'new'), ...identity)
+    expect((await ferry.status()).failures).toContainEqual({
+      path: '.',
+      reason: expect.stringMatching(`^the index ${index} of the store is damaged: `),
+    })
+    await ferry.unmount()
+    // The index has been written to since: what is wrong with it is remembered.
+    const again = await ferry.ferryfs('restore', ...identity, join(ferry.root, 'back again'))
+    expect(again.stdout).toMatch(/^missing {2}\.: the index .* is damaged: /m)
+    expect(again.status).toBe(3)
   })
 })

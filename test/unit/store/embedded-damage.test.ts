@@ -113,6 +113,23 @@ describe('a damaged embedded store', () => {
     })
   })
 
+  test('P2: an index that is an older copy takes no value file of the newer one for its own', async () => {
+    await withStore((store) => store.put('chunks', 'kept', objectOf('kept', LARGE)))
+    const older = await readFile(directory.index)
+    await withStore((store) => store.put('chunks', 'newer', objectOf('newer', LARGE)))
+    expect((await readFile(directory.index)).equals(older)).toBe(false)
+    const path = (await directory.files()).at(-1) ?? ''
+    const value = await readFile(path)
+    await writeFile(directory.index, older)
+    await withStore(async (store) => {
+      expect(store.capabilities.damage).toMatch(/^the index .*index.sqlite of the store is damaged: /)
+      await store.put('chunks', 'since', objectOf('since', LARGE))
+      expect((await store.get('chunks', 'since'))?.value).toEqual(objectOf('since', LARGE).value)
+      expect(await failureOf(store.get('chunks', 'newer'))).toBeInstanceOf(StoreCorrupt)
+    })
+    expect(await readFile(path)).toEqual(value)
+  })
+
   test('P1: a record under another key is not taken for that key’s', async () => {
     await withStore(async (store) => {
       await store.put('files', 'a', objectOf('a'))
