@@ -114,6 +114,7 @@ describeMounted('an embedded store whose index was put back to an older copy', (
     await ferry.settled()
     await ferry.unmount()
     copyFileSync(copy, index)
+    rmSync(ferry.stateDir, { recursive: true })
 
     const line = new RegExp(
       `\\. *: the index ${index} of the store is damaged: .*, are not what was written; ` +
