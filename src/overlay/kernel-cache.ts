@@ -13,6 +13,9 @@ export const LEGACY_TTL_MS = 1000
 /** What the catalog has authority over changes only through this mount. */
 export const CATALOG_TTL_MS = 10_000
 
+/** How long what was told is remembered at least: the kernel believes it from when it takes the answer, on a busy machine later. */
+const TOLD_MS = 3 * LEGACY_TTL_MS
+
 /** A transport whose kernel keeps nothing that it has to be told of. */
 const KEEPS_NOTHING: KernelNotifier = {
   invalidateNode: () => undefined,
@@ -198,7 +201,7 @@ export class KernelCache {
   }
 
   #turn(now: number): void {
-    if (now - this.#turnedMs < LEGACY_TTL_MS) return
+    if (now - this.#turnedMs < TOLD_MS) return
     this.#toldBefore = this.#told
     this.#told = new Map()
     this.#turnedMs = now

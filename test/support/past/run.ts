@@ -73,6 +73,7 @@ interface Options {
 export async function readBesideWriter(options: Options): Promise<{ answers: number; violations: string[] }> {
   const { mount, seed, truth, writer } = options
   const readers = Array.from({ length: READERS }, () => new Reader(mount))
+  truth.isHeld = (file) => readers.some(({ held }) => [...held.values()].includes(file))
   const violations: string[] = []
   const asked = new Map<Reader, number>()
   let answers = 0

@@ -50,6 +50,13 @@ interface Binding extends Span {
 
 const fileIn = ({ bound }: Binding): TrueFile | undefined => (bound instanceof TrueFile ? bound : undefined)
 
+/**
+ * For so long stat(2) may show what was, after something newer was seen (docs/posix.md): a listing that was under way when a name went
+ * brings it back for as long as the kernel believes names, and while several READs of a file are under way the kernel keeps its
+ * attributes. Whoever opens the file is told; but what another process has open may be opened by such a name.
+ */
+const BELIEVED_NS = 1_100_000_000
+
 const NEVER: Span = { from: 0, to: 0 }
 
 interface Place extends Span {
@@ -73,10 +80,10 @@ export class Truth {
    */
   readonly #isFresh: boolean
   #sealed = Number.POSITIVE_INFINITY
+  /** Whether a reader keeps the file open. */
+  isHeld: (file: TrueFile) => boolean = () => false
   /** Reads that were beside a change and had part of each, as on a local file system. */
   torn = 0
-  /** Of files that were kept open, with zeros behind the end to which they had been cut. */
-  zerosBehind = 0
 
   constructor({ isFresh }: { isFresh: boolean }) {
     this.#isFresh = isFresh
@@ -119,7 +126,8 @@ export class Truth {
   }
 
   /** All that began before that has been judged. */
-  forgetBefore(horizon: number): void {
+  forgetBefore(moment: number): void {
+    const horizon = moment - BELIEVED_NS
     for (const entry of this.#entries.values()) entry.forgetBefore(horizon)
     for (const place of this.#places.values()) place.forgetBefore(horizon)
     for (const { states } of this.#files) states.forgetBefore(horizon)
@@ -210,13 +218,21 @@ export class Truth {
       return `${path}: ${seen.errno} at ${seen.from}-${seen.to}; ${history(this.#bindings(path, seen), seen)}; ${JSON.stringify(this.#placesOf(path, seen))}`
     const runs = seen.runs ?? []
     const bindings = this.#bindings(path, seen)
-    const binding = bindings.find((one) => fileIn(one)?.id === runs[0]?.file)
-    const file = binding && fileIn(binding)
+    const isOfFile = (one: Binding): boolean => fileIn(one)?.id === runs[0]?.file
+    const binding = bindings.find(isOfFile)
+    const file = binding ? fileIn(binding) : this.#heldBefore(path, seen, isOfFile)
     if (!file || !this.#met(path, seen))
       return `${path}: ${told(runs)}, which was not there, or was seen to be gone; ${history(bindings, seen)}`
     const wrong = this.#content(file, runs, { ...seen, by: this.#by(path) })
-    if (wrong === undefined) this.#entries.get(entryOf(path))?.sighted(binding, seen)
+    if (wrong === undefined && binding) this.#entries.get(entryOf(path))?.sighted(binding, seen)
     return wrong && `${path}: ${wrong}`
+  }
+
+  /** A file that was there a moment ago, and that somebody has open. */
+  #heldBefore(path: string, { from, to }: Span, isWanted: (one: Binding) => boolean): TrueFile | undefined {
+    const before = this.#bindings(path, { from: from - BELIEVED_NS, to }).find(isWanted)
+    const file = before && fileIn(before)
+    return file && this.isHeld(file) ? file : undefined
   }
 
   /** Who has a file open may find part of each: he is beside the change until he opens it anew. */
@@ -225,25 +241,12 @@ export class Truth {
     if (seen.errno === 'ESTALE' && file.leftAt < seen.to) return undefined
     if (seen.errno !== undefined) return `file ${file.id}, kept open: ${seen.errno}`
     const states = file.states.possible(seen)
-    const runs = this.#withoutZerosBehind(states, seen.runs ?? [])
+    const runs = seen.runs ?? []
     const wrong = alien(file, runs) ?? notMadeOf(states, expanded(runs))
     return (
       wrong &&
       `file ${file.id}, kept open: ${wrong}: ${told(runs)} at ${seen.from}-${seen.to}, not ${statesOf(file, seen)}`
     )
-  }
-
-  /**
-   * A limit that is known (docs/posix.md): the kernel makes zeros up to the old size where it has to forget the size, for another reader's
-   * open, while it waits for the bytes of a file that was cut short.
-   */
-  #withoutZerosBehind(states: readonly State[], runs: readonly Run[]): readonly Run[] {
-    if (runs.at(-1)?.file !== ZEROS) return runs
-    const rest = runs.slice(0, -1)
-    const left = expanded(rest).length
-    if (!states.some(({ cells }) => cells.length === left)) return runs
-    this.zerosBehind += 1
-    return rest
   }
 
   #content(file: TrueFile, runs: readonly Run[], seen: Span & { readonly by: string }): string | undefined {
@@ -285,9 +288,10 @@ export class Truth {
       if (ask === 'flags') return state.flags === ((seen.value ?? 0) & GUARDS)
       return !seen.isDirectory && state.mode === seen.mode && hasHad(seen.size ?? 0, state, all[nth - 1])
     }
-    const bindings = this.#bindings(path, seen)
-    if (bindings.some((one) => fileIn(one)?.states.possible(seen, this.#by(path)).some(isOf)))
-      return undefined
+    const span = { from: ask === 'stat' ? seen.from - BELIEVED_NS : seen.from, to: seen.to }
+    const bindings = this.#bindings(path, span)
+    const files = bindings.map(fileIn)
+    if (files.some((file) => file?.states.possible(span, this.#by(path)).some(isOf))) return undefined
     return `${path}: ${ask}: it has not had since: ${JSON.stringify(seen)}; ${history(bindings, seen)}`
   }
 
