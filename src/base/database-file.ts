@@ -1,9 +1,10 @@
-import { constants, existsSync, rmSync, statSync, utimesSync } from 'node:fs'
+import { constants, existsSync, lstatSync, rmSync, statSync, utimesSync } from 'node:fs'
 import { copyFile } from 'node:fs/promises'
 import { DatabaseSync } from 'node:sqlite'
 import { isSystemError, reasonOf } from './errors.ts'
 import type { FailedSyncs } from './failed-syncs.ts'
 import { closeFolding } from './fold.ts'
+import { kindOf } from './plain-file.ts'
 import { PageSums } from './page-sums.ts'
 import { begin, examine, type Witness } from './witness.ts'
 
@@ -96,6 +97,7 @@ export function openFile(path: string, options: DatabaseOptions): OpenFile {
   let handle: DatabaseSync | undefined
   try {
     const { readOnly = false } = options
+    refuseOtherKinds(path)
     const isKnown = ['-witness', '-sums'].some((suffix) => existsSync(path + suffix))
     if (isKnown && (fresh || statSync(path).size === 0))
       throw new DatabaseDamaged(path, 'it is gone or empty, and what is beside it is there')
@@ -160,6 +162,18 @@ export function openFile(path: string, options: DatabaseOptions): OpenFile {
     throw new DatabaseDamaged(path, error instanceof Error ? error.message : String(error), {
       cause: error,
     })
+  }
+}
+
+/** @throws DatabaseDamaged where something else than a file lies in the place of one; an open of some would never end */
+function refuseOtherKinds(path: string): void {
+  for (const suffix of ['', ...BESIDE]) {
+    const stat = lstatSync(path + suffix, { throwIfNoEntry: false })
+    if (!stat || !(stat.isDirectory() || stat.isFIFO() || stat.isSocket())) continue
+    throw new DatabaseDamaged(
+      path,
+      `there is ${kindOf(stat)} at ${path}${suffix}; take that away, or put the file back`,
+    )
   }
 }
 

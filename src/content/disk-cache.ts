@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto'
-import { close, open, read, readdirSync, rmSync, statSync } from 'node:fs'
+import { close, lstatSync, open, read, readdirSync } from 'node:fs'
 import { readFile, rename, rm, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { Semaphore } from '../base/concurrency.ts'
+import { removePlace } from '../base/plain-file.ts'
 import { makePrivateDirectory } from '../base/private.ts'
 import { readCached } from '../sys/index.ts'
 import { BlockSums } from './block-sums.ts'
@@ -80,9 +81,10 @@ export class DiskCache implements ChunkCache {
     const found: Array<{ name: string; size: number; used: number }> = []
     for (const name of readdirSync(directory)) {
       const path = join(directory, name)
-      const { size, mtimeMs } = statSync(path)
-      if (/^[0-9a-f]{64}$/.test(name)) found.push({ name, size, used: mtimeMs })
-      else rmSync(path, { force: true })
+      const stat = lstatSync(path)
+      if (/^[0-9a-f]{64}$/.test(name) && stat.isFile())
+        found.push({ name, size: stat.size, used: stat.mtimeMs })
+      else removePlace(path)
     }
     for (const { name, size } of found.sort((a, b) => a.used - b.used)) this.#count(name, size)
     this.#evict()

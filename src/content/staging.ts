@@ -2,19 +2,20 @@ import {
   closeSync,
   constants,
   copyFileSync,
-  existsSync,
   fdatasync,
+  fstatSync,
   fsync,
   ftruncateSync,
+  lstatSync,
   opendirSync,
   openSync,
   renameSync,
-  rmSync,
 } from 'node:fs'
 import { join } from 'node:path'
 import { SharedJob } from '../base/concurrency.ts'
-import { FsError, toErrno } from '../base/errors.ts'
+import { FsError, reasonOf, toErrno } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
+import { isPlainFile, kindOf, removePlace } from '../base/plain-file.ts'
 import { makePrivateDirectory } from '../base/private.ts'
 import { synced } from '../base/synced.ts'
 import { type Catalog, fileId, type Inode, inoOfFileId } from '../catalog/index.ts'
@@ -40,8 +41,8 @@ const LEAVING_BYTES = 64 * 1024 * 1024
 const ENXIO = 6
 // ENOSPC of errno.h.
 const ENOSPC = 28
-// ENOENT of errno.h.
-const ENOENT = 2
+// EMFILE, ENFILE, ENOMEM and EROFS of errno.h: what an open fails with that is no fault of the file.
+const NOT_OF_THE_FILE: ReadonlySet<number> = new Set([24, 23, 12, 30])
 // EEXIST of errno.h.
 const EEXIST = 17
 
@@ -310,7 +311,7 @@ export class Staging {
   /** The transaction that was to note a new file failed: nothing refers to it. */
   abandon(inode: Inode, number: number): void {
     this.#files.delete(inode.ino)
-    rmSync(this.#path(inode, number), { force: true })
+    removePlace(this.#path(inode, number))
   }
 
   /**
@@ -328,7 +329,7 @@ export class Staging {
     this.#leaving += bytes
     this.#catalog.afterFlush(() => {
       faultPoint('content.staging.flushed')
-      rmSync(path, { force: true })
+      removePlace(path)
       this.#leaving -= bytes
       faultPoint('content.staging.removed')
     })
@@ -359,8 +360,9 @@ export class Staging {
       for (let entry = directory.readSync(); entry; entry = directory.readSync()) {
         const { name } = entry
         if (this.#isOwned(name)) continue
-        if (isKept) this.#setAside(name)
-        else rmSync(join(this.#settings.stagingDirectory, name), { force: true })
+        const path = join(this.#settings.stagingDirectory, name)
+        if (!isKept) removePlace(path)
+        else if (isPlainFile(path)) this.#setAside(name)
       }
     } finally {
       directory.closeSync()
@@ -391,9 +393,19 @@ export class Staging {
     else renameSync(from, to)
   }
 
-  /** The staging file has not gone missing. */
+  /** The staging file has not gone missing: it can be opened. */
   isThere(inode: Inode): boolean {
-    return existsSync(this.#path(inode, inode.staged))
+    if (!isPlainFile(this.#path(inode, inode.staged))) return false
+    try {
+      return this.#descriptors.useSync(
+        inode.ino,
+        () => this.#open(inode),
+        () => true,
+      )
+    } catch (error) {
+      if (error instanceof FsError && error.code === 'EIO') return false
+      throw error
+    }
   }
 
   close(): void {
@@ -410,16 +422,18 @@ export class Staging {
   }
 
   #open(inode: Inode): number {
-    // Never made here: what is missing is an error, not an empty file.
+    // Never made here: what is missing is an error, not an empty file. So is what lies in its place and is no file.
     const path = this.#path(inode, inode.staged)
     let descriptor: number
     try {
-      descriptor = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW)
+      descriptor = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK)
     } catch (error) {
-      if (toErrno(error) !== ENOENT) throw error
-      throw new FsError('EIO', `the staging file ${path} is missing`, { cause: error })
+      if (NOT_OF_THE_FILE.has(toErrno(error))) throw error
+      throw new FsError('EIO', `the staging file ${path} ${whatIsWrong(path, error)}`, { cause: error })
     }
     try {
+      if (!fstatSync(descriptor).isFile())
+        throw new FsError('EIO', `the staging file ${path} ${whatIsWrong(path)}`)
       this.#account(inode.ino, descriptor)
     } catch (error) {
       closeSync(descriptor)
@@ -436,6 +450,15 @@ export class Staging {
 /** Format 1 of the catalog knew one name for a file's staging file; it is number 1. */
 const nameOf = (inode: Inode, number: number): string =>
   number === 1 ? fileId(inode) : `${fileId(inode)}.${number.toString(16)}`
+
+/** Why a staging file cannot be opened. */
+function whatIsWrong(path: string, error?: unknown): string {
+  const stat = lstatSync(path, { throwIfNoEntry: false })
+  if (!stat) return 'is missing'
+  return stat.isFile()
+    ? `cannot be opened: ${reasonOf(error)}`
+    : `is missing: there is ${kindOf(stat)} in its place`
+}
 
 function newFile(): StagingFile {
   return {

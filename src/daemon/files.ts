@@ -1,6 +1,7 @@
 import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { faultPoint } from '../base/faults.ts'
+import { O_READ } from '../base/plain-file.ts'
 import { sealJson, unsealJson } from '../base/sealed-json.ts'
 
 /**
@@ -36,5 +37,5 @@ export function putInPlace(temporary: string, path: string): void {
  * @throws the error of open(2), SyntaxError
  */
 export function readJsonObject(path: string): Readonly<Record<string, unknown>> {
-  return unsealJson(readFileSync(path))
+  return unsealJson(readFileSync(path, { flag: O_READ }))
 }

@@ -13,6 +13,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { reasonOf, UsageError } from '../base/errors.ts'
+import { kindOf } from '../base/plain-file.ts'
 import { NotPrivate, OTHERS, requireOwn } from '../base/private.ts'
 import { openedByOthers } from '../sys/presence.ts'
 
@@ -34,6 +35,50 @@ export function checkPrivate(stateDir: string): void {
     for (const path of entriesOf(stateDir)) requireOwn(path, lstatSync(path))
   })
 }
+
+/**
+ * What lies in the place of another kind is found before anybody opens it: an open of a fifo would never end. A file that is not there is
+ * what its reader makes of that, so to take the thing away is always a way on.
+ * @param only of these names
+ * @throws UsageError
+ */
+export function checkKinds(stateDir: string, only?: readonly string[]): void {
+  for (const [names, isRight, wanted] of KINDS) {
+    for (const name of only ? names.filter((each) => only.includes(each)) : names) {
+      const path = join(stateDir, name)
+      const stat = lstatSync(path, { throwIfNoEntry: false })
+      if (!stat || isRight(stat)) continue
+      throw new UsageError(
+        `the state directory ${stateDir} cannot be used: ${path} is ${kindOf(stat)}, and ferryfs has ${wanted} there; ` +
+          'take that away, and put back what was there if you have it',
+      )
+    }
+  }
+}
+
+const DATABASE = ['', '-wal', '-shm', '-witness', '-sums', '-wal-damaged']
+
+const KINDS: ReadonlyArray<
+  readonly [names: readonly string[], isRight: (stat: Stats) => boolean, wanted: string]
+> = [
+  [['locks', 'staging', 'cache', 'store', 'lost'], (stat) => stat.isDirectory(), 'a directory'],
+  [
+    [
+      ...DATABASE.map((suffix) => `catalog.db${suffix}`),
+      ...[
+        'mount.json',
+        'daemon.log',
+        'daemon.log.1',
+        'reserve',
+        'locks/supervisor.lock',
+        'locks/worker.lock',
+      ],
+    ],
+    (stat) => stat.isFile(),
+    'a file',
+  ],
+  [['control.sock'], (stat) => !stat.isDirectory(), 'a socket'],
+]
 
 /**
  * Makes a state directory and all that is in it this user's alone, whatever rights it had: 0700, its files 0600. What others

@@ -7,7 +7,7 @@ import { FileLock, LockHeld } from '../base/file-lock.ts'
 import { makeDirectories, makePrivateDirectory } from '../base/private.ts'
 import { lockHolders } from '../sys/presence.ts'
 import { readJsonObject, replaceFile } from './files.ts'
-import { checkPrivate, makePrivate } from './private-state-dir.ts'
+import { checkKinds, checkPrivate, makePrivate } from './private-state-dir.ts'
 
 /** Whose state a directory holds, in its `mount.json`. After `rebuild` it has no source and target until it is mounted. */
 export interface Identity {
@@ -41,6 +41,7 @@ const DYING_MS = 1_000
 export function readIdentity(stateDir: string): Identity | undefined {
   const path = join(stateDir, IDENTITY_FILE)
   if (!existsSync(path)) return undefined
+  checkKinds(stateDir, [IDENTITY_FILE])
   let why = 'it is of another format'
   try {
     const { format, source, target, namespace, store, ...rest } = readJsonObject(path)
@@ -155,6 +156,7 @@ function acquireSupervisorLock(stateDir: string): FileLock {
  * @throws UsageError as `claimStateDir`
  */
 export function checkStateDir(stateDir: string, wanted: Identity): void {
+  checkKinds(stateDir)
   checkIdentity(stateDir, wanted)
   checkPrivate(stateDir)
   refuseOldDaemon(stateDir)
@@ -192,6 +194,7 @@ function makeStateDir(stateDir: string): void {
 export function claimStateDir(stateDir: string, wanted: Identity): FileLock {
   makeStateDir(stateDir)
   // Before the lock file is made, which afterwards says that the directory is ours.
+  checkKinds(stateDir)
   checkIdentity(stateDir, wanted)
   checkPrivate(stateDir)
   refuseOldDaemon(stateDir)

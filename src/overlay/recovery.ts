@@ -20,7 +20,10 @@ export async function recover(context: OverlayContext, overlay: Overlay, fresh: 
   ensureRoot(context)
   if (catalog.meta('staging-lengths') === 'unknown') {
     // Of an earlier format, which did not make a staging file as long as what it stands for.
-    for (const ino of catalog.stagedInodes()) writer.extend(ino)
+    for (const ino of catalog.stagedInodes()) {
+      const inode = catalog.get(ino)
+      if (inode && staging.isThere(inode)) writer.extend(ino)
+    }
     catalog.transaction(() => catalog.setMeta('staging-lengths', 'known'))
   }
   const boot = currentBoot()

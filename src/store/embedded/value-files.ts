@@ -3,6 +3,8 @@ import { readdir, rmdir, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { SharedJob } from '../../base/concurrency.ts'
+import { isSystemError } from '../../base/errors.ts'
+import { O_READ } from '../../base/plain-file.ts'
 
 const openFile = promisify(open)
 const writeFile = promisify(write)
@@ -18,6 +20,9 @@ const FANOUT = 1024
 
 // Buckets whose directory is known to exist; only the newest are written to.
 const KNOWN_BUCKETS = 16
+
+// Of pread(2), where something else lies in the place of a file.
+const NO_FILE: ReadonlySet<string> = new Set(['EISDIR', 'ESPIPE'])
 
 interface Bucket {
   readonly ready: Promise<void>
@@ -60,7 +65,7 @@ export class ValueFiles {
   async read(id: number, length: number): Promise<Buffer | undefined> {
     let descriptor: number
     try {
-      descriptor = await openFile(this.pathOf(id), 'r')
+      descriptor = await openFile(this.pathOf(id), O_READ)
     } catch (error) {
       if (isMissing(error)) return undefined
       throw error
@@ -74,6 +79,9 @@ export class ValueFiles {
         done += bytesRead
       }
       return value
+    } catch (error) {
+      if (isSystemError(error) && NO_FILE.has(error.code ?? '')) return undefined
+      throw error
     } finally {
       await closeFile(descriptor)
     }

@@ -1,5 +1,8 @@
-import { readdirSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, readdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { unmountKernel } from '../../../src/fuse/kernel/mount.ts'
 import { EmbeddedDirectory } from '../../support/embedded-directory.ts'
 import { describeMounted } from '../../support/fuse/mounted.ts'
 import { Ferry } from '../../support/mount/ferry.ts'
@@ -121,4 +124,58 @@ describeMounted('a damaged embedded store', () => {
     await ferry.until('the sound ones removed', ({ files }) => files.drained >= 3)
     for (const [name, body] of contents) expect((await ferry.readAnew(name)).equals(body), name).toBe(true)
   })
+})
+
+describeMounted('a state directory in which something else lies in the place of staging files', () => {
+  let ferry: Ferry
+
+  beforeEach(() => {
+    ferry = new Ferry({ faults: true })
+  })
+
+  afterEach(async () => {
+    await ferry.clear()
+  })
+
+  const PLACES: Readonly<Record<string, (path: string) => void>> = {
+    directory: (path) => mkdirSync(path),
+    fifo: (path) => execFileSync('mkfifo', [path]),
+    symlink: (path) => symlinkSync(join(ferry.root, 'copy'), path),
+  }
+
+  test.each(Object.keys(PLACES))(
+    'P1, P2: a %s makes that file EIO, is listed, and the rest is served',
+    async (kind) => {
+      writeFileSync(ferry.under('sound'), 'on the volume')
+      await ferry.mount('--mode', 'drain')
+      // Nothing of it gets into the store.
+      ferry.arm('content.upload.claimed!')
+      await ferry.call.writeFile(ferry.at('late'), 'nowhere else').catch(() => undefined)
+      await ferry.eventually('supervisor and worker to be dead', async () => ferry.fired)
+      await unmountKernel(ferry.target, { lazy: true })
+      const staging = join(ferry.stateDir, 'staging')
+      const [file = 'none'] = readdirSync(staging)
+      renameSync(join(staging, file), join(ferry.root, 'copy'))
+      PLACES[kind]?.(join(staging, file))
+
+      await ferry.mount()
+      await expect(ferry.call.readFile(ferry.at('late'))).rejects.toThrow(/EIO/)
+      expect((await ferry.call.readFile(ferry.at('sound'))).toString()).toBe('on the volume')
+      await ferry.call.writeFile(ferry.at('new'), 'new')
+      const { failures } = await ferry.status()
+      const reason = expect.stringMatching(/^the staging file .* is missing: there is a .* in its place/)
+      expect(failures).toEqual([{ path: 'late', reason }])
+      const { status, stdout } = await ferry.ferryfs('verify', ferry.target)
+      expect(status, stdout).toBe(3)
+      const restored = await ferry.ferryfs('restore', ferry.target, join(ferry.root, 'back'))
+      expect(restored.stdout).toMatch(/^missing {2}late: /m)
+      expect(restored.status).toBe(3)
+      // A directory is left alone, and keeps nobody from a new file.
+      await ferry.call.writeFile(ferry.at('late'), 'written anew')
+      await ferry.settled()
+      expect((await ferry.status()).failures).toEqual([])
+      await ferry.remount()
+      expect((await ferry.call.readFile(ferry.at('late'))).toString()).toBe('written anew')
+    },
+  )
 })

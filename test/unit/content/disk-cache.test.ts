@@ -2,11 +2,13 @@ import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
   closeSync,
+  mkdirSync,
   mkdtempSync,
   openSync,
   readdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs'
@@ -98,3 +100,17 @@ function flipBitAt(path: string, offset: number): void {
   bytes[offset] = (bytes[offset] ?? 0) ^ 1
   writeFileSync(path, bytes)
 }
+
+test('P6: what lies in it and is no file keeps nobody from the rest', async () => {
+  await new DiskCache(directory, 1000).put(hashOf(first), first)
+  const place = (bytes: Buffer): string => join(directory, hashOf(bytes).toString('hex'))
+  mkdirSync(place(second))
+  symlinkSync('/nowhere/else', place(third))
+  execFileSync('mkfifo', [join(directory, 'f'.repeat(64))])
+  const cache = new DiskCache(directory, 1000)
+  expect(cache.bytes).toBe(first.length)
+  for (const bytes of [second, third]) await cache.put(hashOf(bytes), bytes)
+  expect(await cache.get(hashOf(first))).toEqual(first)
+  expect(await cache.get(hashOf(second))).toBeUndefined()
+  expect(await cache.get(hashOf(third))).toEqual(third)
+})

@@ -1,6 +1,17 @@
-import { existsSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import {
+  copyFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
+import { isPlainFile } from '../../../src/base/plain-file.ts'
 import { Client } from '../../support/rig/client.ts'
 import { clock } from '../../support/rig/clock.ts'
 import { Rig } from '../../support/rig/rig.ts'
@@ -42,6 +53,20 @@ const damages: Record<string, (path: string) => void> = {
   'is missing': (path) => rmSync(path),
   'is short': (path) => truncateSync(path, 100),
   'is empty': (path) => truncateSync(path, 0),
+  'is a directory': (path) => {
+    rmSync(path)
+    mkdirSync(path)
+    writeFileSync(join(path, 'in it'), 'somebody has put this here')
+  },
+  'is a symlink to a copy of it': (path) => {
+    copyFileSync(path, join(rig.root, 'copy'))
+    rmSync(path)
+    symlinkSync(join(rig.root, 'copy'), path)
+  },
+  'is a fifo': (path) => {
+    rmSync(path)
+    execFileSync('mkfifo', [path])
+  },
   'has a flipped bit': (path) => {
     const bytes = readFileSync(path)
     bytes[5000] = (bytes[5000] ?? 0) ^ 4
@@ -91,7 +116,7 @@ describe.each(Object.entries(damages))('P1 P2: a staging file that %s', (_, dama
     await rig.settle()
     expect(rig.catalog.failures(undefined, 10)).toEqual([])
     expect((await rig.verify()).differences).toEqual([])
-    expect(existsSync(stagingFile())).toBe(false)
+    expect(isPlainFile(stagingFile())).toBe(false)
   })
 })
 

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import {
   chmodSync,
   chownSync,
@@ -17,7 +17,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { FileLock } from '../../../src/base/file-lock.ts'
 import { makeDirectories, makePrivateFile } from '../../../src/base/private.ts'
@@ -164,6 +164,34 @@ describe('a state directory that was there before', () => {
     expect(readFileSync('/etc/passwd', 'utf8')).toContain('root')
     expect(statSync('/etc/passwd').mode & 0o777).toBe(0o644)
   })
+
+  const places = [
+    'mount.json',
+    'daemon.log',
+    'catalog.db-shm',
+    'catalog.db-witness',
+    'staging',
+    'locks/worker.lock',
+  ]
+
+  it.each(places)(
+    'with something else in the place of %s is refused in one line, and nobody waits',
+    (name) => {
+      const path = join(state, name)
+      mkdirSync(dirname(path), { recursive: true })
+      const puts = [() => mkdirSync(path), () => execFileSync('mkfifo', [path]), () => symlinkSync('/', path)]
+      for (const put of name === 'staging' ? puts.slice(1) : puts) {
+        rmSync(path, { recursive: true, force: true })
+        put()
+        for (const use of [checkStateDir, claimStateDir])
+          expect(() => use(state, wanted)).toThrow(
+            new RegExp(
+              `^[^\\n]*${name} is a (directory|fifo|symbolic link), and ferryfs has a [^\\n]*; take that away[^\\n]*$`,
+            ),
+          )
+      }
+    },
+  )
 
   it('is only looked at before anything is made', () => {
     checkPrivate(join(root, 'none'))

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { cp, mkdir, mkdtemp, readFile, rm, truncate, unlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -53,6 +54,14 @@ describe('a damaged embedded store', () => {
       'cut/2': (path) => truncate(path, 0),
       'gone/1': (path) => unlink(path),
       'first/1': async (path) => writeFile(path, flipped(await readFile(path), 0)),
+      'directory/1': async (path) => {
+        await unlink(path)
+        await mkdir(path)
+      },
+      'fifo/1': async (path) => {
+        await unlink(path)
+        execFileSync('mkfifo', [path])
+      },
       'last/1': async (path) => writeFile(path, flipped(await readFile(path), LARGE - 1)),
     }
     await withStore(async (store) => {
@@ -74,8 +83,25 @@ describe('a damaged embedded store', () => {
         expect((await store.get('chunks', key))?.value.equals(objectOf(key, LARGE).value)).toBe(true)
       }
     })
+    // A directory is nothing that a store has made, and stays.
     expect(await directory.files()).toEqual(directory.referred())
   })
+
+  test.each(['-wal', '-shm', '-witness', '-sums'])(
+    'P6: what lies in the place of index.sqlite%s and is no file is refused in a line that names it',
+    async (suffix) => {
+      await withStore((store) => store.put('files', 'a', objectOf('a')))
+      const place = `${directory.index}${suffix}`
+      for (const put of [() => mkdir(place), async () => void execFileSync('mkfifo', [place])]) {
+        await rm(place, { force: true })
+        await put()
+        const failure = await failureOf(EmbeddedStore.open(directory.path, options))
+        expect(String(failure)).toMatch(/there is a (directory|fifo) at [^\n]*; take that away/)
+        expect(String(failure)).toContain(place)
+        await rm(place, { recursive: true })
+      }
+    },
+  )
 
   test('P1: an altered column of a record is StoreCorrupt; a put or a delete replaces the record', async () => {
     const alterations = [
