@@ -135,7 +135,7 @@ export class Catalog {
   private constructor(database: Database, cacheEntries: number) {
     this.#database = database
     this.doubts = new Doubts(database)
-    this.#hasJustLost = this.doubts.noteLost()
+    this.#hasJustLost = this.doubts.noteLost() || this.doubts.unkept !== undefined
     this.#inodes = new InodeCache(cacheEntries)
     this.#met = new MetFiles(database)
     this.#links = new Links(database, this.#met)
@@ -704,7 +704,7 @@ export class Catalog {
     return this.#withoutRoom ? counter.nextUnwritten() : counter.next()
   }
 
-  /** Transactions were found to be lost since this catalog was opened. */
+  /** Transactions were found to be lost since this catalog was opened, or by one that died before it had kept what is staged. */
   get hasJustLost(): boolean {
     return this.#hasJustLost
   }

@@ -26,6 +26,8 @@ export const KNOWS_ALL = 'knows-all'
  * say whether the catalog is an older copy; else empty.
  */
 export const MADE_WITHOUT_STORE = 'first-generation-unclaimed'
+/** Meta: when a loss was noted of which the staged files are to be copied yet, before anything brings them in line; else absent. */
+const UNKEPT = 'loss-to-keep-staged-of'
 /** Meta: `yes` while a catalog that is an older copy of itself is in doubt. */
 const OLDER_COPY = 'older-copy'
 
@@ -137,7 +139,21 @@ export class Doubts {
   }
 
   #list(detail: string): void {
-    this.#database.prepare('INSERT INTO losses (since, detail) VALUES (?,?)').run(Date.now(), detail)
+    const now = Date.now()
+    this.#database.prepare('INSERT INTO losses (since, detail) VALUES (?,?)').run(now, detail)
+    this.#database
+      .prepare('INSERT OR REPLACE INTO meta VALUES (?,?)')
+      .run(UNKEPT, new Date(now).toISOString())
+  }
+
+  /** A loss was noted at this time, by this process or one that died since, and the staged files are not copied yet. */
+  get unkept(): string | undefined {
+    return this.#meta(UNKEPT)
+  }
+
+  /** The staged files are copied, on the medium. */
+  kept(): void {
+    this.#database.transaction(() => this.#database.prepare('DELETE FROM meta WHERE name = ?').run(UNKEPT))
   }
 
   /** Times when something was lost that nobody has accepted yet. */

@@ -1,7 +1,6 @@
 import {
   closeSync,
   constants,
-  copyFileSync,
   fdatasync,
   fstatSync,
   fsync,
@@ -9,7 +8,6 @@ import {
   lstatSync,
   opendirSync,
   openSync,
-  renameSync,
 } from 'node:fs'
 import { join } from 'node:path'
 import { SharedJob } from '../base/concurrency.ts'
@@ -33,6 +31,7 @@ import {
 } from '../sys/index.ts'
 import { CHUNK_BYTES, type ContentSettings } from './context.ts'
 import { readFully, writeFully } from './legacy-files.ts'
+import { LostFiles } from './lost-files.ts'
 
 const CAPACITY = 512
 // Files that were given up wait for a flush of the catalog. So many bytes in them do not wait for others to share it with.
@@ -75,12 +74,14 @@ export class Staging {
   readonly #catalog: Catalog
   readonly #descriptors = new DescriptorCache(CAPACITY)
   readonly #files = new Map<bigint, StagingFile>()
+  readonly #lost: LostFiles
   #total = 0
   #leaving = 0
 
   constructor(settings: ContentSettings, catalog: Catalog) {
     this.#settings = settings
     this.#catalog = catalog
+    this.#lost = new LostFiles(settings.stagingDirectory)
     makePrivateDirectory(settings.stagingDirectory)
   }
 
@@ -362,7 +363,7 @@ export class Staging {
         if (this.#isOwned(name)) continue
         const path = join(this.#settings.stagingDirectory, name)
         if (!isKept) removePlace(path)
-        else if (isPlainFile(path)) this.#setAside(name)
+        else if (isPlainFile(path)) this.#lost.setAside(name)
       }
     } finally {
       directory.closeSync()
@@ -375,22 +376,19 @@ export class Staging {
     return inode !== undefined && inode.staged > 0 && nameOf(inode, inode.staged) === name
   }
 
-  /** Copies all files in use, before what was lost makes recovery cut one that it would not have cut. */
-  keepAll(catalog: Catalog): void {
-    for (const ino of catalog.stagedInodes()) {
-      const inode = catalog.get(ino)
-      if (inode && this.isThere(inode)) this.#setAside(nameOf(inode, inode.staged), true)
-    }
+  /**
+   * Copies all files in use, before what was lost makes recovery cut one that it would not have cut. On the medium when it returns.
+   * Where it is cut short, the next call with the same `loss` does the rest.
+   */
+  keepAll(catalog: Catalog, loss: string): void {
+    this.#lost.copyAll(this.#namesInUse(catalog), loss)
   }
 
-  /** Keeps a staging file where nobody changes it; `copied`: one that is still in use. */
-  #setAside(name: string, copied = false): void {
-    const { stagingDirectory } = this.#settings
-    const kept = join(stagingDirectory, '..', 'lost')
-    makePrivateDirectory(kept)
-    const [from, to] = [join(stagingDirectory, name), join(kept, name)]
-    if (copied) copyFileSync(from, to, constants.COPYFILE_FICLONE)
-    else renameSync(from, to)
+  *#namesInUse(catalog: Catalog): Generator<string> {
+    for (const ino of catalog.stagedInodes()) {
+      const inode = catalog.get(ino)
+      if (inode && this.isThere(inode)) yield nameOf(inode, inode.staged)
+    }
   }
 
   /** The staging file has not gone missing: it can be opened. */

@@ -38,7 +38,11 @@ export async function recover(context: OverlayContext, overlay: Overlay, fresh: 
   }
   // What recovery removes and cuts is what this state does not refer to: a power loss now must not bring an earlier one back.
   catalog.flushNow()
-  if (catalog.hasJustLost) staging.keepAll(catalog)
+  const { unkept } = catalog.doubts
+  if (unkept !== undefined) {
+    staging.keepAll(catalog, unkept)
+    catalog.doubts.kept()
+  }
   for (const ino of catalog.stagedInodes()) writer.recover(ino)
   // Nor what that gave up.
   catalog.flushNow()

@@ -64,6 +64,7 @@ export const FAULT_POINTS: readonly string[] = [
 
 /** Passed at starts and ends, by the supervisor or by the commands of an operator: crash-points tests stop there. */
 export const POINTS_OF_OTHER_TIMES: readonly string[] = [
+  'content.staging.kept',
   'overlay.flags.committed',
   'content.names.announced',
   // Of files made without a name, which the applications of the run do not use.

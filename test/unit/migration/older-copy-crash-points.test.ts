@@ -1,4 +1,4 @@
-import { cpSync, mkdtempSync, rmSync } from 'node:fs'
+import { appendFileSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -112,6 +112,45 @@ describe('P2: an older copy of a state directory that is put back', () => {
     await rig.restart('mount')
     expect(await tree()).toEqual(NOW)
     expect(rig.catalog.doubts.losses()).toHaveLength(1)
+  })
+
+  test.each([
+    ['migration.lease.claimed', 1],
+    ['content.staging.kept', 1],
+    ['content.staging.kept', 2],
+  ])('has what is staged copied by the next mount where one dies at %s (%i)', async (point, nth) => {
+    await start('drain')
+    rig.world.inject({ fault: 'unavailable', on: ['put'] })
+    const staged = await client.create('staged', 'staged before the copy')
+    await client.create('another', 'another')
+    await rig.catalog.flush()
+    rmSync(join(rig.root, 'copy'), { recursive: true })
+    cpSync(rig.stateDir, join(rig.root, 'copy'), { recursive: true })
+    rig.world.heal()
+    await rig.restart('mount')
+    await goOn()
+    rig.die()
+    rig.dieAt(point, nth)
+    // Bytes that the older catalog does not know of: it would cut them off.
+    const putBackLonger = rig.mountDamaged((stateDir) => {
+      rmSync(stateDir, { recursive: true })
+      cpSync(join(rig.root, 'copy'), stateDir, { recursive: true })
+      const staging = join(stateDir, 'staging')
+      for (const name of readdirSync(staging)) appendFileSync(join(staging, name), ', and more')
+    })
+    await expect(putBackLonger).rejects.toThrow('the daemon is dead')
+    await rig.restart('mount')
+    expect(rig.catalog.hasJustLost).toBe(true)
+    const kept = join(rig.stateDir, 'lost')
+    expect(
+      readdirSync(kept)
+        .map((name) => readFileSync(join(kept, name), 'utf8'))
+        .sort(),
+    ).toEqual(['another, and more', 'staged before the copy, and more'])
+    expect(rig.catalog.get(staged)).toBeDefined()
+    await rig.restart('mount')
+    expect(rig.catalog.hasJustLost).toBe(false)
+    expect(readdirSync(kept)).toHaveLength(2)
   })
 
   test('is none where a mount has died at migration.lease.claimed: no false alarm', async () => {
