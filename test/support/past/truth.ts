@@ -242,7 +242,9 @@ export class Truth {
     if (seen.errno !== undefined) return `file ${file.id}, kept open: ${seen.errno}`
     const states = file.states.possible(seen)
     const runs = seen.runs ?? []
-    const wrong = alien(file, runs) ?? notMadeOf(states, expanded(runs))
+    // What was read beside a write may be in the kernel's pages for a while.
+    const isTorn = isBeside(states, { from: seen.from - BELIEVED_NS, to: seen.to })
+    const wrong = alien(file, runs, isTorn) ?? notMadeOf(states, expanded(runs))
     return (
       wrong &&
       `file ${file.id}, kept open: ${wrong}: ${told(runs)} at ${seen.from}-${seen.to}, not ${statesOf(file, seen)}`
@@ -250,10 +252,10 @@ export class Truth {
   }
 
   #content(file: TrueFile, runs: readonly Run[], seen: Span & { readonly by: string }): string | undefined {
-    const strange = alien(file, runs)
-    if (strange !== undefined) return strange
-    const read = expanded(runs)
     const all = file.states.possible(seen, seen.by)
+    const strange = alien(file, runs, isBeside(all, seen))
+    if (strange !== undefined) return `${strange} at ${seen.from}-${seen.to}, not ${statesOf(file, seen)}`
+    const read = expanded(runs)
     const states = this.#isFresh
       ? all.slice(
           Math.max(
@@ -269,8 +271,9 @@ export class Truth {
       if (first) file.states.sighted(first, seen, seen.by)
       return undefined
     }
-    const isBeside = states.some((one) => one.from < seen.to && one.to > seen.from)
-    const wrong = isBeside ? notMadeOf(states, read) : 'a state that it never had, or that is older than seen'
+    const wrong = isBeside(states, seen)
+      ? notMadeOf(states, read)
+      : 'a state that it never had, or that is older than seen'
     if (wrong === undefined) this.torn += 1
     return wrong && `${wrong}: ${told(runs)} at ${seen.from}-${seen.to}, not ${statesOf(file, seen)}`
   }
@@ -329,18 +332,26 @@ function left(binding: Binding, { from }: Span): void {
   if (file) file.leftAt = Math.min(file.leftAt, from)
 }
 
-function alien(file: TrueFile, runs: readonly Run[]): string | undefined {
-  const other = runs.find((run) => run.file !== file.id)
+const isBeside = (states: readonly Span[], seen: Span): boolean =>
+  states.some(({ from, to }) => from < seen.to && to > seen.from)
+
+/** What is not of the file. Beside a write cells can be half of one state and half of the next, as on a local file system. */
+function alien(file: TrueFile, runs: readonly Run[], isTorn = false): string | undefined {
+  const other = runs.find((run) => run.file !== file.id && !(isTorn && run.file === GARBAGE))
   if (!other) return undefined
   const what = other.file === ZEROS ? 'zeros' : other.file === GARBAGE ? 'what is in no file' : 'another file'
   return `${what} in file ${file.id}: ${told(runs)}`
 }
 
+/** Of a cell that is no cell: see `alien`. */
+const TORN = 0
+
 /** Why it is no mixture of these states; `undefined` if it is one. */
 function notMadeOf(states: readonly State[], read: Int32Array): string | undefined {
   if (!states.some(({ cells }) => cells.length >= read.length)) return 'longer than it was'
   for (const [index, version] of read.entries())
-    if (!states.some(({ cells }) => cells[index] === version)) return `cell ${index} is of no such state`
+    if (version !== TORN && !states.some(({ cells }) => cells[index] === version))
+      return `cell ${index} is of no such state`
   return undefined
 }
 
