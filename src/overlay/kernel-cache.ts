@@ -16,6 +16,9 @@ export const CATALOG_TTL_MS = 10_000
 /** How long what was told is remembered at least: the kernel believes it from when it takes the answer, on a busy machine later. */
 const TOLD_MS = 3 * LEGACY_TTL_MS
 
+/** A READ that began before the kernel was made to forget may wait for the store meanwhile. */
+const LONGEST_READ_MS = 60_000
+
 /** A transport whose kernel keeps nothing that it has to be told of. */
 const KEEPS_NOTHING: KernelNotifier = {
   invalidateNode: () => undefined,
@@ -24,17 +27,14 @@ const KEEPS_NOTHING: KernelNotifier = {
   dropPages: () => Promise.resolve(),
 }
 
-interface Reads {
-  underWay: number
-  /** The kernel is to forget the file's attributes when the last of them is answered. */
-  owesForgetting: boolean
-  /** One of them tells the kernel where the file ends. */
-  isCut: boolean
-}
-
-interface GivenBack {
-  readonly until: number
-  readonly size: number
+/** Of a file whose attributes the kernel was made to forget. */
+interface Forgotten {
+  times: number
+  /** It has not been told since. */
+  isUntold: boolean
+  /** Where a READ has failed because of that: the kernel asks once more. */
+  readonly failed: Set<number>
+  readonly atMs: number
 }
 
 interface Told extends Fingerprint {
@@ -64,10 +64,9 @@ export class KernelCache {
   #told = new Map<bigint, Told>()
   #toldBefore = new Map<bigint, Told>()
   #turnedMs = performance.now()
-  /** Files that the catalog gave back to the volume, and what the kernel may believe of them until when. */
-  readonly #givenBack = new Map<bigint, GivenBack>()
-  /** READs under way of each file. */
-  readonly #reads = new Map<bigint, Reads>()
+  /** Files that the catalog gave back to the volume, and until when the kernel may believe what the catalog said of them. */
+  readonly #givenBack = new Map<bigint, number>()
+  readonly #forgotten = new Map<bigint, Forgotten>()
   /** Of the transport, before it serves. */
   notifier: KernelNotifier = KEEPS_NOTHING
 
@@ -86,14 +85,15 @@ export class KernelCache {
     const before = this.#toldOf(inode.ino)
     const isDoubtful = before !== undefined && (before.isDoubtful || isOther(before, now))
     this.#told.set(inode.ino, { ...now, isDoubtful })
-    const copy = this.#givenBack.get(inode.ino)
-    this.#givenBack.delete(inode.ino)
+    const wasGivenBack = this.#givenBack.delete(inode.ino)
+    const forgotten = this.#forgotten.get(inode.ino)
+    if (forgotten) Object.assign(forgotten, { isUntold: false }).failed.clear()
     const activity = this.#context.activity.peek(inode.ino)
     if (!activity || activity.opens <= 0) return
     const { seen } = activity
     activity.seen = now
     const isUnseen = seen?.size === now.size && seen.mtimeNs === now.mtimeNs && seen.ctimeNs !== now.ctimeNs
-    if (isUnseen || copy) this.notifier.invalidateNode(inode.ino, 0, 0)
+    if (isUnseen || wasGivenBack) this.notifier.invalidateNode(inode.ino, 0, 0)
   }
 
   /** An open: whether the pages that the kernel has are of the file as it is. */
@@ -110,39 +110,33 @@ export class KernelCache {
   }
 
   /**
-   * Performs a READ. Unless it is a direct one, its pages stay in the kernel's cache. Where there are fewer bytes than the kernel
-   * believes it cuts the size by itself (fuse_short_read() in fs/fuse/file.c), unless it was made to forget the size since it asked:
-   * then it makes zeros up to the old size. So nothing of a file is forgotten while READs of it are under way.
+   * Performs a READ. Unless it is a direct one, its pages stay in the kernel's cache. Where there are fewer bytes than it asked for the
+   * kernel cuts the size by itself (fuse_short_read() in fs/fuse/file.c), unless it was made to forget the size since: then it makes
+   * zeros up to the old one. Such a READ fails. The kernel asks again for pages that it read ahead, and then cuts.
+   * @throws FsError EIO, once for each offset
    */
-  async around(
+  async reading(
     ino: bigint,
     { flags, offset, size }: { readonly flags: number; readonly offset: number; readonly size: number },
     read: () => Promise<Buffer>,
   ): Promise<Buffer> {
+    if ((flags & constants.O_DIRECT) !== 0) return read()
     const node = this.#context.activity.peek(ino)
-    if (node && (flags & constants.O_DIRECT) === 0) node.pageReads += 1
-    const reads = this.#reads.get(ino) ?? { underWay: 0, owesForgetting: false, isCut: false }
-    reads.underWay += 1
-    this.#reads.set(ino, reads)
-    try {
-      const bytes = await read()
-      const { length } = bytes
-      const isShort = length < size
-      if (isShort && offset + length < this.#believedSize(ino)) reads.isCut = true
-      // Who has read the new bytes of a file that was changed past the overlay is not told the old size after it.
-      else if (!reads.owesForgetting && !this.#isAsTold(ino)) reads.owesForgetting = true
-      return bytes
-    } finally {
-      reads.underWay -= 1
-      if (reads.underWay === 0) {
-        this.#reads.delete(ino)
-        if (reads.owesForgetting) this.#forget(ino, reads.isCut)
-      }
-    }
+    if (node) node.pageReads += 1
+    const times = this.#forgotten.get(ino)?.times ?? 0
+    const bytes = await read()
+    if (bytes.length < size) this.#requireCut(ino, offset, times)
+    // Who has read the new bytes of a file that was changed past the overlay is not told the old size after it.
+    else if (!this.#isAsTold(ino)) this.#forget(ino)
+    return bytes
   }
 
-  #believedSize(ino: bigint): number {
-    return (this.#givenBack.get(ino) ?? this.#toldOf(ino))?.size ?? Number.POSITIVE_INFINITY
+  #requireCut(ino: bigint, offset: number, times: number): void {
+    const forgotten = this.#forgotten.get(ino)
+    if (!forgotten || (!forgotten.isUntold && forgotten.times === times) || forgotten.failed.has(offset))
+      return
+    forgotten.failed.add(offset)
+    throw new FsError('EIO', `inode ${ino} was cut short past the overlay while it was read`)
   }
 
   #isAsTold(ino: bigint): boolean {
@@ -159,11 +153,13 @@ export class KernelCache {
     }
   }
 
-  /** The kernel forgets attributes; behind the answer to a READ where it cuts the size by that. */
-  #forget(ino: bigint, isCut = false): void {
-    if (isCut) this.notifier.invalidateNode(ino, -1, 0)
-    else this.notifier.expireAttributes(ino)
+  /** The kernel forgets the attributes of a file that is open. */
+  #forget(ino: bigint): void {
+    this.notifier.expireAttributes(ino)
     for (const generation of [this.#told, this.#toldBefore]) generation.delete(ino)
+    if (this.notifier === KEEPS_NOTHING) return
+    const { times = 0, failed = new Set<number>() } = this.#forgotten.get(ino) ?? {}
+    this.#forgotten.set(ino, { times: times + 1, isUntold: true, failed, atMs: performance.now() })
   }
 
   /**
@@ -205,7 +201,9 @@ export class KernelCache {
     this.#toldBefore = this.#told
     this.#told = new Map()
     this.#turnedMs = now
-    for (const [ino, { until }] of this.#givenBack) {
+    for (const [ino, { atMs }] of this.#forgotten)
+      if (now - atMs > LONGEST_READ_MS) this.#forgotten.delete(ino)
+    for (const [ino, until] of this.#givenBack) {
       if (until >= now) continue
       this.#givenBack.delete(ino)
       this.notifier.invalidateNode(ino, 0, 0)
@@ -219,13 +217,9 @@ export class KernelCache {
    * may have them mapped and write to them.
    */
   #givenBackNow(ino: bigint): void {
-    const { activity, catalog } = this.#context
-    const { size = 0 } = catalog.get(ino) ?? {}
-    this.#givenBack.set(ino, { until: performance.now() + CATALOG_TTL_MS, size })
-    const { opens = 0, writers = 0 } = activity.peek(ino) ?? {}
-    const reads = this.#reads.get(ino)
-    if (reads) reads.owesForgetting = true
-    else if (opens > 0) this.#forget(ino)
+    this.#givenBack.set(ino, performance.now() + CATALOG_TTL_MS)
+    const { opens = 0, writers = 0 } = this.#context.activity.peek(ino) ?? {}
+    if (opens > 0) this.#forget(ino)
     if (opens === 0 || writers > 0) this.notifier.invalidateNode(ino, 0, 0)
   }
 }

@@ -376,7 +376,7 @@ export class Overlay implements FileSystem {
     size: number,
     flags = 0,
   ): Promise<Buffer> {
-    const bytes = await this.#cache.around(node, { flags, offset, size }, () =>
+    const bytes = await this.#cache.reading(node, { flags, offset, size }, () =>
       this.#waits.withDeadline(request, (signal) => this.#context.reader.read(node, offset, size, signal)),
     )
     this.#copyOnRead(node)

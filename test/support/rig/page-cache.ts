@@ -70,13 +70,16 @@ export class PageCache implements KernelNotifier {
 
   /** A READ of one page, as read-ahead has it too. `passesTime`: it is waited for here. */
   fetch(index: number, passesTime = true): Promise<Page> {
-    const reading = this.#rig
-      .perform(
+    const ask = (): Promise<Buffer> =>
+      this.#rig.perform(
         (overlay, request) => overlay.read(request, this.#node, 0n, index * PAGE, PAGE, 0),
         {},
         undefined,
         passesTime,
       )
+    // A page that could not be read ahead is asked for once more.
+    const reading = ask()
+      .catch(ask)
       .then((bytes) => {
         const page = { bytes: Buffer.concat([bytes, Buffer.alloc(PAGE - bytes.length)]) }
         this.#pages.set(index, page)
