@@ -19,6 +19,9 @@ const TOLD_MS = 3 * LEGACY_TTL_MS
 /** A READ that began before the kernel was made to forget may wait for the store meanwhile. */
 const LONGEST_READ_MS = 60_000
 
+/** What a file may cost in memory. */
+const MOST_FAILED = 1000
+
 /** A transport whose kernel keeps nothing that it has to be told of. */
 const KEEPS_NOTHING: KernelNotifier = {
   invalidateNode: () => undefined,
@@ -32,7 +35,7 @@ interface Forgotten {
   times: number
   /** It has not been told since. */
   isUntold: boolean
-  /** Where a READ has failed because of that: the kernel asks once more. */
+  /** Where a READ has failed because of that: the kernel asks once more, and is answered. */
   readonly failed: Set<number>
   readonly atMs: number
 }
@@ -87,7 +90,7 @@ export class KernelCache {
     this.#told.set(inode.ino, { ...now, isDoubtful })
     const wasGivenBack = this.#givenBack.delete(inode.ino)
     const forgotten = this.#forgotten.get(inode.ino)
-    if (forgotten) Object.assign(forgotten, { isUntold: false }).failed.clear()
+    if (forgotten) forgotten.isUntold = false
     const activity = this.#context.activity.peek(inode.ino)
     if (!activity || activity.opens <= 0) return
     const { seen } = activity
@@ -133,9 +136,10 @@ export class KernelCache {
 
   #requireCut(ino: bigint, offset: number, times: number): void {
     const forgotten = this.#forgotten.get(ino)
-    if (!forgotten || (!forgotten.isUntold && forgotten.times === times) || forgotten.failed.has(offset))
-      return
-    forgotten.failed.add(offset)
+    if (!forgotten || (!forgotten.isUntold && forgotten.times === times)) return
+    const { failed } = forgotten
+    if (failed.has(offset) || failed.size === MOST_FAILED) return
+    failed.add(offset)
     throw new FsError('EIO', `inode ${ino} was cut short past the overlay while it was read`)
   }
 

@@ -239,6 +239,8 @@ export class Truth {
   #heldRead(file: TrueFile, seen: Seen): string | undefined {
     // Its name is gone past the mount, and nobody may have met it under another one.
     if (seen.errno === 'ESTALE' && file.leftAt < seen.to) return undefined
+    // With its last bytes, where it was taken over and not in the store yet.
+    if (seen.errno === 'EIO' && !this.#isFresh && file.leftAt < seen.to) return undefined
     if (seen.errno !== undefined) return `file ${file.id}, kept open: ${seen.errno}`
     const states = file.states.possible(seen)
     const runs = seen.runs ?? []
@@ -315,6 +317,8 @@ export class Truth {
 
   /** Renamed, replaced or removed between its open and its end, past the mount: nothing leads to what was opened. */
   #isBesideAChange(path: string, seen: Seen): boolean {
+    // Where the catalog has the authority a change comes when it is noticed.
+    if (!this.#isFresh && this.#bindings(path, seen).length > 1) return true
     const files = new Set(this.#bindings(path, seen).map(fileIn))
     const all: Span[] = [...this.#placesOf(path, seen), ...this.#bindings(path, seen)]
     // It may have been moved before, and have gone from where it was moved to.
