@@ -166,8 +166,8 @@ export const BROKEN: Readonly<Record<string, Broken>> = {
       NO_RESCUE,
       {
         file: 'src/content/staging.ts',
-        from: 'descriptor = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW)',
-        to: 'descriptor = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW | constants.O_CREAT)',
+        from: 'descriptor = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK)',
+        to: 'descriptor = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW | constants.O_CREAT | constants.O_NONBLOCK)',
       },
       {
         file: 'src/content/staged-chunks.ts',
