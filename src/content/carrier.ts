@@ -54,6 +54,7 @@ export class Carrier {
   readonly #idleWaiters = new Set<() => void>()
   /** A file was not found on the legacy volume; the overlay finds out what became of it. */
   onVanished: (ino: bigint) => void = () => undefined
+  readonly #fenceStore: (reason: Error) => void
   #concurrency: number
   #pauseMs = 0
   #timer: NodeJS.Timeout | undefined
@@ -67,11 +68,18 @@ export class Carrier {
 
   constructor(
     context: ContentContext,
-    parts: { uploader: Uploader; directories: DirectoryWriter; concurrency: number },
+    parts: {
+      readonly uploader: Uploader
+      readonly directories: DirectoryWriter
+      readonly concurrency: number
+      /** Has nothing more written to the store. */
+      readonly fence: (reason: Error) => void
+    },
   ) {
     this.#context = context
     this.#uploader = parts.uploader
     this.#directories = parts.directories
+    this.#fenceStore = parts.fence
     this.#concurrency = parts.concurrency
     this.#goneDirectories = new GoneDirectories(context)
     // What waits for the uploads to end need not be looked for at each of them.
@@ -88,11 +96,6 @@ export class Carrier {
 
   get concurrency(): number {
     return this.#concurrency
-  }
-
-  /** Tasks that have begun and not ended. */
-  get underWay(): number {
-    return this.#active.size
   }
 
   get fenced(): Error | undefined {
@@ -518,6 +521,8 @@ export class Carrier {
         cause: error,
       },
     )
+    // Tasks that have begun as well.
+    this.#fenceStore(this.#fenced)
     this.#context.log.error(
       { err: error },
       'another daemon has taken over this namespace: the store is not written any more',

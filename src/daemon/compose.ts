@@ -38,6 +38,7 @@ import { Overlay, type OverlayContext, recover } from '../overlay/index.ts'
 import { Disk } from '../sys/index.ts'
 import type { KeyValueStore } from '../store/contract.ts'
 import { openStore, type StoreOptions } from '../store/index.ts'
+import { FencedStore } from '../store/fenced.ts'
 import { InstrumentedStore } from '../store/instrumented.ts'
 import { StoreSuperseded } from '../store/errors.ts'
 import { ResilientStore } from '../store/resilience/store.ts'
@@ -351,10 +352,11 @@ export function build(
   { catalog, store, modes, volume, epoch, failedSyncs, kept }: Foundation,
 ): Built {
   const settings = contentSettings(config)
+  const fenced = new FencedStore(store)
   const content: ContentContext = {
     catalog,
     legacy: () => volume.tree,
-    store,
+    store: fenced,
     epoch,
     activity: new Activity(),
     log: connection.log,
@@ -374,7 +376,8 @@ export function build(
   const proof = new VolumeProof(content)
   const uploader = new Uploader(content, { legacy: legacyFiles, staging, reader, writer, proof })
   const directories = new DirectoryWriter(content)
-  const carrier = new Carrier(content, { uploader, directories, concurrency: config.concurrency })
+  const fence = fenced.fence.bind(fenced)
+  const carrier = new Carrier(content, { uploader, directories, concurrency: config.concurrency, fence })
   const context: OverlayContext = {
     ...content,
     legacyFiles,

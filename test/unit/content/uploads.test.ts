@@ -2,6 +2,7 @@ import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
 import { isStored } from '../../../src/catalog/totals.ts'
+import { StoreSuperseded } from '../../../src/store/errors.ts'
 import { accountFor } from '../../support/rig/accounts.ts'
 import { Client } from '../../support/rig/client.ts'
 import { clock, turns } from '../../support/rig/clock.ts'
@@ -201,8 +202,6 @@ describe('the carrier', () => {
     await client.overwrite('f', 0, 'first')
     await client.create('g', LONG)
     await clock.untilTrue(() => rig.context.carrier.fenced !== undefined)
-    // What has begun goes on to its next answer, which says the same.
-    await clock.untilTrue(() => rig.context.carrier.underWay === 0)
     const before = rig.world.requests.length
     await client.create('h', LONG)
     clock.advance(100_000)
@@ -211,6 +210,27 @@ describe('the carrier', () => {
     expect(await client.readPath('f')).toBe(`first${LONG.slice(5)}`)
     expect(await new Client(second).readPath('f')).toBe(`second${LONG.slice(6)}`)
     await second.stop()
+  })
+
+  test('P1: one that loses it in the middle of a file, of many and of deletions sends nothing more', async () => {
+    rig = await Rig.start({ mode: 'drain', inlineLimit: 64 })
+    const client = new Client(rig)
+    await client.create('gone', LONG)
+    await rig.settle()
+    await client.unlink('gone')
+    await client.create('large', 'large '.repeat(1_000_000))
+    for (let file = 0; file < 20; file += 1) await client.create(`${file}`, `${file}${LONG}`)
+    const written = (): string[] => rig.world.requests.filter((request) => /^(put|delete)/.test(request))
+    const before = written().length
+    await clock.untilTrue(() => written().length > before)
+    rig.context.carrier.noteFailure(new StoreSuperseded('a newer epoch is there'))
+    const then = written()
+    clock.advance(100_000)
+    await turns(500)
+    expect(written()).toEqual(then)
+    // And it is no outage.
+    expect(rig.world.requests.filter((request) => request.startsWith('ping'))).toEqual([])
+    expect(await client.readPath('3')).toBe(`3${LONG}`)
   })
 
   test('P4: a file just opened for writing is stored once, when it is quiet', async () => {

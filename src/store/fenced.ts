@@ -1,0 +1,85 @@
+import { setMaxListeners } from 'node:events'
+import type {
+  GetOptions,
+  KeySpace,
+  KeyValueStore,
+  ObjectToStore,
+  ObjectVersion,
+  PutOptions,
+  RequestOptions,
+  StoreCapabilities,
+  StoredObject,
+} from './contract.ts'
+import { StoreRejected, StoreSuperseded } from './errors.ts'
+
+/**
+ * A store that nothing is written to any more once `fence` was called, by whoever is in the middle of something either. What is on the
+ * way to the store then is not waited for, and not sent again: it may still arrive.
+ */
+export class FencedStore implements KeyValueStore {
+  readonly #store: KeyValueStore
+  readonly #fence = new AbortController()
+
+  constructor(store: KeyValueStore) {
+    this.#store = store
+    // As many as there are requests.
+    setMaxListeners(0, this.#fence.signal)
+  }
+
+  fence(reason: Error): void {
+    this.#fence.abort(reason)
+  }
+
+  get url(): string {
+    return this.#store.url
+  }
+
+  get capabilities(): StoreCapabilities {
+    return this.#store.capabilities
+  }
+
+  get(space: KeySpace, key: string, options?: GetOptions): Promise<StoredObject | undefined> {
+    return this.#store.get(space, key, options)
+  }
+
+  /** @throws StoreRejected once it is fenced */
+  put(space: KeySpace, key: string, object: ObjectToStore, options: PutOptions = {}): Promise<void> {
+    return this.#write(options, (signal) => this.#store.put(space, key, object, { ...options, signal }))
+  }
+
+  /** @throws StoreRejected once it is fenced */
+  delete(space: KeySpace, key: string, version: ObjectVersion, options: RequestOptions = {}): Promise<void> {
+    return this.#write(options, (signal) => this.#store.delete(space, key, version, { ...options, signal }))
+  }
+
+  keys(space: KeySpace, options?: RequestOptions): AsyncIterable<string> {
+    return this.#store.keys(space, options)
+  }
+
+  ping(options?: RequestOptions): Promise<void> {
+    return this.#store.ping(options)
+  }
+
+  close(): Promise<void> {
+    return this.#store.close()
+  }
+
+  async #write({ signal }: RequestOptions, write: (signal: AbortSignal) => Promise<void>): Promise<void> {
+    const fence = this.#fence.signal
+    if (fence.aborted) throw this.#refusal()
+    try {
+      await write(signal ? AbortSignal.any([signal, fence]) : fence)
+    } catch (error) {
+      // Not to be taken for a store that does not answer.
+      if (fence.aborted && !(error instanceof StoreSuperseded)) throw this.#refusal()
+      throw error
+    }
+  }
+
+  #refusal(): StoreRejected {
+    const { reason } = this.#fence.signal
+    return new StoreRejected(reason instanceof Error ? reason.message : 'nothing is written any more', {
+      cause: reason,
+    })
+  }
+}
