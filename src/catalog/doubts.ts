@@ -123,8 +123,14 @@ export class Doubts {
     set.run(OLDER_COPY, 'yes')
     if (!isGoingOn || this.#meta(FIRST_AFTER) === undefined) set.run(FIRST_AFTER, firstAfter.toString())
     this.#list(
-      `${this.#database.path} is an older copy of itself: the store has been written to by a later state of this state directory; all ${this.#count()} files may be as they were before, and names made since may be missing`,
+      `${this.#database.path} is an older copy of itself: the store has been written to by a later state of this state directory; all ${this.#count()} files may be as they were before, and names made since may be missing${this.#olderMode()}`,
     )
+  }
+
+  /** Another may have been decided on since. */
+  #olderMode(): string {
+    const mode = this.#meta('mode')
+    return mode === undefined ? '' : `; mode ${mode} is that of the copy`
   }
 
   /** A loss was committed. */

@@ -1,4 +1,14 @@
-import { appendFileSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import {
+  appendFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -102,6 +112,71 @@ describe('P2: an older copy of a state directory that is put back', () => {
     expect(await objects()).toMatchObject(before)
     expect(await doubtful()).toContain('.')
   })
+
+  test.each(['mirror', 'prefer-store'] as const)(
+    'from before drain was given up for %s again: the volume is right, old names may be back, and the mode is told',
+    async (mode) => {
+      rig = await Rig.start({
+        mode: 'mirror',
+        fill: (source) => {
+          mkdirSync(join(source, 'd'))
+          for (const name of ['d/changed', 'kept', 'moved', 'removed'])
+            writeFileSync(join(source, name), name)
+        },
+      })
+      client = new Client(rig)
+      await rig.migrate()
+      await rig.settle()
+      await rig.setMode('drain')
+      await rig.restart('mount')
+      await rig.catalog.flush()
+      cpSync(rig.stateDir, join(rig.root, 'copy'), { recursive: true })
+      await rig.restart('mount')
+      await rig.setMode(mode)
+      await client.overwrite('d/changed', 0, 'SECOND')
+      await client.create('new', 'new')
+      await client.rename('moved', 'd/moved')
+      await client.unlink('removed')
+      await rig.settle()
+      // And what the store was never told of.
+      rig.world.inject({ fault: 'unavailable', on: ['put'] })
+      await client.overwrite('d/changed', 0, 'THIRD!')
+      await client.create('newest', 'newest')
+      rig.die()
+      rig.world.heal()
+      const before = await objects()
+      await putBack()
+      expect(rig.modes.mode).toBe('drain')
+      const shown = await tree()
+      expect(shown).toMatchObject({
+        'd/changed': 'THIRD!ged',
+        'd/moved': 'moved',
+        kept: 'kept',
+        new: 'new',
+        newest: 'newest',
+      })
+      // What may have been removed or moved since is not for an older copy to tell.
+      const back = Object.keys(shown).filter(
+        (path) => !/^(d|d\/changed|d\/moved|kept|new|newest)$/.test(path),
+      )
+      expect(['moved', 'removed']).toEqual(expect.arrayContaining(back))
+      expect(await doubtful()).toEqual(expect.arrayContaining(['.', ...back]))
+      expect(rig.catalog.doubts.losses()[0]?.detail).toMatch(/mode drain is that of the copy/)
+      await rig.reap()
+      await turns(2000)
+      // What is new to the copy has keys that nobody has had.
+      expect(await objects()).toMatchObject(before)
+      for (const path of ['d/changed', 'd/moved', 'kept', 'new', 'newest'])
+        expect(existsSync(join(rig.source, path)), path).toBe(true)
+      expect(back.length).toBeGreaterThan(0)
+      await expect(rig.setMode(mode)).rejects.toThrow(/no longer on the legacy volume/)
+      rig.catalog.doubts.accept()
+      await rig.migrate()
+      await rig.settle()
+      expect((await rig.verify()).differences).toEqual([])
+      expect(await tree()).toEqual(shown)
+    },
+  )
 
   test('is known by the next mount where one dies at migration.lease.claimed', async () => {
     await start('drain')
