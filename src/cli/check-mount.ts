@@ -1,8 +1,8 @@
 import { UsageError } from '../base/errors.ts'
 import { isWithin } from '../base/paths.ts'
 import { loadSettings, type Sources } from '../config/load.ts'
-import type { MountConfig } from '../config/mount-config.ts'
 import type { SettingTexts } from '../config/mount-command.ts'
+import type { MountConfig } from '../config/mount-config.ts'
 import { defaultStateDir, runDirectory } from '../config/paths.ts'
 import { EXIT } from '../daemon/exit-status.ts'
 import { mountPath, realPathOfNew } from '../daemon/locate.ts'
@@ -10,13 +10,13 @@ import { MOUNT_TYPE } from '../daemon/mount-drivers.ts'
 import { refuseNoStorage } from '../daemon/not-storage.ts'
 import { checkOwner } from '../daemon/owner-check.ts'
 import { probePath } from '../daemon/probe.ts'
-import { requireRoom, sharesVolume } from '../daemon/reserve.ts'
 import { findRegistration, registrations, supervisorAlive } from '../daemon/registry.ts'
-import { hasEnded, isLeaving } from './leaving.ts'
+import { requireRoom, sharesVolume } from '../daemon/reserve.ts'
 import { SourceClaim } from '../daemon/source-claim.ts'
 import { checkStateDir, readIdentity } from '../daemon/state-dir.ts'
-import { mountsOf } from '../fuse/kernel/mountinfo.ts'
+import { leadsInto, mountsOf } from '../fuse/kernel/mountinfo.ts'
 import { probeMount } from '../fuse/kernel/probe.ts'
+import { hasEnded, isLeaving } from './leaving.ts'
 
 // A directory that does not answer by then lies on a volume that hangs.
 const LOOK_MS = 10_000
@@ -70,6 +70,7 @@ export async function checkMount(wanted: MountToCheck, sources: MountSources): P
     // In TARGET the daemon would wait for itself, in SOURCE it would migrate its own files.
     refuseInside(name, path, 'TARGET', mountPoint)
     refuseInside(name, path, 'SOURCE', legacy.path)
+    refuseLeadingInto(name, path, legacy.path)
   }
   const mount = { ...settings, source: legacy.path, target: mountPoint, stateDir }
   if (legacy.detached && readIdentity(stateDir)?.source !== legacy.path) {
@@ -170,5 +171,13 @@ function refuseInside(name: string, path: string, otherName: string, other: stri
     path === other
       ? `${name} and ${otherName} are the same directory ${path}; give two`
       : `${name} ${path} lies inside ${otherName} ${other}; give a directory outside`,
+  )
+}
+
+/** A bind mount shows under one path what lies under another: the paths alone do not tell. */
+function refuseLeadingInto(name: string, path: string, source: string): void {
+  if (!leadsInto(path, source)) return
+  throw new UsageError(
+    `${name} ${path} lies inside SOURCE ${source}, by a bind mount; give a directory outside`,
   )
 }

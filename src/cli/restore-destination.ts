@@ -1,8 +1,7 @@
 import { UsageError } from '../base/errors.ts'
-import { isWithin } from '../base/paths.ts'
 import { realPathOfNew } from '../daemon/locate.ts'
 import { refuseNoStorage } from '../daemon/not-storage.ts'
-import { locationOf } from '../fuse/kernel/mountinfo.ts'
+import { leadsInto } from '../fuse/kernel/mountinfo.ts'
 import { followedBySelf } from './followed-links.ts'
 
 /** A directory that has nothing to do with DEST. */
@@ -27,19 +26,11 @@ export async function destinationOf(dest: string, elsewhere: readonly Elsewhere[
     )
   refuseNoStorage('DEST', destination)
   for (const { what, path } of elsewhere) {
-    if (overlaps(destination, path)) {
+    if (leadsInto(destination, path) || leadsInto(path, destination)) {
       throw new UsageError(
         `DEST ${destination} and ${what} ${path} lie one in the other; give a directory elsewhere`,
       )
     }
   }
   return destination
-}
-
-/** Whether one of two directories lies in the other, also by another way that a bind mount makes. */
-function overlaps(one: string, other: string): boolean {
-  if (isWithin(one, other) || isWithin(other, one)) return true
-  const [here, there] = [locationOf(one), locationOf(other)]
-  if (!here || !there || here.device !== there.device) return false
-  return isWithin(here.inside, there.inside) || isWithin(there.inside, here.inside)
 }

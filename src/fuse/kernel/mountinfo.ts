@@ -86,7 +86,7 @@ export function mountsOf(target: string): MountEntry[] {
 }
 
 /** Where a path lies: on which mount, and by which path in its file system, whatever bind mounts lead there. */
-export function locationOf(
+function locationOf(
   path: string,
   table = mountTable(),
 ): (MountEntry & { readonly inside: string }) | undefined {
@@ -99,4 +99,20 @@ export function locationOf(
   if (!found) return undefined
   const below = found.mountPoint === '/' ? path.slice(1) : path.slice(found.mountPoint.length + 1)
   return { ...found, inside: below === '' ? found.root : `${found.root === '/' ? '' : found.root}/${below}` }
+}
+
+/**
+ * Whether a path is the directory or below it, also by another way: by a bind mount of the directory, of something in it or
+ * around it, and where something else is mounted in it, by where that is mounted, too.
+ * @param path and `directory` absolute and without symlinks; neither needs to be there yet
+ */
+export function leadsInto(path: string, directory: string, table = mountTable()): boolean {
+  if (isWithin(path, directory)) return true
+  const here = locationOf(path, table)
+  if (!here) return false
+  const there = locationOf(directory, table)
+  const shown = table.filter(({ mountPoint }) => isWithin(mountPoint, directory))
+  return [...(there ? [there] : []), ...shown.map((entry) => ({ ...entry, inside: entry.root }))].some(
+    ({ device, inside }) => device === here.device && isWithin(here.inside, inside),
+  )
 }

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import {
   copyFileSync,
   existsSync,
@@ -14,8 +15,8 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { mountsOf } from '../../../src/fuse/kernel/mountinfo.ts'
 import { openStore } from '../../../src/store/index.ts'
 import { changeDatabase } from '../../support/change-database.ts'
-import { describeMounted } from '../../support/fuse/mounted.ts'
 import { keepingLog } from '../../support/fuse/keeping-log.ts'
+import { describeMounted } from '../../support/fuse/mounted.ts'
 import { Ferry } from '../../support/mount/ferry.ts'
 
 // What a look at the directory may leave or change: logs, locks, sockets, what is kept beside a database.
@@ -70,6 +71,34 @@ describeMounted('bad input', () => {
     await refused(['mount', source, target, '--state-dir', join(source, 'state')], 2, /lies inside SOURCE/)
     await refused(['mount', source, target, '--store', `embedded:${source}/s`], 2, /the store .* lies inside/)
     expect(readdirSync(root).sort()).toEqual(['source', 'target'])
+  })
+
+  test('P1: a state directory or a store that a bind mount leads into the source', async () => {
+    const { source, target, root } = ferry
+    mkdirSync(join(source, 'inner/state'), { recursive: true })
+    const shown = join(root, 'shown')
+    mkdirSync(shown)
+    for (const from of [source, join(source, 'inner')]) {
+      execFileSync('mount', ['--bind', from, shown])
+      try {
+        for (const option of ['--state-dir=', '--store=embedded:'])
+          for (const path of [shown, join(shown, 'state'), join(shown, 'new/one')])
+            await refused(
+              ['mount', source, target, '--mode', 'drain', `${option}${path}`],
+              2,
+              /(directory|store) \S+ lies inside SOURCE \S+, by a bind mount; give a directory outside/,
+            )
+        // The other way round: SOURCE is the bind mount.
+        await refused(
+          ['mount', shown, target, '--state-dir', join(from, 'new')],
+          2,
+          /lies inside SOURCE \S+, by a bind mount/,
+        )
+      } finally {
+        execFileSync('umount', [shown])
+      }
+    }
+    expect(readdirSync(join(source, 'inner'))).toEqual(['state'])
   })
 
   test('P1: unknown modes, stores, options and values name the value and what is allowed', async () => {

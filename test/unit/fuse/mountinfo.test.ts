@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { mountsOf, parseMountinfo } from '../../../src/fuse/kernel/mountinfo.ts'
+import { leadsInto, mountsOf, parseMountinfo } from '../../../src/fuse/kernel/mountinfo.ts'
 
 const line = (path: string, rest = 'fuse.ferryfs /old rw,user_id=0'): string =>
   `36 35 0:45 / ${path} rw,noatime master:1 - ${rest}`
@@ -55,6 +55,48 @@ describe('/proc/self/mountinfo', () => {
         parseMountinfo(Buffer.from(bytes))
       }),
     )
+  })
+
+  it('P1: tells a path that leads into a directory by a bind mount, of it, in it and around it', () => {
+    const mounts = [
+      '1 0 8:1 / / rw - ext4 /dev/a rw',
+      '2 1 8:1 /data/src /same rw - ext4 /dev/a rw',
+      '3 1 8:1 /data/src/in/it /inner rw - ext4 /dev/a rw',
+      '4 1 8:1 /data /outer rw - ext4 /dev/a rw',
+      '5 1 8:2 / /disk rw - xfs /dev/b rw',
+      '6 1 8:2 /part /data/src/disk rw - xfs /dev/b rw',
+      '7 1 8:3 / /over rw - ext4 /dev/c rw',
+      '8 7 8:1 / /over/root rw - ext4 /dev/a rw',
+    ]
+    const table = parseMountinfo(Buffer.from(`${mounts.join('\n')}\n`))
+    const leads = (path: string, directory = '/data/src'): boolean => leadsInto(path, directory, table)
+    for (const path of [
+      '/data/src/x',
+      '/same',
+      '/same/x/y',
+      '/inner',
+      '/inner/x',
+      '/outer/src',
+      '/outer/src/x',
+      '/over/root/data/src/x',
+      '/disk/part/x',
+    ])
+      expect(leads(path), path).toBe(true)
+    for (const path of [
+      '/',
+      '/data',
+      '/data/src2',
+      '/outer',
+      '/outer/other',
+      '/disk',
+      '/disk/part2',
+      '/over/x',
+    ])
+      expect(leads(path), path).toBe(false)
+    // SOURCE itself is reached by a bind mount.
+    expect(leads('/data/src/x', '/same')).toBe(true)
+    expect(leads('/inner', '/same')).toBe(true)
+    expect(leads('/data/other', '/same')).toBe(false)
   })
 
   it('knows the mounts of this machine', () => {
