@@ -157,6 +157,7 @@ async function isFree(path: string, runDir: string): Promise<boolean> {
 function problemOf(found: Awaited<ReturnType<typeof probePath>>): string {
   if (found.kind === 'hung') return 'does not answer'
   if (found.kind !== 'error') return 'is not a directory'
+  if (found.code === 'EILSEQ') return 'leads to a name that is not valid UTF-8'
   return found.code === 'ENOENT' ? 'does not exist' : `cannot be used (${found.code})`
 }
 

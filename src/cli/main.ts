@@ -1,17 +1,26 @@
 #!/usr/bin/env node
 import { EXIT } from '../daemon/exit-status.ts'
 import { entryPoint } from '../base/entry-point.ts'
+import { otherBytes } from './other-bytes.ts'
 import { runCli } from './run.ts'
 
 // Whoever read the result has gone (a pipe into head): nothing is left to say. A log that nobody reads ends no mount.
 process.stdout.on('error', () => process.exit(EXIT.failed))
 process.stderr.on('error', () => undefined)
 
-process.exitCode = await runCli(process.argv.slice(2), {
-  environment: process.env,
-  print: (line) => process.stdout.write(`${line}\n`),
-  note: (line) => process.stderr.write(`${line}\n`),
-  terminal: process.stderr.isTTY ? process.stderr : undefined,
-  workerFile: entryPoint('daemon/worker'),
-  loadRebuild: async () => (await import('../daemon/compose.ts')).rebuildState,
-})
+const args = process.argv.slice(2)
+const note = (line: string): boolean => process.stderr.write(`${line}\n`)
+const wrong = otherBytes(args.length)
+if (wrong === undefined) {
+  process.exitCode = await runCli(args, {
+    environment: process.env,
+    print: (line) => process.stdout.write(`${line}\n`),
+    note,
+    terminal: process.stderr.isTTY ? process.stderr : undefined,
+    workerFile: entryPoint('daemon/worker'),
+    loadRebuild: async () => (await import('../daemon/compose.ts')).rebuildState,
+  })
+} else {
+  note(`ferryfs: ${wrong}`)
+  process.exitCode = EXIT.usage
+}

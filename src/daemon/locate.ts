@@ -54,9 +54,12 @@ export async function realPathOfNew(path: string): Promise<string> {
     if (found.kind === 'other' && missing.length === 0) return found.realPath
     if (found.kind !== 'error' || found.code !== 'ENOENT') {
       const why =
-        found.kind === 'error' ? found.code : found.kind === 'hung' ? 'no answer' : 'not a directory'
+        found.kind === 'error' ? inWords(found.code) : found.kind === 'hung' ? 'no answer' : 'not a directory'
       throw new UsageError(`${absolute} cannot be used: ${at}: ${why}`)
     }
     missing.unshift(basename(at))
   }
 }
+
+const inWords = (code: string): string =>
+  code === 'EILSEQ' ? 'it leads to a name that is not valid UTF-8' : code

@@ -2,7 +2,10 @@ import { spawn } from 'node:child_process'
 import { resolve as absolute } from 'node:path'
 import { NODE_FLAGS } from './process.ts'
 
-/** What stat(2) and realpath(3) say of a path; `hung` if they say nothing in time. */
+/**
+ * What stat(2) and realpath(3) say of a path; `hung` if they say nothing in time. `EILSEQ`: a symlink leads to a name that is not
+ * UTF-8, which a string would make that of another file.
+ */
 export type Probe =
   | { readonly kind: 'directory' | 'other'; readonly realPath: string }
   | { readonly kind: 'error'; readonly code: string }
@@ -10,9 +13,12 @@ export type Probe =
 
 const SCRIPT = `
   const fs = require('node:fs')
+  const buffer = require('node:buffer')
   let answer
   try {
-    const realPath = fs.realpathSync.native(process.argv[1])
+    const bytes = fs.realpathSync.native(process.argv[1], 'buffer')
+    if (!buffer.isUtf8(bytes)) throw Object.assign(new Error(), { code: 'EILSEQ' })
+    const realPath = bytes.toString()
     answer = { kind: fs.statSync(realPath).isDirectory() ? 'directory' : 'other', realPath }
   } catch (error) {
     answer = { kind: 'error', code: error.code ?? 'EIO' }

@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process'
+import { execFileSync, type SpawnSyncReturns, spawnSync } from 'node:child_process'
 import {
   copyFileSync,
   existsSync,
@@ -99,6 +99,54 @@ describeMounted('bad input', () => {
       }
     }
     expect(readdirSync(join(source, 'inner'))).toEqual(['state'])
+  })
+
+  test('P1: what is not UTF-8 is refused, where it would be the name of another file', async () => {
+    const { source, target, root, stateDir } = ferry
+    // Node makes the second name of the first.
+    const run = (script: string, ...more: string[]): SpawnSyncReturns<string> => {
+      const [command, line] = ferry.line(...more)
+      const all = ['-c', `x=$(printf 'x\\377'); ${script}`, command, ...line]
+      return spawnSync('bash', all, { cwd: root, env: ferry.environment, encoding: 'utf8' })
+    }
+    for (const name of ['"$x"', "$'x\\xef\\xbf\\xbd'"]) run(`mkdir ${name}; echo file > ${name}/file`)
+    run('ln -s "$x" link')
+    const mount = ['mount', '--mode', 'drain', '--state-dir', stateDir]
+    for (const [script, line, ...more] of [
+      ['"$0" "$@" "$x" target', /x\\xff is not valid UTF-8, and nothing is done; /, ...mount],
+      ['"$0" "$@" source "$PWD/$x"', /x\\xff is not valid UTF-8/, ...mount],
+      ['"$0" "$@" --store="embedded:$PWD/$x"', /x\\xff is not valid UTF-8/, ...mount, source, target],
+      [
+        'FERRYFS_STATE_DIR="$PWD/$x" "$0" "$@"',
+        /FERRYFS_STATE_DIR=\S+x\\xff is not/,
+        'mount',
+        source,
+        target,
+      ],
+      ['"$0" "$@" "$x"', /x\\xff is not valid UTF-8/, 'restore', target, join(root, 'back')],
+      [
+        'cd "$x"; "$0" "$@"',
+        /working directory \S+x\\xff is not .*; change/,
+        ...mount,
+        '../source',
+        '../target',
+      ],
+      ['"$0" "$@"', /SOURCE link leads to a name that is not valid UTF-8; give/, ...mount, 'link', target],
+      ['"$0" "$@"', /TARGET link leads to a name that is not valid UTF-8; give/, ...mount, source, 'link'],
+      ['"$0" "$@"', /link: it leads to a name that is not/, 'mount', '--state-dir', 'link', source, target],
+    ] as const) {
+      const { status, stdout, stderr } = run(script, ...more)
+      expect(stderr).toMatch(/^ferryfs: [^\n]+\n$/)
+      expect(stderr).toMatch(line)
+      expect({ status, stdout }, stderr).toEqual({ status: 2, stdout: '' })
+    }
+    expect(readdirSync(root).sort()).toEqual(['link', 'source', 'target', 'x\ufffd', 'x\ufffd'])
+    // A true U+FFFD is a name like others.
+    await refused(
+      ['mount', join(root, 'x\ufffd/file'), target],
+      2,
+      /SOURCE \S+x\ufffd\/file is not a directory/,
+    )
   })
 
   test('P1: unknown modes, stores, options and values name the value and what is allowed', async () => {
