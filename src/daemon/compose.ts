@@ -145,6 +145,7 @@ async function compose(
   if (modes.policy.needsLegacy) volume.attach({ mayFail: connection.takesOver })
   else connection.useSource(false)
   opened.push(() => volume.detach())
+  if (!connection.takesOver) await ownership.requireNewest(lease)
   const { epoch, claimed, written, look } = await takeNamespace(lease, catalog, store, connection)
   if (recorded === undefined) {
     requireMark(ownership, modes.policy, volume.tree)

@@ -30,7 +30,7 @@ export function checkOwner(
     const found = completed(readMark(root), environment) ?? recorded(mount.source, here, ids, environment)
     if (!found) return undefined
     const isCopy = found.kind === 'whole' && !isSameRoot(found.mark.root, here)
-    if (ids.has(found.id) && !isCopy) return undefined
+    if (ids.has(found.id) && !isCopy) return takeOver ? found.id : undefined
     // The catalog knows its id, whatever became of the record beside it; the worker asks it.
     const unknown = own?.id === undefined && found.kind === 'whole' && found.mark.stateDir === mount.stateDir
     if (unknown && !isCopy && existsSync(join(mount.stateDir, CATALOG_FILE))) return undefined
@@ -139,6 +139,11 @@ export function refusal(found: FoundMark, isCopy: boolean, { source, target, sta
   const remedy =
     mark.store === 'embedded:' ? 'bring it back' : `bring it back, or make it anew with "${rebuild}"`
   return `${what}, and that is not there (is its disk mounted?): ${remedy}, then ${rightCommand(mark, source, target)} mounts it (--take-over mounts without them, ${forget})`
+}
+
+/** One line about a state directory that SOURCE has left behind, with the store that went back with it. */
+export function olderCopy({ source, stateDir }: Mount): string {
+  return `the state directory ${stateDir} is an older copy of itself, and so is its store: SOURCE ${source} was served by a later one, and files that left it since are in neither; bring back the newest copy of both (--take-over alone mounts without what came later)`
 }
 
 /** What to type where the state directory is there and its catalog has lost what it knew. What that has staged stays where it is. */

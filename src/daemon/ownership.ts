@@ -3,6 +3,8 @@ import { faultPoint } from '../base/faults.ts'
 import type { Policy } from '../base/modes.ts'
 import { type Catalog, ROOT_INO } from '../catalog/index.ts'
 import type { MountConfig } from '../config/mount-config.ts'
+import type { NamespaceLease } from '../migration/index.ts'
+import { StoreError } from '../store/errors.ts'
 import {
   hasMarkFile,
   type LegacyTree,
@@ -14,8 +16,8 @@ import {
 } from '../legacy/index.ts'
 import type { Log } from '../observe/log.ts'
 import { closeDescriptor, patiently } from '../sys/index.ts'
-import { forgetOwner, recordOwner } from './machine.ts'
-import { refusal } from './owner-check.ts'
+import { forgetOwner, ownerById, recordOwner } from './machine.ts'
+import { olderCopy, refusal } from './owner-check.ts'
 
 const REPLACES = 'replaces'
 
@@ -35,6 +37,8 @@ export class Ownership {
   readonly #id: string
   readonly #log: Log
   #marked = false
+  /** Epoch of the last mount that marked SOURCE, as far as SOURCE or the machine says. */
+  #markedEpoch: number | undefined
   #complained = false
 
   constructor(config: MountConfig, catalog: Catalog, id: string, log: Log) {
@@ -70,9 +74,31 @@ export class Ownership {
     withRoot(tree, (root) => {
       const found = readMark(root)
       tree.hidesOwnFiles = hasMarkFile(root)
+      if (found?.id === this.#id) this.#markedEpoch = found.kind === 'whole' ? found.mark.epoch : undefined
       if (!found || found.id === this.#id || this.replaces.includes(found.id)) return
       throw new UsageError(refusal(found, false, this.#config))
     })
+  }
+
+  /**
+   * SOURCE was marked by a later mount than this catalog knows of: an older copy of the state directory was put back. Where the store
+   * went back with it nothing can tell what SOURCE has lacked since, so that such a mount is refused unless it is asked for; where the
+   * store does not answer, all is in doubt. Before the namespace is taken.
+   * @throws UsageError in one line
+   */
+  async requireNewest(lease: NamespaceLease): Promise<void> {
+    const catalog = this.#catalog
+    const marked = this.#markedEpoch ?? ownerById(this.#id, process.env)?.epoch ?? 0
+    if (marked <= Number(catalog.meta('epoch') ?? 0)) return
+    const doesStoreTell = await lease.isAheadOf(catalog).catch((error: unknown) => {
+      if (error instanceof StoreError) return undefined
+      throw error
+    })
+    // The lease notes it.
+    if (doesStoreTell) return
+    const isAskedFor = this.#config.takesFrom === this.#id
+    if (doesStoreTell === false && !isAskedFor) throw new UsageError(olderCopy(this.#config))
+    catalog.transaction(() => catalog.noteOlderCopy(undefined))
   }
 
   /**
@@ -137,7 +163,9 @@ export class Ownership {
 
   #markOf(root: number): OwnerMark {
     const { namespace, store, stateDir, source } = this.#config
-    return { id: this.#id, namespace, store, stateDir, source, root: rootIdentity(root) }
+    // On the medium since the namespace was taken: a power cut does not make the catalog older than the mark.
+    const epoch = Number(this.#catalog.meta('epoch') ?? 0)
+    return { id: this.#id, namespace, store, stateDir, source, root: rootIdentity(root), epoch }
   }
 }
 

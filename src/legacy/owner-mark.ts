@@ -31,6 +31,8 @@ export interface OwnerMark {
   readonly source: string
   /** Of the directory that was marked: one that was copied, mark and all, is another. */
   readonly root: RootIdentity
+  /** Of the last mount that marked it. Marks of earlier states of the sources have none. */
+  readonly epoch?: number
 }
 
 export interface RootIdentity {
@@ -97,14 +99,25 @@ export function writeMark(root: number, mark: OwnerMark): void {
   const short = Buffer.from(JSON.stringify({ id: mark.id }))
   const there = readXattr(root) ?? readMarkFile(root)
   if (!there?.equals(whole)) {
-    if (writeXattr(root, whole) || writeXattr(root, short)) removeMarkFile(root)
-    else writeMarkFile(root, whole)
+    // One of an earlier mount says more than one that has no room for more than the id.
+    const isKnown = there !== undefined && isOf(parse(there), mark)
+    if (writeXattr(root, whole) || (!isKnown && writeXattr(root, short))) removeMarkFile(root)
+    else if (!isKnown || hasMarkFile(root)) writeMarkFile(root, whole)
   }
   faultPoint('legacy.mark.written')
   syncNow(root)
   // A file system may take what it does not keep.
   if (readMark(root)?.id !== mark.id) throw new FsError('EIO', 'the volume does not keep a mark')
 }
+
+const isOf = (found: FoundMark, { id, namespace, store, stateDir, source, root }: OwnerMark): boolean =>
+  found.kind === 'whole' &&
+  found.id === id &&
+  found.mark.namespace === namespace &&
+  found.mark.store === store &&
+  found.mark.stateDir === stateDir &&
+  found.mark.source === source &&
+  isSameRoot(found.mark.root, root)
 
 /** Takes the mark away, for good. @throws FsError */
 export function removeMark(root: number): void {
@@ -227,7 +240,7 @@ function parse(bytes: Buffer): FoundMark {
 export function parseMark(value: unknown): FoundMark {
   const fields: Readonly<Record<string, unknown>> =
     typeof value === 'object' && value !== null ? { ...value } : {}
-  const { id, format, namespace, store, stateDir, source, root } = fields
+  const { id, format, namespace, store, stateDir, source, root, epoch } = fields
   if (typeof id !== 'string') return { kind: 'unreadable', id: '' }
   if (Object.keys(fields).length === 1) return { kind: 'short', id }
   if (
@@ -240,7 +253,8 @@ export function parseMark(value: unknown): FoundMark {
   ) {
     return { kind: 'unreadable', id }
   }
-  return { kind: 'whole', id, mark: { id, namespace, store, stateDir, source, root } }
+  const known = typeof epoch === 'number' ? { epoch } : {}
+  return { kind: 'whole', id, mark: { id, namespace, store, stateDir, source, root, ...known } }
 }
 
 function isRootIdentity(value: unknown): value is RootIdentity {

@@ -189,8 +189,12 @@ export class NamespaceLease {
 
   /** Notes the loss, if it is one, where the namespace is not taken. @throws StoreError, UsageError */
   async noteOlderCopy(catalog: Catalog): Promise<void> {
-    const isOlder = this.#isOlderCopy(catalog, await this.read())
-    if (isOlder) catalog.transaction(() => catalog.noteOlderCopy(undefined))
+    if (await this.isAheadOf(catalog)) catalog.transaction(() => catalog.noteOlderCopy(undefined))
+  }
+
+  /** Whether the store shows that the catalog is an older copy of itself. @throws StoreError */
+  async isAheadOf(catalog: Catalog): Promise<boolean> {
+    return this.#isOlderCopy(catalog, await this.read())
   }
 
   /** Whether the store has been told an epoch by this owner that this catalog knows nothing of. */

@@ -1,0 +1,85 @@
+import { cpSync, existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { describeMounted } from '../../support/fuse/mounted.ts'
+import { Ferry } from '../../support/mount/ferry.ts'
+
+// The embedded store lies in the state directory and goes back with it, so that its lease tells nothing; SOURCE has gone on.
+const NAMES = ['f1', 'f2', 'f3']
+
+describeMounted('a state directory that is put back with its store', () => {
+  let ferry: Ferry
+  let copy: string
+  let newest: string
+
+  beforeEach(() => {
+    ferry = new Ferry()
+    copy = join(ferry.root, 'copy')
+    newest = join(ferry.root, 'newest')
+    for (const name of NAMES) writeFileSync(ferry.under(name), `content of ${name}`)
+  })
+
+  afterEach(() => ferry.clear())
+
+  async function drain(): Promise<void> {
+    await ferry.mount()
+    await ferry.done('mode', ferry.target, 'drain')
+    await ferry.done('migrate', ferry.target, '--wait')
+    await ferry.eventually('an empty volume', async () =>
+      NAMES.every((name) => !existsSync(ferry.under(name))),
+    )
+    await ferry.unmount()
+  }
+
+  /** The copy in the place of the newest. */
+  function putBack(): void {
+    renameSync(ferry.stateDir, newest)
+    cpSync(copy, ferry.stateDir, { recursive: true, preserveTimestamps: true })
+  }
+
+  test.each(['observe', 'mirror', 'drain'] as const)(
+    'P2, P3, P5: a copy of %s is refused where SOURCE was drained since, and nothing is destroyed',
+    async (mode) => {
+      await ferry.mount('--mode', mode)
+      if (mode === 'mirror') await ferry.done('migrate', ferry.target, '--wait')
+      await ferry.unmount()
+      cpSync(ferry.stateDir, copy, { recursive: true, preserveTimestamps: true })
+      await drain()
+      putBack()
+      // As often as it is tried.
+      for (let nth = 0; nth < 3; nth += 1) {
+        const { status, stderr } = await ferry.tryMount()
+        expect(status).toBe(2)
+        expect(stderr).toMatch(/^ferryfs: the state directory [^\n]+ is an older copy of itself[^\n]+\n$/)
+      }
+      rmSync(ferry.stateDir, { recursive: true })
+      renameSync(newest, ferry.stateDir)
+      await ferry.mount()
+      for (const name of NAMES)
+        expect(readFileSync(join(ferry.target, name), 'utf8')).toBe(`content of ${name}`)
+      await ferry.done('verify', ferry.target)
+    },
+  )
+
+  test('P2: --take-over mounts it all the same, in doubt, and verify says so', async () => {
+    await ferry.mount('--mode', 'mirror')
+    await ferry.done('migrate', ferry.target, '--wait')
+    await ferry.unmount()
+    cpSync(ferry.stateDir, copy, { recursive: true, preserveTimestamps: true })
+    await drain()
+    putBack()
+    await ferry.mount('--take-over')
+    expect((await ferry.ferryfs('verify', ferry.target)).status).toBe(3)
+  })
+
+  test('P5: a copy of a volume that is complete is mounted', async () => {
+    await ferry.mount('--mode', 'mirror')
+    await ferry.unmount()
+    cpSync(ferry.stateDir, copy, { recursive: true, preserveTimestamps: true })
+    await ferry.mount('--mode', 'mirror')
+    await ferry.unmount()
+    putBack()
+    await ferry.mount()
+    expect(readFileSync(join(ferry.target, 'f1'), 'utf8')).toBe('content of f1')
+  })
+})
