@@ -10,6 +10,7 @@ import { namesOf } from '../daemon/locate.ts'
 import { recall } from '../daemon/machine.ts'
 import type { SupervisorOrder } from '../daemon/messages.ts'
 import { readableLine } from '../observe/console.ts'
+import { liftFileSizeLimit } from '../sys/index.ts'
 import { checkMount, type MountToCheck } from './check-mount.ts'
 import type { Context, ExitStatus } from './context.ts'
 import type { AddCommand } from './run.ts'
@@ -86,6 +87,7 @@ async function mount(wanted: WantedMount, flags: MountFlags, context: Context): 
     file: flags.config,
     takeOver: flags.takeOver ?? false,
   })
+  requireFilesOfAnySize()
   const order = { config, runDir: runDirectory(context.environment), workerFile: context.workerFile }
   if (flags.foreground) return mountHere(order, context)
   const pid = await launchDaemon(order)
@@ -94,6 +96,17 @@ async function mount(wanted: WantedMount, flags: MountFlags, context: Context): 
   )
   if (config.sharesVolume) context.print(SHARES_VOLUME)
   return EXIT.done
+}
+
+/** The daemon has the limits of the process that starts it. @throws UsageError */
+function requireFilesOfAnySize(): void {
+  const limit = liftFileSizeLimit()
+  if (limit === undefined) return
+  throw new UsageError(
+    `no file may get larger than ${limit} bytes here (ulimit -f), and the daemon would be held to that; ` +
+      'raise the limit (ulimit -Hf unlimited, LimitFSIZE=infinity), and mount again',
+    EXIT.failed,
+  )
 }
 
 /** With what the machine remembers of the last mount at TARGET, if that is all that was given. */
