@@ -1,3 +1,4 @@
+import { join, relative } from 'node:path'
 import { UsageError } from '../base/errors.ts'
 import { isWithin } from '../base/paths.ts'
 import { loadSettings, type Sources } from '../config/load.ts'
@@ -9,6 +10,7 @@ import { mountPath, realPathOfNew } from '../daemon/locate.ts'
 import { MOUNT_TYPE } from '../daemon/mount-drivers.ts'
 import { refuseNoStorage } from '../daemon/not-storage.ts'
 import { checkOwner } from '../daemon/owner-check.ts'
+import { isForState } from '../daemon/private-state-dir.ts'
 import { probePath } from '../daemon/probe.ts'
 import { findRegistration, registrations, supervisorAlive } from '../daemon/registry.ts'
 import { requireRoom, sharesVolume } from '../daemon/reserve.ts'
@@ -62,9 +64,13 @@ export async function checkMount(wanted: MountToCheck, sources: MountSources): P
   const stateDir = await realPathOfNew(
     settings.stateDir ?? wanted.stateDir ?? defaultStateDir(legacy.path, mountPoint, environment),
   )
-  const storePath = settings.store.replace(/^embedded:/, '')
   const kept: [name: string, path: string][] = [['the state directory', stateDir]]
-  if (storePath.startsWith('/')) kept.push(['the store', await realPathOfNew(storePath)])
+  const storePath = settings.store.replace(/^embedded:/, '')
+  if (storePath.startsWith('/')) {
+    const storeDir = await realPathOfNew(storePath)
+    refuseMixing(stateDir, join(storeDir, settings.namespace))
+    kept.push(['the store', storeDir])
+  }
   for (const [name, path] of kept) {
     refuseNoStorage(name, path)
     // In TARGET the daemon would wait for itself, in SOURCE it would migrate its own files.
@@ -180,5 +186,16 @@ function refuseLeadingInto(name: string, path: string, source: string): void {
   if (!leadsInto(path, source)) return
   throw new UsageError(
     `${name} ${path} lies inside SOURCE ${source}, by a bind mount; give a directory outside`,
+  )
+}
+
+/** An embedded store has a directory for each namespace. In a state directory, some names are for something else. */
+function refuseMixing(stateDir: string, namespaceDir: string): void {
+  const [first = ''] = relative(stateDir, namespaceDir).split('/')
+  const isMixed = isWithin(stateDir, namespaceDir) || (isWithin(namespaceDir, stateDir) && isForState(first))
+  if (!isMixed) return
+  throw new UsageError(
+    `the store would have its namespace in ${namespaceDir}, where the state directory ${stateDir} has files of its own; ` +
+      'give another --store, --namespace or --state-dir',
   )
 }

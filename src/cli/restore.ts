@@ -78,6 +78,7 @@ async function restore(
   const isOffline = isWithoutDaemon(flags)
   const [target = '', dest, ...paths] = isOffline ? ['', ...places] : places
   if (dest === undefined) throw new UsageError(`${isOffline ? 'DEST is' : 'TARGET or DEST is'} missing`)
+  if (dest === '') throw new UsageError('DEST is empty; give "." for the working directory')
   const selection = selectionOf(paths.map(namesOf))
   const source = isOffline ? await offline(flags, context) : await mounted(target, context)
   try {
@@ -216,6 +217,8 @@ const GO_ON =
 
 /** The names of a path relative to the root of the tree. @throws UsageError */
 function namesOf(path: string): Buffer[] {
+  // What a script makes of a variable that is not set is no wish for everything.
+  if (path === '') throw new UsageError('PATH is empty; give "." for the whole tree, or no PATH')
   const names = path.split('/').filter((name) => name !== '' && name !== '.')
   for (const name of names) {
     const wrong = wrongName(Buffer.from(name))

@@ -80,6 +80,11 @@ const KINDS: ReadonlyArray<
   [['control.sock'], (stat) => !stat.isDirectory(), 'a socket'],
 ]
 
+/** Whether a name in a state directory is for something else than an embedded store. */
+export function isForState(name: string): boolean {
+  return name !== 'store' && KINDS.some(([names]) => names.includes(name))
+}
+
 /**
  * Makes a state directory and all that is in it this user's alone, whatever rights it had: 0700, its files 0600. What others
  * could open until now they may have open still, or hold a lock on: a file right in it is made anew, so that they are left with

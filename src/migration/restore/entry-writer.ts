@@ -5,7 +5,6 @@ import { FsError } from '../../base/errors.ts'
 import { faultPoint } from '../../base/faults.ts'
 import { CHUNK_BYTES, sha256 } from '../../content/index.ts'
 import {
-  AT_REMOVEDIR,
   closeDescriptor,
   mknodAt,
   O_PATH,
@@ -23,6 +22,7 @@ import { dress } from './attributes.ts'
 import { hashOfChunk, readsAsZeros, settle, writeSparse } from './file-bytes.ts'
 import { codeOf } from './findings.ts'
 import { guardName, loosen } from './guards.ts'
+import { removeDirectory } from './leftovers.ts'
 import { LinkedFiles } from './linked-files.ts'
 import { SourceError, type SourceTree, type TreeChunk, type TreeFile } from './tree.ts'
 import { find, type WorkDirectory } from './work-directory.ts'
@@ -104,7 +104,7 @@ export class EntryWriter {
       if (kept) return kept
     }
     if (existing) await this.#requireReplaceable(existing, directory, name, file)
-    if (existing && isDirectory(existing.mode)) unlinkAt(directory, name, AT_REMOVEDIR)
+    if (existing && isDirectory(existing.mode)) removeDirectory(directory, name)
     return this.#make(directory, name, file)
   }
 

@@ -1,5 +1,7 @@
 import { constants } from 'node:fs'
-import { closeDescriptor, directoryBatches, openAt, unlinkAt } from '../../sys/index.ts'
+import { FsError } from '../../base/errors.ts'
+import { AT_REMOVEDIR, closeDescriptor, directoryBatches, openAt, unlinkAt } from '../../sys/index.ts'
+import { codeOf } from './findings.ts'
 import type { WorkDirectory } from './work-directory.ts'
 
 const DOT = Buffer.from('.')
@@ -12,6 +14,20 @@ export function* namesIn(directory: number): Generator<Buffer> {
     for (const batch of directoryBatches(listed)) for (const { name } of batch) yield name
   } finally {
     closeDescriptor(listed)
+  }
+}
+
+/** Makes way for a file. What is in a directory may be anybody's, so one that is not empty stays. @throws FsError */
+export function removeDirectory(parent: number, name: Buffer): void {
+  try {
+    unlinkAt(parent, name, AT_REMOVEDIR)
+  } catch (error) {
+    const code = codeOf(error)
+    if (code !== 'ENOTEMPTY' && code !== 'EEXIST') throw error
+    throw new FsError(
+      'ENOTEMPTY',
+      'in DEST it is a directory that is not empty, and in the tree none; remove it in DEST, and run the same command again',
+    )
   }
 }
 

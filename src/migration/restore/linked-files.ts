@@ -2,7 +2,6 @@ import { constants } from 'node:fs'
 import { isDirectory } from '../../base/attributes.ts'
 import { isGuarded } from '../../base/inode-flags.ts'
 import {
-  AT_REMOVEDIR,
   closeDescriptor,
   linkAt,
   openAt,
@@ -14,7 +13,7 @@ import {
 } from '../../sys/index.ts'
 import { codeOf } from './findings.ts'
 import { guard, guardName, loosen } from './guards.ts'
-import { namesIn } from './leftovers.ts'
+import { namesIn, removeDirectory } from './leftovers.ts'
 import type { FileRef, TreeFile } from './tree.ts'
 import { find, type WorkDirectory } from './work-directory.ts'
 
@@ -63,7 +62,7 @@ export class LinkedFiles {
     const existing = find(directory, name)
     if (existing && isSame(existing, first)) return { lacks: [] }
     if (existing) await requireReplaceable(existing)
-    if (existing && isDirectory(existing.mode)) unlinkAt(directory, name, AT_REMOVEDIR)
+    if (existing && isDirectory(existing.mode)) removeDirectory(directory, name)
     // A name takes the place of another in one step.
     const temporary = this.#work.temporary()
     let isLast = false

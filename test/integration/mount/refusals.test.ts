@@ -149,6 +149,34 @@ describeMounted('bad input', () => {
     )
   })
 
+  test('P1: a store in the place of what the state directory has, and the other way round', async () => {
+    const { source, target, stateDir, root } = ferry
+    const mount = ['mount', source, target, '--state-dir', stateDir]
+    for (const name of ['cache', 'staging', 'locks', 'lost', 'catalog.db', 'mount.json'])
+      await refused(
+        [...mount, '--store', `embedded:${stateDir}`, '--namespace', name],
+        2,
+        /the store would have its namespace in \S+, where the state directory \S+ has files of its own; give another/,
+      )
+    await refused(
+      [...mount, '--store', `embedded:${stateDir}/staging`],
+      2,
+      /the store would have its namespace in/,
+    )
+    await refused([...mount, '--store', `embedded:${root}`, '--namespace', 'state'], 2, /files of its own/)
+    expect(readdirSync(root).sort()).toEqual(['source', 'target'])
+    // By its full path, the store is where it is without one.
+    await ferry.mount('--store', `embedded:${stateDir}/store`)
+    await refused(
+      ['restore', target, join(root, 'back'), ''],
+      2,
+      /PATH is empty; give "\." for the whole tree/,
+    )
+    await refused(['restore', target, join(root, 'back'), 'file', ''], 2, /PATH is empty/)
+    await refused(['restore', target, ''], 2, /DEST is empty/)
+    expect(existsSync(join(root, 'back'))).toBe(false)
+  })
+
   test('P1: unknown modes, stores, options and values name the value and what is allowed', async () => {
     const { source, target } = ferry
     const mount = ['mount', source, target]

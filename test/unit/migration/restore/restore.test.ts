@@ -191,6 +191,33 @@ describe('a run that goes on', () => {
     expect(readFileSync(at('sub', 'mine'), 'utf8')).toBe('not yours')
   })
 
+  test('P5: a directory that became a file, or one of its names, stays while something is in it, and what to do is said', async () => {
+    for (const name of ['single', 'linked', 'empty']) {
+      const directory = tree.directory()
+      tree.put(name, directory)
+      if (name !== 'empty') tree.put('inside', tree.regular('old'), directory)
+    }
+    tree.put('late', 'it cannot be had')
+    await restoreTo(tree, dest)
+    tree.top.entries.splice(0)
+    const linked = tree.regular('new', { nlink: 2 })
+    tree.put('first', linked)
+    tree.put('linked', linked)
+    for (const name of ['single', 'empty']) tree.put(name, tree.regular('new'))
+    const { findings, finished } = await restoreTo(tree, dest)
+    expect(finished).toBe(false)
+    const why =
+      'in DEST it is a directory that is not empty, and in the tree none; remove it in DEST, and run the same command again'
+    expect(findings.map(({ kind, path, reason }) => `${kind} ${path}: ${reason}`).sort()).toEqual([
+      `missing linked: ${why}`,
+      `missing single: ${why}`,
+    ])
+    expect(readFileSync(at('single', 'inside'), 'utf8')).toBe('old')
+    for (const name of ['single', 'linked']) rmSync(at(name), { recursive: true })
+    expect(await restoreTo(tree, dest)).toMatchObject({ findings: [], finished: true })
+    expect(describeDirectory(dest)).toEqual(describeTree(tree))
+  })
+
   test('P1: two files that were one in an earlier run become two', async () => {
     const one = tree.regular('same', { nlink: 2 })
     tree.put('a', one)
