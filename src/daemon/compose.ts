@@ -145,7 +145,10 @@ async function compose(
   if (modes.policy.needsLegacy) volume.attach({ mayFail: connection.takesOver })
   else connection.useSource(false)
   opened.push(() => volume.detach())
-  if (!connection.takesOver) await ownership.requireNewest(lease)
+  if (!connection.takesOver) {
+    await ownership.requireNewest(lease)
+    modes.admitMount(config.mode ?? first)
+  }
   const { epoch, claimed, written, look } = await takeNamespace(lease, catalog, store, connection)
   if (recorded === undefined) {
     requireMark(ownership, modes.policy, volume.tree)

@@ -1,5 +1,5 @@
 import { isDirectory } from '../base/attributes.ts'
-import { FsError } from '../base/errors.ts'
+import { FsError, UsageError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import { type Mode, type Policy, policyOf } from '../base/modes.ts'
 import { giveWay } from '../base/pace.ts'
@@ -9,6 +9,8 @@ import type { Overlay, OverlayContext } from '../overlay/index.ts'
 import { walk } from './walker.ts'
 
 const BATCH = 100
+/** Meta of the catalog: the last mount was one with --source-readonly. */
+const UNTOUCHED = 'source-untouched'
 
 /**
  * On the way out: changes go to the store, nothing is removed, and the volume serves what the catalog has not taken over
@@ -99,6 +101,22 @@ export class ModeSwitch {
       context.carrier.wake()
     }
     if (this.#leaving) await this.#leave(context, detach)
+  }
+
+  /**
+   * Before a mount serves: what was changed with SOURCE untouched is not on it, so without that no mode that writes there can go on (P5).
+   * @param mode that the mount is to have
+   * @throws UsageError
+   */
+  admitMount(mode: Mode): void {
+    const catalog = this.#catalog
+    const isWritten = policyOf(mode, this.#sourceReadonly).writeTo === 'legacy'
+    const count = isWritten ? catalog.divergedCount() : 0
+    if (catalog.meta(UNTOUCHED) === 'yes' && count > 0)
+      throw new UsageError(
+        `SOURCE was served with --source-readonly, and ${count} files or names are not on it as the overlay shows them: mode ${mode} would lack them; mount it with --source-readonly, or with --mode drain`,
+      )
+    catalog.transaction(() => catalog.setMeta(UNTOUCHED, this.#sourceReadonly ? 'yes' : ''))
   }
 
   #decide(mode: Mode, leaving: boolean): void {

@@ -132,6 +132,31 @@ describeMounted('copies of what is read', () => {
       expect(await everythingOf(ferry.source)).toEqual(before)
     },
   )
+
+  test('P5: what was changed with --source-readonly is not on SOURCE, so no mode that writes there goes on from it', async () => {
+    await ferry.mount('--mode', 'mirror', '--source-readonly')
+    await ferry.call.writeFile(ferry.at('small'), 'changed')
+    await ferry.unmount()
+    for (const mode of [[], ['--mode', 'observe'], ['--mode', 'prefer-store']]) {
+      const { status, stderr } = await ferry.tryMount(...mode)
+      expect(status).toBe(2)
+      expect(stderr).toMatch(
+        /^ferryfs: SOURCE was served with --source-readonly, and 1 files or names are not on it[^\n]+\n$/,
+      )
+    }
+    await ferry.mount('--source-readonly')
+    expect((await ferry.call.readFile(ferry.at('small'))).toString()).toBe('changed')
+    await ferry.remount('--mode', 'drain')
+    expect((await ferry.call.readFile(ferry.at('small'))).toString()).toBe('changed')
+  })
+
+  test('P5: where nothing was changed it goes on from there', async () => {
+    await ferry.mount('--mode', 'mirror', '--source-readonly')
+    await ferry.done('migrate', ferry.target, '--wait')
+    await ferry.remount('--mode', 'mirror')
+    await ferry.call.writeFile(ferry.at('small'), 'changed')
+    expect(readFileSync(ferry.under('small'), 'utf8')).toBe('changed')
+  })
 })
 
 describeMounted('a legacy volume that changes past the overlay', () => {
