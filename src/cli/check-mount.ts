@@ -6,7 +6,7 @@ import type { SettingTexts } from '../config/mount-command.ts'
 import type { MountConfig } from '../config/mount-config.ts'
 import { defaultStateDir, runDirectory } from '../config/paths.ts'
 import { EXIT } from '../daemon/exit-status.ts'
-import { mountPath, realPathOfNew } from '../daemon/locate.ts'
+import { isBelow, mountPath, realPathOfNew } from '../daemon/locate.ts'
 import { MOUNT_TYPE } from '../daemon/mount-drivers.ts'
 import { refuseNoStorage } from '../daemon/not-storage.ts'
 import { checkOwner } from '../daemon/owner-check.ts'
@@ -76,7 +76,7 @@ export async function checkMount(wanted: MountToCheck, sources: MountSources): P
     // In TARGET the daemon would wait for itself, in SOURCE it would migrate its own files.
     refuseInside(name, path, 'TARGET', mountPoint)
     refuseInside(name, path, 'SOURCE', legacy.path)
-    refuseLeadingInto(name, path, legacy.path)
+    await refuseLeadingInto(name, path, legacy.path)
   }
   const mount = { ...settings, source: legacy.path, target: mountPoint, stateDir }
   if (legacy.detached && readIdentity(stateDir)?.source !== legacy.path) {
@@ -181,12 +181,15 @@ function refuseInside(name: string, path: string, otherName: string, other: stri
   )
 }
 
-/** A bind mount shows under one path what lies under another: the paths alone do not tell. */
-function refuseLeadingInto(name: string, path: string, source: string): void {
-  if (!leadsInto(path, source)) return
-  throw new UsageError(
-    `${name} ${path} lies inside SOURCE ${source}, by a bind mount; give a directory outside`,
-  )
+/** The paths alone do not tell: a bind mount shows under one what lies under another, and names may be the same in any case. */
+async function refuseLeadingInto(name: string, path: string, source: string): Promise<void> {
+  const how = leadsInto(path, source)
+    ? 'by a bind mount'
+    : (await isBelow(path, source))
+      ? 'by another path to it'
+      : undefined
+  if (how === undefined) return
+  throw new UsageError(`${name} ${path} lies inside SOURCE ${source}, ${how}; give a directory outside`)
 }
 
 /** An embedded store has a directory for each namespace. In a state directory, some names are for something else. */

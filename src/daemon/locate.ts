@@ -1,3 +1,4 @@
+import { stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { UsageError } from '../base/errors.ts'
 import { probePath } from './probe.ts'
@@ -63,3 +64,22 @@ export async function realPathOfNew(path: string): Promise<string> {
 
 const inWords = (code: string): string =>
   code === 'EILSEQ' ? 'it leads to a name that is not valid UTF-8' : code
+
+/**
+ * Whether a path, which may not be there yet, or a directory above it is that very directory, whatever both are called: where a
+ * volume folds case, `A` and `a` are two real paths of one.
+ */
+export async function isBelow(path: string, directory: string): Promise<boolean> {
+  const wanted = await identityOf(directory)
+  for (let at = path; wanted !== undefined; at = dirname(at)) {
+    if ((await identityOf(at)) === wanted) return true
+    if (dirname(at) === at) break
+  }
+  return false
+}
+
+/** Undefined where nothing is there that can be seen. Never keeps the calling thread waiting for the volume. */
+async function identityOf(path: string): Promise<string | undefined> {
+  const found = await stat(path, { bigint: true }).catch(() => undefined)
+  return found && `${found.dev}:${found.ino}`
+}
