@@ -214,8 +214,8 @@ export function examine(path: string): {
   const index = ofThisBoot ? readLogIndex(`${path}-shm`) : undefined
   const found = checkLog(log, index, witness.claim)
   const { repairs, pages } = found
-  // A file that was closed has neither a log nor an index.
-  const isUnknown = isGone && !index && (existsSync(log) || existsSync(`${path}-shm`))
+  // Whether the file was closed, and so has no log, or the log went with the witness, nobody can tell.
+  const isUnknown = isGone && !index
   const lost = found.lost ?? (isUnknown ? { frames: 0, pages: undefined } : undefined)
   if (lost) {
     const before = witness.lost?.frames ?? 0

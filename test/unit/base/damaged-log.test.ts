@@ -250,10 +250,15 @@ describe('P2: a log that lacks what was committed, beside a witness that is gone
     expect([count(database), database.lost]).toEqual([20, undefined])
   })
 
-  test('is nothing where the file was closed, or never had a witness', async () => {
-    await (await withCommits(5)).close()
-    rmSync(join(directory, 'a.db-witness'))
-    expect(open('a.db').lost).toBeUndefined()
+  test('is told where the log went with the witness, as nobody can tell that from a file that was closed', async () => {
+    await withCommits(20)
+    killed('a.db', 'b.db')
+    for (const suffix of ['-witness', '-wal', '-shm']) rmSync(join(directory, `b.db${suffix}`))
+    expect(open('b.db').lost).toEqual({ frames: 0, pages: undefined })
+  })
+
+  test('is nothing where the file never had a witness', async () => {
+    await withCommits(5)
     killed('a.db', 'b.db')
     for (const suffix of ['-witness', '-sums', '-shm']) rmSync(join(directory, `b.db${suffix}`))
     expect(open('b.db').lost).toBeUndefined()
