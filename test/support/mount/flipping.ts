@@ -2,9 +2,13 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
+import { OWNER_XATTR } from '../../../src/base/own-names.ts'
 import { type Flip, flip, flipsIn } from '../flips.ts'
+import { posix } from '../posix/posix.ts'
 import type { Random } from '../rig/random.ts'
 import type { Ferry } from './ferry.ts'
+
+const MARK = Buffer.from(OWNER_XATTR)
 
 /** What an application sees: by path, what stat(2) says and the sum of the content; an error stands for what has one. */
 export type Seen = ReadonlyMap<string, string>
@@ -47,8 +51,13 @@ export function compareSeen(wanted: Seen, found: Seen): { differing: string[]; o
 export class LeftBehind {
   readonly #directories: readonly string[]
   readonly #kept: string
+  readonly #source: string
+  /** SOURCE says which mount was the last. */
+  readonly #mark: Buffer | undefined
 
   constructor(ferry: Ferry, store: string) {
+    this.#source = ferry.source
+    this.#mark = markOf(ferry.source)
     this.#directories = [ferry.stateDir, store, ferry.stateRoot, join(ferry.root, 'run')]
     this.#kept = join(ferry.root, 'kept')
     mkdirSync(this.#kept)
@@ -70,6 +79,8 @@ export class LeftBehind {
       empty(directory)
       if (existsSync(kept)) copy(kept, directory)
     }
+    if (this.#mark) posix.setxattr(this.#source, MARK, this.#mark)
+    else if (markOf(this.#source)) posix.removexattr(this.#source, MARK)
     this.mend(one)
   }
 
@@ -84,6 +95,10 @@ export class LeftBehind {
     const [at, ...rest] = file.split('/')
     return `bit ${bit} of ${['state', 'store', 'machine', 'run'][Number(at)]}/${rest.join('/')}`
   }
+}
+
+function markOf(source: string): Buffer | undefined {
+  return posix.listxattr(source).some((name) => name.equals(MARK)) ? posix.getxattr(source, MARK) : undefined
 }
 
 function copy(from: string, to: string): void {
