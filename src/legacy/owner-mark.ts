@@ -99,10 +99,14 @@ export function writeMark(root: number, mark: OwnerMark): void {
   const short = Buffer.from(JSON.stringify({ id: mark.id }))
   const there = readXattr(root) ?? readMarkFile(root)
   if (!there?.equals(whole)) {
-    // One of an earlier mount says more than one that has no room for more than the id.
+    // One of an earlier mount says all but the epoch, so that one stays where there is no room for another.
     const isKnown = there !== undefined && isOf(parse(there), mark)
-    if (writeXattr(root, whole) || (!isKnown && writeXattr(root, short))) removeMarkFile(root)
-    else if (!isKnown || hasMarkFile(root)) writeMarkFile(root, whole)
+    try {
+      if (writeXattr(root, whole) || (!isKnown && writeXattr(root, short))) removeMarkFile(root)
+      else if (!isKnown || hasMarkFile(root)) writeMarkFile(root, whole)
+    } catch (error) {
+      if (!isKnown || !isOneOf(error, NO_ROOM)) throw error
+    }
   }
   faultPoint('legacy.mark.written')
   syncNow(root)
