@@ -9,7 +9,7 @@ import type { Overlay, OverlayContext } from '../overlay/index.ts'
 import { walk } from './walker.ts'
 
 const BATCH = 100
-/** Meta of the catalog: the last mount was one with --source-readonly. */
+/** Meta of the catalog: SOURCE was served with --source-readonly, and has not been found complete since. */
 const UNTOUCHED = 'source-untouched'
 
 /**
@@ -110,13 +110,22 @@ export class ModeSwitch {
    */
   admitMount(mode: Mode): void {
     const catalog = this.#catalog
-    const isWritten = policyOf(mode, this.#sourceReadonly).writeTo === 'legacy'
-    const count = isWritten ? catalog.divergedCount() : 0
+    const note = (untouched: string): void => {
+      if ((catalog.meta(UNTOUCHED) ?? '') !== untouched)
+        catalog.transaction(() => catalog.setMeta(UNTOUCHED, untouched))
+    }
+    if (this.#sourceReadonly) {
+      note('yes')
+      return
+    }
+    // In another mode it stays noted: a mount that dies before that is in force leaves the mode of before.
+    if (policyOf(mode, false).writeTo !== 'legacy') return
+    const count = catalog.divergedCount()
     if (catalog.meta(UNTOUCHED) === 'yes' && count > 0)
       throw new UsageError(
         `SOURCE was served with --source-readonly, and ${count} files or names are not on it as the overlay shows them: mode ${mode} would lack them; mount it with --source-readonly, or with --mode drain`,
       )
-    catalog.transaction(() => catalog.setMeta(UNTOUCHED, this.#sourceReadonly ? 'yes' : ''))
+    note('')
   }
 
   #decide(mode: Mode, leaving: boolean): void {

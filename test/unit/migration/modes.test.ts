@@ -1,8 +1,9 @@
 import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
-import { FsError } from '../../../src/base/errors.ts'
+import { FsError, UsageError } from '../../../src/base/errors.ts'
 import { MODES } from '../../../src/base/modes.ts'
+import { ModeSwitch } from '../../../src/migration/index.ts'
 import { Client } from '../../support/rig/client.ts'
 import { clock } from '../../support/rig/clock.ts'
 import { Rig, type RigOptions } from '../../support/rig/rig.ts'
@@ -27,6 +28,18 @@ async function start(options: RigOptions = {}): Promise<Client> {
 }
 
 describe('the mode', () => {
+  test('P5: what was changed with SOURCE untouched is remembered, whatever mode a mount was to have', async () => {
+    const client = await start({ mode: 'mirror', sourceReadonly: true })
+    await client.create('new', 'not on SOURCE')
+    const { catalog } = rig
+    const mount = (sourceReadonly: boolean): ModeSwitch => new ModeSwitch(catalog, 'mirror', sourceReadonly)
+    mount(true).admitMount('mirror')
+    expect(() => mount(false).admitMount('mirror')).toThrow(UsageError)
+    // One that dies before it has set its mode.
+    mount(false).admitMount('drain')
+    expect(() => mount(false).admitMount('mirror')).toThrow(UsageError)
+  })
+
   test('P2: store-only is refused while anything is not in the store, and nothing changes', async () => {
     const client = await start({ mode: 'mirror' })
     await expect(rig.setMode('store-only')).rejects.toThrow(/not in the store yet/)
