@@ -1,6 +1,7 @@
 import { constants, existsSync, lstatSync, rmSync, statSync, utimesSync } from 'node:fs'
 import { copyFile } from 'node:fs/promises'
 import { DatabaseSync } from 'node:sqlite'
+import { DATABASE_SUFFIXES } from './database-suffixes.ts'
 import { isSystemError, reasonOf } from './errors.ts'
 import type { FailedSyncs } from './failed-syncs.ts'
 import { closeFolding } from './fold.ts'
@@ -49,9 +50,6 @@ export interface DatabaseOptions {
   /** Pages are damaged beyond that, and it goes on without them (`isDamaged`); not given: the file is refused. */
   onDamagedPages?(why: string): void
 }
-
-// What SQLite and this program have beside a database's file.
-const BESIDE = ['-wal', '-shm', '-witness', '-sums', '-wal-damaged'] as const
 
 /** A file that SQLite has open, and what is known of it. */
 interface OpenFile {
@@ -167,7 +165,7 @@ export function openFile(path: string, options: DatabaseOptions): OpenFile {
 
 /** @throws DatabaseDamaged where something else than a file lies in the place of one; an open of some would never end */
 function refuseOtherKinds(path: string): void {
-  for (const suffix of ['', ...BESIDE]) {
+  for (const suffix of DATABASE_SUFFIXES) {
     const stat = lstatSync(path + suffix, { throwIfNoEntry: false })
     if (!stat || !(stat.isDirectory() || stat.isFIFO() || stat.isSocket())) continue
     throw new DatabaseDamaged(
@@ -211,7 +209,7 @@ function checkPages(
  */
 export async function copyDatabase(from: string, to: string): Promise<void> {
   try {
-    for (const suffix of ['', ...BESIDE]) {
+    for (const suffix of DATABASE_SUFFIXES) {
       if (suffix !== '' && !existsSync(from + suffix)) continue
       await copyFile(from + suffix, to + suffix, constants.COPYFILE_FICLONE)
       // By which an index of an earlier boot is known.
@@ -225,5 +223,5 @@ export async function copyDatabase(from: string, to: string): Promise<void> {
 
 /** A database with all that is beside it is gone. */
 export function removeDatabase(path: string): void {
-  for (const suffix of ['', ...BESIDE]) rmSync(path + suffix, { force: true })
+  for (const suffix of DATABASE_SUFFIXES) rmSync(path + suffix, { force: true })
 }

@@ -12,6 +12,7 @@ import {
   type Stats,
 } from 'node:fs'
 import { join } from 'node:path'
+import { DATABASE_SUFFIXES } from '../base/database-suffixes.ts'
 import { reasonOf, UsageError } from '../base/errors.ts'
 import { kindOf } from '../base/plain-file.ts'
 import { NotPrivate, OTHERS, requireOwn } from '../base/private.ts'
@@ -56,15 +57,13 @@ export function checkKinds(stateDir: string, only?: readonly string[]): void {
   }
 }
 
-const DATABASE = ['', '-wal', '-shm', '-witness', '-sums', '-wal-damaged']
-
 const KINDS: ReadonlyArray<
   readonly [names: readonly string[], isRight: (stat: Stats) => boolean, wanted: string]
 > = [
   [['locks', 'staging', 'cache', 'store', 'lost'], (stat) => stat.isDirectory(), 'a directory'],
   [
     [
-      ...DATABASE.map((suffix) => `catalog.db${suffix}`),
+      ...DATABASE_SUFFIXES.map((suffix) => `catalog.db${suffix}`),
       ...[
         'mount.json',
         'daemon.log',

@@ -1,46 +1,31 @@
 import type {
-  GetOptions,
   KeySpace,
   KeyValueStore,
   ObjectToStore,
   ObjectVersion,
   PutOptions,
   RequestOptions,
-  StoreCapabilities,
-  StoredObject,
 } from '../store/contract.ts'
+import { StoreWrapper } from '../store/wrapper.ts'
 
 /**
  * A store in which nothing is written before the namespace has been taken: for a mount that came up while the store did
  * not answer. Whoever writes first takes it; until that succeeds writing fails as it does in a store that is away.
  */
-export class ClaimedStore implements KeyValueStore {
-  readonly #store: KeyValueStore
+export class ClaimedStore extends StoreWrapper {
   readonly #claim: () => Promise<void>
   #claimed = false
   #claiming: Promise<void> | undefined
 
   /** `claim` takes the namespace, or rejects with a StoreError. */
   constructor(store: KeyValueStore, claim: () => Promise<void>) {
-    this.#store = store
+    super(store)
     this.#claim = claim
-  }
-
-  get url(): string {
-    return this.#store.url
-  }
-
-  get capabilities(): StoreCapabilities {
-    return this.#store.capabilities
-  }
-
-  get(space: KeySpace, key: string, options?: GetOptions): Promise<StoredObject | undefined> {
-    return this.#store.get(space, key, options)
   }
 
   async put(space: KeySpace, key: string, object: ObjectToStore, options?: PutOptions): Promise<void> {
     if (!this.#claimed) await this.#take()
-    return this.#store.put(space, key, object, options)
+    return this.store.put(space, key, object, options)
   }
 
   async delete(
@@ -50,19 +35,7 @@ export class ClaimedStore implements KeyValueStore {
     options?: RequestOptions,
   ): Promise<void> {
     if (!this.#claimed) await this.#take()
-    return this.#store.delete(space, key, version, options)
-  }
-
-  keys(space: KeySpace, options?: RequestOptions): AsyncIterable<string> {
-    return this.#store.keys(space, options)
-  }
-
-  ping(options?: RequestOptions): Promise<void> {
-    return this.#store.ping(options)
-  }
-
-  close(): Promise<void> {
-    return this.#store.close()
+    return this.store.delete(space, key, version, options)
   }
 
   /** Takes the namespace now, if it is not taken yet. @throws StoreError */

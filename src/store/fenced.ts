@@ -1,27 +1,24 @@
 import { setMaxListeners } from 'node:events'
 import type {
-  GetOptions,
   KeySpace,
   KeyValueStore,
   ObjectToStore,
   ObjectVersion,
   PutOptions,
   RequestOptions,
-  StoreCapabilities,
-  StoredObject,
 } from './contract.ts'
 import { StoreRejected, StoreSuperseded } from './errors.ts'
+import { StoreWrapper } from './wrapper.ts'
 
 /**
  * A store that nothing is written to any more once `fence` was called, by whoever is in the middle of something either. What is on the
  * way to the store then is not waited for, and not sent again: it may still arrive.
  */
-export class FencedStore implements KeyValueStore {
-  readonly #store: KeyValueStore
+export class FencedStore extends StoreWrapper {
   readonly #fence = new AbortController()
 
   constructor(store: KeyValueStore) {
-    this.#store = store
+    super(store)
     // As many as there are requests.
     setMaxListeners(0, this.#fence.signal)
   }
@@ -30,38 +27,14 @@ export class FencedStore implements KeyValueStore {
     this.#fence.abort(reason)
   }
 
-  get url(): string {
-    return this.#store.url
-  }
-
-  get capabilities(): StoreCapabilities {
-    return this.#store.capabilities
-  }
-
-  get(space: KeySpace, key: string, options?: GetOptions): Promise<StoredObject | undefined> {
-    return this.#store.get(space, key, options)
-  }
-
   /** @throws StoreRejected once it is fenced */
   put(space: KeySpace, key: string, object: ObjectToStore, options: PutOptions = {}): Promise<void> {
-    return this.#write(options, (signal) => this.#store.put(space, key, object, { ...options, signal }))
+    return this.#write(options, (signal) => this.store.put(space, key, object, { ...options, signal }))
   }
 
   /** @throws StoreRejected once it is fenced */
   delete(space: KeySpace, key: string, version: ObjectVersion, options: RequestOptions = {}): Promise<void> {
-    return this.#write(options, (signal) => this.#store.delete(space, key, version, { ...options, signal }))
-  }
-
-  keys(space: KeySpace, options?: RequestOptions): AsyncIterable<string> {
-    return this.#store.keys(space, options)
-  }
-
-  ping(options?: RequestOptions): Promise<void> {
-    return this.#store.ping(options)
-  }
-
-  close(): Promise<void> {
-    return this.#store.close()
+    return this.#write(options, (signal) => this.store.delete(space, key, version, { ...options, signal }))
   }
 
   async #write({ signal }: RequestOptions, write: (signal: AbortSignal) => Promise<void>): Promise<void> {

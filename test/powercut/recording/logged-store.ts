@@ -7,6 +7,7 @@ import type {
   RequestOptions,
 } from '../../../src/store/contract.ts'
 import { MemoryStore } from '../../../src/store/memory/store.ts'
+import { StoreWrapper } from '../../../src/store/wrapper.ts'
 
 export type StoreChange =
   | { readonly kind: 'put'; readonly space: KeySpace; readonly key: string; readonly object: ObjectToStore }
@@ -18,28 +19,17 @@ export type StoreChange =
     }
 
 /** A store whose changes are noted, each when the store has acknowledged it. */
-export class NotedStore implements KeyValueStore {
-  readonly #store: KeyValueStore
+export class NotedStore extends StoreWrapper {
   readonly #onChange: (change: StoreChange) => void
 
   constructor(store: KeyValueStore, onChange: (change: StoreChange) => void) {
-    this.#store = store
+    super(store)
     this.#onChange = onChange
   }
 
-  get url(): string {
-    return this.#store.url
-  }
-
-  get capabilities(): KeyValueStore['capabilities'] {
-    return this.#store.capabilities
-  }
-
-  get: KeyValueStore['get'] = (space, key, options) => this.#store.get(space, key, options)
-
   async put(space: KeySpace, key: string, object: ObjectToStore, options?: PutOptions): Promise<void> {
     const copy = { ...object, value: Buffer.from(object.value) }
-    await this.#store.put(space, key, object, options)
+    await this.store.put(space, key, object, options)
     this.#onChange({ kind: 'put', space, key, object: copy })
   }
 
@@ -49,18 +39,8 @@ export class NotedStore implements KeyValueStore {
     version: ObjectVersion,
     options?: RequestOptions,
   ): Promise<void> {
-    await this.#store.delete(space, key, version, options)
+    await this.store.delete(space, key, version, options)
     this.#onChange({ kind: 'delete', space, key, version })
-  }
-
-  keys: KeyValueStore['keys'] = (space, options) => this.#store.keys(space, options)
-
-  ping(options?: RequestOptions): Promise<void> {
-    return this.#store.ping(options)
-  }
-
-  close(): Promise<void> {
-    return this.#store.close()
   }
 }
 
