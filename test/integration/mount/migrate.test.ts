@@ -57,7 +57,8 @@ describeMounted('migrate and what follows it', () => {
     await ferry.mount('--mode', 'mirror')
     const kept = ferry.under('a')
     const before = await ferry.call.snapshot(kept)
-    const writer = spawn('sh', ['-c', 'while :; do date +%N; done > "$0"/log', ferry.target], {
+    // With pauses longer than a sync of a slow disk takes: a file that never rests is not in the store, and `migrate` says so.
+    const writer = spawn('sh', ['-c', 'while date +%N; do sleep 0.2; done > "$0"/log', ferry.target], {
       stdio: 'ignore',
     })
     try {

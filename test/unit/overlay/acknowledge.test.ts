@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { Client } from '../../support/rig/client.ts'
-import { turns } from '../../support/rig/clock.ts'
+import { clock, turns } from '../../support/rig/clock.ts'
 import { useDisk } from '../../support/rig/disk.ts'
 import { Rig } from '../../support/rig/rig.ts'
 
@@ -23,7 +23,7 @@ test('P6: a close that waits for the store lets a write to the same file come to
     rig.world.heal()
     await writing
     await rig.settle()
-    await closing
+    await clock.until(closing)
     expect((await client.read(node)).toString()).toBe('second')
   } finally {
     useDisk(rig.root, undefined)
