@@ -90,7 +90,7 @@ export class Checkpoints {
   fold(): void {
     // The thread's checksums and these would be mixed; behind it this is done again.
     if (this.#isRunning || !this.#host.mayFold()) return
-    const isDone = this.#isFoldedIn
+    const isDone = this.isFoldedIn
     try {
       this.#added = prepareFold(this.#path, this.frames, this.#added, this.#isFirst)
       this.#isFirst = true
@@ -135,7 +135,7 @@ export class Checkpoints {
   /** Has the thread fold in what is committed now, and no more: the pages of that are added up before. */
   #start(): void {
     // A log that is folded in begins anew under whoever reads it: no lock of a reader is in its way.
-    if (this.#isFoldedIn) return
+    if (this.isFoldedIn) return
     this.#isRunning = true
     try {
       // Nothing behind what somebody reads is folded in.
@@ -168,7 +168,7 @@ export class Checkpoints {
   }
 
   /** Everything in the log is in the file. */
-  get #isFoldedIn(): boolean {
+  get isFoldedIn(): boolean {
     const { log, checkpointed } = readLogState(this.#count)
     return checkpointed >= log
   }

@@ -5,6 +5,7 @@ import { DATABASE_SUFFIXES } from './database-suffixes.ts'
 import { isSystemError, reasonOf } from './errors.ts'
 import type { FailedSyncs } from './failed-syncs.ts'
 import { closeFolding } from './fold.ts'
+import { formatOf, isMarked, setMark, userVersionOf } from './open-mark.ts'
 import { kindOf } from './plain-file.ts'
 import { PageSums } from './page-sums.ts'
 import { begin, examine, type Witness } from './witness.ts'
@@ -52,11 +53,13 @@ export interface DatabaseOptions {
 }
 
 /** A file that SQLite has open, and what is known of it. */
-interface OpenFile {
+export interface OpenFile {
   readonly handle: DatabaseSync
   readonly witness: Witness
   /** It has pages that are not what was written, and goes on without them. */
   readonly isDamaged: boolean
+  /** The file itself says that it is open. */
+  readonly isMarked: boolean
 }
 
 /** A full disk has no room for what is beside the file: then it does without until the next start, and this is false. */
@@ -99,7 +102,7 @@ export function openFile(path: string, options: DatabaseOptions): OpenFile {
     const isKnown = ['-witness', '-sums'].some((suffix) => existsSync(path + suffix))
     if (isKnown && (fresh || statSync(path).size === 0))
       throw new DatabaseDamaged(path, 'it is gone or empty, and what is beside it is there')
-    const { witness, repairs, pages } = examine(path)
+    const { witness, repairs, pages, isMarkedFile } = examine(path)
     for (const repair of repairs) options.onRepaired?.(repair)
     // A page whose frames were lost may be what it was before a fold that never came: its checksum has to say so.
     const isToCheck = options.check !== false || witness.lost !== undefined
@@ -116,7 +119,7 @@ export function openFile(path: string, options: DatabaseOptions): OpenFile {
     if (pragma('application_id') !== options.applicationId) {
       throw new DatabaseDamaged(path, 'it belongs to another program')
     }
-    const format = Number(pragma('user_version'))
+    const format = formatOf(userVersionOf(handle))
     const upgrade = upgradeOf(path, format, options)
     if (upgrade && readOnly)
       throw new DatabaseDamaged(
@@ -136,6 +139,7 @@ export function openFile(path: string, options: DatabaseOptions): OpenFile {
       const isWitnessed = unlessFull(() => {
         if (witness.claim || !witness.isThere) witness.note({ log: undefined })
       })
+      if (isMarked(handle)) setMark(handle, false)
       handle.close()
       if (isWitnessed) unlessFull(() => PageSums.make(`${path}-sums`, path))
       handle = new DatabaseSync(path, { timeout: 5000 })
@@ -148,9 +152,10 @@ export function openFile(path: string, options: DatabaseOptions): OpenFile {
       if (verdict !== 'ok') throw new DatabaseDamaged(path, String(verdict))
     }
     if (!readOnly && !options.bulk) unlessFull(() => begin(path, witness))
-    return { handle, witness, isDamaged }
+    return { handle, witness, isDamaged, isMarked: isMarkedFile && isMarked(handle) }
   } catch (error) {
     try {
+      if (handle?.isTransaction) handle.exec('ROLLBACK')
       if (handle?.isOpen && options.readOnly) handle.close()
       else if (handle?.isOpen) closeFolding(path, handle)
     } catch {

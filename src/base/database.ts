@@ -2,9 +2,10 @@ import { closeSync, fdatasync, fdatasyncSync, fsync, openSync, writeSync } from 
 import { dirname } from 'node:path'
 import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite'
 import { Checkpoints } from './checkpoints.ts'
-import { type DatabaseOptions, openFile } from './database-file.ts'
+import { type DatabaseOptions, type OpenFile, openFile } from './database-file.ts'
 import { FsError, reasonOf } from './errors.ts'
 import { knownLog, type LostFrames } from './log-check.ts'
+import { isMarked, setMark } from './open-mark.ts'
 import { isDiskFull, isIoError } from './sqlite-errors.ts'
 import { synced } from './synced.ts'
 import { PAGE_BYTES, rewriteWal, WalDamaged } from './wal.ts'
@@ -57,6 +58,7 @@ export class Database {
   #mustRewrite: boolean
   // A sync has failed: no flush relies on the log any more.
   #cautious = false
+  #isMarked: boolean
   #broken: unknown
   // What a killed process committed counts as one that is not flushed.
   #commits = 1
@@ -68,14 +70,10 @@ export class Database {
   #closed = false
   #closing: Promise<void> | undefined
 
-  private constructor(
-    path: string,
-    handle: DatabaseSync,
-    witness: Witness,
-    options: DatabaseOptions,
-    isDamaged: boolean,
-  ) {
-    this.#hasDamage = isDamaged
+  private constructor(path: string, file: OpenFile, options: DatabaseOptions) {
+    const { handle, witness } = file
+    this.#hasDamage = file.isDamaged
+    this.#isMarked = file.isMarked
     this.path = path
     this.#handle = handle
     this.#witness = witness
@@ -101,8 +99,9 @@ export class Database {
 
   /** @throws DatabaseDamaged if the file is not a healthy one of this program and format */
   static open(path: string, options: DatabaseOptions): Database {
-    const { handle, witness, isDamaged } = openFile(path, options)
-    return new Database(path, handle, witness, options, isDamaged)
+    const database = new Database(path, openFile(path, options), options)
+    database.#mark()
+    return database
   }
 
   /** A statement whose integers come back as bigint when `bigints`, else as number. */
@@ -268,6 +267,24 @@ export class Database {
     if (this.#indexDescriptor !== undefined) closeSync(this.#indexDescriptor)
   }
 
+  /**
+   * The file itself says that it is open, on the medium, so that one without anything beside it is not taken for one that was closed. On
+   * a full disk it does not, and the next flush tries it again.
+   */
+  #mark(): void {
+    // The mark says as well that there is a witness.
+    if (this.#isMarked || this.#readOnly || this.#options.bulk || !this.#witness.isThere) return
+    try {
+      if (!isMarked(this.#handle)) this.transaction(() => setMark(this.#handle, true))
+      this.flushNow()
+    } catch (error) {
+      if (!(error instanceof FsError)) throw error
+      return
+    }
+    this.foldLog()
+    this.#isMarked = this.#checkpoints.isFoldedIn
+  }
+
   /** SQLite folds the log in and removes it when it closes the file: it is not missing then. */
   #letGo(): void {
     try {
@@ -297,6 +314,7 @@ export class Database {
       this.#flushing = undefined
     }
     this.#hasFlushed(covers)
+    if (!this.#closed) this.#mark()
   }
 
   #hasFlushed(through: number): void {

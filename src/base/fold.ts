@@ -2,6 +2,7 @@ import { closeSync, constants, fdatasyncSync, openSync, readSync } from 'node:fs
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import { isSystemError } from './errors.ts'
 import type { Sums } from './flipped-bit.ts'
+import { isMarked, setMark } from './open-mark.ts'
 import { type PageSum, PageSums, pageSum } from './page-sums.ts'
 import { isDiskFailure } from './sqlite-errors.ts'
 import {
@@ -151,15 +152,19 @@ export function readLogState(statement: StatementSync): { log: number; checkpoin
   return { log: Number(log ?? -1), checkpointed: Number(checkpointed ?? -1) }
 }
 
+/** SQLite counts frames as folded in up to the end of the log only once the database is synced: it lets the log begin anew by that. */
+function isFoldedIn(handle: DatabaseSync): boolean {
+  const { log, checkpointed } = readLogState(handle.prepare(LOG_STATE))
+  return log >= 0 && checkpointed >= log
+}
+
 /**
  * Behind a checkpoint: if it came to the end of the log, SQLite has synced the database, and its pages are nothing but what was
  * added up last. What fails here is done by the next: until then the sums of what they were before are accepted, too.
  * @param onMedium synced when it returns
  */
 export function settleFold(path: string, handle: DatabaseSync, onMedium = false): void {
-  const { log, checkpointed } = readLogState(handle.prepare(LOG_STATE))
-  // SQLite counts frames as folded in up to the end of the log only once that sync is done: it lets the log begin anew by that.
-  if (log < 0 || checkpointed < log) return
+  if (!isFoldedIn(handle)) return
   let sums: PageSums | undefined
   try {
     sums = PageSums.open(`${path}-sums`)
@@ -171,21 +176,46 @@ export function settleFold(path: string, handle: DatabaseSync, onMedium = false)
   }
 }
 
-/** Closes a database that this process has open, whose last one folds the log in: not if that would not be right. */
+// SQLite folds the log in and removes it as it closes a file, also one that nobody refers to any more.
+const leftOpen: DatabaseSync[] = []
+
+/**
+ * Closes a database that this process has open, whose last one folds the log in: not if that would not be right. Then it is left to the
+ * end of the process: the log stays, and the next who opens it looks at it.
+ */
 export function closeFolding(path: string, handle: DatabaseSync, added?: Added): void {
+  if (foldToClose(path, handle, added) && takeMarkBack(path, handle)) handle.close()
+  else leftOpen.push(handle)
+}
+
+/** Whether SQLite may remove the log: a file that says that it is open has one. */
+function takeMarkBack(path: string, handle: DatabaseSync): boolean {
+  try {
+    if (!isMarked(handle)) return true
+    // In a fold of its own: a file that says that it was closed does not lack what its log has.
+    if (!isFoldedIn(handle)) return false
+    setMark(handle, false)
+  } catch {
+    // A full disk.
+    return false
+  }
+  return foldToClose(path, handle, undefined)
+}
+
+/** Folds the log in if there is room and no lock is in the way. @returns whether SQLite may do the same as it closes the file */
+function foldToClose(path: string, handle: DatabaseSync, added: Added | undefined): boolean {
   try {
     prepareFold(path, Math.max(0, readLogState(handle.prepare(LOG_STATE)).log), added, true)
   } catch {
-    // Left to the end of the process: the log stays, and the next who opens it looks at it.
-    return
+    return false
   }
   try {
     handle.exec('PRAGMA wal_checkpoint(PASSIVE)')
     // While the log is still there: whoever dies here finds all in it.
     settleFold(path, handle, true)
   } catch (error) {
-    if (isDiskFailure(error)) return
     // A lock, or a full disk: the log stays if SQLite cannot fold it in, either, as it closes the file.
+    return !isDiskFailure(error)
   }
-  handle.close()
+  return true
 }

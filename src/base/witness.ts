@@ -15,6 +15,7 @@ import { dirname } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { currentBoot } from './boot.ts'
 import { isSystemError } from './errors.ts'
+import { isMarkedFile } from './open-mark.ts'
 import { checkLog, type KnownLog, type LostFrames, saltOfLog } from './log-check.ts'
 import { synced } from './synced.ts'
 import { readLogIndex } from './wal-index.ts'
@@ -155,13 +156,17 @@ function openOrMake(path: string): number {
   const descriptor = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600)
   // Room for both places, whatever fills the disk later.
   writeSync(descriptor, Buffer.alloc(2 * SLOT_BYTES), 0, 2 * SLOT_BYTES, 0)
+  syncDirectoryOf(path)
+  return descriptor
+}
+
+function syncDirectoryOf(path: string): void {
   const directory = openSync(dirname(path), constants.O_RDONLY)
   try {
     fsyncSync(directory)
   } finally {
     closeSync(directory)
   }
-  return descriptor
 }
 
 function encode({ number, boot, log, lost, isDamaged }: Testimony): Buffer {
@@ -198,7 +203,8 @@ function readSlot(descriptor: number, slot: number): Testimony | undefined {
 /**
  * What is to be done before SQLite opens a database, which would take damage in its log for the end of it. A file that has checksums
  * beside it has had a witness: that is made first. Where it is gone, or cannot be read, only an index of this boot says what the log
- * must have, and without one nobody can tell whether something is lost.
+ * must have, and without one nobody can tell whether something is lost. A file that says that it is open has had a witness, too, and has
+ * a log.
  * @returns the witness, what was put right, and the pages that the log has
  * @throws LogBeyondRepair
  */
@@ -206,23 +212,26 @@ export function examine(path: string): {
   witness: Witness
   repairs: readonly string[]
   pages: ReadonlySet<number>
+  isMarkedFile: boolean
 } {
   const witness = Witness.read(`${path}-witness`)
   const log = `${path}-wal`
-  const isGone = !witness.isThere && existsSync(`${path}-sums`)
+  const isMarked = isMarkedFile(path)
+  const isGone = !witness.isThere && (isMarked || existsSync(`${path}-sums`))
+  const hasNoLog = isMarked && !existsSync(log)
   const ofThisBoot = isGone ? changedSinceBoot(`${path}-shm`) : witness.isOfThisBoot
   const index = ofThisBoot ? readLogIndex(`${path}-shm`) : undefined
   const found = checkLog(log, index, witness.claim)
   const { repairs, pages } = found
-  // Whether the file was closed, and so has no log, or the log went with the witness, nobody can tell.
-  const isUnknown = isGone && !index
+  // Whether the file was closed, and so has no log, or the log went with the witness, nobody can tell where the file has no mark.
+  const isUnknown = (isGone || hasNoLog) && !index
   const lost = found.lost ?? (isUnknown ? { frames: 0, pages: undefined } : undefined)
   if (lost) {
     const before = witness.lost?.frames ?? 0
     // SQLite's index goes with the first who opens the database.
     witness.note({ boot: undefined, log: undefined, lost: { ...lost, frames: lost.frames + before } })
   }
-  return { witness, repairs, pages }
+  return { witness, repairs, pages, isMarkedFile: isMarked }
 }
 
 /** By its time, which SQLite moves as it opens the database: an index that an earlier boot left says less than there was. */
@@ -231,8 +240,10 @@ function changedSinceBoot(path: string): boolean {
   return stat !== undefined && stat.mtimeMs > Date.now() - uptime() * 1000
 }
 
-/** The database is open: SQLite's index is of this boot, and has what is in the log. */
+/** The database is open: SQLite's index is of this boot, and has what is in the log, which has its name on the medium. */
 export function begin(path: string, witness: Witness): void {
+  // A power cut must not take it once the file says that there is one.
+  syncDirectoryOf(path)
   const { claim } = witness
   const isSame = claim && saltOfLog(`${path}-wal`)?.equals(claim.salt)
   witness.note({ boot: currentBoot(), log: isSame ? claim : undefined })

@@ -98,7 +98,7 @@ export class Doubts {
       this.#list(
         (lost.frames > 0
           ? `changes that had been acknowledged were lost with ${lost.frames} damaged pages of the log; `
-          : `nobody can tell whether changes that had been acknowledged are lost: ${this.#database.path}-witness, which says what the log must have, was gone or damaged; `) +
+          : `nobody can tell whether changes that had been acknowledged are lost: the log ${this.#database.path}-wal was gone, or ${this.#database.path}-witness, which says what it must have, was gone or damaged; `) +
           `${this.#count() - before} files may be as they were before, and names made since may be missing`,
       )
     })

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, readdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { unmountKernel } from '../../../src/fuse/kernel/mount.ts'
@@ -178,4 +178,58 @@ describeMounted('a state directory in which something else lies in the place of 
       expect((await ferry.call.readFile(ferry.at('late'))).toString()).toBe('written anew')
     },
   )
+})
+
+describeMounted('a database of which nothing but its file is left, after a kill', () => {
+  let ferry: Ferry
+
+  beforeEach(() => {
+    ferry = new Ferry({ faults: true })
+  })
+
+  afterEach(async () => {
+    await ferry.clear()
+  })
+
+  test.each(['catalog.db', 'store/ferryfs/index.sqlite'])(
+    'P2: of %s is never taken for one that was closed',
+    async (file) => {
+      writeFileSync(ferry.under('old'), 'on the volume')
+      await ferry.mount('--mode', 'drain')
+      await ferry.settled()
+      // What the catalog is to the store is in its file; of what comes now nothing gets there.
+      await ferry.remount()
+      for (let index = 0; index < 20; index += 1) await ferry.call.writeFile(ferry.at(`new ${index}`), 'new')
+      await ferry.settled()
+      await ferry.killBoth()
+      await unmountKernel(ferry.target, { lazy: true })
+      for (const suffix of ['-wal', '-shm', '-witness', '-sums']) rmSync(join(ferry.stateDir, file + suffix))
+
+      const offline = await ferry.ferryfs(
+        'restore',
+        '--state-dir',
+        ferry.stateDir,
+        join(ferry.root, 'offline'),
+      )
+      expect(offline.status, offline.stdout).toBe(3)
+      await ferry.mount()
+      expect((await ferry.status()).failures).not.toEqual([])
+      const { status, stdout } = await ferry.ferryfs('verify', ferry.target)
+      expect(status, stdout).toBe(3)
+    },
+  )
+
+  test('P2: one that was unmounted and left alone is all that is needed', async () => {
+    writeFileSync(ferry.under('old'), 'on the volume')
+    await ferry.mount('--mode', 'drain')
+    await ferry.call.writeFile(ferry.at('new'), 'new')
+    await ferry.settled()
+    await ferry.unmount()
+    for (const file of ['catalog.db', 'store/ferryfs/index.sqlite'])
+      for (const suffix of ['-witness', '-sums']) rmSync(join(ferry.stateDir, file + suffix))
+    await ferry.mount()
+    expect((await ferry.call.readFile(ferry.at('new'))).toString()).toBe('new')
+    const { status, stdout } = await ferry.ferryfs('verify', ferry.target)
+    expect(status, stdout).toBe(0)
+  })
 })

@@ -257,11 +257,12 @@ describe('P2: a log that lacks what was committed, beside a witness that is gone
     expect(open('b.db').lost).toEqual({ frames: 0, pages: undefined })
   })
 
-  test('is nothing where the file never had a witness', async () => {
+  test('is told of a whole log that is left alone', async () => {
     await withCommits(5)
     killed('a.db', 'b.db')
     for (const suffix of ['-witness', '-sums', '-shm']) rmSync(join(directory, `b.db${suffix}`))
-    expect(open('b.db').lost).toBeUndefined()
+    const database = open('b.db')
+    expect([count(database), database.lost]).toEqual([5, { frames: 0, pages: undefined }])
   })
 
   test('a file that is gone is not made anew beside its checksums', async () => {

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { copyFileSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -7,8 +7,11 @@ import { Database, DatabaseDamaged } from '../../../src/base/database.ts'
 let directory = ''
 const opened: Database[] = []
 
-const open = (options: { format?: number; schema?: string; upgrades?: Record<number, string> } = {}) => {
-  const database = Database.open(join(directory, 'test.db'), {
+const open = (
+  options: { format?: number; schema?: string; upgrades?: Record<number, string> } = {},
+  name = 'test.db',
+) => {
+  const database = Database.open(join(directory, name), {
     applicationId: 7,
     format: 1,
     schema: 'CREATE TABLE rows (value INTEGER)',
@@ -51,7 +54,10 @@ describe('P2: what waits for a flush', () => {
   })
 
   test('waits for what a process that was killed had committed', () => {
-    const database = open()
+    commit(open())
+    for (const suffix of ['', '-wal', '-shm', '-witness', '-sums'])
+      copyFileSync(join(directory, `test.db${suffix}`), join(directory, `killed.db${suffix}`))
+    const database = open({}, 'killed.db')
     expect(database.isFlushed(database.lastCommit)).toBe(false)
   })
 })

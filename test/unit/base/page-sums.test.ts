@@ -90,7 +90,12 @@ describe('P1: a page of a database', () => {
       const database = open('b.db', repairs)
       expect([rowsOf(database), repairs]).toEqual([rows, [`page ${page + 1}`]])
       await database.close()
-      expect(readFileSync(path('b.db')).equals(readFileSync(path('a.db')))).toBe(true)
+      // In the first page SQLite counts changes of the file.
+      expect(
+        readFileSync(path('b.db'))
+          .subarray(PAGE)
+          .equals(readFileSync(path('a.db')).subarray(PAGE)),
+      ).toBe(true)
     }
   })
 
@@ -199,7 +204,7 @@ describe('P1: a page that is put back to its former content', () => {
   /** A file whose log was folded in twice, closed; and what it was after the first time. */
   async function foldedTwice(): Promise<{ former: Buffer; rows: unknown[] }> {
     const first = open('a.db')
-    add(first, 200)
+    add(first, 300)
     await first.close()
     const former = readFileSync(path('a.db'))
     const second = open('a.db')
@@ -280,7 +285,8 @@ describe('P1: a page that is put back to its former content', () => {
     }
     writeFileSync(path('a.db-sums'), sums)
     copied('a.db', 'cut.db')
-    putBack('cut.db', former, differing(former, now).slice(3, 4))
+    // In another block than the first page, which was folded in once more as it was closed.
+    putBack('cut.db', former, differing(former, now).slice(-1))
     // Whether a fold was cut short there nobody can tell.
     open('cut.db')
     const repairs: string[] = []
@@ -290,7 +296,7 @@ describe('P1: a page that is put back to its former content', () => {
     expect(rowsOf(open('a.db', repairs))).toEqual(rows)
     expect(repairs).toEqual([])
     await opened.at(-1)?.close()
-    putBack('a.db', former, differing(former, now).slice(3, 4))
+    putBack('a.db', former, differing(former, now).slice(-1))
     expect(() => open('a.db')).toThrow(/are not what was written/)
   })
 })

@@ -78,6 +78,19 @@ describe('P2: a catalog that lost what it had acknowledged', () => {
     expect(await doubtfulPaths()).toContain('.')
   })
 
+  test('knows it where nothing is left but its file', async () => {
+    rig = await Rig.start({ mode: 'drain' })
+    // What it is to the store gets into the file.
+    await rig.restart('mount')
+    await new Client(rig).create('new', 'new')
+    await rig.mountDamaged((stateDir) => {
+      for (const suffix of ['-wal', '-shm', '-witness', '-sums'])
+        rmSync(join(stateDir, `catalog.db${suffix}`))
+    })
+    expect(rig.catalog.doubts.any).toBe(true)
+    expect(await doubtfulPaths()).toContain('.')
+  })
+
   test('keeps the staged bytes that it does not know of', async () => {
     await forgetting(
       async (client) => {
