@@ -14,6 +14,7 @@ import {
   type Finding,
   Restore,
   type RestoreOptions,
+  type RestoreResult,
   type SourceTree,
   selectionOf,
 } from '../migration/index.ts'
@@ -188,7 +189,10 @@ async function write(
   context: Context,
 ): Promise<ExitStatus> {
   const view = new ProgressView(context)
+  let older = 0
   const onFinding = ({ kind, path, reason }: Finding): void => {
+    // Of an older copy of a state directory it is all of them.
+    if (kind === 'older' && ++older > MOST_OLDER) return
     view.end()
     context.print(`${kind.padEnd(7)}  ${path}: ${reason}`)
   }
@@ -200,17 +204,30 @@ async function write(
       onProgress: (now) => view.show(now),
       signal,
     })
-    const { files, bytes, missing, lacking, doubtful, finished } = await run.run()
+    const result = await run.run()
+    const { files, bytes, missing, lacking, doubtful, finished } = result
     view.end()
     context.print(`restored ${counted(files, 'file')}, ${formatBytes(bytes)}, to ${destination.path}`)
     if (missing > 0) context.print(`${missing} missing: ${finished ? 'accepted' : GO_ON}`)
     if (lacking > 0) context.print(`${lacking} lacking something that DEST cannot hold`)
     if (doubtful > 0) context.print(`${doubtful} of which the store's records do not agree on where they are`)
-    return missing + lacking + doubtful === 0 ? EXIT.done : EXIT.incomplete
+    if (result.losses > 0) context.print(olderLine(result))
+    return missing + lacking + doubtful + result.losses === 0 ? EXIT.done : EXIT.incomplete
   } finally {
     view.end()
   }
 }
+
+// So many are listed.
+const MOST_OLDER = 1000
+
+function olderLine({ older, finished }: RestoreResult): string {
+  const what = older > 0 ? `${older} files and directories` : 'what is there'
+  return `${what} may be older than what was acknowledged, and names may be missing: ${finished ? 'accepted' : COMPARE}`
+}
+
+const COMPARE =
+  'DEST stays closed to others (0700) until what the first lines ("older  .") say is done; the same command with --accept-missing opens it as it is'
 
 const GO_ON =
   'DEST stays closed to others (0700). The same command again tries those again; with --accept-missing it opens DEST as it is'

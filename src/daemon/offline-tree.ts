@@ -110,9 +110,9 @@ export function treeOfStore({ settings, log }: Request, run: LongRunning): Promi
     closing.push(() => catalog.close())
     const config = { ...options, source: '', target: '' }
     const { tree } = compose({ config, catalog, store, log }, closing)
-    // What is lost is met in the tree again.
+    // What is lost is met in the tree again, and that the store is damaged is said of all of it.
     const known = failures
-      .filter(({ kind }) => kind !== 'lost')
+      .filter(({ kind }) => kind !== 'lost' && kind !== 'older')
       .map(({ path, reason, kind }): Finding => ({ path, reason, kind: kind === 'doubt' ? kind : 'missing' }))
     return { tree, namespace, source: null, store: settings.store, known }
   })
@@ -225,10 +225,7 @@ function compose(
     context.staging.close()
   })
   recoverToRead(context)
-  const lost = catalog.doubts
-    .losses()
-    .map(({ detail }): Finding => ({ path: '.', kind: 'missing', reason: detail }))
-  return { context, tree: new TreeView(context, overlay, stored), known: [...known, ...lost] }
+  return { context, tree: new TreeView(context, overlay, stored), known }
 }
 
 /** Attaches the legacy volume where the tree needs it. What is wrong where that cannot be had. */

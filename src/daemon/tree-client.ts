@@ -7,6 +7,7 @@ import {
   SourceError,
   type SourceTree,
   type TreeFile,
+  type TreeTotals,
 } from '../migration/index.ts'
 import { SILENCE_MS } from './control-protocol.ts'
 import { type Registration, supervisorAlive } from './registry.ts'
@@ -51,7 +52,7 @@ export class DaemonTree implements SourceTree {
     this.#silenceMs = silenceMs
   }
 
-  totals(): Promise<{ files: number; bytes: number }> {
+  totals(): Promise<TreeTotals> {
     return this.#value({ op: 'totals' }, treeValues.totals)
   }
 

@@ -52,11 +52,12 @@ const fileSchema = z.object({
   xattrs: z.string().optional(),
   target: z.string().optional(),
   chunks: z.array(chunk).optional(),
+  doubt: z.string().optional(),
 })
 const entrySchema = z.object({ name: z.string(), file: fileSchema.optional(), reason: z.string().optional() })
 
 export const treeValues = {
-  totals: z.object({ files: z.number(), bytes: z.number() }),
+  totals: z.object({ files: z.number(), bytes: z.number(), losses: z.array(z.string()).optional() }),
   root: fileSchema,
   list: z.object({ entries: z.array(entrySchema), next: z.string().optional() }),
   look: entrySchema.nullable(),
@@ -106,6 +107,7 @@ export function sentFile(file: TreeFile): SentFile {
     ...(file.xattrs && { xattrs: encoded(file.xattrs) }),
     ...(file.target && { target: encoded(file.target) }),
     ...(file.chunks && { chunks: sentChunks(file.chunks) }),
+    ...(file.doubt && { doubt: file.doubt }),
   }
 }
 
@@ -124,6 +126,7 @@ export function receivedFile(sent: SentFile): TreeFile {
     xattrs: sent.xattrs === undefined ? undefined : decoded(sent.xattrs),
     target: sent.target === undefined ? undefined : decoded(sent.target),
     chunks: sent.chunks && receivedChunks(sent.chunks),
+    doubt: sent.doubt,
   }
 }
 

@@ -35,9 +35,10 @@ import {
   type TreeEntry,
   type TreeFile,
   type TreePage,
+  type TreeTotals,
 } from './restore/tree.ts'
 import { candidatesFrom } from './tree-listing.ts'
-import { storedChunks } from './verify.ts'
+import { IN_DOUBT, storedChunks } from './verify.ts'
 
 // What one request may take of a turn of the event loop, and what it answers with at most (P6).
 const TURN_MS = 4
@@ -59,9 +60,18 @@ export class TreeView implements SourceTree {
     this.#stored = stored
   }
 
-  async totals(): Promise<{ files: number; bytes: number }> {
-    const { files, bytes } = this.#context.catalog.totals()
-    return { files, bytes }
+  async totals(): Promise<TreeTotals> {
+    const { catalog, store } = this.#context
+    const { files, bytes } = catalog.totals()
+    const { damage } = store.capabilities
+    const losses = catalog.doubts
+      .losses()
+      .map(
+        ({ since, detail }) =>
+          `${since.toISOString()}: ${detail}; compare, then 'ferryfs verify --accept-losses', and do this again`,
+      )
+    if (damage !== undefined) losses.push(`${damage}, and do this again`)
+    return { files, bytes, ...(losses.length > 0 && { losses }) }
   }
 
   async root(): Promise<TreeFile> {
@@ -176,7 +186,13 @@ export class TreeView implements SourceTree {
       target: isSymlink(attributes.mode) ? this.#overlay.readTarget(inode.ino) : undefined,
       stamp: stampOf(inode, attributes),
       chunks: this.#onlyChunk(inode, attributes),
+      doubt: this.#doubtOf(inode),
     }
+  }
+
+  #doubtOf({ ino }: Pick<Inode, 'ino'>): string | undefined {
+    const compared = this.#context.catalog.doubts.comparedOf(ino)
+    return compared && IN_DOUBT[compared]
   }
 
   /** Most files are small: nobody has to ask where they have data. */
@@ -199,6 +215,7 @@ export class TreeView implements SourceTree {
       xattrs,
       target,
       stamp: storedStampOf({ ino, generation, ...inode }),
+      doubt: this.#doubtOf({ ino }),
     })
     const known = attributesOf({ ino, generation, ...inode })
     if (isDirectory(inode.mode)) {

@@ -88,7 +88,8 @@ export async function verify(
 // What is beyond is told by the line about the loss.
 const DOUBTFUL_LISTED = 10_000
 
-const IN_DOUBT = {
+/** What is said of a file that may be older than what was acknowledged. */
+export const IN_DOUBT = {
   not: 'it may be older than what was acknowledged, and the store could not be asked yet: mount again when it answers',
   'nothing newer': 'it may be older than what was acknowledged; the store has nothing newer',
   taken:

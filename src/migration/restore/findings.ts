@@ -5,9 +5,10 @@ export interface Finding {
   readonly path: string
   /**
    * `missing`: the file is not there, or something else is. Another run tries again. `lacking`: it is there with its whole content,
-   * but DEST cannot hold something else of it. `doubt`: the records of the store do not agree on where it is.
+   * but DEST cannot hold something else of it. `doubt`: the records of the store do not agree on where it is. `older`: it is there as the
+   * tree has it, which may be older than what was acknowledged.
    */
-  readonly kind: 'missing' | 'lacking' | 'doubt'
+  readonly kind: 'missing' | 'lacking' | 'doubt' | 'older'
   readonly reason: string
 }
 

@@ -11,4 +11,5 @@ export {
   type TreeEntry,
   type TreeFile,
   type TreePage,
+  type TreeTotals,
 } from './tree.ts'

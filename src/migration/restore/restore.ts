@@ -46,6 +46,10 @@ export interface RestoreResult {
   readonly missing: number
   readonly lacking: number
   readonly doubtful: number
+  /** Files and directories that may be older than what was acknowledged. */
+  readonly older: number
+  /** The same may be so of all of the tree, and names may be missing. */
+  readonly losses: number
   /** DEST is open to others, and no restore is under way there any more. */
   readonly finished: boolean
 }
@@ -82,6 +86,7 @@ export class Restore {
   #missing = 0
   #lacking = 0
   #doubtful = 0
+  #older = 0
   #pinging: Promise<void> | undefined
 
   constructor(tree: SourceTree, destination: Destination, options: RestoreOptions) {
@@ -102,13 +107,16 @@ export class Restore {
     const root = await this.#ask(() => this.#tree.root())
     for (const finding of this.#options.known ?? []) this.#tell(finding)
     const totals = await this.#ask(() => this.#tree.totals())
+    const { losses = [] } = totals
+    for (const reason of losses) this.#options.onFinding({ path: '.', kind: 'older', reason })
     if (selection.whole) {
       this.#meter.filesTotal = totals.files
       this.#meter.bytesTotal = totals.bytes
     }
     await this.#fillAll(root)
     this.#meter.tick(true)
-    const finished = this.#missing === 0 || acceptMissing
+    // Where a file is in doubt there is a loss, too.
+    const finished = this.#missing + losses.length === 0 || acceptMissing
     this.#found('lacking', new Place(), await this.#finish(finished ? root : undefined))
     if (!this.#destination.isInPlace)
       this.#found('missing', new Place(), [`${this.#destination.path} was moved or replaced meanwhile`])
@@ -118,6 +126,8 @@ export class Restore {
       missing: this.#missing,
       lacking: this.#lacking,
       doubtful: this.#doubtful,
+      older: this.#older,
+      losses: losses.length,
       finished,
     }
   }
@@ -256,6 +266,7 @@ export class Restore {
     const body = async (): Promise<void> => {
       try {
         await this.#fill({ ...pick(file), place, open, selection, put: 0, failed: 0 }, file)
+        this.#inDoubt(place, file)
         this.#found('lacking', place, [...dress(open.descriptor, file), ...guard(open.descriptor, file)])
         directory.open.resume(open)
       } catch (error) {
@@ -357,6 +368,7 @@ export class Restore {
     try {
       const lacks = await this.#attempt(directory, name, file)
       if (!lacks) return
+      this.#inDoubt(place, file)
       if (!this.#isOwn(directory, name)) directory.put += 1
       this.#meter.files += 1
       this.#meter.tick()
@@ -425,9 +437,15 @@ export class Restore {
     if (reasons.length > 0) this.#tell({ path: place.toString(), kind, reason: reasons.join('; ') })
   }
 
+  /** It is there, as the tree has it. */
+  #inDoubt(place: Place, { doubt }: TreeFile): void {
+    this.#found('older', place, doubt === undefined ? [] : [doubt])
+  }
+
   #tell(finding: Finding): void {
     if (finding.kind === 'missing') this.#missing += 1
     else if (finding.kind === 'lacking') this.#lacking += 1
+    else if (finding.kind === 'older') this.#older += 1
     else this.#doubtful += 1
     this.#options.onFinding(finding)
   }

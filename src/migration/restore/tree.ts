@@ -19,6 +19,16 @@ export interface TreeFile extends FileRef {
   readonly stamp: string
   /** Its data where that is not more than one chunk. */
   readonly chunks?: readonly TreeChunk[] | undefined
+  /** It may be older than what was acknowledged: what is known of that. */
+  readonly doubt?: string | undefined
+}
+
+/** What is known of a tree before it is gone through. */
+export interface TreeTotals {
+  readonly files: number
+  readonly bytes: number
+  /** Why it may be older than what was acknowledged, and lack names. */
+  readonly losses?: readonly string[] | undefined
 }
 
 /** What content is asked for with: of this very state of the file. */
@@ -54,7 +64,7 @@ export interface TreeChunks {
  */
 export interface SourceTree {
   /** How much there is to do, as far as it is known. */
-  totals(): Promise<{ readonly files: number; readonly bytes: number }>
+  totals(): Promise<TreeTotals>
   root(): Promise<TreeFile>
   list(directory: FileRef, from?: string): Promise<TreePage>
   /** The file under a name now; undefined if there is none. */

@@ -216,6 +216,19 @@ describeMounted('a database of which nothing but its file is left, after a kill'
       expect((await ferry.status()).failures).not.toEqual([])
       const { status, stdout } = await ferry.ferryfs('verify', ferry.target)
       expect(status, stdout).toBe(3)
+      const back = await ferry.ferryfs('restore', ferry.target, join(ferry.root, 'back'))
+      expect(back.status, back.stdout).toBe(3)
+      for (const { stdout } of [offline, back]) {
+        expect(stdout).toMatch(/^older {4}\.: /m)
+        expect(stdout).toMatch(
+          /may be older than what was acknowledged, and names may be missing: DEST stays/,
+        )
+      }
+      if (file !== 'catalog.db') return
+      expect(back.stdout).not.toMatch(/missing: .*tries those again/)
+      expect(back.stdout).toMatch(/^older {4}new 7: .*it may still be older than what was acknowledged/m)
+      await ferry.done('verify', '--accept-losses', ferry.target)
+      await ferry.done('restore', ferry.target, join(ferry.root, 'back'))
     },
   )
 

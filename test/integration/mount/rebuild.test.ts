@@ -124,7 +124,7 @@ describeMounted('an embedded store whose index was put back to an older copy', (
     const dest = join(ferry.root, 'back')
     const restored = await ferry.ferryfs('restore', ...identity, dest)
     expect(restored.stdout).toMatch(line)
-    expect(restored.stdout).toMatch(/^missing {2}\./m)
+    expect(restored.stdout).toMatch(/^older {4}\./m)
     expect(restored.status).toBe(3)
     const rebuilt = await ferry.ferryfs('rebuild', ...identity, '--state-dir', join(ferry.root, 'new'))
     expect(rebuilt.stdout).toMatch(line)
@@ -138,7 +138,7 @@ describeMounted('an embedded store whose index was put back to an older copy', (
     await ferry.unmount()
     // The index has been written to since: what is wrong with it is remembered.
     const again = await ferry.ferryfs('restore', ...identity, join(ferry.root, 'back again'))
-    expect(again.stdout).toMatch(/^missing {2}\.: the index .* is damaged: /m)
+    expect(again.stdout).toMatch(/^older {4}\.: the index .* is damaged: /m)
     expect(again.status).toBe(3)
   })
 })
