@@ -728,6 +728,12 @@ export class Catalog {
     })
   }
 
+  /** Within a transaction: the store is older than what it had acknowledged to this catalog. */
+  noteOlderStore(detail: string): void {
+    this.doubts.noteOlderStore(detail)
+    this.afterCommit(() => this.doubts.noted())
+  }
+
   /** After a rebuild: counters go on above what the store has seen. */
   raiseCounters(versions: bigint, generations: bigint, inos: bigint): void {
     this.#versions.raise(versions)

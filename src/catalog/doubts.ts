@@ -127,6 +127,11 @@ export class Doubts {
     )
   }
 
+  /** The store lacks what it had acknowledged: what the catalog says of it may not be so. Within a transaction, as above. */
+  noteOlderStore(detail: string): void {
+    this.#add(detail, Date.now())
+  }
+
   /** Another may have been decided on since. */
   #olderMode(): string {
     const mode = this.#meta('mode')
@@ -146,10 +151,14 @@ export class Doubts {
 
   #list(detail: string): void {
     const now = Date.now()
-    this.#database.prepare('INSERT INTO losses (since, detail) VALUES (?,?)').run(now, detail)
+    this.#add(detail, now)
     this.#database
       .prepare('INSERT OR REPLACE INTO meta VALUES (?,?)')
       .run(UNKEPT, new Date(now).toISOString())
+  }
+
+  #add(detail: string, now: number): void {
+    this.#database.prepare('INSERT INTO losses (since, detail) VALUES (?,?)').run(now, detail)
   }
 
   /** A loss was noted at this time, by this process or one that died since, and the staged files are not copied yet. */

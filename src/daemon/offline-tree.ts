@@ -75,7 +75,7 @@ export function treeOfState(stateDir: string, request: Request): Promise<Offline
       { readOnly: true },
     )
     closing.push(() => store.close())
-    await new NamespaceLease(store, namespace).noteOlderCopy(catalog)
+    await new NamespaceLease(store, namespace).noteOlder(catalog)
     const config = { ...request.settings, namespace, store: url, stateDir, source: source ?? '', target: '' }
     const { context, tree, known } = compose({ config, catalog, store, log: request.log }, closing)
     await mend(context)

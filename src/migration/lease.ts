@@ -26,6 +26,8 @@ function epochAfter(previous: number): number {
 const UNCLAIMED = 'unclaimed-epoch'
 /** Meta of the catalog: the last epoch that the store may have been told of. On the medium before the store is. */
 const TOLD = 'told-epoch'
+/** Meta of the catalog: the last epoch of which the store has acknowledged that it was told. What it has must not be older. */
+const HEARD = 'acknowledged-epoch'
 const schema = z.object({
   format: z.int().positive(),
   chunkBytes: z.int().positive(),
@@ -110,6 +112,7 @@ export class NamespaceLease {
     catalog.transaction(() => {
       this.#noteOthers(catalog, lease)
       if (this.#isOlderCopy(catalog, lease)) catalog.noteOlderCopy(without ? Number(without) : undefined)
+      this.#noteOlderStore(catalog, lease)
       catalog.setMeta(MADE_WITHOUT_STORE, '')
       if (isFirst) catalog.setMeta(KNOWS_ALL, 'yes')
       catalog.setMeta('epoch', String(epoch))
@@ -125,6 +128,7 @@ export class NamespaceLease {
         cause: error,
       })
     }
+    catalog.transaction(() => catalog.setMeta(HEARD, String(epoch)))
     return epoch
   }
 
@@ -177,6 +181,7 @@ export class NamespaceLease {
     }
     catalog.transaction(() => {
       this.#noteOthers(catalog, lease)
+      this.#noteOlderStore(catalog, lease)
       catalog.setMeta(TOLD, String(epoch))
       catalog.setMeta(MADE_WITHOUT_STORE, '')
     })
@@ -184,12 +189,19 @@ export class NamespaceLease {
     await catalog.flush()
     faultPoint('migration.lease.claiming')
     await this.#replace(lease, this.#record(owner, epoch))
-    catalog.transaction(() => catalog.setMeta(UNCLAIMED, ''))
+    catalog.transaction(() => {
+      catalog.setMeta(UNCLAIMED, '')
+      catalog.setMeta(HEARD, String(epoch))
+    })
   }
 
-  /** Notes the loss, if it is one, where the namespace is not taken. @throws StoreError, UsageError */
-  async noteOlderCopy(catalog: Catalog): Promise<void> {
-    if (await this.isAheadOf(catalog)) catalog.transaction(() => catalog.noteOlderCopy(undefined))
+  /** Notes the losses, where there are any, and the namespace is not taken. @throws StoreError, UsageError */
+  async noteOlder(catalog: Catalog): Promise<void> {
+    const lease = await this.read()
+    catalog.transaction(() => {
+      if (this.#isOlderCopy(catalog, lease)) catalog.noteOlderCopy(undefined)
+      this.#noteOlderStore(catalog, lease)
+    })
   }
 
   /** Whether the store shows that the catalog is an older copy of itself. @throws StoreError */
@@ -202,6 +214,23 @@ export class NamespaceLease {
     if (lease?.owner !== this.ownerOf(catalog)) return false
     // A catalog of an earlier ferryfs has no other record of it.
     return lease.epoch > Number(catalog.meta(TOLD) ?? catalog.meta('epoch') ?? 0)
+  }
+
+  /**
+   * The store has not even the epoch that it had acknowledged: it was put back to an older copy, or is another one. Only where what a
+   * store answers is the newest that it has; of the others a replica may answer that has missed it. Within the transaction that
+   * goes on from what the store has, so it is told once.
+   */
+  #noteOlderStore(catalog: Catalog, lease: Lease | undefined): void {
+    const heard = Number(catalog.meta(HEARD) ?? 0)
+    if (!this.#store.capabilities.consistent || (lease?.epoch ?? 0) >= heard) return
+    const { url } = this.#store
+    catalog.noteOlderStore(
+      lease
+        ? `the store ${url} is older than what it has acknowledged: its namespace ${this.#namespace} is as it was before a later mount (on ${lease.host}, since ${lease.since}); what was stored since is missing in it or older`
+        : `the store ${url} has no namespace ${this.#namespace}, which it had acknowledged: what was stored there is missing`,
+    )
+    catalog.setMeta(HEARD, '0')
   }
 
   /**

@@ -82,4 +82,32 @@ describeMounted('a state directory that is put back with its store', () => {
     await ferry.mount()
     expect(readFileSync(join(ferry.target, 'f1'), 'utf8')).toBe('content of f1')
   })
+
+  test('P2, P3: its store alone, put back, is a loss that the mount tells of, and nothing is removed', async () => {
+    const store = join(ferry.stateDir, 'store')
+    await ferry.mount('--mode', 'mirror')
+    await ferry.unmount()
+    cpSync(store, copy, { recursive: true, preserveTimestamps: true })
+    await ferry.mount()
+    await ferry.done('migrate', ferry.target, '--wait')
+    await ferry.unmount()
+    rmSync(store, { recursive: true })
+    cpSync(copy, store, { recursive: true, preserveTimestamps: true })
+    await ferry.mount('--mode', 'drain')
+    const reasons = (await ferry.status()).failures.map(({ reason }) => reason)
+    expect(reasons).toContainEqual(
+      expect.stringMatching(/the store .* is older than what it has acknowledged/),
+    )
+    await ferry.ferryfs('migrate', ferry.target)
+    expect(NAMES.filter((name) => existsSync(ferry.under(name)))).toEqual(NAMES)
+    expect((await ferry.ferryfs('verify', ferry.target)).status).toBe(3)
+    const back = await ferry.ferryfs('restore', ferry.target, join(ferry.root, 'back'))
+    expect([back.status, back.stdout]).toEqual([3, expect.stringMatching(/^older {4}\.: .*is older than/m)])
+    await ferry.settled()
+    await ferry.done('verify', '--accept-losses', ferry.target)
+    await ferry.eventually('the volume to be drained', async () =>
+      NAMES.every((name) => !existsSync(ferry.under(name))),
+    )
+    for (const name of NAMES) expect((await ferry.readAnew(name)).toString()).toBe(`content of ${name}`)
+  })
 })

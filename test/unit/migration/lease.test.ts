@@ -85,3 +85,54 @@ test('P4: an epoch whose first answer was lost is claimed again', async () => {
   await lease.claim(catalog, epoch)
   expect(lease.taken(catalog).claimed).toBe(true)
 })
+
+/** What the store had, put back: as a backup of it is. */
+async function storeOfBefore(body: () => Promise<unknown>): Promise<void> {
+  const before = await store.get('meta', 'namespace')
+  await body()
+  const now = await store.get('meta', 'namespace')
+  if (!now) throw new Error('there is no lease')
+  await store.delete('meta', 'namespace', now.version)
+  if (before) await store.put('meta', 'namespace', before)
+}
+
+test('P2: a store that was put back to an older copy is a loss that the next mount tells of, once', async () => {
+  await lease.acquire(catalog, false)
+  await lease.acquire(catalog, false)
+  expect(catalog.doubts.losses()).toEqual([])
+  await storeOfBefore(() => lease.acquire(catalog, false))
+  await lease.acquire(catalog, false)
+  expect(catalog.doubts.any).toBe(true)
+  expect(catalog.doubts.losses().map(({ detail }) => detail)).toEqual([
+    expect.stringMatching(/^the store .* is older than what it has acknowledged: its namespace ns is as/),
+  ])
+  await lease.acquire(catalog, false)
+  expect(catalog.doubts.losses()).toHaveLength(1)
+})
+
+test('P2: so is one that has nothing of it any more, also where the mount met it later', async () => {
+  await storeOfBefore(() => lease.acquire(catalog, false))
+  store.script = away
+  const { epoch } = await lease.take(catalog)
+  store.script = back
+  await lease.claim(catalog, epoch)
+  expect(catalog.doubts.losses().map(({ detail }) => detail)).toEqual([
+    expect.stringMatching(/^the store .* has no namespace ns, which it had acknowledged/),
+  ])
+})
+
+test('P2: an answer that was lost, and one of a store that may not know its newest, are none', async () => {
+  await lease.acquire(catalog, false)
+  store.script = async (operation, proceed) => {
+    if (operation === 'put') throw new StoreUnavailable('the answer is lost')
+    return proceed()
+  }
+  await expect(lease.acquire(catalog, false)).rejects.toThrow('the answer is lost')
+  store.script = back
+  await lease.acquire(catalog, false)
+  expect(catalog.doubts.losses()).toEqual([])
+  Object.defineProperty(store, 'capabilities', { value: { ...store.capabilities, consistent: false } })
+  await storeOfBefore(() => lease.acquire(catalog, false))
+  await lease.acquire(catalog, false)
+  expect(catalog.doubts.losses()).toEqual([])
+})
