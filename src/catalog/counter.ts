@@ -1,4 +1,5 @@
-interface Meta {
+/** Where numbers are written down. */
+export interface CounterStore {
   get(name: string): string | undefined
   set(name: string, value: string): void
 }
@@ -8,12 +9,12 @@ const BLOCK = 1000n
 
 /** Hands out numbers that are never handed out again, whatever dies in between. Ask inside a transaction. */
 export class Counter {
-  readonly #meta: Meta
+  readonly #meta: CounterStore
   readonly #name: string
   #next: bigint
   #limit: bigint
 
-  constructor(meta: Meta, name: string, first: bigint) {
+  constructor(meta: CounterStore, name: string, first: bigint) {
     this.#meta = meta
     this.#name = name
     this.#next = BigInt(meta.get(name) ?? first)

@@ -1,13 +1,8 @@
-export {
-  Catalog,
-  type CatalogOptions,
-  type GoneDirectory,
-  type StagedChunk,
-  type StagedRow,
-} from './catalog.ts'
+export { Catalog, type CatalogOptions } from './catalog.ts'
 export { BLOCK_BYTES, CHUNK_BLOCKS, CHUNK_BYTES } from './blocks.ts'
 export type { Incoming, Owner } from './content-index.ts'
 export { type Departure, Forgetting } from './departures.ts'
+export type { GoneDirectory } from './directory-records.ts'
 export { KNOWS_ALL, MADE_WITHOUT_STORE } from './doubts.ts'
 export * from './inode.ts'
 export type { Dirent } from './links.ts'
@@ -16,5 +11,6 @@ export { ALL_SHARDS, bucketsOf, shardOf } from './name-buckets.ts'
 export { NAME_MAX, wrongName } from './names.ts'
 export { contentKey, parseContentKey } from './object-keys.ts'
 export type { Garbage, ShardWatch, Work } from './outbox.ts'
+export type { StagedChunk, StagedRow } from './staged-rows.ts'
 export { isStored } from './totals.ts'
 export { hasVanished, keepsVanished, keepVanished, letVanishedGo, mayBeElsewhere } from './vanished.ts'

@@ -2,7 +2,7 @@ import type { StatementSync } from 'node:sqlite'
 import type { Database } from '../base/database.ts'
 import { step } from '../base/turns.ts'
 import type { MetFiles } from './met.ts'
-import { type Row, toSigned, toUnsigned } from './inode.ts'
+import { ROOT_INO, type Row, toSigned, toUnsigned } from './inode.ts'
 
 /** A name in a directory: what the overlay shows there and what the legacy volume has there. */
 export interface Dirent {
@@ -26,6 +26,11 @@ const REMEMBERED_FILES = 16_384
 // Most files have one name. One with very many costs as much as that, as long as nobody asks for all of them.
 const FIRST_PAGE = 8
 const PAGE = 256
+// A path with more names than this leads in a circle.
+const MOST_LEVELS = 4096
+// Most paths have fewer names, and each of those is remembered; what is above costs a microsecond a level.
+const LEVELS_BY_ONE = 16
+
 const BEFORE_ALL = { parent: -(1n << 63n), name: new Uint8Array() }
 
 /**
@@ -34,7 +39,7 @@ const BEFORE_ALL = { parent: -(1n << 63n), name: new Uint8Array() }
  * Invariant: whoever changes a row of `dirents` forgets the files that the row named before and names after.
  */
 export class Links {
-  readonly #sql: Readonly<Record<Kind, StatementSync>>
+  readonly #sql: Readonly<Record<Kind | 'above', StatementSync>>
   readonly #known = new Map<bigint, Partial<Record<Kind, Page>>>()
 
   readonly #met: MetFiles
@@ -50,6 +55,16 @@ export class Links {
     this.#sql = {
       links: page('ino = ?1'),
       moved: page('legacy = ?1 AND legacy IS NOT ino'),
+      // A directory has one name. What is only met has no row: the next is asked for by itself.
+      above: database.prepare(
+        `WITH RECURSIVE above (nth, parent, name) AS (
+           SELECT 1, parent, name FROM dirents WHERE ino = ?1 AND ino <> ${ROOT_INO}
+           UNION ALL
+           SELECT nth + 1, d.parent, d.name FROM above CROSS JOIN dirents AS d INDEXED BY dirents_ino ON d.ino = above.parent
+             WHERE above.parent <> ${ROOT_INO} AND nth < ?2)
+         SELECT parent, name FROM above ORDER BY nth`,
+        true,
+      ),
     }
   }
 
@@ -59,14 +74,38 @@ export class Links {
     yield* this.#metNames(ino)
   }
 
+  /** One of them; undefined for a file without a name. */
   first(ino: bigint): Dirent | undefined {
     return this.#first('links', ino).names[0] ?? this.#metNames(ino)[0]
   }
 
-  /** Places on the legacy volume where the file is known to be. */
+  /** Places on the legacy volume where the file is known to be. `parent` is the directory's inode in the overlay. */
   *places(ino: bigint): Generator<Dirent, undefined> {
     for (const link of this.of(ino)) if (link.legacy === ino) yield link
     yield* this.#all('moved', ino)
+  }
+
+  /** Path relative to the root by one of the file's names; `undefined` for a file without one. */
+  pathOf(ino: bigint): Buffer | undefined {
+    const parts: Buffer[] = []
+    for (let current = ino; current !== ROOT_INO; ) {
+      const link = this.first(current)
+      if (!link || parts.length > MOST_LEVELS) return undefined
+      parts.push(link.name)
+      current = link.parent
+      if (parts.length % LEVELS_BY_ONE !== 0) continue
+      for (const above of this.#above(current)) {
+        parts.push(blob(above.name))
+        current = toUnsigned(above.parent as bigint)
+      }
+    }
+    const slash = Buffer.from('/')
+    return Buffer.concat(parts.reverse().flatMap((part, index) => (index === 0 ? [part] : [slash, part])))
+  }
+
+  #above(ino: bigint): Row[] {
+    step()
+    return this.#sql.above.all(toSigned(ino), PAGE) as Row[]
   }
 
   forget(...inos: readonly (bigint | undefined)[]): void {

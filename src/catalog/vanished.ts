@@ -10,16 +10,16 @@ const NAME = 'met-since-power-loss'
  * as the file that it is.
  */
 export function keepVanished(catalog: Catalog): void {
-  catalog.setMeta(NAME, 'no')
+  catalog.meta.set(NAME, 'no')
 }
 
 /** Everything on the volume has been met since: what has no name has been removed. */
 export function letVanishedGo(catalog: Catalog): void {
-  catalog.setMeta(NAME, 'yes')
+  catalog.meta.set(NAME, 'yes')
 }
 
 /** Whether files that have vanished are kept for now. */
-export const keepsVanished = (catalog: Catalog): boolean => catalog.meta(NAME) === 'no'
+export const keepsVanished = (catalog: Catalog): boolean => catalog.meta.get(NAME) === 'no'
 
 /** Whether a file without a name may have one that nobody has met yet. One that was removed through the overlay has no links. */
 export function mayBeElsewhere(catalog: Catalog, inode: Inode): boolean {

@@ -418,7 +418,7 @@ export class Carrier {
         // A shard that was listed before it was written is newer than the list says.
         const version =
           garbage.space === 'dirs'
-            ? { epoch, version: catalog.transaction(() => catalog.nextVersion()) }
+            ? { epoch, version: catalog.transaction(() => catalog.numbers.nextVersion()) }
             : { epoch: garbage.epoch, version: garbage.version }
         try {
           await store.delete(garbage.space, garbage.key, version)

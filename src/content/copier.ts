@@ -178,7 +178,7 @@ export class Copier {
     for (let at = 0; at < count; ) {
       const inode = this.#context.catalog.get(owner.ino)
       if (!inode) return
-      const staged = this.#context.catalog.nextStaged(owner.ino, at) ?? count
+      const staged = this.#context.catalog.staged.next(owner.ino, at) ?? count
       const next = Math.min(staged, this.#nextOfBase(plan, inode, at, staged) ?? count)
       if (next >= count) return
       yield next

@@ -40,7 +40,7 @@ export function entriesToRecord(
   const entries: RecordedEntry[] = []
   const anyMoved = !catalog.departures.isEmpty
   const said = new Set<bigint>()
-  for (const entry of catalog.shardEntries(ino, shard, shards)) {
+  for (const entry of catalog.records.shardEntries(ino, shard, shards)) {
     if (!isInStore(entry)) continue
     entries.push(entryOf(catalog, entry.name, entry, anyMoved && !said.has(entry.ino)))
     said.add(entry.ino)
@@ -111,7 +111,7 @@ const placeOf = ({ directory, name }: Departure): FormerPlace => ({ directory: f
 function living(catalog: Catalog, { file }: Departure): Inode | undefined {
   const inode = catalog.get(file.ino)
   if (inode?.generation !== file.generation || inode.orphan || !isInStore(inode)) return undefined
-  return catalog.firstLink(inode.ino) ? inode : undefined
+  return catalog.links.first(inode.ino) ? inode : undefined
 }
 
 /** The file that went, if it may be somewhere on the volume where nobody has met it yet. */
@@ -139,8 +139,8 @@ class DurablePath {
   leadsTo({ ino }: Inode): boolean {
     let leads = this.#files.get(ino)
     if (leads === undefined) {
-      leads = this.#catalog
-        .linksOf(ino)
+      leads = this.#catalog.links
+        .of(ino)
         .take(NAMES_LOOKED_AT)
         .some((link) => this.#isNamed(link.parent, link.name) && this.#reaches(link.parent))
       this.#files.set(ino, leads)
@@ -161,7 +161,7 @@ class DurablePath {
       seen.push(current)
       // Not known is not durable: a way that leads back to itself ends here.
       this.#known.set(current, false)
-      const link = this.#catalog.firstLink(current)
+      const link = this.#catalog.links.first(current)
       if (!link || !this.#isNamed(link.parent, link.name)) break
       current = link.parent
     }
@@ -187,7 +187,7 @@ function isDurablyNamed(catalog: Catalog, directory: bigint, name: Buffer): bool
 function owedOnWay(catalog: Catalog, start: bigint, file: Inode, seen: Set<bigint>): bigint[] {
   const owed: bigint[] = []
   for (let below = file; ; ) {
-    const link = catalog.firstLink(below.ino)
+    const link = catalog.links.first(below.ino)
     const parent = link && catalog.get(link.parent)
     if (!parent || parent.ino === start || seen.has(parent.ino)) return owed
     seen.add(parent.ino)

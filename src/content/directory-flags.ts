@@ -20,7 +20,7 @@ export function adoptGuardsPast(context: ContentContext, inode: Inode): void {
   catalog.transaction(() => {
     inode.flags = (inode.flags & ~GUARDS) | now
     inode.fingerprint = guardsSeen(now)
-    catalog.touchHeader(inode.ino)
+    catalog.records.touchHeader(inode.ino)
     catalog.save(inode)
   })
   log.info({ ino: inode.ino.toString() }, 'the flags of a directory were changed past the overlay')

@@ -107,7 +107,7 @@ export class DirectoryWriter {
       if (!inode || inode.dirShards === 0 || catalog.outbox.find('directory', current)) return false
       way.push(current)
       if (current === 1n) break
-      const link = catalog.firstLink(current)
+      const link = catalog.links.first(current)
       if (!link) return false
       current = link.parent
     }
@@ -135,7 +135,7 @@ export class DirectoryWriter {
     const watch = catalog.outbox.watch(ino)
     try {
       const now = inode.dirShards
-      const entries = catalog.entryCount(ino) + catalog.departures.count(inode)
+      const entries = catalog.dirents.count(ino) + catalog.departures.count(inode)
       const shards = wantedShards(now, entries, this.#context.settings.shardEntries)
       if (shards === now && !catalog.outbox.areAllDirty(ino))
         return await this.#writeParts({ inode, work, watch, signal })
@@ -197,7 +197,7 @@ export class DirectoryWriter {
     const before = { generation: inode.dirGeneration, shards: inode.dirShards }
     const first = before.shards === 0
     // Not one that a writing that was cut short may have used: its header may be there, and name a part of what is written now.
-    const generation = first ? before.generation : catalog.transaction(() => catalog.nextVersion())
+    const generation = first ? before.generation : catalog.transaction(() => catalog.numbers.nextVersion())
     const listed = shards > 1 ? await this.#expect(inode, generation, shards) : []
     // Not collected while the record is owed, nor as long as it is this one.
     if (!first) await this.#discardShards(inode, before)
@@ -230,7 +230,7 @@ export class DirectoryWriter {
       for (const old of again)
         if (old === ALL_SHARDS) catalog.outbox.markAllShards(ino)
         else for (let nth = 0; nth < parts; nth += 1) catalog.outbox.markShard(ino, old * parts + nth)
-      if (first) for (const link of catalog.linksOf(ino)) catalog.touchEntry(link.parent, link.name)
+      if (first) for (const link of catalog.links.of(ino)) catalog.records.touchEntry(link.parent, link.name)
       return true
     })
     if (recorded) {
@@ -271,7 +271,7 @@ export class DirectoryWriter {
     const { catalog } = this.#context
     if (gone.length === 0) return
     const forgetting = new Forgetting(gone)
-    while (!catalog.transaction(() => catalog.departed(forgetting, DEPARTED_AT_ONCE))) {
+    while (!catalog.transaction(() => catalog.records.departed(forgetting, DEPARTED_AT_ONCE))) {
       await new Promise((resolve) => setImmediate(resolve))
     }
   }
@@ -304,7 +304,7 @@ export class DirectoryWriter {
       catalog.transaction(() => {
         for (let shard = from; shard < Math.min(shards, from + SHARDS_AT_ONCE); shard += 1) {
           const key = shardKey(fileId(inode), generation, shard)
-          const version = catalog.nextVersion()
+          const version = catalog.numbers.nextVersion()
           catalog.outbox.discard('dirs', key, epoch, version, inode.ino)
           noted(key, version)
         }
@@ -361,7 +361,7 @@ export class DirectoryWriter {
     record: { value: Buffer; metadata: Record<string, string> },
   ): Promise<boolean> {
     const { catalog, store, epoch } = this.#context
-    const version = { epoch, version: catalog.transaction(() => catalog.nextVersion()) }
+    const version = { epoch, version: catalog.transaction(() => catalog.numbers.nextVersion()) }
     await catalog.flush()
     if (isGone(catalog.get(inode.ino), inode)) return false
     await store.put(

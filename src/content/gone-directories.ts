@@ -13,7 +13,7 @@ const NAMES_AT_ONCE = 256
 export function discardDirectoryRecord(context: ContentContext, inode: Inode): void {
   const { catalog, epoch } = context
   if (inode.dirGeneration === 0) return
-  catalog.outbox.discard('dirs', headerKey(fileId(inode)), epoch, catalog.nextVersion(), inode.ino)
+  catalog.outbox.discard('dirs', headerKey(fileId(inode)), epoch, catalog.numbers.nextVersion(), inode.ino)
   const left = discardSome(context, {
     ino: inode.ino,
     generation: inode.generation,
@@ -21,16 +21,16 @@ export function discardDirectoryRecord(context: ContentContext, inode: Inode): v
     // A record whose first writing a crash cut short has a shard that the catalog does not know of.
     shards: Math.max(1, inode.dirShards),
   })
-  const forgetting = left.shards === 0 ? catalog.forgettingOf(inode) : undefined
-  const isDone = left.shards === 0 && (!forgetting || catalog.departed(forgetting, NAMES_AT_ONCE))
-  if (!isDone || catalog.forgettingOf(inode)) catalog.putGoneDirectory(left)
+  const forgetting = left.shards === 0 ? catalog.records.forgettingOf(inode) : undefined
+  const isDone = left.shards === 0 && (!forgetting || catalog.records.departed(forgetting, NAMES_AT_ONCE))
+  if (!isDone || catalog.records.forgettingOf(inode)) catalog.records.putGone(left)
 }
 
 function discardSome({ catalog, epoch }: ContentContext, gone: GoneDirectory): GoneDirectory {
   const shards = Math.max(0, gone.shards - SHARDS_AT_ONCE)
   for (let shard = shards; shard < gone.shards; shard += 1) {
     const key = shardKey(fileId(gone), gone.recordGeneration, shard)
-    catalog.outbox.discard('dirs', key, epoch, catalog.nextVersion(), gone.ino)
+    catalog.outbox.discard('dirs', key, epoch, catalog.numbers.nextVersion(), gone.ino)
   }
   return { ...gone, shards }
 }
@@ -51,11 +51,11 @@ export class GoneDirectories {
   /** Takes the next step; false if there was none to take. */
   step(): boolean {
     const { catalog } = this.#context
-    const gone = catalog.goneDirectory()
+    const gone = catalog.records.gone()
     if (!gone) return false
     catalog.transaction(() => {
-      if (gone.shards > 0) catalog.putGoneDirectory(discardSome(this.#context, gone))
-      else if (this.#forget(gone)) catalog.dropGoneDirectory(gone)
+      if (gone.shards > 0) catalog.records.putGone(discardSome(this.#context, gone))
+      else if (this.#forget(gone)) catalog.records.dropGone(gone)
     })
     return true
   }
@@ -65,12 +65,12 @@ export class GoneDirectories {
     const { catalog } = this.#context
     let under = this.#under
     if (under?.generation !== gone.generation) {
-      const forgetting = catalog.forgettingOf(gone)
+      const forgetting = catalog.records.forgettingOf(gone)
       if (!forgetting) return true
       under = { generation: gone.generation, forgetting }
       this.#under = under
     }
-    if (catalog.departed(under.forgetting, NAMES_AT_ONCE)) this.#under = undefined
+    if (catalog.records.departed(under.forgetting, NAMES_AT_ONCE)) this.#under = undefined
     return false
   }
 }

@@ -16,7 +16,7 @@ export async function keptByFlags(
   inode: Inode,
 ): Promise<string | undefined> {
   const { ino, legacyIno } = inode
-  for (const page of pagesOf(catalog.legacyPlaces(ino), NAMES_AT_ONCE)) {
+  for (const page of pagesOf(catalog.links.places(ino), NAMES_AT_ONCE)) {
     const tree = legacy()
     if (!tree || legacyIno === undefined) return undefined
     for (const place of page) {

@@ -13,10 +13,10 @@ import { distrustUnproven } from './volume-proof.ts'
 export function afterPowerLoss(context: ContentContext, staging: Staging): void {
   const { catalog, log } = context
   distrustUnproven(context)
-  for (const ino of catalog.stagedInodes()) {
+  for (const ino of catalog.lists.staged()) {
     const inode = catalog.get(ino)
     if (!inode) continue
-    const found = lookAt(inode, catalog.stagedRows(ino))
+    const found = lookAt(inode, catalog.staged.rows(ino))
     const size = Math.min(sizeOnDisk(inode, found, staging), found.sizeBeforeUnsynced)
     if (size >= inode.size) continue
     log.warn(
@@ -24,13 +24,13 @@ export function afterPowerLoss(context: ContentContext, staging: Staging): void 
       'the power loss took the end of a file that nobody had synced',
     )
     catalog.transaction(() => {
-      while (!catalog.dropStaged(ino, chunkCount(size))) continue
+      while (!catalog.staged.drop(ino, chunkCount(size))) continue
       inode.size = size
       catalog.save(inode)
     })
   }
   // Last: what it drops has told above where the files ended.
-  catalog.transaction(() => catalog.cutStaged())
+  catalog.transaction(() => catalog.staged.cut())
 }
 
 /** What the rows of a file's staged chunks say, of which there may be any number. */

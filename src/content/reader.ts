@@ -276,7 +276,7 @@ export class Reader {
     for (let attempt = 1; ; attempt += 1) {
       const inode = this.#require(ino)
       if (inode.authority === 'legacy') return this.#readLegacy(ino, index * CHUNK_BYTES + start, end - start)
-      if (catalog.isStaged(ino, index)) {
+      if (catalog.staged.has(ino, index)) {
         if (!this.#staging.isSound(ino, index)) {
           await this.#chunks.checkOrRescue(ino, index)
           continue
@@ -305,7 +305,7 @@ export class Reader {
           now.authority !== 'catalog' ||
           // Given back, and taken over anew.
           now.fingerprint?.ctimeNs !== inode.fingerprint?.ctimeNs ||
-          catalog.isStaged(ino, index)
+          catalog.staged.has(ino, index)
         if (!moved || attempt === ATTEMPTS) throw error
       }
     }

@@ -19,7 +19,7 @@ export async function bytesFromStore(
   index: number,
 ): Promise<Buffer | undefined> {
   const { catalog, store } = context
-  const path = catalog.pathOf(inode.ino)
+  const path = catalog.links.pathOf(inode.ino)
   const key = inode.key ?? (path && fileKey(path))
   if (key === undefined || isStored(inode)) return undefined
   const known = { epoch: inode.epoch, version: inode.version }

@@ -100,7 +100,7 @@ export class Seeker {
   mayHaveData(inode: Inode): boolean {
     if (inode.size === 0) return false
     return (
-      this.#context.catalog.nextStaged(inode.ino, 0) !== undefined ||
+      this.#context.catalog.staged.next(inode.ino, 0) !== undefined ||
       this.nextBaseChunk(inode, 0) !== undefined
     )
   }
@@ -117,7 +117,7 @@ export class Seeker {
   /** The stretch from `at` on whose bytes are in one place, as far as one look tells. */
   #span({ ino, size }: Inode, at: number): Span {
     const first = Math.floor(at / CHUNK_BYTES)
-    const run = this.#context.catalog.stagedRun(ino, first)
+    const run = this.#context.catalog.staged.run(ino, first)
     if (!run.staged) return { place: 'base', end: Math.min(size, run.end * CHUNK_BYTES) }
     let next = first
     const limit = Math.min(run.end, first + CHUNKS_AT_ONCE)

@@ -42,11 +42,11 @@ export class StagedChunks {
     const { catalog } = this.#context
     for (;;) {
       const inode = catalog.get(ino)
-      const row = catalog.stagedChunk(ino, index)
+      const row = catalog.staged.get(ino, index)
       if (!inode || !row || this.#staging.isSound(ino, index)) return undefined
       const { staged } = inode
       const flaw = await this.#flawOf(inode, index, row)
-      const now = catalog.stagedChunk(ino, index)
+      const now = catalog.staged.get(ino, index)
       // Changed while it was read.
       if (catalog.get(ino)?.staged !== staged || !now || !isSame(now, row)) continue
       if (flaw === undefined) this.#staging.markSound(ino, index)
@@ -63,7 +63,7 @@ export class StagedChunks {
     return this.turns.run(ino, async () => {
       const inode = catalog.get(ino)
       // Changed meanwhile: what the store has is not that any more.
-      if (!inode || inode.mtimeNs !== mtimeNs || inode.size !== size || !catalog.isStaged(ino, index))
+      if (!inode || inode.mtimeNs !== mtimeNs || inode.size !== size || !catalog.staged.has(ino, index))
         return false
       if (!this.#staging.isThere(inode)) catalog.transaction(() => this.#replaceFile(inode))
       this.unseal(ino, [index])
@@ -87,24 +87,24 @@ export class StagedChunks {
   /** The chunks are about to be changed: a crash meanwhile must not make them look rotten. */
   unseal(ino: bigint, indexes: readonly number[]): void {
     const { catalog } = this.#context
-    const sealed = indexes.filter((index) => catalog.stagedChunk(ino, index)?.sums !== undefined)
-    if (sealed.length > 0) catalog.transaction(() => catalog.unsealStaged(ino, sealed))
+    const sealed = indexes.filter((index) => catalog.staged.get(ino, index)?.sums !== undefined)
+    if (sealed.length > 0) catalog.transaction(() => catalog.staged.unseal(ino, sealed))
   }
 
   /** Takes checksums of the chunks that have none. Within the exclusive turn of the file. @throws FsError EIO */
   async seal(ino: bigint): Promise<void> {
     const { catalog } = this.#context
-    for (let next = catalog.nextUnsealed(ino, 0); next !== undefined; ) {
+    for (let next = catalog.staged.nextUnsealed(ino, 0); next !== undefined; ) {
       const index = next
-      next = catalog.nextUnsealed(ino, index + 1)
+      next = catalog.staged.nextUnsealed(ino, index + 1)
       await giveWay()
       await this.check(ino, index)
       const inode = catalog.get(ino)
-      if (!inode || !catalog.stagedChunk(ino, index)) continue
+      if (!inode || !catalog.staged.get(ino, index)) continue
       const { staged } = inode
       const sums = sumsOf(await this.#bytesOf(inode, index))
       await catalog.shared(() => {
-        if (catalog.get(ino)?.staged === staged) catalog.sealStaged(ino, index, sums)
+        if (catalog.get(ino)?.staged === staged) catalog.staged.seal(ino, index, sums)
       })
     }
   }

@@ -296,7 +296,7 @@ export class Staging {
   /** Makes an empty staging file for the inode; gives its number. In the transaction that notes it. */
   create(inode: Inode): number {
     for (;;) {
-      const number = this.#catalog.nextStagingFile()
+      const number = this.#catalog.numbers.nextStagingFile()
       try {
         const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW
         closeSync(openSync(this.#path(inode, number), flags, 0o600))
@@ -345,14 +345,14 @@ export class Staging {
   recover(catalog: Catalog): void {
     // What lost transactions referred to may be the only copy of what was acknowledged.
     const isKept = catalog.doubts.any
-    for (const ino of catalog.stagedInodes()) {
+    for (const ino of catalog.lists.staged()) {
       const inode = catalog.get(ino)
       if (!inode) continue
       if (!this.isThere(inode)) continue
       this.cut(inode, inode.size)
       for (let offset = this.seek(inode, 0, SEEK_DATA); offset !== undefined; ) {
         const index = Math.floor(offset / CHUNK_BYTES)
-        if (!catalog.isStaged(ino, index)) this.punch(inode, index * CHUNK_BYTES, CHUNK_BYTES)
+        if (!catalog.staged.has(ino, index)) this.punch(inode, index * CHUNK_BYTES, CHUNK_BYTES)
         offset = this.seek(inode, (index + 1) * CHUNK_BYTES, SEEK_DATA)
       }
     }
@@ -385,7 +385,7 @@ export class Staging {
   }
 
   *#namesInUse(catalog: Catalog): Generator<string> {
-    for (const ino of catalog.stagedInodes()) {
+    for (const ino of catalog.lists.staged()) {
       const inode = catalog.get(ino)
       if (inode && this.isThere(inode)) yield nameOf(inode, inode.staged)
     }

@@ -112,11 +112,11 @@ export function* namesRemoved(context: ContentContext, ino: bigint): Generator<v
     const stat = legacy.find(place)
     return stat && stat.ino === catalog.get(ino)?.legacyIno ? stat : undefined
   }
-  for (const page of pagesOf(catalog.legacyPlaces(ino), NAMES_AT_ONCE)) {
+  for (const page of pagesOf(catalog.links.places(ino), NAMES_AT_ONCE)) {
     catalog.transaction(() => {
       for (const { parent, name } of page) {
-        const now = catalog.dirent(parent, name)
-        if (now?.legacy === ino && !isThere(now)) catalog.setDirent(parent, name, now.ino, undefined)
+        const now = catalog.dirents.get(parent, name)
+        if (now?.legacy === ino && !isThere(now)) catalog.dirents.set(parent, name, now.ino, undefined)
       }
     })
     yield
@@ -124,8 +124,8 @@ export function* namesRemoved(context: ContentContext, ino: bigint): Generator<v
   catalog.transaction(() => {
     const inode = catalog.get(ino)
     if (!inode) return
-    const left = catalog
-      .legacyPlaces(ino)
+    const left = catalog.links
+      .places(ino)
       .map(isThere)
       .find((stat) => stat !== undefined)
     if (!left) {
@@ -145,17 +145,17 @@ export function* namesRemoved(context: ContentContext, ino: bigint): Generator<v
  * that `legacy` has: another may have been removed past the overlay, or a power loss may have taken it.
  */
 export function placeOf(catalog: Catalog, ino: bigint, legacy?: LegacyTree): LegacyPlace | undefined {
-  const [first, second] = catalog.legacyPlaces(ino).take(2)
+  const [first, second] = catalog.links.places(ino).take(2)
   if (!legacy || !second) return first
   const legacyIno = catalog.get(ino)?.legacyIno
-  return catalog.legacyPlaces(ino).find((place) => legacy.find(place)?.ino === legacyIno) ?? first
+  return catalog.links.places(ino).find((place) => legacy.find(place)?.ino === legacyIno) ?? first
 }
 
 /** Attributes as the legacy volume has them now. @throws FsError ENOENT if it is not there */
 export function legacyStat(context: ContentContext, inode: Inode): Stat {
   const legacy = requireLegacy(context)
   if (inode.ino === 1n) return legacy.rootNow()
-  for (const place of context.catalog.legacyPlaces(inode.ino)) {
+  for (const place of context.catalog.links.places(inode.ino)) {
     const stat = legacy.find(place)
     // A volume gives a number that has become free to what is made next, whatever kind of file that is.
     const isSame = stat && stat.ino === inode.legacyIno && legacy.deviceOf(stat) === inode.legacyDev

@@ -162,7 +162,7 @@ export class Uploader {
     if (inode?.authority !== 'catalog' || inode.base !== 'store' || inode.layout !== LAYOUT_INLINE)
       return false
     const read = isRegular(inode.mode) && inode.baseLimit > 0 && inode.storedSize > 0
-    return read && !catalog.isStaged(ino, 0) && inode.digest?.equals(digest) !== true
+    return read && !catalog.staged.has(ino, 0) && inode.digest?.equals(digest) !== true
   }
 
   /**
@@ -180,9 +180,9 @@ export class Uploader {
     const { catalog } = this.#context
     const inode = catalog.get(ino)
     if (!inode || inode.orphan) return undefined
-    const version = catalog.nextVersion()
+    const version = catalog.numbers.nextVersion()
     if (inode.key !== undefined) return { key: inode.key, version, fresh: false }
-    const path = catalog.pathOf(ino) ?? Buffer.from(fileId(inode))
+    const path = catalog.links.pathOf(ino) ?? Buffer.from(fileId(inode))
     const plain = fileKey(path)
     // A file that was renamed away keeps its key; the newcomer gets one of its own. So it does while the object of a file that was
     // removed is there: a record in the store may still lead to it.
@@ -359,7 +359,7 @@ export class Uploader {
     inode.base = 'store'
     if (!clean) return 0
     inode.baseLimit = chunkCount(inode.size)
-    if (!catalog.dropStaged(inode.ino, 0)) {
+    if (!catalog.staged.drop(inode.ino, 0)) {
       // What is left of them counts for nothing, and goes in turns of its own.
       inode.truncating = 0
       return 0
@@ -383,8 +383,8 @@ export class Uploader {
   /** The file is in the store for the first time: the records of its directories have to say so. */
   #announce(ino: bigint): void {
     const { catalog } = this.#context
-    const links = [...catalog.linksOf(ino).take(NAMES_AT_ONCE)]
-    for (const link of links) catalog.announce(link)
+    const links = [...catalog.links.of(ino).take(NAMES_AT_ONCE)]
+    for (const link of links) catalog.records.announce(link)
     // Some in each turn, and as long as they are owed, the file has names that are not durable.
     if (links.length === NAMES_AT_ONCE) catalog.outbox.add('names', ino)
   }
@@ -394,11 +394,11 @@ export class Uploader {
     const { catalog } = this.#context
     const work = catalog.outbox.find('names', ino)
     if (!work) return
-    for (const page of pagesOf(catalog.linksOf(ino), NAMES_AT_ONCE)) {
+    for (const page of pagesOf(catalog.links.of(ino), NAMES_AT_ONCE)) {
       catalog.transaction(() => {
         for (const { parent, name } of page) {
-          const now = catalog.dirent(parent, name)
-          if (now?.ino === ino) catalog.announce(now)
+          const now = catalog.dirents.get(parent, name)
+          if (now?.ino === ino) catalog.records.announce(now)
         }
       })
       faultPoint('content.names.announced')

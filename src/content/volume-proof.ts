@@ -22,7 +22,7 @@ export class VolumeProof {
 
   /** Within the transaction that records a copy made from the volume. */
   note(ino: bigint): void {
-    this.#context.catalog.noteUnproven(ino)
+    this.#context.catalog.unproven.note(ino)
     this.arm()
   }
 
@@ -45,7 +45,7 @@ export class VolumeProof {
   async sync(): Promise<void> {
     const { catalog, log } = this.#context
     const volume = this.#context.legacy()
-    const last = catalog.lastUnproven()
+    const last = catalog.unproven.last()
     if (!volume || last === undefined) return
     try {
       const root = volume.openDirectory(1n)
@@ -55,11 +55,11 @@ export class VolumeProof {
         closeDescriptor(root)
       }
       if (this.#stopped) return
-      while (!this.#stopped && catalog.transaction(() => catalog.dropUnproven(last))) await giveWay()
+      while (!this.#stopped && catalog.transaction(() => catalog.unproven.drop(last))) await giveWay()
     } catch (error) {
       log.warn({ err: error }, `the volume cannot be synced, it is tried again: ${reasonOf(error)}`)
     }
-    if (!this.#stopped && catalog.lastUnproven() !== undefined) this.arm()
+    if (!this.#stopped && catalog.unproven.last() !== undefined) this.arm()
   }
 }
 
@@ -68,14 +68,14 @@ export class VolumeProof {
  * the authority, the legacy file is no copy of what is in the store any more.
  */
 export function distrustUnproven({ catalog, log }: ContentContext): void {
-  const last = catalog.lastUnproven()
+  const last = catalog.unproven.last()
   if (last === undefined) return
   let files = 0
   const distrustSome = (): boolean => {
-    const inos = catalog.unproven(last)
+    const inos = catalog.unproven.upTo(last)
     for (const ino of inos) catalog.distrust(ino)
     files += inos.length
-    return catalog.dropUnproven(last)
+    return catalog.unproven.drop(last)
   }
   while (catalog.transaction(distrustSome)) continue
   log.info({ files }, 'copies that the power loss makes doubtful are made again')

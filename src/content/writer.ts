@@ -101,8 +101,8 @@ export class Writer {
     const boundary = Math.floor(size / CHUNK_BYTES)
     const isPart = size % CHUNK_BYTES !== 0
     const onBase = isPart && boundary < this.#require(ino).baseLimit
-    const fresh = onBase && !catalog.isStaged(ino, boundary)
-    if (isPart && catalog.isStaged(ino, boundary)) await this.#chunks.check(ino, boundary)
+    const fresh = onBase && !catalog.staged.has(ino, boundary)
+    if (isPart && catalog.staged.has(ino, boundary)) await this.#chunks.check(ino, boundary)
     try {
       if (onBase) {
         if (fresh) await this.#fill(ino, boundary, signal)
@@ -113,14 +113,14 @@ export class Writer {
       catalog.transaction(() => {
         const inode = this.#require(ino)
         if (isPart && inode.staged && boundary < inode.baseLimit)
-          catalog.stage(ino, boundary, size - boundary * CHUNK_BYTES)
-        catalog.dropStaged(ino, limit)
-        if (isPart) catalog.shortenStaged(ino, boundary, size - boundary * CHUNK_BYTES)
+          catalog.staged.add(ino, boundary, size - boundary * CHUNK_BYTES)
+        catalog.staged.drop(ino, limit)
+        if (isPart) catalog.staged.shorten(ino, boundary, size - boundary * CHUNK_BYTES)
         for (const sync of this.#syncs.get(ino) ?? []) sync.size = Math.min(sync.size, size)
         inode.baseLimit = Math.min(inode.baseLimit, limit)
         inode.size = size
         inode.truncating = inode.staged ? size : undefined
-        if (!catalog.hasStagedRows(ino)) this.#giveUpFile(inode)
+        if (!catalog.staged.hasRows(ino)) this.#giveUpFile(inode)
         this.#touch(inode)
       })
     } catch (error) {
@@ -160,7 +160,7 @@ export class Writer {
     const bytes = await this.#reader.baseChunk(ino, index, signal)
     await this.#exclusive(ino, async () => {
       const inode = this.#require(ino)
-      if (catalog.isStaged(ino, index) || index >= inode.baseLimit || inode.version !== version) return
+      if (catalog.staged.has(ino, index) || index >= inode.baseLimit || inode.version !== version) return
       this.#staging.reserve(CHUNK_BYTES)
       this.#ensureStagingFile(ino)
       const at = index * CHUNK_BYTES
@@ -170,8 +170,8 @@ export class Writer {
         await this.#syncInTurn(ino)
         faultPoint('content.preserve.written')
         catalog.transaction(() => {
-          catalog.stage(ino, index, lengthOf(inode, index))
-          catalog.markStagedSynced(ino, [{ index, bytes: lengthOf(inode, index) }])
+          catalog.staged.add(ino, index, lengthOf(inode, index))
+          catalog.staged.markSynced(ino, [{ index, bytes: lengthOf(inode, index) }])
         })
         this.#staging.markSound(ino, index)
       } catch (error) {
@@ -200,7 +200,7 @@ export class Writer {
       const kept = (index: number): number =>
         Math.max(0, Math.min(CHUNK_BYTES, under.size - index * CHUNK_BYTES))
       const unsynced: Array<{ index: number; synced: number }> = []
-      for (const row of catalog.stagedRows(ino)) {
+      for (const row of catalog.staged.rows(ino)) {
         await this.#chunks.checkOrRescue(ino, row.index)
         if (kept(row.index) > row.synced) unsynced.push(row)
         await giveWay()
@@ -215,7 +215,7 @@ export class Writer {
         const more = page
           .map(({ index, synced }) => ({ index, synced, bytes: kept(index) }))
           .filter(({ synced, bytes }) => bytes > synced)
-        catalog.transaction(() => catalog.markStagedSynced(ino, more))
+        catalog.transaction(() => catalog.staged.markSynced(ino, more))
         await giveWay()
       }
     } finally {
@@ -231,12 +231,12 @@ export class Writer {
   async seal(ino: bigint): Promise<void> {
     await this.check(ino)
     await this.#locks.run(ino, () => this.#chunks.seal(ino))
-    if (this.#context.catalog.hasUnsynced(ino)) await this.sync(ino)
+    if (this.#context.catalog.staged.hasUnsynced(ino)) await this.sync(ino)
   }
 
   /** Every staged chunk of the file is what was staged. @throws FsError EIO */
   async check(ino: bigint): Promise<void> {
-    for (const { index } of this.#context.catalog.stagedRows(ino)) {
+    for (const { index } of this.#context.catalog.staged.rows(ino)) {
       if (!this.#staging.isSound(ino, index)) await this.#chunks.checkOrRescue(ino, index)
       await giveWay()
     }
@@ -254,7 +254,7 @@ export class Writer {
    */
   #extend(inode: Inode, size: number, index: number): void {
     if (this.#staging.lengthOf(inode) >= size) return
-    const last = Math.max(index, this.#context.catalog.lastStagedChunk(inode.ino) ?? -1)
+    const last = Math.max(index, this.#context.catalog.staged.last(inode.ino) ?? -1)
     if (last >= 0) this.#staging.extend(inode, Math.min(size, (last + 1) * CHUNK_BYTES))
   }
 
@@ -270,9 +270,9 @@ export class Writer {
     try {
       return await this.#staging.sync(inode)
     } catch (error) {
-      const path = catalog.pathOf(inode.ino)
+      const path = catalog.links.pathOf(inode.ino)
       failedSyncs.note(path ? printable(path) : `(inode ${inode.ino})`, reasonOf(error), error)
-      catalog.transaction(() => catalog.doubtStaging(inode.ino))
+      catalog.transaction(() => catalog.staged.doubt(inode.ino))
       throw error
     }
   }
@@ -283,7 +283,7 @@ export class Writer {
     const inode = catalog.get(ino)
     if (!inode?.staged || !this.#staging.isDoubtful(ino)) return
     await this.#staging.rewrite(inode)
-    catalog.transaction(() => catalog.trustStaging(ino))
+    catalog.transaction(() => catalog.staged.trust(ino))
   }
 
   /**
@@ -331,7 +331,7 @@ export class Writer {
     const { catalog } = this.#context
     const truncating = catalog.get(ino)?.truncating
     if (truncating === undefined) return true
-    return catalog.transaction(() => catalog.dropStaged(ino, Math.ceil(truncating / CHUNK_BYTES)))
+    return catalog.transaction(() => catalog.staged.drop(ino, Math.ceil(truncating / CHUNK_BYTES)))
   }
 
   #cutNow(ino: bigint): void {
@@ -381,7 +381,7 @@ export class Writer {
     const inode = this.#require(ino)
     const chunks: number[] = []
     for (let index = Math.floor(from / CHUNK_BYTES); ; index += 1) {
-      const found = [catalog.nextStaged(ino, index), this.#reader.nextBaseChunk(inode, index)]
+      const found = [catalog.staged.next(ino, index), this.#reader.nextBaseChunk(inode, index)]
       index = Math.min(...found.map((chunk) => chunk ?? Number.POSITIVE_INFINITY))
       if (index * CHUNK_BYTES >= end) return { chunks, to: end }
       if (chunks.length === CHUNKS_AT_ONCE) return { chunks, to: index * CHUNK_BYTES }
@@ -414,7 +414,7 @@ export class Writer {
       for (const index of chunks) {
         const { start, end: stop } = partOf(index, offset, end)
         const inode = this.#require(ino)
-        if (catalog.isStaged(ino, index)) {
+        if (catalog.staged.has(ino, index)) {
           listed.push(index)
           if (start > 0 || stop < lengthOf(inode, index)) await this.#chunks.check(ino, index)
           continue
@@ -455,7 +455,7 @@ export class Writer {
     const { catalog } = this.#context
     const inode = catalog.get(ino)
     if (!inode?.staged || inode.truncating !== undefined) return
-    if (catalog.nextStaged(ino, 0) !== undefined) return
+    if (catalog.staged.next(ino, 0) !== undefined) return
     catalog.transaction(() => {
       this.#giveUpFile(inode)
       catalog.save(inode)
@@ -518,7 +518,7 @@ export class Writer {
     catalog.transaction(() => {
       const inode = this.#require(ino)
       for (const index of chunks) {
-        catalog.stage(ino, index, lengthOf(inode, index))
+        catalog.staged.add(ino, index, lengthOf(inode, index))
         this.#staging.markSound(ino, index)
       }
       alter(inode)

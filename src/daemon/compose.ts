@@ -127,7 +127,7 @@ async function compose(
   const onTrouble = { failedSyncs, onBroken, check: !connection.takesOver }
   const store = await openResilientStore(config, log, metrics, onTrouble, outside.openStore)
   opened.push(() => store.close())
-  const recorded = catalog.meta('mode')
+  const recorded = catalog.meta.get('mode')
   const first = recorded !== undefined && isMode(recorded) ? recorded : firstMode(config)
   const modes = new ModeSwitch(catalog, first, config.sourceReadonly)
   const lease = new NamespaceLease(store, config.namespace)
@@ -152,7 +152,7 @@ async function compose(
   const { epoch, claimed, written, look } = await takeNamespace(lease, catalog, store, connection)
   if (recorded === undefined) {
     requireMark(ownership, modes.policy, volume.tree)
-    catalog.transaction(() => catalog.setMeta('mode', first))
+    catalog.transaction(() => catalog.meta.set('mode', first))
   }
   ownership.settle(modes.policy, volume.tree)
   const bounded = {
@@ -224,7 +224,7 @@ async function compose(
     await context.carrier.stop()
     context.writer.stop()
     // Damage is listed already, and found again.
-    for (const ino of catalog.stagedInodes()) await context.writer.seal(ino).catch(() => undefined)
+    for (const ino of catalog.lists.staged()) await context.writer.seal(ino).catch(() => undefined)
     await context.proof.sync()
     context.proof.stop()
     await overlay
@@ -278,7 +278,7 @@ function firstMode({ mode, sourceReadonly }: MountConfig): Mode {
 
 /** A catalog that never had the namespace, and has lost nothing, says nothing and is in the way of `rebuild`. */
 async function closeUnserved(catalog: Catalog, path: string): Promise<void> {
-  const isOfNoUse = catalog.meta('epoch') === undefined && !catalog.doubts.any
+  const isOfNoUse = catalog.meta.get('epoch') === undefined && !catalog.doubts.any
   await catalog.close()
   if (isOfNoUse) removeDatabase(path)
 }
@@ -505,7 +505,7 @@ export async function rebuildOutOf(
       const rebuild = new Rebuild(catalog, store, request.log, { ...run, surveyPath, acceptLosses })
       result = await rebuild.run(request.concurrency)
       faultPoint('migration.rebuild.filled')
-      catalog.transaction(() => catalog.setMeta('mode', 'store-only'))
+      catalog.transaction(() => catalog.meta.set('mode', 'store-only'))
       await lease.acquire(catalog, true)
       // Only what is on the medium, all of it, gets its name.
       await catalog.flush()

@@ -73,7 +73,7 @@ export class ComposedEngine implements RunningEngine {
     const failures = await this.#failures()
     const { config, connection, context, counters, modes, mover, store } = this.#parts
     const { catalog, staging } = context
-    const totals = catalog.totals()
+    const totals = catalog.lists.totals()
     const { health } = store
     const progress = mover.progress
     return {
@@ -246,7 +246,7 @@ export class ComposedEngine implements RunningEngine {
       found.add({ path: '.', reason: `${since.toISOString()}: ${detail}; 'ferryfs verify' lists them` })
     for (const failure of failedSyncs.list()) found.add(failure)
     for (let after: bigint | undefined; found.hasRoom; ) {
-      const page = catalog.failures(after, FAILURES_AT_ONCE)
+      const page = catalog.lists.failures(after, FAILURES_AT_ONCE)
       for (const { ino, reason } of page) {
         if (found.hasRoom) found.add({ path: shownPath(context, ino), reason })
         await giveWay()

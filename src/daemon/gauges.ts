@@ -17,17 +17,17 @@ export function registerGauges(registry: Registry, { context, counters, mover }:
     })
   }
   const { catalog, staging } = context
-  gauge('files', 'Files in the overlay that the catalog knows', () => catalog.totals().files)
-  gauge('files_stored', 'Files that are in the store as they are now', () => catalog.totals().stored)
-  gauge('files_dirty', 'Files changed since the store saw them', () => catalog.totals().dirty)
+  gauge('files', 'Files in the overlay that the catalog knows', () => catalog.lists.totals().files)
+  gauge('files_stored', 'Files that are in the store as they are now', () => catalog.lists.totals().stored)
+  gauge('files_dirty', 'Files changed since the store saw them', () => catalog.lists.totals().dirty)
   gauge(
     'files_failed',
     'Files that could not be stored',
-    () => catalog.totals().failed + mover.unreadable.count,
+    () => catalog.lists.totals().failed + mover.unreadable.count,
   )
-  gauge('files_drained', 'Files whose legacy copy was removed', () => catalog.totals().drained)
-  gauge('bytes', 'Size of all files', () => catalog.totals().bytes)
-  gauge('bytes_stored', 'Size of the files in the store', () => catalog.totals().storedBytes)
+  gauge('files_drained', 'Files whose legacy copy was removed', () => catalog.lists.totals().drained)
+  gauge('bytes', 'Size of all files', () => catalog.lists.totals().bytes)
+  gauge('bytes_stored', 'Size of the files in the store', () => catalog.lists.totals().storedBytes)
   gauge('outbox_length', 'Store work that is owed', () => catalog.outbox.length)
   gauge('outbox_oldest_seconds', 'Age of the oldest store work', () => catalog.outbox.oldestSeconds)
   gauge('staging_bytes', 'Bytes in staging files', () => staging.bytes)

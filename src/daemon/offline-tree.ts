@@ -128,7 +128,7 @@ async function rebuildAt(
   const catalog = Catalog.open(path, { check: false, bulk: true })
   try {
     const { failures } = await new Rebuild(catalog, store, log, run).run(settings.concurrency)
-    catalog.transaction(() => catalog.setMeta('mode', 'store-only'))
+    catalog.transaction(() => catalog.meta.set('mode', 'store-only'))
     return failures
   } finally {
     await catalog.close()
@@ -202,7 +202,7 @@ function compose(
   { config, catalog, store, log }: Parts,
   closing: Closing,
 ): { context: OverlayContext; tree: TreeView; known: Finding[] } {
-  const recorded = catalog.meta('mode')
+  const recorded = catalog.meta.get('mode')
   const mode = recorded !== undefined && isMode(recorded) ? recorded : 'mirror'
   const volume = new Volume(config.source, catalog, hideOwnFiles, { files: true, directories: true })
   closing.push(() => volume.detach())
@@ -230,7 +230,7 @@ function compose(
 
 /** Attaches the legacy volume where the tree needs it. What is wrong where that cannot be had. */
 function attach(volume: Volume, catalog: Catalog, mode: Mode): Finding[] {
-  if (!policyOf(mode, false).needsLegacy && catalog.onVolumeCount() === 0) return []
+  if (!policyOf(mode, false).needsLegacy && catalog.lists.onVolumeCount() === 0) return []
   try {
     volume.attach()
     return []

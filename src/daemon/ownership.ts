@@ -49,7 +49,7 @@ export class Ownership {
     const { takesFrom } = config
     if (takesFrom === undefined || takesFrom === id || this.replaces.includes(takesFrom)) return
     const replaces = JSON.stringify([...this.replaces, takesFrom])
-    catalog.transaction(() => catalog.setMeta(REPLACES, replaces))
+    catalog.transaction(() => catalog.meta.set(REPLACES, replaces))
     log.warn({ id: takesFrom }, 'takes the place of another state directory')
   }
 
@@ -60,7 +60,7 @@ export class Ownership {
 
   /** Of state directories whose place this one has taken: their marks are its own. */
   get replaces(): readonly string[] {
-    const known: unknown = JSON.parse(this.#catalog.meta(REPLACES) ?? '[]')
+    const known: unknown = JSON.parse(this.#catalog.meta.get(REPLACES) ?? '[]')
     return Array.isArray(known) ? known.filter((id) => typeof id === 'string') : []
   }
 
@@ -89,7 +89,7 @@ export class Ownership {
   async requireNewest(lease: NamespaceLease): Promise<void> {
     const catalog = this.#catalog
     const marked = this.#markedEpoch ?? ownerById(this.#id, process.env)?.epoch ?? 0
-    if (marked <= Number(catalog.meta('epoch') ?? 0)) return
+    if (marked <= Number(catalog.meta.get('epoch') ?? 0)) return
     const doesStoreTell = await lease.isAheadOf(catalog).catch((error: unknown) => {
       if (error instanceof StoreError) return undefined
       throw error
@@ -164,7 +164,7 @@ export class Ownership {
   #markOf(root: number): OwnerMark {
     const { namespace, store, stateDir, source } = this.#config
     // On the medium since the namespace was taken: a power cut does not make the catalog older than the mark.
-    const epoch = Number(this.#catalog.meta('epoch') ?? 0)
+    const epoch = Number(this.#catalog.meta.get('epoch') ?? 0)
     return { id: this.#id, namespace, store, stateDir, source, root: rootIdentity(root), epoch }
   }
 }

@@ -86,17 +86,17 @@ export class Reserve {
   fill(catalog: Catalog): void {
     // What is there from before stays: the volume may have filled up since.
     const part = Math.floor(Math.min(MOST_BYTES, this.#free / PART) / STEPS) * STEPS
-    this.#bytes = Math.max(Number(catalog.meta(NOTE) ?? 0), part)
+    this.#bytes = Math.max(Number(catalog.meta.get(NOTE) ?? 0), part)
     let log = 0
     try {
       // Before the first flush of a process the log cannot be folded in, and would grow.
       catalog.flushNow()
       log = reserveFile(`${this.#catalogPath}-wal`, 'r+', this.#bytes)
       for (let steps = 1; this.#lacks(catalog); steps += 1) {
-        catalog.setAside(this.#step)
+        catalog.spare.setAside(this.#step)
         if (steps % (STEPS / 4) === 0) catalog.foldLog()
       }
-      catalog.transaction(() => catalog.setMeta(NOTE, String(this.#bytes)))
+      catalog.transaction(() => catalog.meta.set(NOTE, String(this.#bytes)))
       catalog.foldLog()
     } catch (error) {
       if (!(error instanceof FsError)) throw error
@@ -110,8 +110,9 @@ export class Reserve {
     const free = this.#free
     catalog.tight = free < this.#bytes
     try {
-      if (catalog.tight) while (catalog.emptyBytes < this.#bytes / 2 && catalog.release()) this.#isLow = true
-      else if (free > 4 * this.#bytes && this.#lacks(catalog)) catalog.setAside(this.#step)
+      if (catalog.tight)
+        while (catalog.emptyBytes < this.#bytes / 2 && catalog.spare.release()) this.#isLow = true
+      else if (free > 4 * this.#bytes && this.#lacks(catalog)) catalog.spare.setAside(this.#step)
       else this.#isLow = false
     } catch (error) {
       if (!(error instanceof FsError)) throw error
@@ -131,7 +132,7 @@ export class Reserve {
   }
 
   #lacks(catalog: Catalog): boolean {
-    return this.#free < ENOUGH_BYTES && catalog.spareBytes < this.#bytes
+    return this.#free < ENOUGH_BYTES && catalog.spare.bytes < this.#bytes
   }
 
   get #free(): number {

@@ -44,7 +44,7 @@ export class Volume {
     try {
       this.#tree = this.#open()
     } catch (error) {
-      if (!mayFail || this.#catalog.meta('source') === undefined) throw error
+      if (!mayFail || this.#catalog.meta.get('source') === undefined) throw error
       // Of nothing: what is at the path is not, or not yet, the volume.
       this.#tree = this.#treeAt('', { mayFail: true })
     }
@@ -82,7 +82,7 @@ export class Volume {
 
   #treeAt(path: string, options?: { mayFail: boolean }): LegacyTree {
     const placesOf = (ino: bigint) => ({
-      places: this.#catalog.legacyPlaces(ino),
+      places: this.#catalog.links.places(ino),
       legacyIno: this.#catalog.get(ino)?.legacyIno,
     })
     return new LegacyTree(path, ROOT_INO, placesOf, {
@@ -100,7 +100,7 @@ export class Volume {
       throw new UsageError(`source ${this.#path}: ${reasonOf(error)}`, 2, { cause: error })
     }
     const identity = `${tree.rootStat.ino}:${tree.space().type}`
-    const known = this.#catalog.meta('source')
+    const known = this.#catalog.meta.get('source')
     if (known !== undefined && known !== identity) {
       tree.close()
       throw new UsageError(
@@ -113,7 +113,7 @@ export class Volume {
       tree.close()
       throw error
     }
-    if (known === undefined) this.#catalog.transaction(() => this.#catalog.setMeta('source', identity))
+    if (known === undefined) this.#catalog.transaction(() => this.#catalog.meta.set('source', identity))
     return tree
   }
 }

@@ -45,7 +45,7 @@ const versionOf = ({ epoch }: Lease): ObjectVersion => ({ epoch, version: 0 })
  * the catalog.
  */
 export function isClaimed(catalog: Catalog): boolean {
-  return catalog.meta(UNCLAIMED) !== (catalog.meta('epoch') ?? '1')
+  return catalog.meta.get(UNCLAIMED) !== (catalog.meta.get('epoch') ?? '1')
 }
 
 /**
@@ -105,18 +105,18 @@ export class NamespaceLease {
         `namespace ${this.#namespace} in this store belongs to another state directory (on ${lease.host}, since ${lease.since}); choose another --namespace, or rebuild this state directory from the store to take it over`,
       )
     }
-    const last = Number(catalog.meta('epoch') ?? 0)
+    const last = Number(catalog.meta.get('epoch') ?? 0)
     const epoch = epochAfter(Math.max(lease?.epoch ?? 0, last))
     const isFirst = !lease && last === 0 && !takeOver
-    const without = catalog.meta(MADE_WITHOUT_STORE)
+    const without = catalog.meta.get(MADE_WITHOUT_STORE)
     catalog.transaction(() => {
       this.#noteOthers(catalog, lease)
       if (this.#isOlderCopy(catalog, lease)) catalog.noteOlderCopy(without ? Number(without) : undefined)
       this.#noteOlderStore(catalog, lease)
-      catalog.setMeta(MADE_WITHOUT_STORE, '')
-      if (isFirst) catalog.setMeta(KNOWS_ALL, 'yes')
-      catalog.setMeta('epoch', String(epoch))
-      catalog.setMeta(TOLD, String(epoch))
+      catalog.meta.set(MADE_WITHOUT_STORE, '')
+      if (isFirst) catalog.meta.set(KNOWS_ALL, 'yes')
+      catalog.meta.set('epoch', String(epoch))
+      catalog.meta.set(TOLD, String(epoch))
     })
     await catalog.flush()
     faultPoint('migration.lease.claimed')
@@ -128,7 +128,7 @@ export class NamespaceLease {
         cause: error,
       })
     }
-    catalog.transaction(() => catalog.setMeta(HEARD, String(epoch)))
+    catalog.transaction(() => catalog.meta.set(HEARD, String(epoch)))
     return epoch
   }
 
@@ -137,20 +137,20 @@ export class NamespaceLease {
    * namespace goes on under the next epoch, and nothing may be written before `claim` has told the store of it.
    */
   async take(catalog: Catalog): Promise<{ epoch: number; claimed: boolean }> {
-    const last = Number(catalog.meta('epoch') ?? 0)
+    const last = Number(catalog.meta.get('epoch') ?? 0)
     try {
       return { epoch: await this.acquire(catalog, false), claimed: true }
     } catch (error) {
       if (last === 0 || !(error instanceof StoreError && error.retryable)) throw error
       // Of the epoch that was tried the store may know.
-      const epoch = epochAfter(Number(catalog.meta('epoch')))
+      const epoch = epochAfter(Number(catalog.meta.get('epoch')))
       catalog.transaction(() => {
-        catalog.setMeta('epoch', String(epoch))
-        catalog.setMeta(UNCLAIMED, String(epoch))
+        catalog.meta.set('epoch', String(epoch))
+        catalog.meta.set(UNCLAIMED, String(epoch))
         // Should this be an older copy, what is made before the store can say so gets other numbers than what it lacks.
-        catalog.skipNumbers()
-        if (!catalog.meta(MADE_WITHOUT_STORE))
-          catalog.setMeta(MADE_WITHOUT_STORE, String(catalog.upcomingGeneration))
+        catalog.numbers.skip()
+        if (!catalog.meta.get(MADE_WITHOUT_STORE))
+          catalog.meta.set(MADE_WITHOUT_STORE, String(catalog.numbers.upcomingGeneration))
       })
       await catalog.flush()
       return { epoch, claimed: false }
@@ -159,7 +159,7 @@ export class NamespaceLease {
 
   /** The epoch under which a predecessor of this worker served. */
   taken(catalog: Catalog): { epoch: number; claimed: boolean } {
-    return { epoch: Number(catalog.meta('epoch') ?? 1), claimed: isClaimed(catalog) }
+    return { epoch: Number(catalog.meta.get('epoch') ?? 1), claimed: isClaimed(catalog) }
   }
 
   /**
@@ -182,16 +182,16 @@ export class NamespaceLease {
     catalog.transaction(() => {
       this.#noteOthers(catalog, lease)
       this.#noteOlderStore(catalog, lease)
-      catalog.setMeta(TOLD, String(epoch))
-      catalog.setMeta(MADE_WITHOUT_STORE, '')
+      catalog.meta.set(TOLD, String(epoch))
+      catalog.meta.set(MADE_WITHOUT_STORE, '')
     })
     // Else a power cut makes an older copy of a catalog that is none.
     await catalog.flush()
     faultPoint('migration.lease.claiming')
     await this.#replace(lease, this.#record(owner, epoch))
     catalog.transaction(() => {
-      catalog.setMeta(UNCLAIMED, '')
-      catalog.setMeta(HEARD, String(epoch))
+      catalog.meta.set(UNCLAIMED, '')
+      catalog.meta.set(HEARD, String(epoch))
     })
   }
 
@@ -213,7 +213,7 @@ export class NamespaceLease {
   #isOlderCopy(catalog: Catalog, lease: Lease | undefined): boolean {
     if (lease?.owner !== this.ownerOf(catalog)) return false
     // A catalog of an earlier ferryfs has no other record of it.
-    return lease.epoch > Number(catalog.meta(TOLD) ?? catalog.meta('epoch') ?? 0)
+    return lease.epoch > Number(catalog.meta.get(TOLD) ?? catalog.meta.get('epoch') ?? 0)
   }
 
   /**
@@ -222,7 +222,7 @@ export class NamespaceLease {
    * goes on from what the store has, so it is told once.
    */
   #noteOlderStore(catalog: Catalog, lease: Lease | undefined): void {
-    const heard = Number(catalog.meta(HEARD) ?? 0)
+    const heard = Number(catalog.meta.get(HEARD) ?? 0)
     if (!this.#store.capabilities.consistent || (lease?.epoch ?? 0) >= heard) return
     const { url } = this.#store
     catalog.noteOlderStore(
@@ -230,7 +230,7 @@ export class NamespaceLease {
         ? `the store ${url} is older than what it has acknowledged: its namespace ${this.#namespace} is as it was before a later mount (on ${lease.host}, since ${lease.since}); what was stored since is missing in it or older`
         : `the store ${url} has no namespace ${this.#namespace}, which it had acknowledged: what was stored there is missing`,
     )
-    catalog.setMeta(HEARD, '0')
+    catalog.meta.set(HEARD, '0')
   }
 
   /**
@@ -238,8 +238,8 @@ export class NamespaceLease {
    */
   #noteOthers(catalog: Catalog, lease: Lease | undefined): void {
     if (!lease) return
-    const isOwn = lease.owner === this.ownerOf(catalog) && lease.epoch <= Number(catalog.meta(TOLD) ?? 0)
-    if (!isOwn) catalog.setMeta(KNOWS_ALL, '')
+    const isOwn = lease.owner === this.ownerOf(catalog) && lease.epoch <= Number(catalog.meta.get(TOLD) ?? 0)
+    if (!isOwn) catalog.meta.set(KNOWS_ALL, '')
   }
 
   /**
@@ -247,7 +247,7 @@ export class NamespaceLease {
    * up. Not so of one that was made by `rebuild`, that has lost transactions, or of which an older copy was put back.
    */
   knowsAll(catalog: Catalog): boolean {
-    return catalog.meta(KNOWS_ALL) === 'yes'
+    return catalog.meta.get(KNOWS_ALL) === 'yes'
   }
 
   /** @throws StoreSuperseded if another daemon has the namespace; StoreUnavailable if nobody has; StoreError */
@@ -305,10 +305,10 @@ export class NamespaceLease {
 
   /** Identifies the state directory among all that ever wrote the namespace. */
   ownerOf(catalog: Catalog): string {
-    const known = catalog.meta('owner')
+    const known = catalog.meta.get('owner')
     if (known !== undefined) return known
     const owner = randomUUID()
-    catalog.transaction(() => catalog.setMeta('owner', owner))
+    catalog.transaction(() => catalog.meta.set('owner', owner))
     return owner
   }
 }

@@ -15,7 +15,7 @@ export class LeftFiles {
 
   constructor(catalog: Catalog) {
     this.#catalog = catalog
-    this.#begin = catalog.nextVersion()
+    this.#begin = catalog.numbers.nextVersion()
   }
 
   add(ino: bigint): void {

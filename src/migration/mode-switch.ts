@@ -53,7 +53,7 @@ export class ModeSwitch {
     this.#catalog = catalog
     this.#mode = mode
     this.#sourceReadonly = sourceReadonly
-    this.#leaving = !policyOf(mode, sourceReadonly).needsLegacy && catalog.onVolumeCount() > 0
+    this.#leaving = !policyOf(mode, sourceReadonly).needsLegacy && catalog.lists.onVolumeCount() > 0
   }
 
   get mode(): Mode {
@@ -111,8 +111,8 @@ export class ModeSwitch {
   admitMount(mode: Mode): void {
     const catalog = this.#catalog
     const note = (untouched: string): void => {
-      if ((catalog.meta(UNTOUCHED) ?? '') !== untouched)
-        catalog.transaction(() => catalog.setMeta(UNTOUCHED, untouched))
+      if ((catalog.meta.get(UNTOUCHED) ?? '') !== untouched)
+        catalog.transaction(() => catalog.meta.set(UNTOUCHED, untouched))
     }
     if (this.#sourceReadonly) {
       note('yes')
@@ -120,8 +120,8 @@ export class ModeSwitch {
     }
     // In another mode it stays noted: a mount that dies before that is in force leaves the mode of before.
     if (policyOf(mode, false).writeTo !== 'legacy') return
-    const count = catalog.divergedCount()
-    if (catalog.meta(UNTOUCHED) === 'yes' && count > 0)
+    const count = catalog.lists.divergedCount()
+    if (catalog.meta.get(UNTOUCHED) === 'yes' && count > 0)
       throw new UsageError(
         `SOURCE was served with --source-readonly, and ${count} files or names are not on it as the overlay shows them: mode ${mode} would lack them; mount it with --source-readonly, or with --mode drain`,
       )
@@ -129,7 +129,7 @@ export class ModeSwitch {
   }
 
   #decide(mode: Mode, leaving: boolean): void {
-    this.#catalog.transaction(() => this.#catalog.setMeta('mode', mode))
+    this.#catalog.transaction(() => this.#catalog.meta.set('mode', mode))
     faultPoint('migration.mode.set')
     this.#mode = mode
     this.#leaving = leaving
@@ -142,7 +142,7 @@ export class ModeSwitch {
   async #forgetWhatStays(mode: Mode): Promise<void> {
     for (let after: bigint | undefined; ; ) {
       if (this.#mode !== mode) return
-      const page = this.#catalog.failures(after, BATCH)
+      const page = this.#catalog.lists.failures(after, BATCH)
       this.#catalog.transaction(() => {
         for (const { ino } of page) {
           const inode = this.#catalog.get(ino)
@@ -159,7 +159,7 @@ export class ModeSwitch {
 
   /** P5: in a mode that writes to the legacy volume, the volume has all there is. */
   #requireComplete(mode: Mode): void {
-    const count = this.#catalog.divergedCount()
+    const count = this.#catalog.lists.divergedCount()
     if (count === 0) return
     throw new ModeRefused(
       `mode ${mode} is refused: ${count} files or names are no longer on the legacy volume as the overlay shows them; 'ferryfs restore' writes the whole tree out`,
@@ -175,7 +175,7 @@ export class ModeSwitch {
       // The walk itself is the purpose: every legacy file is in the catalog afterwards.
     }
     await this.#requireUnguarded(context)
-    const unstored = (): number => this.#catalog.unstoredCount() + unreadable
+    const unstored = (): number => this.#catalog.lists.unstoredCount() + unreadable
     const settles = patient || unstored() === 0
     const settled = settles && (await context.carrier.idle(context.settings.opTimeoutMs))
     // In the tick in which nothing was owed: beside applications that write it may be the only one for long.
@@ -192,7 +192,7 @@ export class ModeSwitch {
   async #requireUnguarded(context: OverlayContext): Promise<void> {
     let kept = 0
     for (let after: bigint | undefined; ; ) {
-      const page = this.#catalog.failures(after, BATCH)
+      const page = this.#catalog.lists.failures(after, BATCH)
       for (const { ino } of page) {
         const inode = this.#catalog.get(ino)
         if (inode && (isStored(inode) || isDirectory(inode.mode)) && (await isKept(context, inode))) kept += 1
@@ -212,8 +212,8 @@ export class ModeSwitch {
   async #leave(context: OverlayContext, detach: (detached: boolean) => void): Promise<void> {
     await this.#takeOverAll(context)
     // A file that was changed past the overlay goes to the store once more.
-    if (this.#catalog.onVolumeCount() > 0) await context.carrier.idle(context.settings.opTimeoutMs)
-    const count = this.#catalog.onVolumeCount()
+    if (this.#catalog.lists.onVolumeCount() > 0) await context.carrier.idle(context.settings.opTimeoutMs)
+    const count = this.#catalog.lists.onVolumeCount()
     if (count > 0) {
       throw new ModeRefused(
         `mode ${this.#mode} is in force, but ${count} ${count === 1 ? 'file is' : 'files are'} still read from the legacy volume: do not detach it yet; ferryfs goes on by itself, ask for the mode again to see how far it is`,
@@ -226,7 +226,7 @@ export class ModeSwitch {
 
   async #takeOverAll(context: OverlayContext): Promise<void> {
     for (let after: bigint | undefined; ; ) {
-      const batch = this.#catalog.legacyAuthority(after, BATCH)
+      const batch = this.#catalog.lists.legacyAuthority(after, BATCH)
       for (const ino of batch) {
         after = ino
         await context.activity.landed(ino)

@@ -62,13 +62,13 @@ export class Mover {
     this.#reaper = reaper
     this.#concurrency = concurrency
     this.#meter = this.#newMeter()
-    if (context.catalog.meta('migration') === 'done') this.#state = 'done'
-    if (context.catalog.meta('migration') === 'paused') {
+    if (context.catalog.meta.get('migration') === 'done') this.#state = 'done'
+    if (context.catalog.meta.get('migration') === 'paused') {
       this.#state = 'paused'
       this.#paused = true
     }
-    this.#rate = Number(context.catalog.meta('migration-rate') ?? 0)
-    this.#concurrency = Number(context.catalog.meta('migration-concurrency') ?? concurrency)
+    this.#rate = Number(context.catalog.meta.get('migration-rate') ?? 0)
+    this.#concurrency = Number(context.catalog.meta.get('migration-concurrency') ?? concurrency)
   }
 
   get state(): MoverState {
@@ -86,7 +86,7 @@ export class Mover {
 
   /** Goes on with a run that a predecessor began. */
   continueIfBegun(): void {
-    const wanted = this.#context.catalog.meta('migration')
+    const wanted = this.#context.catalog.meta.get('migration')
     if (wanted === 'running' || wanted === 'paused') void this.run({}, () => undefined).catch(() => undefined)
   }
 
@@ -97,10 +97,10 @@ export class Mover {
   ): Promise<MoverResult> {
     const { catalog } = this.#context
     catalog.transaction(() => {
-      if (options.rate !== undefined) catalog.setMeta('migration-rate', String(options.rate))
+      if (options.rate !== undefined) catalog.meta.set('migration-rate', String(options.rate))
       if (options.concurrency !== undefined)
-        catalog.setMeta('migration-concurrency', String(options.concurrency))
-      if (!this.#paused) catalog.setMeta('migration', 'running')
+        catalog.meta.set('migration-concurrency', String(options.concurrency))
+      if (!this.#paused) catalog.meta.set('migration', 'running')
     })
     clearTimeout(this.#again)
     if (options.rate !== undefined && options.rate !== this.#rate) {
@@ -136,7 +136,7 @@ export class Mover {
     this.#paused = false
     for (const go of this.#resume) go()
     this.#resume = []
-    if (this.#context.catalog.meta('migration') === 'paused') {
+    if (this.#context.catalog.meta.get('migration') === 'paused') {
       this.#remember('running')
       this.continueIfBegun()
     }
@@ -219,7 +219,7 @@ export class Mover {
         await carrier.idle(5000)
       }
     }
-    const unstored = catalog.unstoredCount()
+    const unstored = catalog.lists.unstoredCount()
     const left = Math.min(unstored, this.#left?.count() ?? 0)
     const remaining = left + this.#unreadable.count
     const isDone = !this.#stopped && unstored + this.#unreadable.count === 0
@@ -327,8 +327,8 @@ export class Mover {
 
   #remember(state: string): void {
     const { catalog } = this.#context
-    if (state === 'paused' && catalog.meta('migration') !== 'running') return
-    catalog.transaction(() => catalog.setMeta('migration', state))
+    if (state === 'paused' && catalog.meta.get('migration') !== 'running') return
+    catalog.transaction(() => catalog.meta.set('migration', state))
   }
 }
 

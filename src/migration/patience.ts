@@ -55,7 +55,7 @@ async function quiet(
   signal: AbortSignal,
 ): Promise<void> {
   for (;;) {
-    const { files, stored, bytes, storedBytes } = catalog.totals()
+    const { files, stored, bytes, storedBytes } = catalog.lists.totals()
     onProgress({
       phase: 'waiting',
       files: stored,
@@ -67,6 +67,6 @@ async function quiet(
     })
     await untilAborted(delay(LOOK_MS), signal)
     const settled = await untilAborted(carrier.idle(LOOK_MS), signal)
-    if ((settled && catalog.unstoredCount() === 0) || performance.now() > deadline) return
+    if ((settled && catalog.lists.unstoredCount() === 0) || performance.now() > deadline) return
   }
 }

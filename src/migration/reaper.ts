@@ -69,7 +69,7 @@ export class Reaper {
     if (catalog.doubts.any || !isClaimed(catalog)) return
     await this.#removeDeleted()
     for (let after: bigint | undefined; ; ) {
-      const batch = catalog.drainable(after, BATCH)
+      const batch = catalog.lists.drainable(after, BATCH)
       // Some at once: they share the flush of the catalog.
       for (let from = 0; from < batch.length; from += TOGETHER) {
         if (!this.#context.policy().removesLegacy || !(await goOn())) return
@@ -139,7 +139,7 @@ export class Reaper {
     const { catalog, legacyFiles } = this.#context
     const parents = new Set<bigint>()
     try {
-      for (const page of pagesOf(catalog.legacyPlaces(ino), NAMES_AT_ONCE)) {
+      for (const page of pagesOf(catalog.links.places(ino), NAMES_AT_ONCE)) {
         for (const { parent } of page) parents.add(parent)
         if (!this.#removePage(ino, version, page)) break
         await giveWay()
@@ -178,7 +178,7 @@ export class Reaper {
 
   /** As the catalog knows it now, the volume has the file there. */
   #isNamed(ino: bigint, place: LegacyPlace): boolean {
-    return this.#context.catalog.dirent(place.parent, place.name)?.legacy === ino
+    return this.#context.catalog.dirents.get(place.parent, place.name)?.legacy === ino
   }
 
   async #namesRemoved(ino: bigint): Promise<void> {
@@ -189,7 +189,7 @@ export class Reaper {
   async #isRecorded(ino: bigint): Promise<boolean> {
     const { catalog } = this.#context
     if (catalog.outbox.find('names', ino)) return false
-    for (const page of pagesOf(catalog.linksOf(ino), NAMES_AT_ONCE)) {
+    for (const page of pagesOf(catalog.links.of(ino), NAMES_AT_ONCE)) {
       const parents = new Set(page.map(({ parent }) => parent))
       if (![...parents].every((parent) => this.#directories.isDurable(parent))) return false
       await giveWay()
@@ -201,7 +201,7 @@ export class Reaper {
   async #count(ino: bigint): Promise<{ first: Found | undefined; names: number }> {
     let first: Found | undefined
     let names = 0
-    for (const page of pagesOf(this.#context.catalog.legacyPlaces(ino), NAMES_AT_ONCE)) {
+    for (const page of pagesOf(this.#context.catalog.links.places(ino), NAMES_AT_ONCE)) {
       const inode = this.#context.catalog.get(ino)
       const found = inode ? this.#there(inode, page) : []
       first ??= found[0]
@@ -213,7 +213,7 @@ export class Reaper {
 
   *#pagesOfParents(ino: bigint): Generator<Set<bigint>> {
     const known = new Set<bigint>()
-    for (const page of pagesOf(this.#context.catalog.legacyPlaces(ino), NAMES_AT_ONCE)) {
+    for (const page of pagesOf(this.#context.catalog.links.places(ino), NAMES_AT_ONCE)) {
       const parents = new Set(page.map(({ parent }) => parent))
       for (const parent of known) parents.delete(parent)
       yield parents
@@ -222,7 +222,7 @@ export class Reaper {
   }
 
   #firstPlace(inode: Inode): Found | undefined {
-    for (const place of this.#context.catalog.legacyPlaces(inode.ino)) {
+    for (const place of this.#context.catalog.links.places(inode.ino)) {
       const [found] = this.#there(inode, [place])
       if (found) return found
     }
@@ -281,14 +281,14 @@ export class Reaper {
     const { catalog, log } = this.#context
     const legacy = this.#context.legacy()
     if (!legacy || !this.#context.policy().removesLegacy) return
-    const whiteouts = catalog.whiteouts(10_000)
+    const whiteouts = catalog.dirents.whiteouts(10_000)
     if (whiteouts.length === 0) return
     await this.#expectFewerNames(whiteouts)
     // The last flushed catalog may still show the file under the name.
     await catalog.flush()
     const removed: Array<{ whiteout: LegacyPlace; stat: Stat | undefined }> = []
     for (const whiteout of whiteouts) {
-      const now = catalog.dirent(whiteout.parent, whiteout.name)
+      const now = catalog.dirents.get(whiteout.parent, whiteout.name)
       if (now?.legacy !== 0n || !this.#context.policy().removesLegacy) continue
       try {
         const stat = legacy.find(whiteout)
@@ -323,10 +323,10 @@ export class Reaper {
 
   #forgetWhiteout(whiteout: LegacyPlace): boolean {
     const { catalog } = this.#context
-    const now = catalog.dirent(whiteout.parent, whiteout.name)
+    const now = catalog.dirents.get(whiteout.parent, whiteout.name)
     // What somebody put there meanwhile, past the overlay, is hidden as before.
     if (now?.legacy !== 0n || this.#context.legacy()?.find(whiteout)) return false
-    catalog.transaction(() => catalog.setDirent(whiteout.parent, whiteout.name, now.ino, undefined))
+    catalog.transaction(() => catalog.dirents.set(whiteout.parent, whiteout.name, now.ino, undefined))
     return true
   }
 
@@ -401,7 +401,7 @@ export class Reaper {
       for (const batch of this.#context.legacy()?.batches(ino) ?? []) {
         for (const { name, type } of batch) {
           if (type !== DT_DIR && type !== DT_UNKNOWN) continue
-          const known = catalog.dirent(ino, name)?.legacy
+          const known = catalog.dirents.get(ino, name)?.legacy
           const child = known === undefined ? undefined : catalog.get(known)
           if (child && isDirectory(child.mode)) found.push(child.ino)
         }
@@ -427,7 +427,7 @@ export class Reaper {
     const legacy = this.#context.legacy()
     const inode = catalog.get(ino)
     if (!legacy || !inode || !this.#isOwnDirectory(inode)) return false
-    const [place] = catalog.legacyPlaces(ino).take(1)
+    const [place] = catalog.links.places(ino).take(1)
     if (!place || !legacy.isEmpty(ino)) return false
     try {
       unlinkAt(legacy.directory(place.parent), place.name, AT_REMOVEDIR)
@@ -451,14 +451,14 @@ export class Reaper {
     const look = (ino: bigint): void => {
       if (!this.#isGone(ino)) return
       gone.add(ino)
-      for (const { parent } of catalog.legacyPlaces(ino)) parents.add(parent)
+      for (const { parent } of catalog.links.places(ino)) parents.add(parent)
     }
     for (const ino of removed) {
       look(ino)
       await giveWay()
     }
     for (let after: bigint | undefined; ; ) {
-      const page = catalog.volumeDirectories(after, BATCH)
+      const page = catalog.lists.volumeDirectories(after, BATCH)
       for (const { ino, emptied } of page) {
         if (emptied) look(ino)
         await giveWay()
@@ -489,8 +489,8 @@ export class Reaper {
     const { catalog } = this.#context
     this.#context.legacy()?.forget(inode.ino)
     catalog.transaction(() => {
-      for (const place of catalog.legacyPlaces(inode.ino))
-        catalog.setDirent(place.parent, place.name, place.ino, undefined)
+      for (const place of catalog.links.places(inode.ino))
+        catalog.dirents.set(place.parent, place.name, place.ino, undefined)
       inode.legacyIno = undefined
       if (!lacksNames(inode)) inode.failure = undefined
       catalog.save(inode)

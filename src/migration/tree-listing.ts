@@ -42,10 +42,10 @@ export function candidatesFrom(
 ): Candidates {
   const start =
     from === undefined
-      ? { since: context.catalog.upcomingGeneration, after: BEFORE_ALL, offset: 0n }
+      ? { since: context.catalog.numbers.upcomingGeneration, after: BEFORE_ALL, offset: 0n }
       : parsePosition(from)
   if (start.after === undefined) return onVolume(context, directory, start)
-  const rows = context.catalog.direntsOn(directory.ino, start.after, ROWS_AT_ONCE)
+  const rows = context.catalog.dirents.on(directory.ino, start.after, ROWS_AT_ONCE)
   const position = (after: Buffer | undefined): string => formatPosition({ ...start, after })
   const names = rows
     .filter(({ ino }) => ino !== undefined)
@@ -81,7 +81,7 @@ function onVolume(context: OverlayContext, directory: Inode, start: Position): C
 
 /** Whether the name was not, or may not have been, among those of the catalog. */
 function isNew(catalog: OverlayContext['catalog'], directory: bigint, name: Buffer, since: number): boolean {
-  const dirent = catalog.dirent(directory, name)
+  const dirent = catalog.dirents.get(directory, name)
   if (!dirent) return true
   const inode = dirent.ino === undefined ? undefined : catalog.get(dirent.ino)
   return inode !== undefined && inode.generation >= since

@@ -62,7 +62,7 @@ export class TreeView implements SourceTree {
 
   async totals(): Promise<TreeTotals> {
     const { catalog, store } = this.#context
-    const { files, bytes } = catalog.totals()
+    const { files, bytes } = catalog.lists.totals()
     const { damage } = store.capabilities
     const losses = catalog.doubts
       .losses()
@@ -297,7 +297,7 @@ export class TreeView implements SourceTree {
   #isFromStore(inode: Inode, index: number): boolean {
     const { ino, authority, base, baseLimit, storedSize } = inode
     if (authority === 'legacy' || base !== 'store' || index >= baseLimit) return false
-    return index * CHUNK_BYTES < storedSize && !this.#context.catalog.isStaged(ino, index)
+    return index * CHUNK_BYTES < storedSize && !this.#context.catalog.staged.has(ino, index)
   }
 
   async #bytes(

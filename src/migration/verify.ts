@@ -52,7 +52,7 @@ export async function verify(
   differenceCount: number
 }> {
   const { catalog } = context
-  const totals = catalog.totals()
+  const totals = catalog.lists.totals()
   const meter = new ProgressMeter('verifying', run.onProgress)
   meter.filesTotal = totals.stored
   meter.bytesTotal = totals.storedBytes
@@ -347,6 +347,6 @@ const textOf = ({ name, ino, generation, key }: RecordedEntry): string =>
   `"${printable(name)}" (inode ${ino}, generation ${generation}${key === undefined ? '' : `, object ${key}`})`
 
 export function shownPath(context: OverlayContext, ino: bigint): string {
-  const path = context.catalog.pathOf(ino)
+  const path = context.catalog.links.pathOf(ino)
   return path === undefined ? `(inode ${ino})` : printable(path)
 }

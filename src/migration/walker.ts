@@ -39,7 +39,7 @@ export async function* walk(
         else met.push(settle(context, found))
       },
       (error) => {
-        if (isThere(directory)) onError(pathIn(catalog.pathOf(directory.ino), name), error)
+        if (isThere(directory)) onError(pathIn(catalog.links.pathOf(directory.ino), name), error)
       },
     )
   for (let directory = directories.pop(); directory !== undefined; directory = directories.pop()) {
@@ -52,7 +52,7 @@ export async function* walk(
         const { done, value } = await pages.next()
         return done ? undefined : value
       } catch (error) {
-        if (isThere(current)) onError(catalog.pathOf(ino) ?? Buffer.alloc(0), error)
+        if (isThere(current)) onError(catalog.links.pathOf(ino) ?? Buffer.alloc(0), error)
         return 'failed'
       }
     }
@@ -60,11 +60,11 @@ export async function* walk(
     if (names === 'failed' || !isThere(current)) continue
     try {
       catalog.transaction(() => {
-        if (context.policy().copies) catalog.recordDirectory(ino)
+        if (context.policy().copies) catalog.records.begin(ino)
         if (context.policy().removesLegacy) takeOver(context, ino)
       })
     } catch (error) {
-      if (isThere(current)) onError(catalog.pathOf(ino) ?? Buffer.alloc(0), error)
+      if (isThere(current)) onError(catalog.links.pathOf(ino) ?? Buffer.alloc(0), error)
       continue
     }
     for (; names !== undefined && names !== 'failed'; names = await next()) {

@@ -24,7 +24,7 @@ export class Answers {
   /** The answer that a predecessor recorded: an inode number, or `'done'`. */
   recorded(context: RequestContext): bigint | 'done' | undefined {
     if (!context.resent) return undefined
-    const text = this.#catalog.intent(context.unique)?.answer
+    const text = this.#catalog.intents.get(context.unique)?.answer
     if (text === undefined) return undefined
     const parsed = schema.safeParse(JSON.parse(text))
     if (!parsed.success) throw new FsError('EIO', 'the recorded answer cannot be read')
@@ -34,8 +34,9 @@ export class Answers {
   /** Inside the transaction of the effect. */
   record({ unique }: Pick<RequestContext, 'unique'>, ino?: bigint): void {
     this.#sweep()
-    if (unique === UNNUMBERED) this.#catalog.dropIntent(unique)
-    else this.#catalog.putIntent(unique, '', JSON.stringify(ino === undefined ? {} : { ino: ino.toString() }))
+    if (unique === UNNUMBERED) this.#catalog.intents.drop(unique)
+    else
+      this.#catalog.intents.put(unique, '', JSON.stringify(ino === undefined ? {} : { ino: ino.toString() }))
   }
 
   /** The kernel has the answer. */
@@ -45,7 +46,7 @@ export class Answers {
   }
 
   #sweep(): void {
-    for (const unique of this.#delivered) this.#catalog.dropIntent(unique)
+    for (const unique of this.#delivered) this.#catalog.intents.drop(unique)
     this.#delivered = []
   }
 }

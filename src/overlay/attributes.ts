@@ -374,7 +374,7 @@ export class AttributeOperations {
       inode.ctimeNs = leastCtimeNs > now ? leastCtimeNs : now
       activity.changed(inode.ino)
       if (isDirectory(inode.mode)) {
-        catalog.touchHeader(inode.ino)
+        catalog.records.touchHeader(inode.ino)
       } else if (!inode.orphan) {
         inode.dirty |= DIRTY_METADATA
         catalog.outbox.add('upload', inode.ino)
@@ -431,7 +431,7 @@ export class AttributeOperations {
     if (recorded) {
       catalog.transaction(() => {
         if (isDirectory(inode.mode)) {
-          catalog.touchHeader(inode.ino)
+          catalog.records.touchHeader(inode.ino)
           return
         }
         inode.dirty |= DIRTY_METADATA

@@ -20,7 +20,7 @@ export function byNode(catalog: Catalog, names: Names, node: bigint, name: Buffe
   if (inode.orphan) throw new FsError('ESTALE', `inode ${node} has no name any more`)
   if (!isAbove || node === ROOT_INO) return { inode, stat: undefined }
   if (!isDirectory(inode.mode)) throw new FsError('ENOTDIR')
-  const link = catalog.firstLink(node)
+  const link = catalog.links.first(node)
   if (!link) throw new FsError('ESTALE', `inode ${node} has no name any more`)
   return { inode: names.directory(link.parent), stat: undefined }
 }

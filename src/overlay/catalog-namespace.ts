@@ -49,7 +49,7 @@ export class CatalogNamespace {
     const inode = catalog.transaction(() => {
       const directory = this.#living(parent)
       requireRoom(directory)
-      const made = newInode(catalog.nextIno(), catalog.nextGeneration())
+      const made = newInode(catalog.numbers.nextIno(), catalog.numbers.nextGeneration())
       this.#dress(made, directory, request, { mode: S_IFREG | (mode & 0o7777), rdev: 0, target: undefined })
       made.nlink = 0
       made.orphan = true
@@ -66,11 +66,11 @@ export class CatalogNamespace {
     const { catalog } = this.#context
     const directory = this.#living(parent)
     requireRoom(directory)
-    const made = newInode(catalog.nextIno(), catalog.nextGeneration())
+    const made = newInode(catalog.numbers.nextIno(), catalog.numbers.nextGeneration())
     this.#dress(made, directory, request, file)
     catalog.save(made)
-    catalog.setDirent(parent, name, made.ino, catalog.dirent(parent, name)?.legacy)
-    if (isDirectory(made.mode)) catalog.recordDirectory(made.ino)
+    catalog.dirents.set(parent, name, made.ino, catalog.dirents.get(parent, name)?.legacy)
+    if (isDirectory(made.mode)) catalog.records.begin(made.ino)
     else catalog.outbox.add('upload', made.ino)
     this.#touch(directory, isDirectory(made.mode) ? 1 : 0)
     return made
@@ -149,7 +149,7 @@ export class CatalogNamespace {
       owned.nlink += 1
       owned.orphan = false
       this.#changed(owned)
-      catalog.setDirent(newParent, newName, ino, catalog.dirent(newParent, newName)?.legacy)
+      catalog.dirents.set(newParent, newName, ino, catalog.dirents.get(newParent, newName)?.legacy)
       this.#touch(directory, 0)
       this.#answers.record(request, ino)
       return owned
@@ -173,13 +173,13 @@ export class CatalogNamespace {
     requireLoose(oldDirectory, moved)
     if (other) requireLoose(newDirectory, other)
     else requireRoom(newDirectory)
-    const newPlace = catalog.dirent(newParent, newName)
+    const newPlace = catalog.dirents.get(newParent, newName)
     if (other && !exchange && newPlace) this.#remove(newPlace, other)
     // What the volume has there, as of now: of a file that was replaced and is gone for good either place may have the copy.
     const left = this.#direntOf(parent, name).legacy
-    const hidden = catalog.dirent(newParent, newName)?.legacy
-    catalog.setDirent(parent, name, exchange ? other?.ino : undefined, left)
-    catalog.setDirent(newParent, newName, moved.ino, hidden)
+    const hidden = catalog.dirents.get(newParent, newName)?.legacy
+    catalog.dirents.set(parent, name, exchange ? other?.ino : undefined, left)
+    catalog.dirents.set(newParent, newName, moved.ino, hidden)
     this.#changed(moved)
     if (exchange && other) this.#changed(other)
     const movedUp = isDirectory(moved.mode) ? 1 : 0
@@ -197,13 +197,13 @@ export class CatalogNamespace {
 
   /** Once `Names.requireEmpty` has looked. */
   #requireEmpty(directory: Inode): void {
-    if (this.#context.catalog.entryCount(directory.ino) > 0) throw new FsError('ENOTEMPTY')
+    if (this.#context.catalog.dirents.count(directory.ino) > 0) throw new FsError('ENOTEMPTY')
   }
 
   /** Takes one name from a file. What the volume has under that name stays hidden. */
   #remove(dirent: Dirent, inode: Inode): void {
     const { catalog } = this.#context
-    catalog.setDirent(dirent.parent, dirent.name, undefined, dirent.legacy)
+    catalog.dirents.set(dirent.parent, dirent.name, undefined, dirent.legacy)
     inode.nlink = isDirectory(inode.mode) ? 0 : inode.nlink - 1
     this.#changed(inode)
     if (inode.nlink > 0) return
@@ -214,7 +214,7 @@ export class CatalogNamespace {
   }
 
   #direntOf(parent: bigint, name: Buffer): Dirent {
-    const dirent = this.#context.catalog.dirent(parent, name)
+    const dirent = this.#context.catalog.dirents.get(parent, name)
     if (!dirent) throw new FsError('ENOENT')
     return dirent
   }
@@ -242,7 +242,7 @@ export class CatalogNamespace {
     // A file system that does not count subdirectories says 1 (btrfs).
     if (directory.nlink > 1) directory.nlink += subdirectories
     catalog.save(directory)
-    catalog.touchHeader(directory.ino)
+    catalog.records.touchHeader(directory.ino)
   }
 
   /** The file's own attributes changed. */
@@ -251,7 +251,7 @@ export class CatalogNamespace {
     inode.ctimeNs = nowNs()
     activity.changed(inode.ino)
     if (isDirectory(inode.mode)) {
-      catalog.touchHeader(inode.ino)
+      catalog.records.touchHeader(inode.ino)
     } else {
       inode.dirty |= DIRTY_METADATA
       catalog.outbox.add('upload', inode.ino)

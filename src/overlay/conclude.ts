@@ -36,7 +36,7 @@ export function conclude(
       `an operation cut short by a crash stays undone: ${reasonOf(error)}`,
     )
   }
-  catalog.transaction(() => catalog.dropIntent(unique))
+  catalog.transaction(() => catalog.intents.drop(unique))
 }
 
 /** Room may come back, and so may a volume, unless nothing is expected of it any more. */

@@ -123,7 +123,7 @@ export class LegacyNamespace {
     const inode = this.#names.adopt(parent, name, stat)
     this.#follow(parent)
     if (this.#context.policy().copies) {
-      if (isDirectory(stat.mode)) catalog.recordDirectory(inode.ino)
+      if (isDirectory(stat.mode)) catalog.records.begin(inode.ino)
       else this.#oweNew(inode)
     }
     this.#answers.record(request, inode.ino)
@@ -154,7 +154,7 @@ export class LegacyNamespace {
   finishUnlink(request: RequestId, parent: bigint, name: Buffer, inode: Inode, last: boolean): void {
     const { catalog } = this.#context
     catalog.transaction(() => {
-      const dirent = catalog.dirent(parent, name)
+      const dirent = catalog.dirents.get(parent, name)
       if (dirent?.ino === inode.ino) this.#names.unlinked(dirent, last)
       this.#follow(parent)
       this.#refresh(inode.ino)
@@ -225,15 +225,15 @@ export class LegacyNamespace {
     catalog.transaction(() => {
       // Two names of one file: rename(2) does nothing.
       if (ino !== target) {
-        const replaced = catalog.dirent(newParent, newName)
+        const replaced = catalog.dirents.get(newParent, newName)
         if (exchange) {
-          catalog.setDirent(parent, name, target, target)
+          catalog.dirents.set(parent, name, target, target)
         } else {
           // A look-up may have met the file at its new place already.
           if (replaced?.ino !== undefined && replaced.ino !== ino) this.#names.unlinked(replaced, change.last)
-          catalog.setDirent(parent, name, undefined, undefined)
+          catalog.dirents.set(parent, name, undefined, undefined)
         }
-        catalog.setDirent(newParent, newName, ino, ino)
+        catalog.dirents.set(newParent, newName, ino, ino)
         if (change.whiteout) this.#adoptWhiteout(parent, name)
         if (change.current) this.#refreshFingerprint(ino)
         if (exchange && target !== undefined && change.targetCurrent) this.#refreshFingerprint(target)
@@ -321,7 +321,7 @@ export class LegacyNamespace {
 
   /** A directory changed: its record in the store has to follow. */
   #follow(directory: bigint): void {
-    this.#context.catalog.touchHeader(directory)
+    this.#context.catalog.records.touchHeader(directory)
   }
 
   /** The file's attributes changed without its content: the object in the store has to follow. */
@@ -367,7 +367,7 @@ export class LegacyNamespace {
 
   #intend(request: RequestContext, intent: LegacyIntent): void {
     const { catalog } = this.#context
-    catalog.transaction(() => catalog.putIntent(request.unique, encodeIntent(intent), undefined))
+    catalog.transaction(() => catalog.intents.put(request.unique, encodeIntent(intent), undefined))
     faultPoint(`overlay.${intent.kind}.intended`)
   }
 
@@ -405,7 +405,7 @@ export class LegacyNamespace {
       this.unfinished.add(request.unique)
       return
     }
-    catalog.transaction(() => catalog.dropIntent(request.unique))
+    catalog.transaction(() => catalog.intents.drop(request.unique))
   }
 
   #make(request: RequestContext, parent: bigint, name: Buffer, file: NewFile): void {

@@ -110,7 +110,7 @@ export class Listings {
     const volume = this.#volumeEntries(directory, by)
     for (const batch of volume ?? []) {
       for (const [nth, { name, ino, type }] of batch.entries()) {
-        const shown = catalog.shownEntry(directory, name)
+        const shown = catalog.dirents.shownEntry(directory, name)
         if (!shown) table.add(name, ino, type)
         else if (shown.ino !== undefined && shown.inode) {
           const isOther = shown.inode.authority === 'legacy' && shown.inode.legacyIno !== ino
@@ -122,7 +122,7 @@ export class Listings {
     }
     const seen = volume && table.seen()
     for (let after: Buffer = Buffer.alloc(0); ; ) {
-      const page = catalog.shownEntries(directory, after, NAMES_AT_ONCE)
+      const page = catalog.dirents.shownEntries(directory, after, NAMES_AT_ONCE)
       for (const { name, ino, legacy, inode } of page) {
         if (ino === undefined || !inode) continue
         const isVolumes = seen && inode.authority === 'legacy' && legacy === ino
@@ -161,7 +161,7 @@ export class Listings {
     entryOf: (found: Resolved) => Entry,
   ): void {
     const { catalog } = this.#context
-    const parent = directory === ROOT_INO ? ROOT_INO : (catalog.firstLink(directory)?.parent ?? directory)
+    const parent = directory === ROOT_INO ? ROOT_INO : (catalog.links.first(directory)?.parent ?? directory)
     const until = performance.now() + TURN_MS
     let added = false
     // Besides the dots: who reads a directory once, as overlayfs does when it is mounted, has to see what a name looks like.

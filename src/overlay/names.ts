@@ -53,7 +53,7 @@ export class Names {
     this.#context = context
     this.#later = new Later(context)
     // Not by writing: a worker that follows one that was killed has to come up on a full disk, too (P6).
-    this.#firstGeneration = context.catalog.upcomingGeneration
+    this.#firstGeneration = context.catalog.numbers.upcomingGeneration
   }
 
   stop(): void {
@@ -73,7 +73,7 @@ export class Names {
     const { catalog } = this.#context
     const directory = this.directory(parent)
     if (directory.orphan) return undefined
-    const dirent = catalog.dirent(parent, name)
+    const dirent = catalog.dirents.get(parent, name)
     if (dirent && dirent.ino === undefined) return undefined
     const known = dirent?.ino === undefined ? undefined : catalog.get(dirent.ino)
     if (known && isLost(known)) throw new FsError('EIO', known.failure)
@@ -122,7 +122,7 @@ export class Names {
     return catalog.transaction(() => {
       const device = requireLegacy(this.#context).deviceOf(stat)
       const known = this.#sameFile(catalog.byLegacy(device, stat.ino), stat)
-      const dirent = catalog.dirent(parent, name)
+      const dirent = catalog.dirents.get(parent, name)
       if (known && dirent?.ino === known.ino && dirent.legacy === known.ino) return known
       const inode = known ?? this.#create(device, stat)
       if (inode.orphan) {
@@ -132,7 +132,7 @@ export class Names {
         if (inode.dirty !== 0 && !isDirectory(inode.mode)) catalog.outbox.add('upload', inode.ino)
       }
       if (dirent?.ino !== undefined && dirent.ino !== inode.ino) this.unlinked(dirent)
-      catalog.setDirent(parent, name, inode.ino, inode.ino)
+      catalog.dirents.set(parent, name, inode.ino, inode.ino)
       if (known) this.#dropNamesLeft(known)
       return inode
     })
@@ -144,9 +144,9 @@ export class Names {
    */
   unlinked(dirent: Dirent, gone = false): void {
     const { catalog } = this.#context
-    catalog.setDirent(dirent.parent, dirent.name, undefined, undefined)
+    catalog.dirents.set(dirent.parent, dirent.name, undefined, undefined)
     const inode = dirent.ino === undefined ? undefined : catalog.get(dirent.ino)
-    if (!inode || catalog.firstLink(inode.ino)) return
+    if (!inode || catalog.links.first(inode.ino)) return
     if (gone || inode.authority === 'catalog') inode.nlink = 0
     inode.orphan = true
     // Whatever failed with it is true no longer: nobody owes anything of a file without a name.
@@ -189,7 +189,7 @@ export class Names {
         isDirectory(inode.mode) &&
         inode.authority === 'catalog' &&
         inode.legacyIno !== undefined &&
-        catalog.hasRows(ino)
+        catalog.dirents.hasRows(ino)
       ) {
         this.#leaveToVolume(inode)
         return
@@ -203,11 +203,11 @@ export class Names {
       // Nothing was owed because of it so far: the records that named it kept its name.
       if (hasVanished(inode))
         for (const { directory, name } of catalog.departures.placesOf(inode))
-          catalog.touchEntry(directory.ino, name)
+          catalog.records.touchEntry(directory.ino, name)
       if (isDirectory(inode.mode)) discardDirectoryRecord(this.#context, inode)
       catalog.content.discard(inode)
       if (inode.key !== undefined) {
-        catalog.outbox.discard('files', inode.key, epoch, catalog.nextVersion(), ino)
+        catalog.outbox.discard('files', inode.key, epoch, catalog.numbers.nextVersion(), ino)
       }
       catalog.remove(inode)
       catalog.afterCommit(() => this.#purged(inode))
@@ -218,7 +218,7 @@ export class Names {
   #keep(ino: bigint): void {
     const { catalog } = this.#context
     if (!catalog.get(ino)?.orphan) return
-    for (const below of catalog.dirents(ino)) {
+    for (const below of catalog.dirents.all(ino)) {
       const file = below.ino === undefined ? undefined : catalog.get(below.ino)
       if (file?.authority !== 'legacy' || below.legacy !== file.ino) continue
       if (!this.#later.hasRoom(1)) {
@@ -234,7 +234,7 @@ export class Names {
     const { catalog } = this.#context
     if (!keepsVanished(catalog)) return
     catalog.transaction(() => letVanishedGo(catalog))
-    for (const ino of catalog.orphans()) {
+    for (const ino of catalog.lists.orphans()) {
       catalog.transaction(() => {
         const inode = catalog.get(ino)
         if (inode && hasVanished(inode)) this.purgeIfUnused(ino)
@@ -251,18 +251,18 @@ export class Names {
   /** Removes the rows that hang on a file without a name, as many as this turn has room for; true once there are none. */
   #clear(ino: bigint): boolean {
     const { catalog } = this.#context
-    for (const below of catalog.dirents(ino)) {
+    for (const below of catalog.dirents.all(ino)) {
       if (!this.#later.hasRoom(1)) return false
       this.unlinked(below)
     }
-    while (catalog.hasStagedRows(ino)) {
+    while (catalog.staged.hasRows(ino)) {
       if (!this.#later.hasRoom(CHUNK_ROWS)) return false
-      catalog.dropStaged(ino, 0)
+      catalog.staged.drop(ino, 0)
     }
     // The legacy volume may still have it under names that the overlay hides; from now on they hide nobody's file.
-    for (const place of catalog.legacyPlaces(ino)) {
+    for (const place of catalog.links.places(ino)) {
       if (!this.#later.hasRoom(1)) return false
-      catalog.setDirent(place.parent, place.name, place.ino === ino ? undefined : place.ino, 0n)
+      catalog.dirents.set(place.parent, place.name, place.ino === ino ? undefined : place.ino, 0n)
     }
     return true
   }
@@ -287,7 +287,7 @@ export class Names {
 
   /** The file was not found where it was: names that are gone are taken from it. */
   lookAgain(ino: bigint): void {
-    this.#lookAt(ino, this.#context.catalog.linksOf(ino))
+    this.#lookAt(ino, this.#context.catalog.links.of(ino))
   }
 
   #lookAt(ino: bigint, links: Iterator<Dirent>): void {
@@ -314,13 +314,13 @@ export class Names {
 
   *#lookForNames(ino: bigint): Generator<void> {
     const { catalog } = this.#context
-    for (const shown of catalog.shown(ino)) {
+    for (const shown of catalog.dirents.shown(ino)) {
       if (this.find(ino, shown.name)) throw new FsError('ENOTEMPTY')
       yield
     }
     for (const batch of this.listVolume(this.directory(ino), 'ferryfs') ?? []) {
       for (const [nth, { name }] of batch.entries()) {
-        if (!catalog.dirent(ino, name) && this.find(ino, name)) throw new FsError('ENOTEMPTY')
+        if (!catalog.dirents.get(ino, name) && this.find(ino, name)) throw new FsError('ENOTEMPTY')
         if (nth % NAMES_AT_ONCE === 0) yield
       }
     }
@@ -348,7 +348,7 @@ export class Names {
     if (known) {
       this.#context.log.info({ ino: known.ino.toString() }, 'a file was removed past the overlay')
       catalog.transaction(() => {
-        const dirent = catalog.dirent(directory.ino, name)
+        const dirent = catalog.dirents.get(directory.ino, name)
         if (dirent) this.unlinked(dirent)
       })
     }
@@ -366,7 +366,7 @@ export class Names {
   #dropNamesLeft(inode: Inode): void {
     if (inode.authority === 'catalog') return
     let looked = 0
-    for (const link of this.#context.catalog.linksOf(inode.ino)) {
+    for (const link of this.#context.catalog.links.of(inode.ino)) {
       if (link.legacy !== inode.ino) continue
       if (looked === NAMES_LOOKED_AT) return
       looked += 1
@@ -390,7 +390,7 @@ export class Names {
     const { catalog } = this.#context
     known.legacyIno = undefined
     catalog.save(known)
-    this.#takeNames(known.ino, catalog.linksOf(known.ino))
+    this.#takeNames(known.ino, catalog.links.of(known.ino))
   }
 
   /** The inode of a file that was just made on the volume without a name. In a transaction. */
@@ -413,9 +413,9 @@ export class Names {
       const { value: link, done } = links.next()
       if (done) return
       // It may have become another's since.
-      if (catalog.dirent(link.parent, link.name)?.ino !== ino) continue
+      if (catalog.dirents.get(link.parent, link.name)?.ino !== ino) continue
       if (known.authority === 'legacy') this.unlinked(link)
-      else catalog.setDirent(link.parent, link.name, link.ino, undefined)
+      else catalog.dirents.set(link.parent, link.name, link.ino, undefined)
     }
     if (known) this.#later.add(`the names of inode ${ino}`, () => this.#takeNames(ino, links))
   }
@@ -431,7 +431,7 @@ export class Names {
   #create(device: bigint, stat: Stat): Inode {
     const { catalog } = this.#context
     const free = device === 0n && stat.ino !== ROOT_INO && !catalog.get(stat.ino)
-    const inode = newInode(free ? stat.ino : catalog.nextIno(), catalog.nextGeneration())
+    const inode = newInode(free ? stat.ino : catalog.numbers.nextIno(), catalog.numbers.nextGeneration())
     adoptAttributes(inode, stat)
     inode.legacyIno = stat.ino
     inode.legacyDev = device

@@ -562,7 +562,7 @@ export class Overlay implements FileSystem {
       await legacyFiles.sync(node, dataOnly)
     } catch (error) {
       this.#handles.hearsOfFailedSync(node, handle)
-      const path = catalog.pathOf(node)
+      const path = catalog.links.pathOf(node)
       failedSyncs.note(
         path ? printable(path) : `(inode ${node})`,
         `it could not be synced: ${reasonOf(error)}`,
@@ -623,7 +623,7 @@ export class Overlay implements FileSystem {
       }
     }
     const failed: unknown[] = []
-    for (const ino of catalog.stagedInodes()) {
+    for (const ino of catalog.lists.staged()) {
       await writer.sync(ino).catch((error: unknown) => failed.push(error))
     }
     await catalog.flush()

@@ -18,22 +18,22 @@ const ORPHANS_AT_ONCE = 64
 export async function recover(context: OverlayContext, overlay: Overlay, fresh: boolean): Promise<void> {
   const { catalog, staging, writer } = context
   ensureRoot(context)
-  if (catalog.meta('staging-lengths') === 'unknown') {
+  if (catalog.meta.get('staging-lengths') === 'unknown') {
     // Of an earlier format, which did not make a staging file as long as what it stands for.
-    for (const ino of catalog.stagedInodes()) {
+    for (const ino of catalog.lists.staged()) {
       const inode = catalog.get(ino)
       if (inode && staging.isThere(inode)) writer.extend(ino)
     }
-    catalog.transaction(() => catalog.setMeta('staging-lengths', 'known'))
+    catalog.transaction(() => catalog.meta.set('staging-lengths', 'known'))
   }
   const boot = currentBoot()
-  if (catalog.meta('boot-id') !== boot) {
-    const lostPower = catalog.meta('boot-id') !== undefined
+  if (catalog.meta.get('boot-id') !== boot) {
+    const lostPower = catalog.meta.get('boot-id') !== undefined
     if (lostPower) afterPowerLoss(context, staging)
     catalog.transaction(() => {
       if (lostPower) keepVanished(catalog)
-      catalog.trustAllStaging()
-      catalog.setMeta('boot-id', boot)
+      catalog.staged.trustAll()
+      catalog.meta.set('boot-id', boot)
     })
   }
   // What recovery removes and cuts is what this state does not refer to: a power loss now must not bring an earlier one back.
@@ -43,24 +43,24 @@ export async function recover(context: OverlayContext, overlay: Overlay, fresh: 
     staging.keepAll(catalog, unkept)
     catalog.doubts.kept()
   }
-  for (const ino of catalog.stagedInodes()) writer.recover(ino)
+  for (const ino of catalog.lists.staged()) writer.recover(ino)
   // Nor what that gave up.
   catalog.flushNow()
   staging.recover(catalog)
-  for (const ino of catalog.doubtfulStaging()) {
+  for (const ino of catalog.staged.doubtful()) {
     const inode = catalog.get(ino)
     if (inode && staging.isThere(inode)) staging.doubt(inode)
   }
   overlay.unfinished.recover(fresh, () => faultPoint('overlay.recovery.concluded'))
   const open = overlay.unfinished.inodes
   context.legacyFiles.releaseUnless((ino) => open.has(ino) || catalog.get(ino)?.orphan === true)
-  if (catalog.lastUnproven() !== undefined) context.proof.arm()
+  if (catalog.unproven.last() !== undefined) context.proof.arm()
   if (!fresh) return
   catalog.transaction(() => {
-    catalog.clearIntents()
-    catalog.dropUnreachable()
+    catalog.intents.clear()
+    catalog.records.dropUnreachable()
   })
-  for (const page of pagesOf(catalog.orphans(), ORPHANS_AT_ONCE)) {
+  for (const page of pagesOf(catalog.lists.orphans(), ORPHANS_AT_ONCE)) {
     catalog.transaction(() => {
       for (const ino of page) overlay.names.purge(ino)
     })
@@ -75,7 +75,7 @@ export async function recover(context: OverlayContext, overlay: Overlay, fresh: 
  */
 export function recoverToRead(context: OverlayContext): void {
   const { catalog, staging } = context
-  const boot = catalog.meta('boot-id')
+  const boot = catalog.meta.get('boot-id')
   if (boot !== undefined && boot !== currentBoot()) afterPowerLoss(context, staging)
 }
 

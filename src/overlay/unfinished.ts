@@ -51,7 +51,7 @@ export class Unfinished {
   conclude(concerned: Concerned): void {
     const { unfinished } = this.#parts.legacyNamespace
     for (const unique of unfinished) {
-      const intent = this.#context.catalog.intent(unique)
+      const intent = this.#context.catalog.intents.get(unique)
       try {
         if (intent && intent.answer === undefined)
           conclude(this.#context, this.#parts, unique, intent.operation)
@@ -79,7 +79,7 @@ export class Unfinished {
    */
   recover(fresh: boolean, concluded: () => void): void {
     const { catalog, log } = this.#context
-    for (const { id, operation, answer } of catalog.intents()) {
+    for (const { id, operation, answer } of catalog.intents.all()) {
       if (answer !== undefined) continue
       try {
         conclude(this.#context, this.#parts, id, operation)
@@ -94,7 +94,7 @@ export class Unfinished {
   }
 
   #intent(unique: bigint): LegacyIntent | undefined {
-    const intent = this.#context.catalog.intent(unique)
+    const intent = this.#context.catalog.intents.get(unique)
     return intent && intent.answer === undefined ? decodeIntent(intent.operation) : undefined
   }
 }

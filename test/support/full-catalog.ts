@@ -23,7 +23,7 @@ export async function fullCatalog(path: string, rows: number): Promise<Catalog> 
         dirShards: 1,
         staged: ino === STAGED ? 9 : 0,
       })
-      if (ino !== ROOT_INO) empty.setDirent(ROOT_INO, Buffer.from(`n${ino}`), ino, ino)
+      if (ino !== ROOT_INO) empty.dirents.set(ROOT_INO, Buffer.from(`n${ino}`), ino, ino)
     }
   })
   await empty.close()

@@ -65,7 +65,7 @@ async function mendEntry(
   entry: RecordedEntry,
 ): Promise<string | undefined> {
   const { catalog } = context
-  const there = catalog.dirent(parent, entry.name)
+  const there = catalog.dirents.get(parent, entry.name)
   const known = catalog.get(entry.ino)
   const isSame = known?.generation === entry.generation
   if (isSame && there?.ino === entry.ino) {
@@ -121,7 +121,7 @@ function isOlder(
 function mayReplace({ catalog }: OverlayContext, there: Dirent | undefined, entry: RecordedEntry): boolean {
   const now = there?.ino === undefined ? undefined : catalog.get(there.ino)
   if (!now || !isDirectory(now.mode)) return true
-  return entry.key === undefined && catalog.entryCount(now.ino) === 0
+  return entry.key === undefined && catalog.dirents.count(now.ino) === 0
 }
 
 async function adoptDirectory(
@@ -147,7 +147,7 @@ async function adoptDirectory(
 function moveTo(context: OverlayContext, parent: bigint, entry: RecordedEntry): boolean {
   const { catalog } = context
   return catalog.transaction(() => {
-    const [link, ...others] = [...catalog.linksOf(entry.ino).take(2)]
+    const [link, ...others] = [...catalog.links.of(entry.ino).take(2)]
     const inode = catalog.get(entry.ino)
     if (!inode || isBelow(context, parent, entry.ino)) return false
     const isLink = !isDirectory(inode.mode) && (entry.links ?? 1) > inode.nlink
@@ -161,7 +161,7 @@ function moveTo(context: OverlayContext, parent: bigint, entry: RecordedEntry): 
       }
     }
     if (!isLink && link) {
-      catalog.setDirent(link.parent, link.name, undefined, link.legacy)
+      catalog.dirents.set(link.parent, link.name, undefined, link.legacy)
       addLinks(context, entry.ino, -1)
     }
     place(context, parent, entry)
@@ -173,7 +173,7 @@ function isBelow({ catalog }: OverlayContext, directory: bigint, ino: bigint): b
   let at = directory
   for (let depth = 0; depth < MOST_DEPTH && at !== ROOT_INO; depth += 1) {
     if (at === ino) return true
-    const link = catalog.firstLink(at)
+    const link = catalog.links.first(at)
     if (!link) return false
     at = link.parent
   }
@@ -183,8 +183,8 @@ function isBelow({ catalog }: OverlayContext, directory: bigint, ino: bigint): b
 /** Within a transaction: the name is this file's, and no other's. */
 function place(context: OverlayContext, parent: bigint, { name, ino }: RecordedEntry): void {
   const { catalog } = context
-  const there = catalog.dirent(parent, name)
-  catalog.setDirent(parent, name, ino, there?.legacy)
+  const there = catalog.dirents.get(parent, name)
+  catalog.dirents.set(parent, name, ino, there?.legacy)
   if (there?.ino !== undefined && there.ino !== ino) addLinks(context, there.ino, -1)
   addLinks(context, ino, 1)
   catalog.doubts.note(ino, 'taken')
@@ -194,7 +194,7 @@ function place(context: OverlayContext, parent: bigint, { name, ino }: RecordedE
 function addLinks({ catalog }: OverlayContext, ino: bigint, more: number): void {
   const inode: Inode | undefined = catalog.get(ino)
   if (!inode) return
-  const isLast = more < 0 && catalog.firstLink(ino) === undefined
+  const isLast = more < 0 && catalog.links.first(ino) === undefined
   if (!isDirectory(inode.mode)) inode.nlink = Math.max(isLast ? 0 : 1, inode.nlink + more)
   if (isLast) inode.orphan = true
   else inode.orphan = false

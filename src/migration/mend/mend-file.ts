@@ -158,7 +158,7 @@ function take(
     failure: undefined,
     fingerprint: undefined,
   })
-  while (!catalog.dropStaged(ino, 0)) continue
+  while (!catalog.staged.drop(ino, 0)) continue
   const owed = catalog.outbox.find('upload', ino)
   if (owed) catalog.outbox.done(owed)
   catalog.save(inode)

@@ -110,7 +110,7 @@ export class DirectoryPlaces {
     if (edge.leaving) findings.add('doubt', path, LEFT)
     // Of two that had a number one after the other the older one has been removed, and may still lead to what was in it.
     const isTaken = catalog.get(child.ino) !== undefined || table.hasNewerFile(child)
-    const shown = isTaken ? catalog.nextIno() : child.ino
+    const shown = isTaken ? catalog.numbers.nextIno() : child.ino
     table.setPlace(child.n, STATES.put, { parent: edge.parent, name, edge: edge.n, shown })
     if (isTaken) {
       findings.add('doubt', path, `another file has its inode number ${child.ino}; it gets another`)
@@ -132,9 +132,9 @@ export class DirectoryPlaces {
   /** Under another number it is another directory to the store: its record is to be written. */
   #adoptAnew(header: DirectoryHeader, ino: bigint): void {
     const { catalog } = this.#of
-    const generation = catalog.nextGeneration()
+    const generation = catalog.numbers.nextGeneration()
     this.#adopt({ ...header, generation, recordGeneration: 0, shards: 0 }, ino)
-    catalog.recordDirectory(ino)
+    catalog.records.begin(ino)
   }
 
   /** Number under which the catalog has a directory that has its place. */
@@ -219,8 +219,8 @@ export function disown(
   const { shown } = table.directory(parent)
   const directory = shown === undefined ? undefined : catalog.get(shown)
   // The same name may be of another file there.
-  if (directory && catalog.dirent(directory.ino, name)?.ino !== ino)
-    catalog.disownName(directory, name, { ino, generation })
+  if (directory && catalog.dirents.get(directory.ino, name)?.ino !== ino)
+    catalog.records.disown(directory, name, { ino, generation })
 }
 
 /** A directory as its record says it is, under this number. */
@@ -255,8 +255,8 @@ export interface Link {
 
 export function linkName({ catalog }: Rebuilding, edge: SurveyedName, link: Link): void {
   const { parent, name, ino, isRecorded } = link
-  if (isRecorded && !edge.leaving && name.equals(edge.name)) catalog.adoptName(parent, name, ino)
-  else catalog.setDirent(parent, name, ino, undefined)
+  if (isRecorded && !edge.leaving && name.equals(edge.name)) catalog.dirents.adopt(parent, name, ino)
+  else catalog.dirents.set(parent, name, ino, undefined)
 }
 
 /** The name itself unless another file has it there; then with the file's number behind it. */
@@ -266,9 +266,9 @@ export function freeName(
   parent: bigint,
 ): Buffer | undefined {
   const isFree = (name: Buffer): boolean =>
-    catalog.dirent(parent, name) === undefined && !table.isNamed(edge.parent, name, edge.n)
+    catalog.dirents.get(parent, name) === undefined && !table.isNamed(edge.parent, name, edge.n)
   // Of two entries with one name in one record the first has it.
-  if (catalog.dirent(parent, edge.name) === undefined && !(edge.leaving && !isFree(edge.name)))
+  if (catalog.dirents.get(parent, edge.name) === undefined && !(edge.leaving && !isFree(edge.name)))
     return edge.name
   for (const suffix of [`.${edge.ino.toString(16)}`, `.${edge.ino.toString(16)}-${edge.n}`]) {
     const name = Buffer.concat([edge.name.subarray(0, NAME_MAX - suffix.length), Buffer.from(suffix)])

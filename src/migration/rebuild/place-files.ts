@@ -149,7 +149,7 @@ export class FilePlaces {
         }
       } else if (isKept) this.#link(file, file.ino, name)
       else {
-        const where = catalog.pathOf(file.ino)
+        const where = catalog.links.pathOf(file.ino)
         findings.add(
           'doubt',
           table.pathOf(name.parent, name.name),
@@ -217,7 +217,7 @@ export class FilePlaces {
     const parent = table.directory(name.parent).shown
     const known = catalog.get(name.ino)
     const isOther = known !== undefined && (known.generation !== name.generation || known.failure !== reason)
-    const isTaken = parent === undefined || catalog.dirent(parent, name.name) !== undefined
+    const isTaken = parent === undefined || catalog.dirents.get(parent, name.name) !== undefined
     if (acceptLosses || name.leaving || isOther || isTaken) {
       findings.add('left out', path, reason)
       disown(this.#of, name)

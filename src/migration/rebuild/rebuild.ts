@@ -92,7 +92,7 @@ export class Rebuild {
   #raiseCounters(table: SurveyTable, { highestVersion }: StoreReader): void {
     const { generation, ino } = table.highest()
     this.#catalog.transaction(() =>
-      this.#catalog.raiseCounters(BigInt(highestVersion) + 1n, generation + 1n, ino + 1n),
+      this.#catalog.numbers.raise(BigInt(highestVersion) + 1n, generation + 1n, ino + 1n),
     )
   }
 }

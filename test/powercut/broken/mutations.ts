@@ -234,8 +234,8 @@ export const BROKEN: Readonly<Record<string, Broken>> = {
     mutations: [
       {
         file: 'src/overlay/recovery.ts',
-        from: "if (catalog.meta('boot-id') !== boot) {",
-        to: "if (catalog.meta('boot-id') === undefined) {",
+        from: "if (catalog.meta.get('boot-id') !== boot) {",
+        to: "if (catalog.meta.get('boot-id') === undefined) {",
       },
     ],
   },

@@ -489,7 +489,7 @@ export class Clients {
   async #served(unique: bigint | undefined): Promise<void> {
     while (this.#recovering) {
       await this.#recovering
-      if (unique !== undefined && this.rig.catalog.intent(unique)) return
+      if (unique !== undefined && this.rig.catalog.intents.get(unique)) return
       await this.schedule.turn('client', 'is served again')
     }
   }
@@ -818,7 +818,7 @@ export class Clients {
     if (policy.writeTo === 'legacy') return true
     let ino = ROOT
     for (const name of parts(path)) {
-      const dirent = this.rig.catalog.dirent(ino, raw(name))
+      const dirent = this.rig.catalog.dirents.get(ino, raw(name))
       if (dirent?.ino === undefined || dirent.legacy !== dirent.ino) return false
       ino = dirent.ino
     }

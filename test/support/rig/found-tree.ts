@@ -13,7 +13,7 @@ export async function foundTree(rig: Rig, most = 10_000): Promise<Record<string,
   const queue: Array<{ node: bigint; path: string }> = [{ node: 1n, path: '' }]
   for (const { node, path } of queue) {
     if (Object.keys(found).length > most) throw new Error('the tree has no end')
-    for (const { name } of [...rig.catalog.dirents(node)]) {
+    for (const { name } of [...rig.catalog.dirents.all(node)]) {
       const below = `${path}/${name.toString('latin1')}`
       try {
         const { nodeId, attributes } = await rig.perform((overlay, request) =>

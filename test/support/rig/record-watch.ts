@@ -56,8 +56,9 @@ export class RecordWatch {
     for (const id of this.#reached) {
       if (now.has(id)) continue
       const inode = catalog.get(BigInt(`0x${id.split('-')[0]}`))
-      const lives = inode && idOf(inode) === id && !inode.orphan && catalog.firstLink(inode.ino) !== undefined
-      if (lives) this.#violated(`no record leads to ${catalog.pathOf(inode.ino)} (${id})`)
+      const lives =
+        inode && idOf(inode) === id && !inode.orphan && catalog.links.first(inode.ino) !== undefined
+      if (lives) this.#violated(`no record leads to ${catalog.links.pathOf(inode.ino)} (${id})`)
     }
     this.#reached = now
   }

@@ -169,7 +169,7 @@ export class Rig {
     const surveyPath = join(rig.root, 'survey.db')
     const run = { ...rig.#longRun(), surveyPath, acceptLosses }
     const result = await new Rebuild(catalog, own, rig.#log(), run).run(8)
-    catalog.transaction(() => catalog.setMeta('mode', 'store-only'))
+    catalog.transaction(() => catalog.meta.set('mode', 'store-only'))
     await new NamespaceLease(own, 'rig').acquire(catalog, true)
     await catalog.close()
     await rig.#open(false)
@@ -308,16 +308,10 @@ export class Rig {
     clearTrap()
     if (generation.store.die()) this.diedWriting = true
     const { catalog, built } = generation
-    freeze(catalog, [
-      'transaction',
-      'shared',
-      'save',
-      'setMeta',
-      'setDirent',
-      'putIntent',
-      'dropIntent',
-      'flush',
-    ])
+    freeze(catalog, ['transaction', 'shared', 'save', 'flush'])
+    freeze(catalog.meta, ['set'])
+    freeze(catalog.dirents, ['set'])
+    freeze(catalog.intents, ['put', 'drop'])
     freeze(catalog.outbox, ['add', 'done', 'discard', 'forget', 'markShard', 'clearShards'])
     const { staging, legacyFiles, carrier } = built.context
     freeze(staging, ['write', 'cut', 'extend', 'punch', 'create', 'release', 'sync', 'read'])
@@ -421,7 +415,7 @@ export class Rig {
       if (idle) return
     }
     const left = catalog.outbox.pending(0n, 10).map(({ kind, ino }) => `${kind} of inode ${ino}`)
-    const failures = catalog.failures(undefined, 10).map(({ reason }) => reason)
+    const failures = catalog.lists.failures(undefined, 10).map(({ reason }) => reason)
     throw new Error(`still owed to the store: ${[...left, ...failures].join('; ')}`)
   }
 
@@ -509,14 +503,14 @@ export class Rig {
   async #compose(takesOver: boolean, catalog: Catalog): Promise<void> {
     const options = this.#options
     const store = new FaultStore(this.world)
-    const recorded = catalog.meta('mode')
+    const recorded = catalog.meta.get('mode')
     const first = recorded !== undefined && isMode(recorded) ? recorded : firstMode(options.mode)
     const modes = new ModeSwitch(catalog, first, options.sourceReadonly ?? false)
     const volume = new Volume(this.source, catalog)
     if (modes.policy.needsLegacy) volume.attach({ mayFail: takesOver })
     const lease = new NamespaceLease(store, 'rig')
-    const epoch = takesOver ? Number(catalog.meta('epoch') ?? 1) : await lease.acquire(catalog, false)
-    if (recorded === undefined) catalog.transaction(() => catalog.setMeta('mode', first))
+    const epoch = takesOver ? Number(catalog.meta.get('epoch') ?? 1) : await lease.acquire(catalog, false)
+    if (recorded === undefined) catalog.transaction(() => catalog.meta.set('mode', first))
     const built = build(this.#config(), this.#connection(takesOver), {
       catalog,
       store,

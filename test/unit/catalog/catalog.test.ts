@@ -42,57 +42,57 @@ describe('names', () => {
     const LEVELS = 3000n
     const add = (ino: bigint): void => {
       catalog.save({ ...newInode(ino, Number(ino)), mode: ino === LEVELS ? 0o100644 : 0o040755 })
-      catalog.setDirent(ino - 1n, B(`n${ino}`), ino, ino)
+      catalog.dirents.set(ino - 1n, B(`n${ino}`), ino, ino)
     }
     catalog.transaction(() => {
       for (let ino = 2n; ino < LEVELS; ino += 1n) add(ino)
     })
     catalog.transaction(() => add(LEVELS))
     const path = Array.from({ length: Number(LEVELS) - 1 }, (_, nth) => `n${nth + 2}`).join('/')
-    expect(catalog.pathOf(LEVELS)?.toString()).toBe(path)
-    expect(catalog.pathOf(700n)?.toString()).toBe(path.slice(0, path.indexOf('/n701')))
+    expect(catalog.links.pathOf(LEVELS)?.toString()).toBe(path)
+    expect(catalog.links.pathOf(700n)?.toString()).toBe(path.slice(0, path.indexOf('/n701')))
     // A directory that is in itself has no path.
-    catalog.transaction(() => catalog.setDirent(900n, B('loop'), 800n, undefined))
-    catalog.transaction(() => catalog.setDirent(799n, B('n800'), undefined, undefined))
-    expect(catalog.pathOf(LEVELS)).toBeUndefined()
+    catalog.transaction(() => catalog.dirents.set(900n, B('loop'), 800n, undefined))
+    catalog.transaction(() => catalog.dirents.set(799n, B('n800'), undefined, undefined))
+    expect(catalog.links.pathOf(LEVELS)).toBeUndefined()
   })
 
   test('a whiteout hides what the volume has and shows nothing; a row that says neither is none', async () => {
     file(10n)
     catalog.transaction(() => {
-      catalog.setDirent(1n, B('a'), 10n, 10n)
-      catalog.setDirent(1n, B('b'), undefined, 0n)
-      catalog.setDirent(1n, B('c'), 10n, undefined)
+      catalog.dirents.set(1n, B('a'), 10n, 10n)
+      catalog.dirents.set(1n, B('b'), undefined, 0n)
+      catalog.dirents.set(1n, B('c'), 10n, undefined)
     })
-    catalog.transaction(() => catalog.setDirent(1n, B('c'), undefined, undefined))
+    catalog.transaction(() => catalog.dirents.set(1n, B('c'), undefined, undefined))
     await reopen()
-    expect(catalog.dirent(1n, B('a'))).toMatchObject({ ino: 10n, legacy: 10n })
-    expect(catalog.dirent(1n, B('b'))).toMatchObject({ ino: undefined, legacy: 0n })
-    expect(catalog.dirent(1n, B('c'))).toBeUndefined()
-    expect(catalog.whiteouts(10).map(({ name }) => name.toString())).toEqual(['b'])
-    expect(catalog.entryCount(1n)).toBe(1)
-    expect(catalog.hasRows(1n)).toBe(true)
+    expect(catalog.dirents.get(1n, B('a'))).toMatchObject({ ino: 10n, legacy: 10n })
+    expect(catalog.dirents.get(1n, B('b'))).toMatchObject({ ino: undefined, legacy: 0n })
+    expect(catalog.dirents.get(1n, B('c'))).toBeUndefined()
+    expect(catalog.dirents.whiteouts(10).map(({ name }) => name.toString())).toEqual(['b'])
+    expect(catalog.dirents.count(1n)).toBe(1)
+    expect(catalog.dirents.hasRows(1n)).toBe(true)
   })
 
   test('a moved file is known by where the volume has it and by where it is shown', () => {
     file(10n)
     catalog.transaction(() => {
-      catalog.setDirent(1n, B('old'), undefined, 10n)
-      catalog.setDirent(1n, B('new'), 10n, undefined)
+      catalog.dirents.set(1n, B('old'), undefined, 10n)
+      catalog.dirents.set(1n, B('new'), 10n, undefined)
     })
-    expect([...catalog.linksOf(10n)].map(({ name }) => name.toString())).toEqual(['new'])
-    expect([...catalog.legacyPlaces(10n)].map(({ name }) => name.toString())).toEqual(['old'])
-    expect(catalog.pathOf(10n)?.toString()).toBe('new')
+    expect([...catalog.links.of(10n)].map(({ name }) => name.toString())).toEqual(['new'])
+    expect([...catalog.links.places(10n)].map(({ name }) => name.toString())).toEqual(['old'])
+    expect(catalog.links.pathOf(10n)?.toString()).toBe('new')
   })
 
   test('inode numbers above 2^63 are kept as they are', async () => {
     const ino = (1n << 64n) - 2n
     file(ino, { legacyIno: ino })
-    catalog.transaction(() => catalog.setDirent(1n, B('a'), ino, ino))
+    catalog.transaction(() => catalog.dirents.set(1n, B('a'), ino, ino))
     await reopen()
     expect(catalog.get(ino)?.legacyIno).toBe(ino)
-    expect(catalog.dirent(1n, B('a'))?.ino).toBe(ino)
-    expect([...catalog.legacyPlaces(ino)]).toHaveLength(1)
+    expect(catalog.dirents.get(1n, B('a'))?.ino).toBe(ino)
+    expect([...catalog.links.places(ino)]).toHaveLength(1)
   })
 })
 
@@ -101,9 +101,9 @@ test('P1: numbers are never handed out twice, whatever died in between', async (
   for (let life = 0; life < 4; life += 1) {
     for (let count = 0; count < 1500; count += 1) {
       const [version, generation, ino] = catalog.transaction(() => [
-        catalog.nextVersion(),
-        catalog.nextGeneration(),
-        catalog.nextIno(),
+        catalog.numbers.nextVersion(),
+        catalog.numbers.nextGeneration(),
+        catalog.numbers.nextIno(),
       ])
       for (const number of [`v${version}`, `g${generation}`, `i${ino}`]) {
         expect(seen.has(number)).toBe(false)
@@ -147,20 +147,20 @@ describe('the outbox', () => {
 
 test('a transaction that fails leaves nothing in memory either', () => {
   file(10n, { size: 5 })
-  catalog.totals()
+  catalog.lists.totals()
   expect(() =>
     catalog.transaction(() => {
       const mine = catalog.get(10n)
       if (!mine) throw new Error('lost')
       mine.size = 99
       catalog.save(mine)
-      catalog.setDirent(1n, B('x'), 10n, undefined)
+      catalog.dirents.set(1n, B('x'), 10n, undefined)
       throw new Error('no')
     }),
   ).toThrow('no')
   expect(catalog.get(10n)?.size).toBe(5)
-  expect(catalog.totals().bytes).toBe(5)
-  expect(catalog.dirent(1n, B('x'))).toBeUndefined()
+  expect(catalog.lists.totals().bytes).toBe(5)
+  expect(catalog.dirents.get(1n, B('x'))).toBeUndefined()
 })
 
 test('P6: whatever is kept count of is what there is, so that nobody has to count it', () => {
@@ -198,7 +198,7 @@ test('P6: whatever is kept count of is what there is, so that nobody has to coun
       const inode = catalog.get(which)
       if (remove && inode) catalog.remove(inode)
       else catalog.save(Object.assign(inode ?? { ...newInode(which, 1), mode: 0o100644 }, fields))
-    } else if (step.kind === 'name') catalog.setDirent(1n, step.name, step.shown, step.legacy)
+    } else if (step.kind === 'name') catalog.dirents.set(1n, step.name, step.shown, step.legacy)
     else if (step.kind === 'owe') {
       const work = outbox.find('upload', step.ino)
       if (step.done && work) outbox.done(work)

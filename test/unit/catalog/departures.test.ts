@@ -30,16 +30,16 @@ function made(ino: bigint, change: Partial<Inode>): void {
 /** The file or directory is shown there and nowhere else. */
 function shown(ino: bigint, parent: bigint, name: string): void {
   catalog.transaction(() => {
-    for (const link of [...catalog.linksOf(ino)])
-      catalog.setDirent(link.parent, link.name, undefined, undefined)
-    catalog.setDirent(parent, B(name), ino, undefined)
+    for (const link of [...catalog.links.of(ino)])
+      catalog.dirents.set(link.parent, link.name, undefined, undefined)
+    catalog.dirents.set(parent, B(name), ino, undefined)
   })
 }
 
 function removed(ino: bigint): void {
   catalog.transaction(() => {
-    for (const link of [...catalog.linksOf(ino)])
-      catalog.setDirent(link.parent, link.name, undefined, undefined)
+    for (const link of [...catalog.links.of(ino)])
+      catalog.dirents.set(link.parent, link.name, undefined, undefined)
     const inode = catalog.get(ino)
     if (!inode) return
     catalog.outbox.discard('files', `key of ${ino}`, 1, 1, ino)
@@ -63,7 +63,7 @@ test('what a record named and does not any more is known until it is said to be 
   expect(catalog.departures.placesOf(numbered(10n))).toEqual([departure(1n, 'a', 10n)])
   shown(10n, 1n, 'a')
   expect(catalog.departures.placesOf(numbered(10n))).toEqual([departure(1n, 'b', 10n)])
-  catalog.transaction(() => catalog.departed(new Forgetting([departure(1n, 'b', 10n)])))
+  catalog.transaction(() => catalog.records.departed(new Forgetting([departure(1n, 'b', 10n)])))
   expect(catalog.departures.isEmpty).toBe(true)
 })
 
@@ -101,7 +101,7 @@ test('P2: objects of a tree that is gone are held until nothing leads to it, the
   expect(free()).toEqual([])
   const gone = new Forgetting([departure(1n, 'd', 20n)])
   let turns = 1
-  while (!catalog.transaction(() => catalog.departed(gone, 3))) turns += 1
+  while (!catalog.transaction(() => catalog.records.departed(gone, 3))) turns += 1
   expect(turns).toBeGreaterThan(3)
   expect(free()).toHaveLength(12)
   expect(catalog.departures.isEmpty).toBe(true)
@@ -115,7 +115,7 @@ test('P4: more names than one turn takes are forgotten in as many turns as it ne
   for (let ino = 30n; ino < 50n; ino += 1n) removed(ino)
   const gone = new Forgetting(catalog.departures.below(numbered(1n), 100))
   let turns = 1
-  while (turns < 100 && !catalog.transaction(() => catalog.departed(gone, 3))) turns += 1
+  while (turns < 100 && !catalog.transaction(() => catalog.records.departed(gone, 3))) turns += 1
   expect(turns).toBe(7)
   expect(free()).toHaveLength(20)
   expect(catalog.departures.isEmpty).toBe(true)
@@ -131,9 +131,9 @@ test('P6: directories that were moved into one another and removed hold each oth
   removed(20n)
   removed(21n)
   catalog.transaction(() =>
-    catalog.departed(new Forgetting([departure(1n, 'd', 20n), departure(1n, 'e', 21n)])),
+    catalog.records.departed(new Forgetting([departure(1n, 'd', 20n), departure(1n, 'e', 21n)])),
   )
-  catalog.transaction(() => catalog.dropUnreachable())
+  catalog.transaction(() => catalog.records.dropUnreachable())
   expect(catalog.departures.isEmpty).toBe(true)
   expect(free()).toHaveLength(2)
 })
@@ -145,7 +145,7 @@ test('what still leads somewhere from a living directory is not dropped at a mou
   shown(10n, 20n, 'f')
   removed(10n)
   removed(20n)
-  catalog.transaction(() => catalog.dropUnreachable())
+  catalog.transaction(() => catalog.records.dropUnreachable())
   expect(catalog.departures.isEmpty).toBe(false)
   expect(free()).toEqual([])
 })

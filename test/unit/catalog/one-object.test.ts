@@ -80,7 +80,7 @@ describe('P1 P2: an inode is one object, so nobody saves an old one over a newer
 
   test('removed by a transaction that fails: it is there, and the same', () => {
     file(10n, { size: 5 })
-    catalog.totals()
+    catalog.lists.totals()
     const held = known(10n)
     expect(() =>
       catalog.transaction(() => {
@@ -91,7 +91,7 @@ describe('P1 P2: an inode is one object, so nobody saves an old one over a newer
     ).toThrow('no')
     expect(known(10n)).toBe(held)
     expect(held).toMatchObject({ generation: 1, size: 5 })
-    expect(catalog.totals()).toMatchObject({ files: 1, bytes: 5 })
+    expect(catalog.lists.totals()).toMatchObject({ files: 1, bytes: 5 })
   })
 
   test('pushed out of the cache while somebody holds it', async () => {
@@ -105,9 +105,9 @@ describe('P1 P2: an inode is one object, so nobody saves an old one over a newer
     expect(known(10n)).toBe(held)
     resize(known(10n), 7)
     expect(held.size).toBe(7)
-    catalog.totals()
+    catalog.lists.totals()
     resize(known(10n), 8)
-    expect(catalog.totals().bytes).toBe(19 * 5 + 8)
+    expect(catalog.lists.totals().bytes).toBe(19 * 5 + 8)
   })
 
   test('an object that was held across an await, or is another one, is refused', async () => {
@@ -128,16 +128,16 @@ describe('a part of a transaction that may fail', () => {
           const inode = known(10n)
           inode.size = 99
           catalog.save(inode)
-          catalog.setDirent(1n, B('half'), 10n, undefined)
+          catalog.dirents.set(1n, B('half'), 10n, undefined)
           throw new Error('no')
         },
         () => undefined,
       )
-      catalog.setDirent(1n, B('whole'), 10n, undefined)
+      catalog.dirents.set(1n, B('whole'), 10n, undefined)
     })
     expect(known(10n).size).toBe(5)
-    expect(catalog.dirent(1n, B('half'))).toBeUndefined()
-    expect(catalog.dirent(1n, B('whole'))?.ino).toBe(10n)
+    expect(catalog.dirents.get(1n, B('half'))).toBeUndefined()
+    expect(catalog.dirents.get(1n, B('whole'))?.ino).toBe(10n)
   })
 
   test('P6: takes the whole transaction along where the disk is full: SQLite has rolled all of it back', () => {
@@ -147,28 +147,28 @@ describe('a part of a transaction that may fail', () => {
       catalog.transaction(() => {
         for (const name of ['a', 'b', 'c']) {
           catalog.attempt(
-            () => catalog.setDirent(1n, B(name), 10n, undefined),
+            () => catalog.dirents.set(1n, B(name), 10n, undefined),
             () => undefined,
           )
         }
       }),
     ).toThrow(expect.objectContaining({ code: 'ENOSPC' }))
     freeDisk(path)
-    expect([...catalog.dirents(1n)]).toEqual([])
+    expect([...catalog.dirents.all(1n)]).toEqual([])
   })
 })
 
 test('P1: numbers handed out after a transaction that failed are not handed out again after a kill', async () => {
   expect(() =>
     catalog.transaction(() => {
-      catalog.nextVersion()
+      catalog.numbers.nextVersion()
       throw new Error('no')
     }),
   ).toThrow('no')
-  const version = catalog.transaction(() => catalog.nextVersion())
+  const version = catalog.transaction(() => catalog.numbers.nextVersion())
   await catalog.close()
   catalog = open()
-  expect(catalog.transaction(() => catalog.nextVersion())).toBeGreaterThan(version)
+  expect(catalog.transaction(() => catalog.numbers.nextVersion())).toBeGreaterThan(version)
 })
 
 test('P6: a transaction over more files than the cache has room for keeps no more, and what it made goes if it fails', async () => {
@@ -193,9 +193,9 @@ test('P6: a transaction over more files than the cache has room for keeps no mor
     catalog.save(first)
   })
   await turn()
-  expect(catalog.totals()).toMatchObject({ files: 100, bytes: 7 })
+  expect(catalog.lists.totals()).toMatchObject({ files: 100, bytes: 7 })
   await catalog.close()
   catalog = open()
-  expect(catalog.totals()).toMatchObject({ files: 100, bytes: 7 })
+  expect(catalog.lists.totals()).toMatchObject({ files: 100, bytes: 7 })
   expect(known(10n).size).toBe(7)
 })

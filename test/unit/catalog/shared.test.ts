@@ -23,28 +23,28 @@ afterEach(async () => {
 test('P2: what shares a transaction is committed when it resolves', async () => {
   const asked = [1, 2, 3].map((number) =>
     catalog.shared(() => {
-      catalog.setMeta(`m${number}`, 'there')
+      catalog.meta.set(`m${number}`, 'there')
       return number
     }),
   )
-  expect(catalog.meta('m1')).toBeUndefined()
+  expect(catalog.meta.get('m1')).toBeUndefined()
   expect(await Promise.all(asked)).toEqual([1, 2, 3])
   await catalog.close()
   catalog = Catalog.open(join(directory, 'catalog.db'), { check: true })
-  expect(['m1', 'm2', 'm3'].map((name) => catalog.meta(name))).toEqual(['there', 'there', 'there'])
+  expect(['m1', 'm2', 'm3'].map((name) => catalog.meta.get(name))).toEqual(['there', 'there', 'there'])
 })
 
 test('P2: one that fails takes back nothing of the others, and all of its own', async () => {
   const results = await Promise.allSettled([
-    catalog.shared(() => catalog.setMeta('first', 'there')),
+    catalog.shared(() => catalog.meta.set('first', 'there')),
     catalog.shared(() => {
-      catalog.setMeta('second', 'there')
+      catalog.meta.set('second', 'there')
       throw new Error('not this one')
     }),
-    catalog.shared(() => catalog.setMeta('third', 'there')),
+    catalog.shared(() => catalog.meta.set('third', 'there')),
   ])
   expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled'])
-  expect(['first', 'second', 'third'].map((name) => catalog.meta(name))).toEqual([
+  expect(['first', 'second', 'third'].map((name) => catalog.meta.get(name))).toEqual([
     'there',
     undefined,
     'there',
@@ -69,18 +69,20 @@ test('P1: where a file is said to be is always what the rows say, also after a c
         try {
           catalog.transaction(() => {
             for (const { parent, name, ino, legacy } of round.changes) {
-              catalog.setDirent(parent, name, ino, legacy)
-              catalog.legacyPlaces(10n)
-              catalog.linksOf(11n)
+              catalog.dirents.set(parent, name, ino, legacy)
+              catalog.links.places(10n)
+              catalog.links.of(11n)
             }
             if (round.fails) throw new Error('taken back')
           })
         } catch {}
-        const rows = [1n, 2n].flatMap((parent) => [...catalog.dirents(parent)])
+        const rows = [1n, 2n].flatMap((parent) => [...catalog.dirents.all(parent)])
         const key = ({ parent, name }: { parent: bigint; name: Buffer }): string => `${parent}/${name}`
         for (const file of [10n, 11n]) {
-          expect([...catalog.linksOf(file)].map(key)).toEqual(rows.filter((row) => row.ino === file).map(key))
-          expect([...catalog.legacyPlaces(file)].map(key).sort()).toEqual(
+          expect([...catalog.links.of(file)].map(key)).toEqual(
+            rows.filter((row) => row.ino === file).map(key),
+          )
+          expect([...catalog.links.places(file)].map(key).sort()).toEqual(
             rows
               .filter((row) => row.legacy === file)
               .map(key)

@@ -78,10 +78,10 @@ describe.each(['mirror', 'prefer-store'] as const)('in %s, of a file that is in 
   test('P4: a change past the overlay reaches the store because it was read', async () => {
     const client = await changed()
     expect(await client.readPath('f')).toBe('changed past the overlay')
-    expect(rig.catalog.unstoredCount()).toBe(1)
+    expect(rig.catalog.lists.unstoredCount()).toBe(1)
     await rig.settle()
     expect((await rig.verify()).differences).toEqual([])
-    expect(rig.catalog.unstoredCount()).toBe(0)
+    expect(rig.catalog.lists.unstoredCount()).toBe(0)
   })
 
   test('P4: and is owed from then on, whoever is killed', async () => {

@@ -19,6 +19,6 @@ test.each([
   rig = await Rig.start({ mode: 'mirror', fill: (source) => writeFileSync(join(source, 'f'), 'content') })
   const upload = vi.spyOn(rig.context.uploader, 'upload').mockRejectedValueOnce(error)
   expect(await new Client(rig).readPath('f')).toBe('content')
-  await clock.untilTrue(() => upload.mock.calls.length > 1 && rig.catalog.unstoredCount() === 0)
-  expect(rig.catalog.failures(undefined, 10)).toEqual([])
+  await clock.untilTrue(() => upload.mock.calls.length > 1 && rig.catalog.lists.unstoredCount() === 0)
+  expect(rig.catalog.lists.failures(undefined, 10)).toEqual([])
 })

@@ -39,7 +39,7 @@ async function expectAccounts(): Promise<void> {
   expect(await accountFor(rig.catalog, rig.world.memory)).toEqual({ missing: [], unowned: [] })
 }
 
-const rows = (node: bigint): boolean => rig.catalog.hasStagedRows(node)
+const rows = (node: bigint): boolean => rig.catalog.staged.hasRows(node)
 
 describe('content.truncate.dropping', () => {
   test.each(['worker', 'mount'] as const)(
@@ -52,7 +52,7 @@ describe('content.truncate.dropping', () => {
       await rig.restart(next)
       const again = await client.node('f')
       expect((await client.lookup('f'))?.attributes.size).toBe(LEFT * MIB)
-      expect([...rig.catalog.stagedRows(again)].length).toBe(LEFT)
+      expect([...rig.catalog.staged.rows(again)].length).toBe(LEFT)
       await client.truncate(again, CHUNKS * MIB)
       await client.write(again, (CHUNKS - 1) * MIB + 4096, 'y')
       await expectBytes(client, LEFT)
@@ -74,7 +74,7 @@ describe('content.truncate.dropping', () => {
       expect(rig.catalog.get(node)?.dirty).toBe(0)
       await expectBytes(client, CHUNKS)
       await client.write(node, 3 * MIB + 4096, 'y')
-      expect([...rig.catalog.stagedRows(node)].map(({ index }) => index)).toEqual([3])
+      expect([...rig.catalog.staged.rows(node)].map(({ index }) => index)).toEqual([3])
       await expectBytes(client, CHUNKS)
       await expectAccounts()
       await expectBytes(client, CHUNKS)
@@ -108,7 +108,7 @@ describe('content.truncate.dropping', () => {
 test('P6: what is staged of a file with very many chunks goes without being waited for in one turn', async () => {
   const { client, node } = await startStaged()
   await client.truncate(node, LEFT * MIB)
-  expect([...rig.catalog.stagedRows(node)].length).toBe(LEFT)
+  expect([...rig.catalog.staged.rows(node)].length).toBe(LEFT)
   await client.truncate(node, CHUNKS * MIB)
   await expectBytes(client, LEFT)
   for (let chunk = 1; chunk < CHUNKS; chunk += 1) await client.write(node, chunk * MIB + 9, 'x')

@@ -92,7 +92,7 @@ describe('P1 P2: one flipped bit in the state directory after a kill, or a forme
       ]
       const wanted = await seen(client, paths)
       // As a file is that was quiet for two seconds: what was written since has no checksums yet (architecture.md).
-      for (const ino of rig.catalog.stagedInodes()) await clock.until(rig.context.writer.seal(ino))
+      for (const ino of rig.catalog.lists.staged()) await clock.until(rig.context.writer.seal(ino))
       const left = scratch()
       await rig.mountDamaged((stateDir) => cpSync(stateDir, left, { recursive: true }))
       const closed = scratch()

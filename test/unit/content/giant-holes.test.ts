@@ -19,7 +19,7 @@ async function start(mode: 'mirror' | 'drain' | 'store-only'): Promise<{ client:
   return { client, node: await client.node('f') }
 }
 
-const staged = (node: bigint): number => [...rig.catalog.stagedRows(node)].length
+const staged = (node: bigint): number => [...rig.catalog.staged.rows(node)].length
 
 test.each(['drain', 'store-only'] as const)(
   'P6: in %s a hole of 8 TiB costs what was in it',

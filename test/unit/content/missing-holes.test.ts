@@ -168,7 +168,7 @@ describe.each<[string, (path: string) => void]>([
     expect(await seek(node, 0, SEEK_DATA)).toBeLessThanOrEqual(DATA_AT)
     await expect(client.read(node, DATA_AT, 8192)).rejects.toMatchObject({ code: 'EIO' })
     rig.world.heal()
-    await clock.untilTrue(() => rig.catalog.failures(undefined, 10).length > 0)
+    await clock.untilTrue(() => rig.catalog.lists.failures(undefined, 10).length > 0)
     expect(putOfFiles()).toEqual([])
     expect((await rig.verify()).differences).toMatchObject([{ path: 'f', kind: 'unreadable' }])
   })

@@ -81,7 +81,7 @@ describe.each(Object.entries(damages))('P1 P2: a staging file that %s', (_, dama
     damage(stagingFile())
     await rig.restart('mount')
     await expect(client.readPath('f')).rejects.toMatchObject({ code: 'EIO' })
-    expect(rig.catalog.failures(undefined, 10)).toMatchObject([
+    expect(rig.catalog.lists.failures(undefined, 10)).toMatchObject([
       { reason: expect.stringMatching(/staged|staging/) },
     ])
     expect((await rig.verify()).differences).toMatchObject([{ path: 'f', kind: 'unreadable' }])
@@ -114,7 +114,7 @@ describe.each(Object.entries(damages))('P1 P2: a staging file that %s', (_, dama
     await client.write(node, 0, 'new')
     expect(await client.readPath('f')).toBe('new')
     await rig.settle()
-    expect(rig.catalog.failures(undefined, 10)).toEqual([])
+    expect(rig.catalog.lists.failures(undefined, 10)).toEqual([])
     expect((await rig.verify()).differences).toEqual([])
     expect(isPlainFile(stagingFile())).toBe(false)
   })
@@ -255,5 +255,5 @@ test('P2: a file whose bytes are lost does not keep others from being synced', a
   await rig.restart('mount')
   const node = await client.create('whole', BYTES)
   await expect(rig.perform((overlay) => overlay.syncfs())).rejects.toMatchObject({ code: 'EIO' })
-  expect([...rig.catalog.stagedRows(node)]).toMatchObject([{ index: 0, synced: BYTES.length }])
+  expect([...rig.catalog.staged.rows(node)]).toMatchObject([{ index: 0, synced: BYTES.length }])
 })

@@ -175,7 +175,7 @@ describe('the carrier', () => {
     await turns(50)
     expect(rig.world.requests.slice(before).filter((request) => !request.startsWith('ping'))).toEqual([])
     await expectSettled(rig)
-    expect(rig.catalog.totals().stored).toBe(10)
+    expect(rig.catalog.lists.totals().stored).toBe(10)
   })
 
   test('P4: a file that the store will not take blocks no other, is listed, and is stored when it can be', async () => {
@@ -184,10 +184,12 @@ describe('the carrier', () => {
     rig.world.inject({ fault: 'rejected', on: ['put'], space: 'files', key: /^bad/ })
     await client.create('bad', LONG)
     for (let file = 0; file < 5; file += 1) await client.create(`good-${file}`, LONG)
-    await clock.untilTrue(() => rig.catalog.totals().stored === 5 && rig.catalog.totals().failed === 1)
-    expect(rig.catalog.failures(undefined, 10)[0]?.reason).toMatch(/bad/)
+    await clock.untilTrue(
+      () => rig.catalog.lists.totals().stored === 5 && rig.catalog.lists.totals().failed === 1,
+    )
+    expect(rig.catalog.lists.failures(undefined, 10)[0]?.reason).toMatch(/bad/)
     await expectSettled(rig)
-    expect(rig.catalog.totals()).toMatchObject({ stored: 6, failed: 0 })
+    expect(rig.catalog.lists.totals()).toMatchObject({ stored: 6, failed: 0 })
   })
 
   test('P1: a daemon that lost the namespace writes nothing more and goes on serving what it has', async () => {

@@ -31,7 +31,7 @@ test.each(['mirror', 'prefer-store'] as const)(
     }
     await client.list(await client.node('d'))
     await rig.migrate()
-    expect(rig.catalog.failures(undefined, 10)).toEqual([])
+    expect(rig.catalog.lists.failures(undefined, 10)).toEqual([])
     await rig.settle()
     expect((await rig.verify()).differences).toEqual([])
   },

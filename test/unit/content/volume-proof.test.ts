@@ -47,8 +47,8 @@ test.each(['mirror', 'prefer-store'] as const)(
 
 test('P6: a copy from before the volume was synced last is not made again', async () => {
   await cut('mirror', true)
-  expect(rig.catalog.unproven(1000n)).toEqual([])
-  expect(rig.catalog.totals().dirty).toBe(0)
+  expect(rig.catalog.unproven.upTo(1000n)).toEqual([])
+  expect(rig.catalog.lists.totals().dirty).toBe(0)
 })
 
 test('P1: a file is reached by a name that the volume has, where a power loss took another', async () => {

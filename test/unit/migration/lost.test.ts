@@ -77,7 +77,7 @@ async function harm(act: Harm, { space, part }: { space: KeySpace; part: string 
 
 async function expectWhole(): Promise<void> {
   expect((await rig.verify()).differences).toEqual([])
-  expect(rig.catalog.failures(undefined, 10)).toEqual([])
+  expect(rig.catalog.lists.failures(undefined, 10)).toEqual([])
   expect(await client.readPath('d/short')).toBe(SHORT)
   expect(await client.readPath('d/long')).toBe(LONG)
   await expectSettled(rig)
@@ -105,7 +105,7 @@ describe.each(HARMS)('what the store has $harm is written again', ({ act }) => {
       await rig.reap()
       await rig.settle()
       await rig.reap()
-      expect(rig.catalog.drainable(undefined, 10)).toEqual([])
+      expect(rig.catalog.lists.drainable(undefined, 10)).toEqual([])
       await expectWhole()
     },
   )

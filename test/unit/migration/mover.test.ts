@@ -47,10 +47,10 @@ test('P6: files that the store takes at no time keep a run neither from the othe
   })
   rig.world.inject({ fault: 'unavailable', on: ['put'], space: 'files', key: /^f\d$/ })
   expect(await rig.migrate()).toMatchObject({ remaining: 10 })
-  expect(rig.catalog.failures(undefined, 20)).toHaveLength(10)
+  expect(rig.catalog.lists.failures(undefined, 20)).toHaveLength(10)
   rig.world.heal()
   await clock.untilTrue(() => rig.built.mover.state === 'done')
-  expect(rig.catalog.failures(undefined, 20)).toEqual([])
+  expect(rig.catalog.lists.failures(undefined, 20)).toEqual([])
   await expectSettled(rig)
 })
 

@@ -279,11 +279,11 @@ describe('P2: a mount without the store', () => {
   test('of an older copy is told when the store is back, and the next one notes it: what was made in between stays', async () => {
     await older()
     store.script = away
-    const before = catalog.upcomingGeneration
+    const before = catalog.numbers.upcomingGeneration
     const { epoch, claimed } = await lease.take(catalog)
     expect(claimed).toBe(false)
-    expect(catalog.upcomingGeneration - before).toBeGreaterThan(2 ** 29)
-    const made = catalog.transaction(() => catalog.nextGeneration())
+    expect(catalog.numbers.upcomingGeneration - before).toBeGreaterThan(2 ** 29)
+    const made = catalog.transaction(() => catalog.numbers.nextGeneration())
     expect(catalog.doubts.mayLackKeys).toBe(true)
     store.script = back
     const told = (await lease.read())?.epoch
@@ -305,7 +305,7 @@ describe('P2: a mount without the store', () => {
     const flushed: string[] = []
     const flush = catalog.flush.bind(catalog)
     catalog.flush = async () => {
-      const told = catalog.meta('told-epoch') ?? ''
+      const told = catalog.meta.get('told-epoch') ?? ''
       await flush()
       flushed.push(told)
     }

@@ -129,7 +129,7 @@ test.each(['removed', 'replaced'])(
     await rig.settle()
     await rig.reap()
     expect(existsSync(onDisk('d'))).toBe(false)
-    expect([...rig.catalog.orphans()]).toEqual([])
+    expect([...rig.catalog.lists.orphans()]).toEqual([])
     await expectSettled(rig)
   },
 )
@@ -144,7 +144,7 @@ describe('P3: the legacy copy stays while', () => {
     await rig.reap()
     expect(existsSync(onDisk('d/f'))).toBe(false)
     expect(await client.readPath('d/f')).toBe(LONG)
-    expect(rig.catalog.failures(undefined, 10)).toEqual([])
+    expect(rig.catalog.lists.failures(undefined, 10)).toEqual([])
     await expectSettled(rig)
   })
 
@@ -155,7 +155,7 @@ describe('P3: the legacy copy stays while', () => {
     await rig.context.carrier.stop()
     await reaping
     expect(existsSync(onDisk('d/f'))).toBe(true)
-    expect(rig.catalog.failures(undefined, 10)).toEqual([])
+    expect(rig.catalog.lists.failures(undefined, 10)).toEqual([])
   })
 
   test('it was changed past the overlay, before or while it is verified: it is newer and wins', async () => {

@@ -77,8 +77,8 @@ async function rebuild(damages: Damages) {
   const { rig, result } = await Rig.rebuilt(memory, true)
   try {
     for (const { ino } of rig.catalog.scan()) {
-      for (const { name } of rig.catalog.dirents(ino)) expect(wrongName(name)).toBeUndefined()
-      if (ino !== 1n) expect(rig.catalog.pathOf(ino), 'a file without a place').toBeDefined()
+      for (const { name } of rig.catalog.dirents.all(ino)) expect(wrongName(name)).toBeUndefined()
+      if (ino !== 1n) expect(rig.catalog.links.pathOf(ino), 'a file without a place').toBeDefined()
     }
     const { differences } = await rig.verify()
     return { failures: result.failures, differences, tree: await foundTree(rig) }

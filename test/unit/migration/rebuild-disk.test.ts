@@ -61,7 +61,7 @@ test.each([
     expect(await rebuild()).toBe(1)
     expect(readdirSync(stateDir)).toEqual(['catalog.db'])
     const catalog = Catalog.open(join(stateDir, 'catalog.db'), { check: true })
-    expect(catalog.meta('mode')).toBe('store-only')
+    expect(catalog.meta.get('mode')).toBe('store-only')
     await catalog.close()
   },
 )

@@ -60,14 +60,14 @@ test('P4: a file that has got the number of a directory before its turn is liste
     const { catalog } = rig
     const errors: unknown[] = []
     for await (const _ of walk(rig.context, rig.overlay, (...error) => errors.push(error))) {
-      const ino = catalog.dirent(ROOT_INO, Buffer.from('a'))?.ino
+      const ino = catalog.dirents.get(ROOT_INO, Buffer.from('a'))?.ino
       if (ino === undefined) continue
       await rig.perform(async (overlay, request) => overlay.rmdir(request, ROOT_INO, Buffer.from('a')))
-      const file = newInode(ino, catalog.nextGeneration())
+      const file = newInode(ino, catalog.numbers.nextGeneration())
       Object.assign(file, { mode: S_IFREG | 0o644, nlink: 1, authority: 'catalog' })
       catalog.transaction(() => {
         catalog.save(file)
-        catalog.setDirent(ROOT_INO, Buffer.from('again'), ino, undefined)
+        catalog.dirents.set(ROOT_INO, Buffer.from('again'), ino, undefined)
       })
     }
     expect(errors).toEqual([])

@@ -104,7 +104,7 @@ describe('a crash of the reaper', () => {
       expect(readdirSync(rig.source)).toEqual([])
       expect(await client.readPath('only')).toBe(LONG)
       expect((await client.lookup('only'))?.attributes.ino).toBe(ino)
-      expect(rig.catalog.totals().drained).toBe(1)
+      expect(rig.catalog.lists.totals().drained).toBe(1)
       await expectSettled(rig)
       if (next === 'worker') await rig.stop()
     }
@@ -297,7 +297,7 @@ describe.each(BOTH)('a crash of the reaper, then the next %s', (next) => {
     await rig.perform((overlay, request) => overlay.setattr(request, node, { mode: 0o600 }))
     await rig.settle()
     // A name of the file that the overlay once gave up, as a whiteout without an owner.
-    rig.catalog.transaction(() => rig.catalog.setDirent(1n, Buffer.from('two'), undefined, 0n))
+    rig.catalog.transaction(() => rig.catalog.dirents.set(1n, Buffer.from('two'), undefined, 0n))
     rig.dieAt('migration.reap.whiteout-removed')
     void rig.reap().catch(() => undefined)
     await rig.untilDead()
@@ -380,6 +380,8 @@ test('P1: an fsync does not vouch for what was staged while it ran', async () =>
     },
   })
   await rig.perform((overlay, request) => overlay.fsync(request, node, 0n, false))
-  expect([...rig.catalog.stagedRows(node)].map(({ index }) => index)).toEqual([0, 3])
-  expect([...rig.catalog.stagedRows(node)].filter(({ synced }) => synced === 0)).toMatchObject([{ index: 3 }])
+  expect([...rig.catalog.staged.rows(node)].map(({ index }) => index)).toEqual([0, 3])
+  expect([...rig.catalog.staged.rows(node)].filter(({ synced }) => synced === 0)).toMatchObject([
+    { index: 3 },
+  ])
 })

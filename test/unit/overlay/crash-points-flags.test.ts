@@ -186,7 +186,7 @@ describe.skipIf(reason !== undefined)(
       for (const path of ['imm', 'app', 'idir/x', 'adir/x'])
         expect(existsSync(join(rig.source, path)), path).toBe(true)
       expect(existsSync(join(rig.source, 'free'))).toBe(false)
-      const reasons = rig.catalog.failures(undefined, 10).map(({ reason: why }) => why)
+      const reasons = rig.catalog.lists.failures(undefined, 10).map(({ reason: why }) => why)
       expect(reasons).toHaveLength(4)
       for (const why of reasons) expect(why).toMatch(/^kept on the volume: the (immutable|append-only) flag/)
       await expect(rig.setMode('store-only')).rejects.toThrow(/4 files are kept on the volume/)
@@ -196,7 +196,7 @@ describe.skipIf(reason !== undefined)(
       }
       await rig.settle()
       await rig.reap()
-      expect(rig.catalog.failures(undefined, 10)).toEqual([])
+      expect(rig.catalog.lists.failures(undefined, 10)).toEqual([])
       for (const name of Object.keys(GUARDED)) expect(existsSync(join(rig.source, name)), name).toBe(false)
       await rig.setMode('store-only')
       await client.overwrite('imm', 0, 'changed')

@@ -56,7 +56,7 @@ async function loseForGood(): Promise<void> {
 /** The store and the catalog have nothing of them. */
 async function expectNothingLeft(): Promise<void> {
   expect(await rebuilt('old', 'single')).toEqual([])
-  expect([...rig.catalog.orphans()]).toEqual([])
+  expect([...rig.catalog.lists.orphans()]).toEqual([])
   expect((await accountFor(rig.catalog, rig.world.memory)).unowned).toEqual([])
 }
 

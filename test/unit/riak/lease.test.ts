@@ -207,7 +207,7 @@ test('P1: a lower lease that was written late gives way to that of the daemon th
   const nodes = await cluster()
   const [owner, other] = [await Owner.on(nodes), await Owner.on(nodes)]
   await other.acquireUnseen()
-  owner.catalog.transaction(() => owner.catalog.setMeta('epoch', String(other.epoch)))
+  owner.catalog.transaction(() => owner.catalog.meta.set('epoch', String(other.epoch)))
   await owner.acquire()
   const late = await other.memory.get('meta', 'namespace')
   if (!late) throw new Error('no lease')
