@@ -113,7 +113,7 @@ export const BROKEN: Readonly<Record<string, Broken>> = {
     breaks: ['P1', 'P2'],
     mutations: [
       {
-        file: 'src/overlay/overlay.ts',
+        file: 'src/overlay/sync-operations.ts',
         from: "if (inode.authority !== 'legacy') await writer.sync(node)\n    await catalog.flush()",
         to: "if (inode.authority !== 'legacy') await writer.sync(node)\n    if (!dataOnly) await catalog.flush()",
       },
@@ -126,7 +126,7 @@ export const BROKEN: Readonly<Record<string, Broken>> = {
     breaks: ['P2'],
     mutations: [
       {
-        file: 'src/overlay/overlay.ts',
+        file: 'src/overlay/sync-operations.ts',
         from: 'await syncDescriptor(descriptor, dataOnly)\n      } finally {\n        closeDescriptor(descriptor)',
         to: 'void descriptor\n      } finally {\n        closeDescriptor(descriptor)',
       },
