@@ -1,14 +1,14 @@
 import { isDirectory } from '../base/attributes.ts'
 import { FsError, reasonOf } from '../base/errors.ts'
-import { faultPoint } from '../base/faults.ts'
 import { within } from '../base/turns.ts'
-import { fileId, type Garbage, isStored, parseContentKey, type Work } from '../catalog/index.ts'
+import { type Garbage, isStored, type Work } from '../catalog/index.ts'
 import { StoreError, StoreSuperseded } from '../store/errors.ts'
 import type { ContentContext } from './context.ts'
-import { parseShardKey } from './directory-record.ts'
 import type { DirectoryWriter } from './directory-writer.ts'
+import { GarbageCollector } from './garbage.ts'
 import { GoneDirectories } from './gone-directories.ts'
 import { isHeld } from './held.ts'
+import { StoreOutage } from './store-outage.ts'
 import { oweIfChangedPast } from './takeover.ts'
 import type { Uploader } from './uploader.ts'
 
@@ -49,6 +49,7 @@ export class Carrier {
   #after = 0n
   #sweeping = this.#postponed.entries()
   readonly #goneDirectories: GoneDirectories
+  readonly #garbage: GarbageCollector
   #directoryWork = new Map<bigint, Work>()
   readonly #upWaiters = new Set<() => void>()
   readonly #idleWaiters = new Set<() => void>()
@@ -56,7 +57,7 @@ export class Carrier {
   onVanished: (ino: bigint) => void = () => undefined
   readonly #fenceStore: (reason: Error) => void
   #concurrency: number
-  #pauseMs = 0
+  readonly #outage: StoreOutage
   #timer: NodeJS.Timeout | undefined
   #later: NodeJS.Timeout | undefined
   #scheduled = false
@@ -81,7 +82,12 @@ export class Carrier {
     this.#directories = parts.directories
     this.#fenceStore = parts.fence
     this.#concurrency = parts.concurrency
+    this.#outage = new StoreOutage(context, () => {
+      this.#release(this.#upWaiters)
+      this.wake()
+    })
     this.#goneDirectories = new GoneDirectories(context)
+    this.#garbage = new GarbageCollector(context, parts)
     // What waits for the uploads to end need not be looked for at each of them.
     context.catalog.outbox.onWork = (kind) => {
       if (kind === 'upload' || !parts.uploader.isBusy) this.wake()
@@ -141,7 +147,7 @@ export class Carrier {
 
   /** Resolves when the store is not known to be down. Rejects once fenced or stopped. */
   async whenUp(): Promise<void> {
-    while (this.#pauseMs > 0 && !this.#stopped && !this.#fenced) {
+    while (this.#outage.isUnderWay && !this.#stopped && !this.#fenced) {
       await new Promise<void>((resolve) => this.#upWaiters.add(resolve))
     }
     if (this.#fenced) throw this.#fenced
@@ -155,7 +161,7 @@ export class Carrier {
       return false
     }
     if (!(error instanceof StoreError) || !error.retryable) return false
-    this.#pause(error)
+    this.#outage.begin(error)
     return true
   }
 
@@ -182,6 +188,7 @@ export class Carrier {
   /** Starts nothing new and waits for what is under way. */
   async stop(): Promise<void> {
     this.#stopped = true
+    this.#outage.stop()
     clearTimeout(this.#timer)
     clearTimeout(this.#later)
     this.#release(this.#upWaiters)
@@ -189,7 +196,7 @@ export class Carrier {
   }
 
   #pump(): void {
-    if (this.#stopped || this.#pauseMs > 0 || this.#fenced) return
+    if (this.#stopped || this.#outage.isUnderWay || this.#fenced) return
     while (this.#active.size < this.#concurrency) {
       const task = this.#next()
       if (!task) break
@@ -285,7 +292,7 @@ export class Carrier {
       const name = `garbage:${garbage.space}:${garbage.key}`
       if (!this.#isReady(name)) continue
       if (catalog.outbox.isRipe(garbage)) {
-        return { name, ino: garbage.ino, run: () => this.#collect(garbage) }
+        return { name, ino: garbage.ino, run: () => this.#garbage.collect(garbage) }
       }
       young = true
     }
@@ -399,55 +406,12 @@ export class Carrier {
     if (!outbox.isListed(garbage.space, garbage.key)) return true
     if (this.#context.catalog.doubts.any || !outbox.mayGo(garbage)) return false
     try {
-      await this.#collect(garbage)
+      await this.#garbage.collect(garbage)
     } catch (error) {
       this.noteFailure(error)
       throw error
     }
     return !outbox.isListed(garbage.space, garbage.key)
-  }
-
-  async #collect(garbage: Garbage): Promise<void> {
-    const { catalog, store, epoch } = this.#context
-    // Not while the file or the record that the object belonged to is being written: a write would come after it.
-    const writer = garbage.space === 'dirs' ? this.#directories : this.#uploader
-    await writer.exclusively(garbage.ino, async () => {
-      // Needed again, and then once more not, since it was found.
-      if (!catalog.outbox.isRipe(garbage)) return
-      if (!this.#isReferenced(garbage)) {
-        // A shard that was listed before it was written is newer than the list says.
-        const version =
-          garbage.space === 'dirs'
-            ? { epoch, version: catalog.transaction(() => catalog.numbers.nextVersion()) }
-            : { epoch: garbage.epoch, version: garbage.version }
-        try {
-          await store.delete(garbage.space, garbage.key, version)
-        } catch (error) {
-          // Somebody, most likely we ourselves, has put a newer object there: nothing to delete.
-          if (!(error instanceof StoreSuperseded)) throw error
-        }
-      }
-      faultPoint('content.garbage.deleted')
-      catalog.transaction(() => catalog.outbox.forget(garbage))
-    })
-  }
-
-  /** What was listed as garbage by a writing that was cut short may be in use by the one that followed it. */
-  #isReferenced(garbage: Garbage): boolean {
-    if (garbage.space === 'dirs') return this.#isOfRecord(garbage)
-    if (garbage.space !== 'chunks') return false
-    const named = parseContentKey(garbage.key)
-    const { catalog } = this.#context
-    const inode = catalog.get(garbage.ino)
-    if (!named || !inode || fileId(inode) !== named.id) return false
-    return catalog.content.hash(inode.generation, named.level, named.index)?.toString('hex') === named.hash
-  }
-
-  #isOfRecord({ ino, key }: Garbage): boolean {
-    const inode = this.#context.catalog.get(ino)
-    const place = parseShardKey(key)
-    if (!inode || place?.id !== fileId(inode)) return false
-    return place.generation === inode.dirGeneration && place.shard < inode.dirShards
   }
 
   #failed(task: Task, error: unknown): void {
@@ -481,34 +445,6 @@ export class Carrier {
       // not even be replaced: its successor finds the same, and every caller waits (P6).
       if (!(cause instanceof FsError)) throw cause
       log.error({ err: cause, ino: ino.toString() }, 'a failure cannot be recorded')
-    }
-  }
-
-  #pause(error: Error): void {
-    if (this.#pauseMs === 0) {
-      this.#context.log.warn({ err: error }, 'the store does not answer; its work waits')
-      this.#pauseMs = FIRST_PAUSE_MS
-      this.#armProbe()
-    }
-  }
-
-  #armProbe(): void {
-    const jittered = this.#pauseMs * (0.5 + Math.random())
-    const timer = setTimeout(() => void this.#probe(), jittered)
-    timer.unref()
-  }
-
-  async #probe(): Promise<void> {
-    if (this.#stopped) return
-    try {
-      await this.#context.store.ping()
-      this.#pauseMs = 0
-      this.#context.log.info({}, 'the store answers again')
-      this.#release(this.#upWaiters)
-      this.wake()
-    } catch {
-      this.#pauseMs = Math.min(LONGEST_PAUSE_MS, this.#pauseMs * 2)
-      this.#armProbe()
     }
   }
 

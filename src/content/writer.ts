@@ -1,27 +1,27 @@
 import { nowNs } from '../base/clock.ts'
 import type { KeyedMutex } from '../base/concurrency.ts'
-import { FsError, isSystemError, reasonOf } from '../base/errors.ts'
+import { FsError, isSystemError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import { giveWay } from '../base/pace.ts'
-import { pagesOf } from '../base/pages.ts'
 import { DIRTY_CONTENT, type Inode } from '../catalog/index.ts'
 import { StoreError } from '../store/errors.ts'
-import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE, printable } from '../sys/index.ts'
+import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE } from '../sys/index.ts'
 import { AllocatedBlocks } from './allocated.ts'
 import { lengthOf } from './chunk-length.ts'
 import { CHUNK_BYTES, type ContentContext } from './context.ts'
+import { requireSize } from './file-size.ts'
 import type { LegacyFiles } from './legacy-files.ts'
 import type { Reader } from './reader.ts'
 import { Sealer } from './sealer.ts'
 import type { StagedChunks } from './staged-chunks.ts'
+import { StagedSyncs } from './staged-syncs.ts'
 import type { Staging } from './staging.ts'
 import { partOf } from './stored.ts'
-import { decodeXattrs, encodeXattrs } from './xattrs.ts'
+import { withoutCapability } from './xattrs.ts'
 import { dataOf } from './zeros.ts'
 
-// Chunks dealt with, and rows written, in one turn of the event loop.
+// Chunks dealt with in one turn of the event loop.
 const CHUNKS_AT_ONCE = 64
-const ROWS_AT_ONCE = 512
 
 /**
  * Changes content of files under the catalog's authority, in their staging files.
@@ -37,8 +37,7 @@ export class Writer {
   readonly #staging: Staging
   readonly #chunks: StagedChunks
   readonly #sealer: Sealer
-  /** Syncs under way: the smallest size that the file has had since each began. */
-  readonly #syncs = new Map<bigint, Set<{ size: number }>>()
+  readonly #syncs: StagedSyncs
   readonly #locks: KeyedMutex<bigint>
   readonly #blocks: AllocatedBlocks
 
@@ -53,6 +52,7 @@ export class Writer {
     this.#locks = parts.chunks.turns
     this.#blocks = new AllocatedBlocks(context, parts)
     this.#sealer = new Sealer(context, this)
+    this.#syncs = new StagedSyncs(context, parts)
   }
 
   /** @throws FsError ENOSPC at the staging limit, EIO if base bytes cannot be had */
@@ -108,7 +108,7 @@ export class Writer {
         if (fresh) await this.#fill(ino, boundary, signal)
         this.#extend(this.#require(ino), size, boundary)
         // The transaction below may reach the medium by itself; what it relies on has to be there first.
-        await this.#syncInTurn(ino)
+        await this.#syncs.inTurn(ino)
       }
       catalog.transaction(() => {
         const inode = this.#require(ino)
@@ -116,7 +116,7 @@ export class Writer {
           catalog.staged.add(ino, boundary, size - boundary * CHUNK_BYTES)
         catalog.staged.drop(ino, limit)
         if (isPart) catalog.staged.shorten(ino, boundary, size - boundary * CHUNK_BYTES)
-        for (const sync of this.#syncs.get(ino) ?? []) sync.size = Math.min(sync.size, size)
+        this.#syncs.cut(ino, size)
         inode.baseLimit = Math.min(inode.baseLimit, limit)
         inode.size = size
         inode.truncating = inode.staged ? size : undefined
@@ -167,7 +167,7 @@ export class Writer {
       try {
         await this.#staging.write(inode, bytes.subarray(0, inode.size - at), at)
         this.#extend(inode, inode.size, index)
-        await this.#syncInTurn(ino)
+        await this.#syncs.inTurn(ino)
         faultPoint('content.preserve.written')
         catalog.transaction(() => {
           catalog.staged.add(ino, index, lengthOf(inode, index))
@@ -183,45 +183,9 @@ export class Writer {
     })
   }
 
-  /**
-   * What is staged when this is called, on the medium; the catalog has to be flushed after it. What is staged meanwhile is
-   * not claimed to be there: after a power loss it would be taken for bytes that it may not be.
-   */
-  async sync(ino: bigint): Promise<void> {
-    const { catalog } = this.#context
-    if (this.#staging.isDoubtful(ino)) await this.#locks.run(ino, () => this.#writeAnew(ino))
-    const inode = catalog.get(ino)
-    if (!inode?.staged) return
-    const under = { size: inode.size }
-    const syncs = this.#syncs.get(ino) ?? new Set()
-    this.#syncs.set(ino, syncs.add(under))
-    try {
-      // What was cut meanwhile, and may have been written again, is not vouched for.
-      const kept = (index: number): number =>
-        Math.max(0, Math.min(CHUNK_BYTES, under.size - index * CHUNK_BYTES))
-      const unsynced: Array<{ index: number; synced: number }> = []
-      for (const row of catalog.staged.rows(ino)) {
-        await this.#chunks.checkOrRescue(ino, row.index)
-        if (kept(row.index) > row.synced) unsynced.push(row)
-        await giveWay()
-      }
-      const now = catalog.get(ino)
-      if (!now?.staged) return
-      const isThere = await this.#syncStaging(now)
-      faultPoint('content.fsync.synced')
-      // A staging file that was given up had gone to the store.
-      if (!isThere) return
-      for (const page of pagesOf(unsynced, ROWS_AT_ONCE)) {
-        const more = page
-          .map(({ index, synced }) => ({ index, synced, bytes: kept(index) }))
-          .filter(({ synced, bytes }) => bytes > synced)
-        catalog.transaction(() => catalog.staged.markSynced(ino, more))
-        await giveWay()
-      }
-    } finally {
-      syncs.delete(under)
-      if (syncs.size === 0) this.#syncs.delete(ino)
-    }
+  /** As `StagedSyncs.sync`. */
+  sync(ino: bigint): Promise<void> {
+    return this.#syncs.sync(ino)
   }
 
   /**
@@ -256,34 +220,6 @@ export class Writer {
     if (this.#staging.lengthOf(inode) >= size) return
     const last = Math.max(index, this.#context.catalog.staged.last(inode.ino) ?? -1)
     if (last >= 0) this.#staging.extend(inode, Math.min(size, (last + 1) * CHUNK_BYTES))
-  }
-
-  /** The same of the staging file alone, within the file's turn. */
-  async #syncInTurn(ino: bigint): Promise<void> {
-    await this.#writeAnew(ino)
-    await this.#syncStaging(this.#require(ino))
-  }
-
-  /** @throws FsError EIO or ENOSPC; nothing that is synced later counts before it is written anew, by this process or the next */
-  async #syncStaging(inode: Inode): Promise<boolean> {
-    const { catalog, failedSyncs } = this.#context
-    try {
-      return await this.#staging.sync(inode)
-    } catch (error) {
-      const path = catalog.links.pathOf(inode.ino)
-      failedSyncs.note(path ? printable(path) : `(inode ${inode.ino})`, reasonOf(error), error)
-      catalog.transaction(() => catalog.staged.doubt(inode.ino))
-      throw error
-    }
-  }
-
-  /** After a failed sync: what is staged goes to the disk once more, within the file's turn. */
-  async #writeAnew(ino: bigint): Promise<void> {
-    const { catalog } = this.#context
-    const inode = catalog.get(ino)
-    if (!inode?.staged || !this.#staging.isDoubtful(ino)) return
-    await this.#staging.rewrite(inode)
-    catalog.transaction(() => catalog.staged.trust(ino))
   }
 
   /**
@@ -558,21 +494,4 @@ export class Writer {
     if (!inode) throw new FsError('ESTALE', `inode ${ino} is gone`)
     return inode
   }
-}
-
-// Sizes and offsets are numbers that are exact up to here: 8 PiB.
-const MAX_FILE_BYTES = 2 ** 53 - 4096
-
-function requireSize(size: number): void {
-  if (size > MAX_FILE_BYTES) throw new FsError('EFBIG', `a file of ${size} bytes; at most ${MAX_FILE_BYTES}`)
-}
-
-const CAPABILITY = 'security.capability'
-
-/** Whoever changes a program's bytes, root included, takes its capabilities away (capabilities(7)). */
-function withoutCapability(blob: Buffer | undefined): Buffer | undefined {
-  if (!blob?.includes(CAPABILITY)) return blob
-  const xattrs = decodeXattrs(blob)
-  xattrs.delete(CAPABILITY)
-  return encodeXattrs(xattrs)
 }

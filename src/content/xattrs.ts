@@ -37,3 +37,13 @@ export function decodeXattrs(blob: Buffer | undefined): Map<string, Buffer> {
   }
   return xattrs
 }
+
+const CAPABILITY = 'security.capability'
+
+/** Whoever changes a program's bytes, root included, takes its capabilities away (capabilities(7)). */
+export function withoutCapability(blob: Buffer | undefined): Buffer | undefined {
+  if (!blob?.includes(CAPABILITY)) return blob
+  const xattrs = decodeXattrs(blob)
+  xattrs.delete(CAPABILITY)
+  return encodeXattrs(xattrs)
+}

@@ -4,7 +4,7 @@ import { faultPoint } from '../base/faults.ts'
 import { giveWay } from '../base/pace.ts'
 import { pagesOf } from '../base/pages.ts'
 import { within } from '../base/turns.ts'
-import { type Inode, isChunked, lacksNames, ROOT_INO } from '../catalog/index.ts'
+import { type Inode, isChunked } from '../catalog/index.ts'
 import {
   ctimeStays,
   type DirectoryWriter,
@@ -19,9 +19,11 @@ import {
 import { type LegacyPlace, OpenWriters } from '../legacy/index.ts'
 import type { OverlayContext } from '../overlay/index.ts'
 import { StoreError } from '../store/errors.ts'
-import { AT_REMOVEDIR, DT_DIR, DT_UNKNOWN, type Stat, unlinkAt } from '../sys/index.ts'
+import { AT_REMOVEDIR, type Stat, unlinkAt } from '../sys/index.ts'
+import { EmptyDirectories } from './empty-directories.ts'
 import { isInUse } from './in-use.ts'
 import { isClaimed } from './lease.ts'
+import { firstPlace, type Found, placesThere } from './legacy-places.ts'
 import { writeAgain } from './lost.ts'
 import { compareObject, storedChunks } from './verify.ts'
 import { VolumeSync } from './volume-sync.ts'
@@ -30,11 +32,6 @@ const BATCH = 200
 const TOGETHER = 16
 // Names of a file that go in one turn of the event loop.
 const NAMES_AT_ONCE = 64
-
-interface Found {
-  readonly place: LegacyPlace
-  readonly stat: Stat
-}
 
 /**
  * Removes legacy copies by promise P3: the object was written durably and its directories' records too; it is read back
@@ -45,6 +42,7 @@ export class Reaper {
   readonly #directories: DirectoryWriter
   readonly #stored: StoredContent
   readonly #volume: VolumeSync
+  readonly #emptyDirectories: EmptyDirectories
   /** Not looked at: this worker and its supervisor. */
   readonly #users = new OpenWriters(new Set([process.pid, process.ppid]))
   #running: Promise<void> | undefined
@@ -54,6 +52,7 @@ export class Reaper {
     this.#directories = parts.directories
     this.#stored = parts.stored
     this.#volume = new VolumeSync(context)
+    this.#emptyDirectories = new EmptyDirectories(context, parts.directories, this.#volume)
   }
 
   /** Goes over everything that could be removed, once. Ends early when `goOn` says no. */
@@ -78,7 +77,7 @@ export class Reaper {
       after = batch[batch.length - 1]
       if (batch.length < BATCH) break
     }
-    await this.#removeEmptyDirectories()
+    await this.#emptyDirectories.remove()
   }
 
   async #tryToReap(ino: bigint): Promise<void> {
@@ -122,7 +121,7 @@ export class Reaper {
     await catalog.flush()
     faultPoint('migration.reap.flushed')
     const inode = catalog.get(ino)
-    const now = inode && this.#firstPlace(inode)
+    const now = inode && firstPlace(this.#context, inode)
     const asBefore = inode?.version === version && isReady(inode) && (now?.stat.nlink ?? 0) <= names
     if (!asBefore || !(await this.#isStillTheCopy({ ...inode, fingerprint }, now))) {
       if (moves) ctimeStays(this.#context, ino, fingerprint)
@@ -152,7 +151,7 @@ export class Reaper {
     }
     // Names that are gone are no names of it on the volume any more: where it was changed there meanwhile, it can be given back.
     const inode = catalog.get(ino)
-    if (inode && isReady(inode)) await this.#isStillTheCopy(inode, this.#firstPlace(inode))
+    if (inode && isReady(inode)) await this.#isStillTheCopy(inode, firstPlace(this.#context, inode))
   }
 
   /** False if the file is not any more what was verified. */
@@ -160,7 +159,8 @@ export class Reaper {
     const legacy = this.#context.legacy()
     const inode = this.#context.catalog.get(ino)
     if (!legacy || inode?.version !== version || !isReady(inode)) return false
-    const places = this.#there(
+    const places = placesThere(
+      this.#context,
       inode,
       page.filter((place) => this.#isNamed(ino, place)),
     )
@@ -203,7 +203,7 @@ export class Reaper {
     let names = 0
     for (const page of pagesOf(this.#context.catalog.links.places(ino), NAMES_AT_ONCE)) {
       const inode = this.#context.catalog.get(ino)
-      const found = inode ? this.#there(inode, page) : []
+      const found = inode ? placesThere(this.#context, inode, page) : []
       first ??= found[0]
       names += found.length
       await giveWay()
@@ -219,23 +219,6 @@ export class Reaper {
       yield parents
       for (const parent of parents) known.add(parent)
     }
-  }
-
-  #firstPlace(inode: Inode): Found | undefined {
-    for (const place of this.#context.catalog.links.places(inode.ino)) {
-      const [found] = this.#there(inode, [place])
-      if (found) return found
-    }
-    return undefined
-  }
-
-  #there(inode: Inode, places: readonly LegacyPlace[]): Found[] {
-    const legacy = this.#context.legacy()
-    if (!legacy) return []
-    return places.flatMap((place) => {
-      const stat = legacy.find(place)
-      return stat && stat.ino === inode.legacyIno ? [{ place, stat }] : []
-    })
   }
 
   /** The legacy file is what was copied, or what the overlay's users have replaced since. */
@@ -351,154 +334,6 @@ export class Reaper {
   #otherNames(stat: Stat): Inode | undefined {
     if (stat.nlink < 2 || isDirectory(stat.mode)) return undefined
     return this.#context.catalog.byLegacy(this.#context.legacy()?.deviceOf(stat) ?? 0n, stat.ino)
-  }
-
-  /** Directories that have nothing left on the volume, deepest first. */
-  async #removeEmptyDirectories(): Promise<void> {
-    const { catalog } = this.#context
-    // Those that the catalog has the authority on, and the store a record of, once that is flushed: of another one a power loss
-    // would leave what says that the volume has it.
-    const own = new Set<bigint>()
-    for await (const ino of this.#volumeDirectories())
-      if (this.#isOwnDirectory(catalog.get(ino))) own.add(ino)
-    if (own.size > 0 && !(await this.#isFlushed())) return
-    const removed: bigint[] = []
-    for await (const ino of this.#volumeDirectories())
-      if (own.has(ino) && (await this.#removeDirectory(ino))) removed.push(ino)
-    await this.#forgetRemovedDirectories(removed)
-  }
-
-  async #isFlushed(): Promise<boolean> {
-    try {
-      await this.#context.catalog.flush()
-      return true
-    } catch (error) {
-      this.#context.log.warn({ err: error }, 'empty directories stay on the legacy volume')
-      return false
-    }
-  }
-
-  /** Directories of the volume that the catalog knows, each behind those in it. */
-  async *#volumeDirectories(): AsyncGenerator<bigint> {
-    const levels = [{ ino: ROOT_INO, left: await this.#directoriesIn(ROOT_INO) }]
-    for (let level = levels.at(-1); level; level = levels.at(-1)) {
-      await giveWay()
-      if (!this.#context.policy().removesLegacy) return
-      const next = level.left.pop()
-      if (next !== undefined) {
-        levels.push({ ino: next, left: await this.#directoriesIn(next) })
-        continue
-      }
-      levels.pop()
-      if (level.ino !== ROOT_INO) yield level.ino
-    }
-  }
-
-  async #directoriesIn(ino: bigint): Promise<bigint[]> {
-    const { catalog } = this.#context
-    const found: bigint[] = []
-    try {
-      for (const batch of this.#context.legacy()?.batches(ino) ?? []) {
-        for (const { name, type } of batch) {
-          if (type !== DT_DIR && type !== DT_UNKNOWN) continue
-          const known = catalog.dirents.get(ino, name)?.legacy
-          const child = known === undefined ? undefined : catalog.get(known)
-          if (child && isDirectory(child.mode)) found.push(child.ino)
-        }
-        await giveWay()
-      }
-    } catch (error) {
-      // Removed or moved meanwhile.
-      if (error instanceof FsError && (error.code === 'ENOENT' || error.code === 'ENOTDIR')) return []
-      throw error
-    }
-    return found
-  }
-
-  #isOwnDirectory(inode: Inode | undefined): boolean {
-    if (inode?.authority !== 'catalog') return false
-    // One that was removed, and was kept for what the volume still had in it, has no record to wait for.
-    return inode.orphan || this.#directories.isDurable(inode.ino)
-  }
-
-  /** True if it is gone from the volume. */
-  async #removeDirectory(ino: bigint): Promise<boolean> {
-    const { catalog } = this.#context
-    const legacy = this.#context.legacy()
-    const inode = catalog.get(ino)
-    if (!legacy || !inode || !this.#isOwnDirectory(inode)) return false
-    const [place] = catalog.links.places(ino).take(1)
-    if (!place || !legacy.isEmpty(ino)) return false
-    try {
-      unlinkAt(legacy.directory(place.parent), place.name, AT_REMOVEDIR)
-    } catch (error) {
-      // Somebody put something there meanwhile, or it is in use: it stays.
-      if (!(error instanceof FsError)) throw error
-      const kept = error.code === 'EPERM' ? await keptByFlags(this.#context, inode) : undefined
-      if (kept !== undefined) this.#context.carrier.recordFailure(ino, new FsError('EPERM', kept))
-      return false
-    }
-    faultPoint('migration.reap.directory-removed')
-    legacy.forget(ino)
-    return true
-  }
-
-  /** Directories that are gone from the volume, now or before a crash or a full disk kept the catalog from saying so. */
-  async #forgetRemovedDirectories(removed: readonly bigint[]): Promise<void> {
-    const { catalog, log } = this.#context
-    const gone = new Set<bigint>()
-    const parents = new Set<bigint>()
-    const look = (ino: bigint): void => {
-      if (!this.#isGone(ino)) return
-      gone.add(ino)
-      for (const { parent } of catalog.links.places(ino)) parents.add(parent)
-    }
-    for (const ino of removed) {
-      look(ino)
-      await giveWay()
-    }
-    for (let after: bigint | undefined; ; ) {
-      const page = catalog.lists.volumeDirectories(after, BATCH)
-      for (const { ino, emptied } of page) {
-        if (emptied) look(ino)
-        await giveWay()
-      }
-      after = page.at(-1)?.ino
-      if (after === undefined) break
-    }
-    try {
-      await this.#volume.directories(parents)
-    } catch (error) {
-      if (!(error instanceof FsError)) throw error
-      log.warn({ err: error }, 'that directories are gone from the legacy volume is noted later')
-      return
-    }
-    for (const ino of gone) {
-      const inode = catalog.get(ino)
-      if (inode && this.#isGone(ino)) this.#forgetDirectory(inode)
-      await giveWay()
-    }
-  }
-
-  #isGone(ino: bigint): boolean {
-    const inode = this.#context.catalog.get(ino)
-    return inode?.legacyIno !== undefined && this.#firstPlace(inode) === undefined
-  }
-
-  #forgetDirectory(inode: Inode): void {
-    const { catalog } = this.#context
-    this.#context.legacy()?.forget(inode.ino)
-    catalog.transaction(() => {
-      for (const place of catalog.links.places(inode.ino))
-        catalog.dirents.set(place.parent, place.name, place.ino, undefined)
-      inode.legacyIno = undefined
-      if (!lacksNames(inode)) inode.failure = undefined
-      catalog.save(inode)
-    })
-    if (!inode.orphan) return
-    // Nothing keeps it any more, unless somebody has it open.
-    this.#context.activity.of(inode.ino)
-    this.#context.activity.settle(inode.ino)
   }
 }
 
