@@ -2,10 +2,10 @@ import { constants } from 'node:os'
 import { FsError, isSystemError, toErrno, Unanswered } from '../../base/errors.ts'
 import { faultPoint } from '../../base/faults.ts'
 import { within } from '../../base/turns.ts'
-import type { Log } from '../../observe/log.ts'
 import type { FileSystem, KernelNotifier } from '../operations.ts'
 import { AnswerWriter } from './answer.ts'
 import { Body, ProtocolError } from './body.ts'
+import { isBackBy } from './back.ts'
 import { BufferPool, type RequestBuffer } from './buffers.ts'
 import { type FuseDevice, KernelDevice } from './device.ts'
 import { FILE_OPERATIONS } from './file-operations.ts'
@@ -25,7 +25,9 @@ import { NODE_OPERATIONS } from './node-operations.ts'
 import { KernelNotifications, resendMessage } from './notifier.ts'
 import type { Operation } from './operation.ts'
 import { IN_HEADER_SIZE, InitFlag, Opcode } from './protocol.ts'
+import type { Pending } from './pending.ts'
 import { type Request, requestFrom } from './request.ts'
+import type { SessionEnd, SessionOptions } from './session-options.ts'
 
 const { EAGAIN, ECONNABORTED, EINTR, EIO, ENODEV, ENOENT, ENOSYS, EOPNOTSUPP, EPROTO } = constants.errno
 
@@ -37,53 +39,9 @@ const BATCH = 16
  * caller, measured). Once per burst, so an idle mount costs nothing.
  */
 const SPIN_MS = 0.05
-/** Callers of a disk that does not answer get an error after so long, in milliseconds since they asked. */
-const WAIT_FOR_DISK_MS = 10_000
 const LEAST_BUFFERS = 8
 /** Buffers of `maxWrite` bytes each: so many large WRITEs may wait for the file system before reading pauses. */
 const DEFAULT_WRITE_BUFFERS = 32
-
-/** How a session ended. */
-type SessionEnd =
-  /** The file system is unmounted, for the last process that used it too. */
-  | { readonly reason: 'unmounted' }
-  /** Somebody cut the connection (umount --force, /sys/fs/fuse/connections/N/abort). */
-  | { readonly reason: 'aborted' }
-  /** `stop` was called; the connection lives on. */
-  | { readonly reason: 'stopped' }
-  /** The device cannot be read, or the kernel is too old: nothing is served. */
-  | { readonly reason: 'failed'; readonly error: Error }
-
-export interface SessionOptions {
-  /** Of /dev/fuse, mounted. Stays open when the session ends. */
-  readonly fd: number
-  readonly fileSystem: FileSystem
-  readonly log: Log
-  /** What a predecessor's `onInit` got; `undefined` where the kernel's INIT is still to come. */
-  readonly state?: unknown
-  /** Called before INIT is answered: whoever keeps the state for a successor has it before any other request comes. */
-  readonly onInit?: (state: SessionState) => void
-  /** Told of every request for which the file system had to wait, when it is answered: how long its caller waited. */
-  readonly onWaited?: (operation: string, seconds: number) => void
-  /** Largest WRITE in bytes, 1 MiB unless given; a session that takes over keeps what was agreed on. */
-  readonly maxWrite?: number
-  /** Large WRITEs that wait for the file system at the same time, at most. With more, reading pauses. */
-  readonly writeBuffers?: number
-  /** For tests. */
-  readonly device?: FuseDevice
-  readonly isDying?: (pid: number) => boolean
-}
-
-/** Requests under way, with what their end needs. */
-interface Pending {
-  readonly request: Request
-  readonly operation: Operation
-  readonly params: unknown
-  /** Lent to the file system until it answers. */
-  readonly buffer: RequestBuffer | undefined
-  /** In milliseconds of the monotonic clock. */
-  readonly since: number
-}
 
 /**
  * Serves one FUSE connection: takes requests off the device, has the file system perform them, and writes the answers.
@@ -104,7 +62,7 @@ export class KernelSession {
   readonly done: Promise<SessionEnd>
   readonly #device: FuseDevice
   readonly #fileSystem: FileSystem
-  readonly #log: Log
+  readonly #log: SessionOptions['log']
   readonly #onInit: ((state: SessionState) => void) | undefined
   readonly #onWaited: ((operation: string, seconds: number) => void) | undefined
   readonly #maxWrite: number
@@ -530,24 +488,5 @@ export class KernelSession {
     } catch (error) {
       failed(error)
     }
-  }
-}
-
-/** False if the caller has waited for long enough, or is being killed. */
-async function isBackBy(back: Promise<void>, { since, signal }: Request): Promise<boolean> {
-  const left = since + WAIT_FOR_DISK_MS - performance.now()
-  if (left <= 0 || signal.aborted) return false
-  let timer: NodeJS.Timeout | undefined
-  let stop: () => void = () => undefined
-  const enough = new Promise<boolean>((resolve) => {
-    stop = () => resolve(false)
-    timer = setTimeout(stop, left)
-    signal.addEventListener('abort', stop)
-  })
-  try {
-    return await Promise.race([back.then(() => true), enough])
-  } finally {
-    clearTimeout(timer)
-    signal.removeEventListener('abort', stop)
   }
 }

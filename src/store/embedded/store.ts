@@ -31,16 +31,8 @@ import { FoundDamage } from './found-damage.ts'
 import { GroupCommit, NotFlushed } from './group-commit.ts'
 import { lockDirectory } from './lock.ts'
 import { INDEX, opening } from './opening.ts'
-import {
-  checkValue,
-  decodeRecord,
-  headChecksum,
-  type IndexRecord,
-  metadataOf,
-  RECORD_COLUMNS,
-  recordOf,
-} from './record.ts'
-import { SPACE_NUMBERS } from './schema.ts'
+import { checkValue, type IndexRecord, metadataOf, recordOf } from './record.ts'
+import { RecordIndex } from './record-index.ts'
 import { toStoreError } from './store-errors.ts'
 import { syncDirectory, ValueFiles } from './value-files.ts'
 
@@ -86,13 +78,7 @@ export class EmbeddedStore implements KeyValueStore {
   readonly #commits: GroupCommit
   readonly #files: ValueFiles
   readonly #ids: FileIds
-  readonly #select: StatementSync
-  readonly #upsert: StatementSync
-  readonly #remove: StatementSync
-  readonly #before: StatementSync
-  readonly #after: StatementSync
-  readonly #keyOf: StatementSync
-  readonly #list: StatementSync
+  readonly #index: RecordIndex
   readonly #addGarbage: StatementSync
   readonly #dropGarbage: StatementSync
   readonly #pending = new Set<Promise<unknown>>()
@@ -121,25 +107,7 @@ export class EmbeddedStore implements KeyValueStore {
     this.#commits = new GroupCommit(database)
     this.#files = new ValueFiles(join(directory, 'objects'))
     this.#ids = new FileIds(database, this.#commits)
-    this.#select = database.prepare(`SELECT ${RECORD_COLUMNS} FROM record WHERE space = ? AND key = ?`)
-    this.#upsert = database.prepare(
-      'INSERT INTO record (space, key, epoch, version, content_type, metadata, length, body, head, file, value) ' +
-        'VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (space, key) DO UPDATE SET epoch = excluded.epoch, ' +
-        'version = excluded.version, content_type = excluded.content_type, metadata = excluded.metadata, ' +
-        'length = excluded.length, body = excluded.body, head = excluded.head, file = excluded.file, ' +
-        'value = excluded.value',
-    )
-    this.#remove = database.prepare('DELETE FROM record WHERE space = ? AND key = ?')
-    this.#before = database.prepare(
-      'SELECT id, key FROM record INDEXED BY record_key WHERE space = ? AND key < ? ORDER BY key DESC LIMIT 1',
-    )
-    this.#after = database.prepare(
-      'SELECT id, key FROM record INDEXED BY record_key WHERE space = ? AND key > ? ORDER BY key LIMIT 1',
-    )
-    this.#keyOf = database.prepare('SELECT key FROM record WHERE id = ?')
-    this.#list = database.prepare(
-      `SELECT key FROM record INDEXED BY record_key WHERE space = ? AND key > ? ORDER BY key LIMIT ${KEYS_PER_STEP}`,
-    )
+    this.#index = new RecordIndex(database)
     this.#addGarbage = database.prepare('INSERT OR IGNORE INTO garbage VALUES (?)')
     this.#dropGarbage = database.prepare('DELETE FROM garbage WHERE file = ?')
   }
@@ -237,19 +205,19 @@ export class EmbeddedStore implements KeyValueStore {
 
   async *keys(space: KeySpace, options: RequestOptions = {}): AsyncIterable<string> {
     for (let last = ''; ; ) {
-      const rows = await this.#request(`list ${space}`, options, async () => {
+      const keys = await this.#request(`list ${space}`, options, async () => {
         await nextTurn()
-        return this.#list.all(SPACE_NUMBERS[space], last)
+        return this.#index.keys(space, last, KEYS_PER_STEP)
       })
-      for (const { key } of rows) yield (last = String(key))
-      if (rows.length < KEYS_PER_STEP) return
+      for (const key of keys) yield (last = key)
+      if (keys.length < KEYS_PER_STEP) return
     }
   }
 
   async ping(options: RequestOptions = {}): Promise<void> {
     await this.#request('ping', options, async () => {
       this.#checkSound('ping')
-      this.#keyOf.get(0)
+      this.#index.touch()
       await access(join(this.#directory, 'objects'))
     })
   }
@@ -297,7 +265,7 @@ export class EmbeddedStore implements KeyValueStore {
     key: string,
     expect: ObjectVersion | undefined,
   ): Promise<StoredObject | undefined> {
-    for (let record = this.#lookUp(space, key); ; ) {
+    for (let record = this.#index.find(space, key); ; ) {
       if (expect && (!record || compareVersions(record.version, expect) < 0)) {
         throw new StoreCorrupt(
           `${describeKey(space, key)}: ${record ? 'only an older version than expected' : 'nothing'} is there, ` +
@@ -306,7 +274,7 @@ export class EmbeddedStore implements KeyValueStore {
       }
       if (!record) {
         if (this.#lacksSome) throw new StoreCorrupt(`${describeKey(space, key)}: ${LACKING}`)
-        this.#checkNeighbours(space, key)
+        this.#index.requireAbsent(space, key)
         return undefined
       }
       const value = await this.#valueOf(record)
@@ -318,7 +286,7 @@ export class EmbeddedStore implements KeyValueStore {
           metadata: metadataOf(record),
         }
       }
-      const current = this.#lookUp(space, key)
+      const current = this.#index.find(space, key)
       if (current?.file === record.file) {
         throw new StoreCorrupt(
           `${describeKey(space, key)}: its file ${this.#nameOf(record)} is missing; store the object again`,
@@ -394,19 +362,7 @@ export class EmbeddedStore implements KeyValueStore {
       const { space, key, version } = record
       replaced = this.#checkNotSuperseded(space, key, version, replaces)
       if (replaced !== undefined) this.#addGarbage.run(replaced)
-      this.#upsert.run(
-        SPACE_NUMBERS[space],
-        key,
-        version.epoch,
-        version.version,
-        record.contentType,
-        record.metadata,
-        record.length,
-        record.body,
-        headChecksum(record),
-        record.file ?? null,
-        record.value ?? null,
-      )
+      this.#index.put(record)
     })
     this.#discard(replaced)
   }
@@ -417,7 +373,7 @@ export class EmbeddedStore implements KeyValueStore {
     await this.#commits.run(ROW_BYTES, () => {
       removed = this.#checkNotSuperseded(space, key, version)
       if (removed !== undefined) this.#addGarbage.run(removed)
-      this.#remove.run(SPACE_NUMBERS[space], key)
+      this.#index.remove(space, key)
     })
     this.#discard(removed)
   }
@@ -434,7 +390,7 @@ export class EmbeddedStore implements KeyValueStore {
   ): number | undefined {
     let record: IndexRecord | undefined
     try {
-      record = this.#lookUp(space, key)
+      record = this.#index.find(space, key)
     } catch (error) {
       if (!(error instanceof StoreCorrupt)) throw error
       this.#log.warn({ err: error }, 'embedded store: a damaged record is replaced')
@@ -448,31 +404,6 @@ export class EmbeddedStore implements KeyValueStore {
         `${describeKey(space, key)}: another version is there than was to be replaced`,
       )
     return record?.file
-  }
-
-  #lookUp(space: KeySpace, key: string): IndexRecord | undefined {
-    try {
-      const row = this.#select.get(SPACE_NUMBERS[space], key)
-      return row && decodeRecord(space, key, row)
-    } catch (error) {
-      throw toStoreError(error, describeKey(space, key))
-    }
-  }
-
-  /**
-   * A damaged key in the index leads a search astray, and then its neighbours, not only itself, are not found. Where a
-   * search ends beside such a key, the row that it belongs to has another one. So nothing found is absence.
-   */
-  #checkNeighbours(space: KeySpace, key: string): void {
-    for (const statement of [this.#before, this.#after]) {
-      const neighbour = statement.get(SPACE_NUMBERS[space], key)
-      if (!neighbour) continue
-      const row = this.#keyOf.get(neighbour.id ?? null)
-      if (row?.key === neighbour.key) continue
-      throw new StoreCorrupt(
-        `${describeKey(space, key)}: the index is damaged there; restore the store from a backup`,
-      )
-    }
   }
 
   /** The index has lost some of what was in it: what is not found may have been there. */
