@@ -9,6 +9,7 @@ import { formatOf, isMarked, setMark, userVersionOf } from './open-mark.ts'
 import { kindOf } from './plain-file.ts'
 import { PageSums } from './page-sums.ts'
 import { begin, examine, type Witness } from './witness.ts'
+import type { WriteProbe } from './write-probe.ts'
 
 /** The file is not what this program wrote: overwritten, truncated, or of another program or a newer format. */
 export class DatabaseDamaged extends Error {
@@ -39,6 +40,8 @@ export interface DatabaseOptions {
    * medium before `flush`. A crash leaves anything.
    */
   readonly bulk?: boolean
+  /** Asked whether the file's disk takes writes before anything is committed; closed with the file. */
+  readonly probe?: WriteProbe
   /** Hears of syncs of the file and its log that fail. */
   readonly failedSyncs?: FailedSyncs
   /**

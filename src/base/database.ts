@@ -45,10 +45,12 @@ export class Database {
   readonly #release: StatementSync
   readonly #rollbackTo: StatementSync
   readonly #checkpoints: Checkpoints
-  readonly #options: Pick<DatabaseOptions, 'failedSyncs' | 'onBroken' | 'bulk'>
+  readonly #options: Pick<DatabaseOptions, 'failedSyncs' | 'onBroken' | 'bulk' | 'probe'>
   readonly #witness: Witness
   readonly #readOnly: boolean
   readonly #hasDamage: boolean
+  #totalChanges: StatementSync | undefined
+  #inMemory = 0
   #depth = 0
   #walDescriptor: number | undefined
   // Once open it stays so: to close it would drop SQLite's locks on the same file.
@@ -122,16 +124,19 @@ export class Database {
 
   /**
    * Runs `body` in one transaction; an inner call joins the outer one. Committed when this returns.
-   * @throws FsError ENOSPC if the disk is full, EIO if it fails; nothing was changed then
+   * @throws FsError ENOSPC if the disk is full, EIO if it fails, Unanswered if it has to be waited for; nothing was changed then
    */
   transaction<T>(body: () => T): T {
     if (this.#depth > 0) return body()
     this.requireWhole()
+    const { probe } = this.#options
+    const before = probe?.begin() ? this.#changed : undefined
     this.#begin.run()
     this.#depth = 1
     let result: T
     try {
       result = body()
+      if (before !== undefined && this.#changed !== before) probe?.require()
       this.#commit.run()
     } catch (error) {
       try {
@@ -169,6 +174,42 @@ export class Database {
     }
     this.#release.run()
     return result
+  }
+
+  /** Rows that were changed and go to the disk. */
+  get #changed(): number {
+    return this.#rows - this.#inMemory
+  }
+
+  get #rows(): number {
+    this.#totalChanges ??= this.#handle.prepare('SELECT total_changes() AS n')
+    return Number(this.#totalChanges.get()?.n)
+  }
+
+  /** For changes of temporary tables, which need no disk. */
+  inMemory<T>(body: () => T): T {
+    if (!this.#options.probe) return body()
+    const before = this.#rows
+    try {
+      return body()
+    } finally {
+      this.#inMemory += this.#rows - before
+    }
+  }
+
+  /** The disk has not taken a write for so long that nobody should wait for it who can do without. */
+  get isAway(): boolean {
+    return this.#options.probe?.isLate === true
+  }
+
+  /** Resolves once the disk takes writes; undefined if it just did. For work that can wait before it commits. */
+  ready(): Promise<void> | undefined {
+    return this.#options.probe?.ready()
+  }
+
+  /** The same for those who can do without it once it is away. */
+  readyOrAway(): Promise<void> | undefined {
+    return this.#options.probe?.readyOrLate()
   }
 
   get inTransaction(): boolean {
@@ -263,6 +304,7 @@ export class Database {
     if (this.#walDescriptor !== undefined) closeSync(this.#walDescriptor)
     this.#walDescriptor = undefined
     this.#letGo()
+    this.#options.probe?.close()
     this.#checkpoints.close(this.#readOnly)
     if (this.#indexDescriptor !== undefined) closeSync(this.#indexDescriptor)
   }

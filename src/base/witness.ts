@@ -8,6 +8,7 @@ import {
   openSync,
   readSync,
   statSync,
+  write,
   writeSync,
 } from 'node:fs'
 import { uptime } from 'node:os'
@@ -52,6 +53,8 @@ export class Witness {
   #writing: Promise<void> | undefined
   #isWritten = true
   #closed = false
+  /** The place that a thread is writing to. */
+  #late: number | undefined
 
   private constructor(path: string, now: Testimony) {
     this.path = path
@@ -120,7 +123,13 @@ export class Witness {
     // What fails is told by the database's own syncs.
     while (!this.#isWritten && !this.#closed) {
       try {
-        await synced(fdatasync, this.#write({}))
+        const { descriptor, slot, at } = this.#next({})
+        // Not by this thread: nothing waits for it, and a disk that hangs would keep everybody.
+        this.#late = at
+        await written(descriptor, slot, at).finally(() => {
+          this.#late = undefined
+        })
+        await synced(fdatasync, descriptor)
       } catch {
         return
       }
@@ -138,14 +147,27 @@ export class Witness {
   }
 
   #write(change: Partial<Omit<Testimony, 'number'>>): number {
-    const next = { ...this.#now, ...change, number: this.#now.number + 1 }
-    const descriptor = (this.#descriptor ??= openOrMake(this.path))
-    writeSync(descriptor, encode(next), 0, SLOT_BYTES, (next.number % 2) * SLOT_BYTES)
-    this.#now = next
-    this.#isWritten = true
+    const { descriptor, slot, at } = this.#next(change)
+    writeSync(descriptor, slot, 0, SLOT_BYTES, at)
     return descriptor
   }
+
+  #next(change: Partial<Omit<Testimony, 'number'>>): { descriptor: number; slot: Buffer; at: number } {
+    const descriptor = (this.#descriptor ??= openOrMake(this.path))
+    const place = (number: number): number => (number % 2) * SLOT_BYTES
+    let number = this.#now.number + 1
+    // Nothing newer goes to where an older one may still arrive.
+    if (place(number) === this.#late) number += 1
+    this.#now = { ...this.#now, ...change, number }
+    this.#isWritten = true
+    return { descriptor, slot: encode(this.#now), at: place(number) }
+  }
 }
+
+const written = (descriptor: number, bytes: Buffer, at: number): Promise<void> =>
+  new Promise((resolve, reject) =>
+    write(descriptor, bytes, 0, bytes.length, at, (error) => (error ? reject(error) : resolve())),
+  )
 
 function openOrMake(path: string): number {
   try {

@@ -34,7 +34,7 @@ import { isSameShare, NO_TOTALS, shareOf } from './totals.ts'
 import { UnprovenCopies } from './unproven-copies.ts'
 
 export interface CatalogOptions
-  extends Pick<DatabaseOptions, 'bulk' | 'failedSyncs' | 'onBroken' | 'onRepaired'> {
+  extends Pick<DatabaseOptions, 'bulk' | 'failedSyncs' | 'onBroken' | 'onRepaired' | 'probe'> {
   readonly check: boolean
   readonly cacheEntries?: number
   /** Of a new catalog, where its records are to be the same each time (name-buckets.ts). */
@@ -97,6 +97,7 @@ export class Catalog {
     this.#sql = statementsOf(database)
     this.#shared = new SharedTransactions({
       commit: (body) => this.#commit(body),
+      ready: () => this.ready(),
       follow: () => this.#follow(),
     })
     this.meta = new Meta(database)
@@ -127,12 +128,13 @@ export class Catalog {
 
   /** @throws DatabaseDamaged */
   static open(path: string, options: CatalogOptions): Catalog {
-    const { bulk, check, failedSyncs, onBroken, onRepaired } = options
+    const { bulk, check, failedSyncs, onBroken, onRepaired, probe } = options
     const database = Database.open(path, {
       ...(bulk && { bulk }),
       ...(failedSyncs && { failedSyncs }),
       ...(onBroken && { onBroken }),
       ...(onRepaired && { onRepaired }),
+      ...(probe && { probe }),
       applicationId: APPLICATION_ID,
       format: FORMAT,
       schema: `${SCHEMA};${withNameKey(options.nameKey ?? newNameKey())}`,
@@ -161,6 +163,11 @@ export class Catalog {
     } finally {
       this.#withoutRoom = false
     }
+  }
+
+  /** There are files that were met without room. */
+  get hasMet(): boolean {
+    return this.#met.some(1).length > 0
   }
 
   /** Gives files that were met without room their rows, so many of them. @throws FsError ENOSPC if there still is none */
@@ -274,6 +281,19 @@ export class Catalog {
     this.afterCommit(() => this.#database.afterFlush(follow))
   }
 
+  /**
+   * Resolves once the disk takes writes, undefined if it just did. Whoever works in the background waits for it before a commit, and
+   * before he looks at what he commits by: a commit that hangs keeps everybody. Requests are kept from that by their transport.
+   */
+  ready(): Promise<void> | undefined {
+    return this.#database.ready()
+  }
+
+  /** The same for those who can do without it once it is away. */
+  readyOrAway(): Promise<void> | undefined {
+    return this.#database.readyOrAway()
+  }
+
   /** Resolves when everything committed so far is safe against power loss. */
   flush(): Promise<void> {
     return this.#database.flush()
@@ -282,6 +302,11 @@ export class Catalog {
   /** The same at once: for recovery, before anybody is served. */
   flushNow(): void {
     this.#database.flushNow()
+  }
+
+  /** The catalog's disk does not take writes. */
+  get isAway(): boolean {
+    return this.#database.isAway
   }
 
   /** There is little room on the catalog's disk: what is left of it is for what makes more, and for changes. */

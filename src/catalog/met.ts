@@ -48,7 +48,10 @@ export class MetFiles {
   readonly #changedRows = new Set<bigint>()
   readonly #changedNames = new Map<string, { readonly parent: bigint; readonly name: Buffer }>()
 
+  readonly #database: Database
+
   constructor(database: Database) {
+    this.#database = database
     // temp_store=MEMORY: nothing of these is ever written to a disk.
     database.exec(`
       CREATE TEMP TABLE met_inodes (${INODE_COLUMNS.map((column, nth) => (nth === 0 ? `${column} INTEGER PRIMARY KEY` : column)).join(', ')});
@@ -96,7 +99,7 @@ export class MetFiles {
   put(inode: Inode): void {
     this.#any = true
     this.#changedRows.add(inode.ino)
-    this.#sql.put.run(...inodeToColumns(inode))
+    this.#database.inMemory(() => this.#sql.put.run(...inodeToColumns(inode)))
   }
 
   /** Has what is met from now on noted for a successor. */
@@ -112,7 +115,7 @@ export class MetFiles {
       return undefined
     }
     if (note.row.length !== INODE_COLUMNS.length) return undefined
-    this.#sql.put.run(...note.row)
+    this.#database.inMemory(() => this.#sql.put.run(...note.row))
     return this.get(note.ino)
   }
 
@@ -147,8 +150,8 @@ export class MetFiles {
     if (!this.#any) return
     this.#changedRows.add(ino)
     if (this.#notes) for (const { parent, name } of this.namesOf(ino)) this.#changes(parent, name)
-    this.#sql.remove.run(toSigned(ino))
-    this.#sql.removeNames.run(toSigned(ino))
+    this.#database.inMemory(() => this.#sql.remove.run(toSigned(ino)))
+    this.#database.inMemory(() => this.#sql.removeNames.run(toSigned(ino)))
   }
 
   /** The sums over the files whose row is here, as in `sums`. */
@@ -178,13 +181,13 @@ export class MetFiles {
   setName({ parent, name, ino }: MetName): void {
     this.#any = true
     this.#changes(parent, name)
-    this.#sql.setName.run(toSigned(parent), name, toSigned(ino))
+    this.#database.inMemory(() => this.#sql.setName.run(toSigned(parent), name, toSigned(ino)))
   }
 
   removeName(parent: bigint, name: Buffer): void {
     if (!this.#any) return
     this.#changes(parent, name)
-    this.#sql.removeName.run(toSigned(parent), name)
+    this.#database.inMemory(() => this.#sql.removeName.run(toSigned(parent), name))
   }
 }
 

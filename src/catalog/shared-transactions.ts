@@ -2,6 +2,8 @@
 interface Committer {
   /** Runs the body in a transaction. */
   commit<T>(body: () => T): T
+  /** As `ready` of the catalog. */
+  ready(): Promise<void> | undefined
   /** Runs what waits for the commit. */
   follow(): void
 }
@@ -23,8 +25,15 @@ export class SharedTransactions {
 
   /** Committed when it resolves; the body runs at the end of the turn, and once more if another one failed. */
   run<T>(body: () => T): Promise<T> {
-    if (this.#waiting.length === 0) setImmediate(() => this.#runAll())
+    if (this.#waiting.length === 0) void this.#runWhenReady()
     return new Promise((resolve, reject) => this.#waiting.push({ body, resolve, reject } as Waiting))
+  }
+
+  /** In a later turn of the event loop, once the disk takes writes. */
+  async #runWhenReady(): Promise<void> {
+    const asked = this.#committer.ready()
+    if (asked) await asked
+    setImmediate(() => this.#runAll())
   }
 
   #runAll(): void {

@@ -79,7 +79,7 @@ async function rebuild(flags: RebuildFlags, context: Context): Promise<ExitStatu
     view.end()
     process.off('SIGINT', interrupt)
     process.off('SIGTERM', interrupt)
-    logFile.close()
+    await logFile.close()
     lock.release()
   }
 }

@@ -1,4 +1,5 @@
 import { readFileSync, rmSync } from 'node:fs'
+import { delay } from '../base/concurrency.ts'
 import { reasonOf } from '../base/errors.ts'
 import { isWithin } from '../base/paths.ts'
 import { registryFile, runDirectory } from '../config/paths.ts'
@@ -25,6 +26,10 @@ interface UnmountFlags {
 const END_MS = 20_000
 // The same, with what the worker may take for the store work that is left (--op-timeout).
 const SETTLED_MS = 60_000
+
+// A disk that is only busy answers before that.
+const LOOKS = 5
+const LOOK_MS = 1000
 
 // Twice the time between two signs of life.
 const FORCED_SILENCE_MS = 2 * SIGN_OF_LIFE_MS
@@ -79,12 +84,17 @@ async function unmount(target: string, force: boolean, context: Context): Promis
   }
 }
 
-/** A worker that answers nobody is not told to unmount: it would do so when nobody expects it any more. @throws DaemonError */
+/** A worker that answers nobody, or could not end, is not told to unmount: it would do so when nobody expects it any more. @throws DaemonError */
 async function requireAnswer(registration: Registration, force: boolean): Promise<void> {
   const { signal, stop } = watchForHangingDisk(registration)
   try {
     const silence = force ? { silenceMs: FORCED_SILENCE_MS } : {}
-    await callDaemon(registration, { command: 'status' }, { signal, ...silence })
+    for (let looks = LOOKS; ; looks -= 1) {
+      const status = await callDaemon(registration, { command: 'status' }, { signal, ...silence })
+      if (status.stateDiskAnswers) return
+      if (looks === 0) throw new DaemonError(hangs(registration), EXIT.failed)
+      await delay(LOOK_MS)
+    }
   } finally {
     stop()
   }
@@ -153,6 +163,9 @@ async function forceOut(registration: Registration, context: Context): Promise<E
   )
   return EXIT.incomplete
 }
+
+const hangs = ({ stateDir }: Registration): string =>
+  `the daemon has been waiting for a disk for ${(LOOKS * LOOK_MS) / 1000} s: the one with the state directory ${stateDir} does not answer; it goes on by itself when that does`
 
 async function whatKeepsBusy(registration: Registration): Promise<string[]> {
   const { target, supervisorPid } = registration

@@ -132,10 +132,14 @@ export class Carrier {
   wake(): void {
     if (this.#scheduled || this.#stopped) return
     this.#scheduled = true
-    setImmediate(() => {
-      this.#scheduled = false
-      within('the choice of store work', () => this.#pump())
-    })
+    setImmediate(() => void this.#pumpWhenReady())
+  }
+
+  async #pumpWhenReady(): Promise<void> {
+    // The choice may commit, and so does all that is begun by it.
+    await this.#context.catalog.ready()
+    this.#scheduled = false
+    within('the choice of store work', () => this.#pump())
   }
 
   #wakeLater(): void {
@@ -212,7 +216,10 @@ export class Carrier {
         (done) => {
           if (done !== false) this.#postponed.delete(task.name)
         },
-        (error: unknown) => this.#failed(task, error),
+        async (error: unknown) => {
+          await this.#context.catalog.ready()
+          this.#failed(task, error)
+        },
       )
       .finally(() => {
         this.#active.delete(task.name)

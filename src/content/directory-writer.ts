@@ -273,6 +273,7 @@ export class DirectoryWriter {
     const forgetting = new Forgetting(gone)
     while (!catalog.transaction(() => catalog.records.departed(forgetting, DEPARTED_AT_ONCE))) {
       await new Promise((resolve) => setImmediate(resolve))
+      await catalog.ready()
     }
   }
 

@@ -76,7 +76,8 @@ export class Sealer {
       if (isQuiet) this.#changed.delete(ino)
       else if (now - first < LONGEST_UNSYNCED_MS) continue
       else this.#changed.set(ino, { last, first: now })
-      if (!this.#context.catalog.get(ino)?.staged) continue
+      await this.#context.catalog.ready()
+      if (this.#stopped || !this.#context.catalog.get(ino)?.staged) continue
       try {
         await (isQuiet ? this.#files.seal(ino) : this.#files.sync(ino))
       } catch (error) {

@@ -55,6 +55,7 @@ export class StagedSyncs {
       const now = catalog.get(ino)
       if (!now?.staged) return
       const isThere = await this.#syncStaging(now)
+      await catalog.ready()
       faultPoint('content.fsync.synced')
       // A staging file that was given up had gone to the store.
       if (!isThere) return

@@ -395,6 +395,7 @@ export class Uploader {
     const work = catalog.outbox.find('names', ino)
     if (!work) return
     for (const page of pagesOf(catalog.links.of(ino), NAMES_AT_ONCE)) {
+      await catalog.ready()
       catalog.transaction(() => {
         for (const { parent, name } of page) {
           const now = catalog.dirents.get(parent, name)

@@ -55,7 +55,11 @@ export class VolumeProof {
         closeDescriptor(root)
       }
       if (this.#stopped) return
-      while (!this.#stopped && catalog.transaction(() => catalog.unproven.drop(last))) await giveWay()
+      for (let more = true; more && !this.#stopped; ) {
+        await catalog.ready()
+        more = !this.#stopped && catalog.transaction(() => catalog.unproven.drop(last))
+        await giveWay()
+      }
     } catch (error) {
       log.warn({ err: error }, `the volume cannot be synced, it is tried again: ${reasonOf(error)}`)
     }

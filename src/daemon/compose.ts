@@ -8,6 +8,7 @@ import { faultPoint } from '../base/faults.ts'
 import { isMode, type Mode, policyOf } from '../base/modes.ts'
 import { makePrivateDirectory, makePrivateFile } from '../base/private.ts'
 import { watchTurns, within } from '../base/turns.ts'
+import { WriteProbe } from '../base/write-probe.ts'
 import { Catalog, type CatalogOptions, MetNotes } from '../catalog/index.ts'
 import type { MountConfig } from '../config/mount-config.ts'
 import { parseMountFlags } from '../config/mount-flags.ts'
@@ -73,6 +74,8 @@ export interface Outside {
   readonly openStore: typeof openStore
   /** Whose threads make the calls on the legacy volume; without, the main thread makes them. */
   readonly volumeDisk?: () => Disk
+  /** Disks of this machine are asked whether they take writes, before anything is committed to them. */
+  readonly probes?: boolean
 }
 
 /** The worker's inside out of catalog, store, content, overlay, migration and transport. */
@@ -111,7 +114,16 @@ async function compose(
   opened.push(() => reserve?.close())
   const onRepaired = (what: string): void =>
     log.error({ path, what }, 'a flipped bit was found and put right: the disk or the memory fails')
-  const catalog = openCatalog(path, { check: !connection.takesOver, failedSyncs, onBroken, onRepaired })
+  const probe = outside.probes
+    ? new WriteProbe(config.stateDir, `the disk of the state directory ${config.stateDir}`)
+    : undefined
+  const catalog = openCatalog(path, {
+    check: !connection.takesOver,
+    failedSyncs,
+    onBroken,
+    onRepaired,
+    ...(probe && { probe }),
+  })
   for (const { detail } of catalog.hasJustLost ? catalog.doubts.losses().slice(-1) : [])
     log.error({ path }, `the catalog was damaged: ${detail}; 'ferryfs verify' lists them`)
   opened.push(() => closeUnserved(catalog, path))
@@ -124,7 +136,12 @@ async function compose(
     catalog.noteMet(notes)
   }
   const metrics = createMetrics()
-  const onTrouble = { failedSyncs, onBroken, check: !connection.takesOver }
+  const onTrouble = {
+    failedSyncs,
+    onBroken,
+    check: !connection.takesOver,
+    ...(outside.probes && { probes: true }),
+  }
   const store = await openResilientStore(config, log, metrics, onTrouble, outside.openStore)
   opened.push(() => store.close())
   const recorded = catalog.meta.get('mode')
@@ -199,6 +216,7 @@ async function compose(
   const session = await outside.openTransport(config, connection, ownership, {
     fileSystem: overlay,
     onWaited: waitMetric(metrics),
+    ready: (changes) => (changes ? catalog.ready() : catalog.readyOrAway()),
   })
   if (session.notifier) overlay.notifyBy(session.notifier)
   const unwatch = watchTurns(turnMetric(metrics, log))
@@ -253,7 +271,7 @@ async function openTransport(
   config: MountConfig,
   connection: Connection,
   { id, replaces }: Ownership,
-  { fileSystem, onWaited }: Required<Pick<SessionOptions, 'fileSystem' | 'onWaited'>>,
+  { fileSystem, onWaited, ready }: Required<Pick<SessionOptions, 'fileSystem' | 'onWaited' | 'ready'>>,
 ): Promise<Transport> {
   const { log } = connection
   const { fd, state, flags } = await connection.attach({ id, replaces })
@@ -261,7 +279,7 @@ async function openTransport(
     return new NativeSession({ target: config.target, source: config.source, flags, fileSystem, log })
   }
   const onInit: SessionOptions['onInit'] = (agreed) => connection.saveState(agreed)
-  return new KernelSession({ fd, fileSystem, log, state, onInit, onWaited })
+  return new KernelSession({ fd, fileSystem, log, state, onInit, onWaited, ready })
 }
 
 /** The engine of the product, over the kernel or fuse-native and the store that the configuration names. */
@@ -269,6 +287,7 @@ export const startEngine: StartEngine = engineWith({
   openTransport,
   openStore,
   volumeDisk: () => new Disk('the legacy volume'),
+  probes: true,
 })
 
 /** Nothing is in the store yet: a mode that does without the legacy volume is changed to, or refused, like any time. */
@@ -302,7 +321,7 @@ export async function openResilientStore(
   config: Pick<MountConfig, 'store' | 'stateDir' | 'namespace' | 'opTimeout' | 'concurrency'>,
   log: Connection['log'],
   metrics: Registry,
-  options: Pick<StoreOptions, 'check' | 'failedSyncs' | 'onBroken' | 'readOnly'> = {},
+  options: Pick<StoreOptions, 'check' | 'failedSyncs' | 'onBroken' | 'readOnly' | 'probes'> = {},
   open: Outside['openStore'] = openStore,
 ): Promise<ResilientStore> {
   const { stateDir, namespace } = config
@@ -356,7 +375,7 @@ export function build(
   { catalog, store, modes, volume, epoch, failedSyncs, kept }: Foundation,
 ): Built {
   const settings = contentSettings(config)
-  const fenced = new FencedStore(store)
+  const fenced = new FencedStore(store, () => catalog.ready())
   const content: ContentContext = {
     catalog,
     legacy: () => volume.tree,
@@ -437,9 +456,15 @@ function startTimers(
     }
   }
   const lookAtVolume = volumeCheck(context, volume, connection)
+  const whenReady = async (what: string, body: () => void): Promise<void> => {
+    await catalog.ready()
+    if (!carrier.stopped) within(what, body)
+  }
   const timers = [
-    setInterval(() => within('a look at the lease', checkLease), LEASE_CHECK_MS),
-    setInterval(() => within('rows of files that were met', keepMet), KEEP_MET_MS),
+    setInterval(() => void whenReady('a look at the lease', checkLease), LEASE_CHECK_MS),
+    setInterval(() => {
+      if (catalog.hasMet) void whenReady('rows of files that were met', keepMet)
+    }, KEEP_MET_MS),
     setInterval(reap, REAP_EVERY_MS),
     setInterval(() => within('a look at the volume', lookAtVolume), VOLUME_CHECK_MS),
     setInterval(() => within('the change of mode', () => engine.continueModeChange()), MODE_CHECK_MS),

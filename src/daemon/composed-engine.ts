@@ -31,6 +31,8 @@ import {
 import { type Ownership, requireMark } from './ownership.ts'
 import type { Volume } from './volume.ts'
 
+const STATE_DISK_AWAY =
+  'the disk of the state directory does not answer: changes wait 10 s and fail; it goes on by itself when that does'
 // Rows read in one go.
 const FAILURES_AT_ONCE = 256
 
@@ -70,6 +72,7 @@ export class ComposedEngine implements RunningEngine {
   }
 
   async status(): Promise<StatusReport> {
+    const stateDiskAnswers = await this.#stateDiskAnswers()
     const failures = await this.#failures()
     const { config, connection, context, counters, modes, mover, store } = this.#parts
     const { catalog, staging } = context
@@ -104,6 +107,7 @@ export class ComposedEngine implements RunningEngine {
       bytes: { total: totals.bytes, stored: totals.storedBytes },
       outbox: { length: catalog.outbox.length, oldestSeconds: catalog.outbox.oldestSeconds },
       staging: { bytes: staging.bytes, limit: staging.limit },
+      stateDiskAnswers,
       reads: { ...counters },
       migration: {
         state: mover.state,
@@ -112,6 +116,13 @@ export class ComposedEngine implements RunningEngine {
       },
       failures,
     }
+  }
+
+  /** Asked now, as long as that does not take long. */
+  async #stateDiskAnswers(): Promise<boolean> {
+    const { catalog } = this.#parts.context
+    await catalog.readyOrAway()
+    return !catalog.isAway
   }
 
   async setMode(mode: Mode, patience?: LongRunning): Promise<void> {
@@ -144,6 +155,7 @@ export class ComposedEngine implements RunningEngine {
       if (!detached) requireMark(ownership, wanted, volume.tree)
     }
     try {
+      await context.catalog.ready()
       requireMark(ownership, wanted, volume.tree)
       await modes.change(mode, context, overlay, detach, wish)
     } finally {
@@ -242,6 +254,7 @@ export class ComposedEngine implements RunningEngine {
     const found = new BoundedList<Failure>(({ path, reason }) => path.length + reason.length)
     const { damage } = store.capabilities
     if (damage !== undefined) found.add({ path: '.', reason: damage })
+    if (catalog.isAway) found.add({ path: '.', reason: STATE_DISK_AWAY })
     for (const { since, detail } of catalog.doubts.losses())
       found.add({ path: '.', reason: `${since.toISOString()}: ${detail}; 'ferryfs verify' lists them` })
     for (const failure of failedSyncs.list()) found.add(failure)

@@ -74,6 +74,7 @@ const statusSchema = z.looseObject({
   bytes: z.looseObject({ total: z.number(), stored: z.number() }),
   outbox: z.looseObject({ length: z.number(), oldestSeconds: z.number() }),
   staging: z.looseObject({ bytes: z.number(), limit: z.number() }),
+  stateDiskAnswers: z.boolean().default(true),
   reads: z.looseObject({
     legacy: z.number(),
     store: z.number(),

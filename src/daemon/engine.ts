@@ -40,6 +40,8 @@ export interface StatusReport {
   readonly bytes: { readonly total: number; readonly stored: number }
   readonly outbox: { readonly length: number; readonly oldestSeconds: number }
   readonly staging: { readonly bytes: number; readonly limit: number }
+  /** The disk of the state directory takes writes. */
+  readonly stateDiskAnswers: boolean
   /** Reads of content by the side that served them. */
   readonly reads: {
     readonly legacy: number

@@ -72,6 +72,8 @@ export class Reserve {
   readonly #catalogPath: string
   readonly #log: Log
   #bytes = 0
+  /** The disk of the catalog is being asked whether it takes writes. */
+  #asked: Promise<void> | undefined
   #isLow = false
 
   /** To be asked for before the catalog is opened: lets go of the file that kept the room. */
@@ -109,6 +111,19 @@ export class Reserve {
   tend(catalog: Catalog): void {
     const free = this.#free
     catalog.tight = free < this.#bytes
+    const isToChange = catalog.tight
+      ? catalog.emptyBytes < this.#bytes / 2
+      : free > 4 * this.#bytes && this.#lacks(catalog)
+    const asked = isToChange ? catalog.ready() : undefined
+    if (!asked) this.#change(catalog, free)
+    else
+      this.#asked ??= asked.then(() => {
+        this.#asked = undefined
+        this.#change(catalog, free)
+      })
+  }
+
+  #change(catalog: Catalog, free: number): void {
     try {
       if (catalog.tight)
         while (catalog.emptyBytes < this.#bytes / 2 && catalog.spare.release()) this.#isLow = true

@@ -12,6 +12,7 @@ import { StoreCorrupt, StoreUnavailable } from '../store/errors.ts'
 export async function writeAgain(context: OverlayContext, ino: bigint, error: unknown): Promise<boolean> {
   const { copies, writeTo } = context.policy()
   if (context.carrier.fenced || !(copies || writeTo === 'store')) return false
+  await context.catalog.ready()
   if (error instanceof StoreCorrupt) return renew(context, ino)
   return error instanceof StoreUnavailable && (await isAnyLost(context, ino)) && renew(context, ino)
 }

@@ -285,6 +285,7 @@ export class Mover {
         if (this.#stopped || carrier.fenced) return
         // A store that is down is waited for. One that answers, but never for this file, must not keep the run from its end.
         if (carrier.noteFailure(error) && tries < TRIES) continue
+        await this.#context.catalog.ready()
         carrier.recordFailure(ino, error)
         break
       }
@@ -311,6 +312,7 @@ export class Mover {
 
   async #gate(): Promise<void> {
     while (this.#paused && !this.#stopped) await new Promise<void>((resolve) => this.#resume.push(resolve))
+    await this.#unlessStopped(Promise.resolve(this.#context.catalog.ready())).catch(() => undefined)
   }
 
   #count(size: number): void {

@@ -66,6 +66,7 @@ export class Reaper {
   async #sweep(goOn: () => Promise<boolean>): Promise<void> {
     const { catalog } = this.#context
     if (catalog.doubts.any || !isClaimed(catalog)) return
+    await catalog.ready()
     await this.#removeDeleted()
     for (let after: bigint | undefined; ; ) {
       const batch = catalog.lists.drainable(after, BATCH)
@@ -87,6 +88,7 @@ export class Reaper {
       await this.#reap(ino)
     } catch (error) {
       if (carrier.fenced || carrier.stopped) return
+      await this.#context.catalog.ready()
       if (!(error instanceof StoreError || error instanceof FsError)) throw error
       if (!carrier.noteFailure(error)) carrier.recordFailure(ino, error)
       await writeAgain(this.#context, ino, error)
@@ -109,6 +111,7 @@ export class Reaper {
     if (kept !== undefined) throw new FsError('EPERM', kept)
     if (await isInUse(this.#context, this.#users, before, first)) return
     await this.#verify(before)
+    await catalog.ready()
     faultPoint('migration.reap.verified')
     // Its names go one after the other, and each that goes moves the ctime that tells whether it is still the copy.
     const moves = names > 1 && fingerprint !== undefined

@@ -23,6 +23,8 @@ export class VolumeSync {
   async directories(inos: Iterable<bigint>): Promise<void> {
     for (const some of pagesOf(new Set(inos), AT_ONCE))
       await Promise.all(some.map((ino) => this.#directory(ino)))
+    // What follows is a commit.
+    await this.#context.catalog.ready()
   }
 
   async #directory(ino: bigint): Promise<void> {

@@ -57,6 +57,7 @@ export async function* walk(
       }
     }
     let names = await next()
+    await catalog.ready()
     if (names === 'failed' || !isThere(current)) continue
     try {
       catalog.transaction(() => {
@@ -81,6 +82,7 @@ export async function* walk(
         })
         if (met.length > 0) yield met
         await new Promise((resolve) => setImmediate(resolve))
+        await catalog.ready()
       }
     }
   }

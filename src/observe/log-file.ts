@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, openSync, renameSync, writeSync } from 'node:fs'
+import { type FileHandle, open, rename } from 'node:fs/promises'
 
 export interface LogFileOptions {
   /** A file that grew past this many bytes is put aside. */
@@ -7,13 +7,23 @@ export interface LogFileOptions {
   readonly keep?: number
 }
 
-/** A file of log lines that never takes more than `maxBytes * (keep + 1)` of the disk, one long line aside (P6). */
+// Characters that wait for a disk which does not take them, at most.
+const MOST_WAITING = 1024 * 1024
+
+/**
+ * A file of log lines that never takes more than `maxBytes * (keep + 1)` of the disk, one long line aside (P6). Threads of the pool
+ * write it: a disk that hangs keeps nobody who says something.
+ */
 export class LogFile {
   readonly path: string
   readonly #maxBytes: number
   readonly #keep: number
-  #descriptor: number | undefined
+  #file: FileHandle | undefined
   #bytes = 0
+  #waiting: string[] = []
+  #length = 0
+  #dropped = 0
+  #writing: Promise<void> | undefined
 
   constructor(path: string, options: LogFileOptions = {}) {
     this.path = path
@@ -21,39 +31,65 @@ export class LogFile {
     this.#keep = options.keep ?? 3
   }
 
-  /** Appends one line. A disk that is full or gone costs the line, never the process that wrote it. */
+  /** Appends one line. A disk that is full, gone or slow costs the line, never the process that wrote it. */
   write(line: string): void {
-    try {
-      const descriptor = (this.#descriptor ??= this.#open())
-      this.#bytes += writeSync(descriptor, line.endsWith('\n') ? line : `${line}\n`)
-      if (this.#bytes >= this.#maxBytes) this.#rotate(descriptor)
-    } catch {
-      this.close()
+    if (this.#length > MOST_WAITING) {
+      this.#dropped += 1
+      return
+    }
+    this.#waiting.push(line.endsWith('\n') ? line : `${line}\n`)
+    this.#length += line.length
+    this.#writing ??= this.#writeAll().finally(() => {
+      this.#writing = undefined
+    })
+  }
+
+  /** Resolves once all of it is written. */
+  async close(): Promise<void> {
+    await this.#writing
+    await this.#forget()
+  }
+
+  async #writeAll(): Promise<void> {
+    while (this.#waiting.length > 0) {
+      const lines = this.#waiting
+      const dropped = this.#dropped
+      this.#waiting = []
+      this.#length = 0
+      this.#dropped = 0
+      if (dropped > 0) lines.push(`${JSON.stringify({ level: 'warn', msg: `${dropped} lines were lost` })}\n`)
+      for (const line of lines) await this.#append(line)
     }
   }
 
-  close(): void {
-    const descriptor = this.#descriptor
-    this.#descriptor = undefined
-    if (descriptor !== undefined) closeSync(descriptor)
+  async #append(line: string): Promise<void> {
+    try {
+      const file = (this.#file ??= await this.#open())
+      this.#bytes += (await file.write(line)).bytesWritten
+      if (this.#bytes >= this.#maxBytes) await this.#rotate()
+    } catch {
+      await this.#forget()
+    }
   }
 
-  #open(): number {
-    const descriptor = openSync(this.path, 'a', 0o600)
-    this.#bytes = fstatSync(descriptor).size
-    return descriptor
+  async #open(): Promise<FileHandle> {
+    const file = await open(this.path, 'a', 0o600)
+    this.#bytes = (await file.stat()).size
+    return file
   }
 
-  #rotate(descriptor: number): void {
-    this.#descriptor = undefined
-    closeSync(descriptor)
+  async #forget(): Promise<void> {
+    const file = this.#file
+    this.#file = undefined
+    await file?.close().catch(() => undefined)
+  }
+
+  async #rotate(): Promise<void> {
+    await this.#forget()
     for (let index = this.#keep; index > 0; index -= 1) {
       const from = index === 1 ? this.path : `${this.path}.${index - 1}`
-      try {
-        renameSync(from, `${this.path}.${index}`)
-      } catch {
-        // Not there yet: fewer than `keep` files were put aside so far.
-      }
+      // Not there yet: fewer than `keep` files were put aside so far.
+      await rename(from, `${this.path}.${index}`).catch(() => undefined)
     }
   }
 }

@@ -42,7 +42,7 @@ export class Answers {
   /** The kernel has the answer. */
   delivered(unique: bigint): void {
     this.#delivered.push(unique)
-    if (this.#delivered.length > 256) this.#catalog.transaction(() => this.#sweep())
+    if (this.#delivered.length > 256 && !this.#catalog.ready()) this.#catalog.transaction(() => this.#sweep())
   }
 
   #sweep(): void {

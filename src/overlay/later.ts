@@ -52,6 +52,7 @@ export class Later {
   async #run(): Promise<void> {
     for (;;) {
       await new Promise((resolve) => setImmediate(resolve))
+      await this.#context.catalog.ready()
       const [next] = this.#queue
       if (!next || this.#stopped) break
       const [name, step] = next

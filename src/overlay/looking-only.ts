@@ -2,11 +2,11 @@ import { FsError } from '../base/errors.ts'
 import type { Catalog } from '../catalog/index.ts'
 
 /**
- * Runs `body`, which only looks at files, on a full disk as well: files that it meets are then kept in memory. It may run twice, the
+ * Runs `body`, which only looks at files, on a full disk, and one that hangs, as well: files that it meets are then kept in memory. It may run twice, the
  * second time after nothing of the first is left in the catalog.
  */
 export function lookingOnly<T>(catalog: Catalog, body: () => T): T {
-  if (catalog.tight) return catalog.withoutRoom(body)
+  if (catalog.tight || catalog.isAway) return catalog.withoutRoom(body)
   try {
     return body()
   } catch (error) {

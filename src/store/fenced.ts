@@ -7,6 +7,7 @@ import type {
   PutOptions,
   RequestOptions,
 } from './contract.ts'
+import { untilAborted } from '../base/concurrency.ts'
 import { StoreRejected, StoreSuperseded } from './errors.ts'
 import { StoreWrapper } from './wrapper.ts'
 
@@ -16,9 +17,12 @@ import { StoreWrapper } from './wrapper.ts'
  */
 export class FencedStore extends StoreWrapper {
   readonly #fence = new AbortController()
+  readonly #ready: () => Promise<void> | undefined
 
-  constructor(store: KeyValueStore) {
+  /** @param ready to be waited for behind each write: whoever made it is about to commit that it is made */
+  constructor(store: KeyValueStore, ready: () => Promise<void> | undefined = () => undefined) {
     super(store)
+    this.#ready = ready
     // As many as there are requests.
     setMaxListeners(0, this.#fence.signal)
   }
@@ -47,6 +51,8 @@ export class FencedStore extends StoreWrapper {
       if (fence.aborted && !(error instanceof StoreSuperseded)) throw this.#refusal()
       throw error
     }
+    const asked = this.#ready()
+    if (asked) await untilAborted(asked, signal)
   }
 
   #refusal(): StoreRejected {

@@ -14,6 +14,8 @@ export interface StoreOptions {
   readonly log: Log
   /** Hears of syncs of a store on this machine that fail. */
   readonly failedSyncs?: FailedSyncs
+  /** As in EmbeddedStoreOptions: the disk of a store on this machine is asked whether it takes writes before anything is committed to it. */
+  readonly probes?: boolean
   /** `false`: what a store on this machine has is not looked through for damage before it is used. */
   readonly check?: boolean
   /** Nothing in the store is to be changed, and one that is not there is not made. */

@@ -25,6 +25,11 @@ export interface SessionOptions {
   readonly onInit?: (state: SessionState) => void
   /** Told of every request for which the file system had to wait, when it is answered: how long its caller waited. */
   readonly onWaited?: (operation: string, seconds: number) => void
+  /**
+   * Resolves once it can be noted what a request changes (or, not `changes`, looks at) without that the event loop waits for a disk;
+   * undefined if it can.
+   */
+  readonly ready?: (changes: boolean) => Promise<void> | undefined
   /** Largest WRITE in bytes, 1 MiB unless given; a session that takes over keeps what was agreed on. */
   readonly maxWrite?: number
   /** Large WRITEs that wait for the file system at the same time, at most. With more, reading pauses. */

@@ -2,10 +2,11 @@ import { constants } from 'node:os'
 import { FsError, isSystemError, toErrno, Unanswered } from '../../base/errors.ts'
 import { faultPoint } from '../../base/faults.ts'
 import { within } from '../../base/turns.ts'
+import { repeatable } from '../../base/write-probe.ts'
 import type { FileSystem, KernelNotifier } from '../operations.ts'
 import { AnswerWriter } from './answer.ts'
 import { Body, ProtocolError } from './body.ts'
-import { isBackBy } from './back.ts'
+import { isBackBy, whenReady } from './back.ts'
 import { BufferPool, type RequestBuffer } from './buffers.ts'
 import { type FuseDevice, KernelDevice } from './device.ts'
 import { FILE_OPERATIONS } from './file-operations.ts'
@@ -22,6 +23,7 @@ import {
 } from './init.ts'
 import { Interrupts } from './interrupts.ts'
 import { NODE_OPERATIONS } from './node-operations.ts'
+import { CHANGES, LISTS } from './kinds.ts'
 import { KernelNotifications, resendMessage } from './notifier.ts'
 import type { Operation } from './operation.ts'
 import { IN_HEADER_SIZE, InitFlag, Opcode } from './protocol.ts'
@@ -65,6 +67,7 @@ export class KernelSession {
   readonly #log: SessionOptions['log']
   readonly #onInit: ((state: SessionState) => void) | undefined
   readonly #onWaited: ((operation: string, seconds: number) => void) | undefined
+  readonly #ready: (changes: boolean) => Promise<void> | undefined
   readonly #maxWrite: number
   readonly #pool: BufferPool
   readonly #notifications: KernelNotifications
@@ -88,6 +91,7 @@ export class KernelSession {
     this.#log = options.log
     this.#onInit = options.onInit
     this.#onWaited = options.onWaited
+    this.#ready = options.ready ?? (() => undefined)
     if (options.state !== undefined && options.state !== null) this.#agreement = fromState(options.state)
     this.#maxWrite = this.#agreement?.maxWrite ?? boundedMaxWrite(options.maxWrite)
     this.#pool = new BufferPool(this.#maxWrite, options.writeBuffers ?? DEFAULT_WRITE_BUFFERS)
@@ -321,10 +325,14 @@ export class KernelSession {
   }
 
   #perform(request: Request, operation: Operation, params: unknown): void {
-    const perform = (): unknown => operation.perform(this.#fileSystem, request, params)
+    const changes = CHANGES.has(request.opcode)
+    const asked = changes || LISTS.has(request.opcode) ? this.#ready(changes) : undefined
+    const kind = asked ? 'again' : changes ? 'changes' : 'looks'
+    const perform = repeatable(kind, () => operation.perform(this.#fileSystem, request, params))
     let result: unknown
     try {
-      result = within(() => `${operation.name} of inode ${request.node}`, perform)
+      const begin = asked ? () => whenReady(asked, request, this.#canWait(), perform) : perform
+      result = within(() => `${operation.name} of inode ${request.node}`, begin)
       if (result instanceof Promise) result = result.catch((error) => this.#whenBack(request, perform, error))
     } catch (error) {
       if (!(error instanceof Unanswered)) {

@@ -21,11 +21,11 @@ interface Change {
 
 /** Applies changes of many callers in few transactions and lets them share one sync. */
 export class GroupCommit {
-  readonly #database: Pick<Database, 'transaction' | 'flush'>
+  readonly #database: Pick<Database, 'transaction' | 'flush' | 'ready'>
   #queue: Change[] = []
   #working = false
 
-  constructor(database: Pick<Database, 'transaction' | 'flush'>) {
+  constructor(database: Pick<Database, 'transaction' | 'flush' | 'ready'>) {
     this.#database = database
   }
 
@@ -46,6 +46,9 @@ export class GroupCommit {
 
   async #work(): Promise<void> {
     while (this.#queue.length > 0) {
+      // A commit to a disk that hangs would keep everybody, and not only those who wait for it.
+      const asked = this.#database.ready()
+      if (asked) await asked
       const batch = this.#queue
       this.#queue = []
       const committed = this.#commit(batch)

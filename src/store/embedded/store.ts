@@ -9,6 +9,7 @@ import type { FailedSyncs } from '../../base/failed-syncs.ts'
 import { faultPoint } from '../../base/faults.ts'
 import type { FileLock } from '../../base/file-lock.ts'
 import { makePrivateDirectory, makePrivateFile } from '../../base/private.ts'
+import { WriteProbe } from '../../base/write-probe.ts'
 import type { Log } from '../../observe/log.ts'
 import { untilGivenUp } from '../abort.ts'
 import {
@@ -59,6 +60,8 @@ export interface EmbeddedStoreOptions {
   readonly failedSyncs?: FailedSyncs
   /** `false`: the pages of the index are not compared with their checksums. */
   readonly check?: boolean
+  /** The disk is asked whether it takes writes before anything is committed. */
+  readonly probes?: boolean
   onBroken?(error: unknown): void
 }
 
@@ -133,6 +136,7 @@ export class EmbeddedStore implements KeyValueStore {
       const database = (opened.database = Database.open(index, {
         ...INDEX,
         ...(options.failedSyncs && { failedSyncs: options.failedSyncs }),
+        ...(options.probes && { probe: new WriteProbe(directory, 'the disk of the store') }),
         ...(options.check === false && { check: false }),
         ...found.reports,
         onBroken: (error) => options.onBroken?.(error),

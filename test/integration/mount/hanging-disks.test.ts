@@ -1,6 +1,7 @@
-import { mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { MODES } from '../../../src/base/modes.ts'
 import { describeMounted, whyNoMount } from '../../support/fuse/mounted.ts'
 import { Ferry } from '../../support/mount/ferry.ts'
 import { pattern } from '../../support/mount/pattern.ts'
@@ -123,46 +124,84 @@ describe.skipIf(reason !== undefined)('a state disk that is frozen', () => {
 
   afterEach(async () => {
     disk.thaw()
-    // It has a long turn of the event loop, which is what is tried here.
-    truncateSync(join(ferry.root, 'disk/state/daemon.log'), 0)
     await ferry.clear()
   })
 
-  test('P6: store-only: what the store has goes on being read while nothing is to be noted, and status answers', async () => {
-    writeFileSync(ferry.under('large'), LARGE)
-    for (let nth = 0; nth < CHUNKS; nth += 1)
-      writeFileSync(ferry.under(`chunk${nth}`), pattern(1_000_000, nth))
-    await ferry.mount('--mode', 'drain', '--store', `embedded:${ferry.root}/store`)
+  test.each(MODES)(
+    'P6: %s: what needs nothing of it goes on, changes wait and end with EIO, and all is as before when it answers',
+    async (mode) => {
+      writeFileSync(ferry.under('large'), LARGE)
+      for (let nth = 0; nth < CHUNKS; nth += 1)
+        writeFileSync(ferry.under(`chunk${nth}`), pattern(1_000_000, nth))
+      const first = mode === 'store-only' ? 'drain' : mode
+      await ferry.mount('--mode', first, '--store', `embedded:${ferry.root}/store`)
+      if (mode !== 'observe') {
+        await ferry.migrate()
+        await ferry.settled()
+      }
+      if (mode !== first) await ferry.mode(mode)
+      const { workerStarts } = await ferry.status()
+      disk.freeze()
+      let ended = false
+      const over = (): void => {
+        ended = true
+      }
+      const making = ferry.run('mkdir', ferry.at('made'))
+      const appending = ferry.run('sh', '-c', `echo more >>${ferry.at('small')}`)
+      making.then(over, over)
+      appending.catch(() => undefined)
+      // More of them than threads that could wait for a place on that disk; and as long as the changes wait.
+      for (let nth = 0; nth < CHUNKS || !ended; nth += 1) {
+        const index = nth % CHUNKS
+        expect((await ferry.readAnew(`chunk${index}`)).equals(pattern(1_000_000, index))).toBe(true)
+        expect(await ferry.run('ls', '-l', ferry.target)).toContain('large')
+      }
+      const report = await ferry.status()
+      expect(report.workerStarts).toBe(workerStarts)
+      expect(report.stateDiskAnswers).toBe(false)
+      await expect(making).rejects.toThrow('Input/output error')
+      await expect(appending).rejects.toThrow('I/O error')
+      expect((await ferry.readAnew('large')).equals(LARGE)).toBe(true)
+      disk.thaw()
+      await ferry.run('mkdir', ferry.at('made'))
+      await ferry.run('sh', '-c', `echo more >>${ferry.at('small')}`)
+      expect((await ferry.readAnew('small')).toString()).toBe('smallmore\n')
+      if (mode === 'observe') return
+      await ferry.settled()
+      await ferry.done('verify', ferry.target)
+    },
+    120_000,
+  )
+
+  test('P6: files that nobody has looked at yet are shown as well, and known afterwards', async () => {
+    await ferry.mount('--mode', 'mirror', '--store', `embedded:${ferry.root}/store`)
+    await ferry.status()
+    mkdirSync(ferry.under('dir'))
+    writeFileSync(ferry.under('dir/new'), 'new')
+    disk.freeze()
+    expect(await ferry.run('ls', '-l', ferry.at('dir'))).toContain('new')
+    expect((await ferry.readAnew('dir/new')).toString()).toBe('new')
+    const { ino } = await ferry.call.stat(ferry.at('dir/new'))
+    disk.thaw()
     await ferry.migrate()
     await ferry.settled()
-    await ferry.mode('store-only')
-    const { workerStarts } = await ferry.status()
-    disk.freeze()
-    expect((await ferry.readAnew('large')).equals(LARGE)).toBe(true)
-    // More of them than threads that could wait for a place on that disk.
-    for (let nth = 0; nth < CHUNKS; nth += 1)
-      expect((await ferry.readAnew(`chunk${nth}`)).equals(pattern(1_000_000, nth))).toBe(true)
-    expect(await ferry.run('ls', '-l', ferry.target)).toContain('large')
-    expect((await ferry.status()).workerStarts).toBe(workerStarts)
-    disk.thaw()
-    await ferry.run('mkdir', ferry.at('made'))
-    await ferry.settled()
-    await ferry.done('verify', ferry.target)
-  }, 120_000)
+    expect((await ferry.call.stat(ferry.at('dir/new'))).ino).toBe(ino)
+    await ferry.remount('--mode', 'prefer-store', '--store', `embedded:${ferry.root}/store`)
+    expect((await ferry.readAnew('dir/new')).toString()).toBe('new')
+  })
 
   test('P6: status and unmount say so, and everybody goes on when it does', async () => {
     await ferry.mount('--mode', 'drain', '--store', `embedded:${ferry.root}/store`)
     disk.freeze()
-    const making = ferry.run('mkdir', ferry.at('made'))
-    making.catch(() => undefined)
-    for (const command of ['status', 'unmount']) {
-      const { status, stderr } = await ferry.ferryfs(command, ferry.target)
-      expect(status).toBe(1)
-      expect(stderr).toMatch(/waiting for a disk for 5 s: the one with the state directory .*\/disk\/state/)
-    }
+    expect((await ferry.ferryfs('status', ferry.target)).stdout).toMatch(
+      /the disk of the state directory does not answer/,
+    )
+    const { status, stderr } = await ferry.ferryfs('unmount', ferry.target)
+    expect(status).toBe(1)
+    expect(stderr).toMatch(/waiting for a disk for 5 s: the one with the state directory .*\/disk\/state/)
     disk.thaw()
-    await making
-    await ferry.status()
+    await ferry.run('mkdir', ferry.at('made'))
+    expect((await ferry.status()).stateDiskAnswers).toBe(true)
     expect(await ferry.run('ls', ferry.target)).toBe('made\nsmall\n')
   })
 

@@ -116,6 +116,7 @@ class FakeEngine implements RunningEngine {
       bytes: { total: 4096, stored: 3072 },
       outbox: { length: 1, oldestSeconds: 90 },
       staging: { bytes: 0, limit: this.#config.stagingLimit },
+      stateDiskAnswers: true,
       reads: { legacy: 1, store: 2, staging: 0, cache: this.#kept === KEPT ? 1 : 0, overtaken: 0 },
       migration: { state: this.#paused ? 'paused' : 'idle', bytesPerSecond: 0, etaSeconds: null },
       failures,

@@ -14,9 +14,10 @@ import {
 } from 'node:fs'
 import { tmpdir, uptime } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { Database, type DatabaseOptions } from '../../../src/base/database.ts'
 import { FRAME_BYTES, HEADER_BYTES } from '../../../src/base/wal.ts'
+import { Witness } from '../../../src/base/witness.ts'
 import { Random } from '../../support/rig/random.ts'
 
 const OPTIONS: DatabaseOptions = {
@@ -76,6 +77,10 @@ async function withCommits(commits: number): Promise<Database> {
   const database = open('a.db')
   for (let index = 0; index < commits; index += 1) add(database, `${index} ${'x'.repeat(index * 37)}`)
   await database.flush()
+  // It is written behind the flush, which does not wait for it.
+  await vi.waitFor(() =>
+    expect(Witness.read(join(directory, 'a.db-witness')).claim?.frames).toBeGreaterThan(commits - 1),
+  )
   return database
 }
 

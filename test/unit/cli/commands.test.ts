@@ -307,6 +307,7 @@ describe('status for people', () => {
     bytes: { total: 1000, stored: 999 },
     outbox: { length: 0, oldestSeconds: 0 },
     staging: { bytes: 1536, limit: 2048 },
+    stateDiskAnswers: true,
     reads: { legacy: 1, store: 2, staging: 3, cache: 4, overtaken: 0 },
     migration: { state: 'running', bytesPerSecond: 2048, etaSeconds: 61 },
     failures: Array.from({ length: 60 }, (_, index) => ({ path: `f${index}`, reason: 'r' })),

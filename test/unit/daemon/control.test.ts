@@ -183,6 +183,7 @@ describe('commands and daemon over the control socket', () => {
       bytes: { total: 0, stored: 0 },
       outbox: { length: 0, oldestSeconds: 0 },
       staging: { bytes: 0, limit: 0 },
+      stateDiskAnswers: true,
       reads: { legacy: 0, store: 0, staging: 0, cache: 0, overtaken: 0 },
       migration: { state: 'done', bytesPerSecond: 0, etaSeconds: null },
       failures: [],

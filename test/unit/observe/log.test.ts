@@ -1,4 +1,6 @@
+import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -66,10 +68,10 @@ describe('P6: the log file', () => {
     rmSync(directory, { recursive: true, force: true })
   })
 
-  it('never takes more than its share of the disk, and keeps the youngest lines', () => {
+  it('never takes more than its share of the disk, and keeps the youngest lines', async () => {
     const file = new LogFile(join(directory, 'daemon.log'), { maxBytes: 1000, keep: 2 })
     for (let index = 0; index <= 500; index += 1) file.write(`line ${String(index).padStart(4, '0')}\n`)
-    file.close()
+    await file.close()
     expect(readdirSync(directory).sort()).toEqual(['daemon.log', 'daemon.log.1', 'daemon.log.2'])
     for (const name of readdirSync(directory)) {
       expect(statSync(join(directory, name)).size).toBeLessThanOrEqual(1010)
@@ -77,19 +79,31 @@ describe('P6: the log file', () => {
     expect(readFileSync(join(directory, 'daemon.log'), 'utf8')).toContain('line 0500')
   })
 
-  it('goes on where it ended, and adds the line feed that is missing', () => {
+  it('goes on where it ended, and adds the line feed that is missing', async () => {
     const path = join(directory, 'daemon.log')
     for (const line of ['one', 'two\n']) {
       const file = new LogFile(path)
       file.write(line)
-      file.close()
+      await file.close()
     }
     expect(readFileSync(path, 'utf8')).toBe('one\ntwo\n')
     expect(statSync(path).mode & 0o777).toBe(0o600)
   })
 
-  it('a disk that cannot be written costs lines, not the process', () => {
+  it('a disk that hangs keeps nobody: what was said meanwhile is written when it answers, or counted', async () => {
+    const path = join(directory, 'daemon.log')
+    execFileSync('mkfifo', [path])
+    const file = new LogFile(path)
+    // Nobody reads the fifo, so that to open it hangs.
+    for (let index = 0; index < 2000; index += 1) file.write('x'.repeat(1023))
+    const reader = readFile(path, 'utf8')
+    await file.close()
+    expect((await reader).split('\n').at(-2)).toMatch(/[1-9]\d+ lines were lost/)
+  })
+
+  it('a disk that cannot be written costs lines, not the process', async () => {
     const file = new LogFile(join(directory, 'missing', 'daemon.log'))
     expect(() => file.write('lost')).not.toThrow()
+    await file.close()
   })
 })

@@ -13,6 +13,8 @@ class SlowDisk {
     return result
   }
 
+  ready(): undefined {}
+
   flush(): Promise<void> {
     const sync = Promise.withResolvers<void>()
     this.syncs.push(sync)

@@ -1,0 +1,81 @@
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { Database } from '../../../src/base/database.ts'
+import { Unanswered } from '../../../src/base/errors.ts'
+import { asRequest, WriteProbe } from '../../../src/base/write-probe.ts'
+
+/** Nobody has asked the disk in this tick, so that a commit may hang as far as anybody knows. */
+describe('P6: a request commits to a disk only once that has answered', () => {
+  let directory: string
+  let database: Database
+
+  beforeEach(() => {
+    directory = mkdtempSync(join(tmpdir(), 'ferryfs-probe-'))
+    database = Database.open(join(directory, 'a.db'), {
+      applicationId: 7,
+      format: 1,
+      schema: 'CREATE TABLE rows (id INTEGER PRIMARY KEY)',
+      probe: new WriteProbe(directory, 'the disk'),
+    })
+    database.exec('CREATE TEMP TABLE met (id INTEGER PRIMARY KEY)')
+  })
+
+  afterEach(async () => {
+    await database.close()
+    rmSync(directory, { recursive: true })
+  })
+
+  const add = (): void => database.transaction(() => database.exec('INSERT INTO rows DEFAULT VALUES'))
+  const count = (): unknown => database.prepare('SELECT count(*) AS n FROM rows').get()?.n
+
+  /** What it waits for. */
+  function refused(body: () => unknown): Promise<void> {
+    try {
+      body()
+    } catch (error) {
+      if (error instanceof Unanswered) return error.back
+      throw error
+    }
+    throw new Error('it was not refused')
+  }
+
+  test('one that changes something before it begins, and it takes place when it is done again', async () => {
+    let begun = false
+    const back = refused(() =>
+      asRequest('changes', () =>
+        database.transaction(() => {
+          begun = true
+        }),
+      ),
+    )
+    expect(begun).toBe(false)
+    await back
+    asRequest('again', () => {
+      add()
+      // Whatever became of the disk: half of a request is not left.
+      add()
+    })
+    expect(count()).toBe(2)
+  })
+
+  test('one that looks only where it has found something to note, and nothing of that is left', async () => {
+    asRequest('looks', () => database.transaction(count))
+    asRequest('looks', () =>
+      database.transaction(() => database.inMemory(() => database.exec('INSERT INTO met DEFAULT VALUES'))),
+    )
+    const back = refused(() => asRequest('looks', add))
+    expect(count()).toBe(0)
+    await back
+    asRequest('again', add)
+    expect(count()).toBe(1)
+  })
+
+  test('those who ask at once share an answer, and nothing is left of the question', async () => {
+    expect(database.ready()).toBe(database.ready())
+    await database.ready()
+    expect(database.isAway).toBe(false)
+    expect(readdirSync(directory).filter((name) => !name.startsWith('a.db'))).toEqual([])
+  })
+})
