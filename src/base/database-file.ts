@@ -11,6 +11,9 @@ import { PageSums } from './page-sums.ts'
 import { begin, examine, type Witness } from './witness.ts'
 import type { WriteProbe } from './write-probe.ts'
 
+// Of pages, for each database. With twice as much nothing was faster: what is not here is in the page cache (bench/memory.ts).
+const CACHE_KIB = 16 * 1024
+
 /** The file is not what this program wrote: overwritten, truncated, or of another program or a newer format. */
 export class DatabaseDamaged extends Error {
   constructor(path: string, why: string, options?: ErrorOptions) {
@@ -149,7 +152,7 @@ export function openFile(path: string, options: DatabaseOptions): OpenFile {
       handle.exec('PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0')
     }
     if (upgrade) handle.exec(`BEGIN IMMEDIATE; ${upgrade}; PRAGMA user_version=${options.format}; COMMIT`)
-    handle.exec('PRAGMA cache_size=-32768; PRAGMA temp_store=MEMORY')
+    handle.exec(`PRAGMA cache_size=-${CACHE_KIB}; PRAGMA temp_store=MEMORY`)
     if (options.check) {
       const verdict = pragma('quick_check(1)')
       if (verdict !== 'ok') throw new DatabaseDamaged(path, String(verdict))

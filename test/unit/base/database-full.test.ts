@@ -38,3 +38,7 @@ test('P6: a full disk is ENOSPC with the path, and changes nothing', () => {
   })
   expect(count.get()).toEqual({ n: 1 })
 })
+
+test('P6: of its pages a database keeps 16 MiB in memory at most, however many it has', () => {
+  expect(database.prepare('PRAGMA cache_size').get()).toEqual({ cache_size: -16384 })
+})
