@@ -151,12 +151,16 @@ export function placeOf(catalog: Catalog, ino: bigint, legacy?: LegacyTree): Leg
   return catalog.links.places(ino).find((place) => legacy.find(place)?.ino === legacyIno) ?? first
 }
 
-/** Attributes as the legacy volume has them now. @throws FsError ENOENT if it is not there */
+/** Attributes as the legacy volume has them now. @throws FsError ENOENT if it is not there, EIO if the disk that it is on is not */
 export function legacyStat(context: ContentContext, inode: Inode): Stat {
   const legacy = requireLegacy(context)
   if (inode.ino === 1n) return legacy.rootNow()
   for (const place of context.catalog.links.places(inode.ino)) {
-    const stat = legacy.find(place)
+    const found = legacy.find(place)
+    const isOther =
+      found && found.ino !== inode.legacyIno && isDirectory(inode.mode) && isDirectory(found.mode)
+    // Of which nothing is gone if it is what another file system was mounted on.
+    const stat = isOther ? legacy.inPlaceOf(inode.ino, place) : found
     // A volume gives a number that has become free to what is made next, whatever kind of file that is.
     const isSame = stat && stat.ino === inode.legacyIno && legacy.deviceOf(stat) === inode.legacyDev
     if (isSame && isSameKind(stat.mode, inode.mode)) return stat

@@ -81,10 +81,10 @@ export class Volume {
   }
 
   #treeAt(path: string, options?: { mayFail: boolean }): LegacyTree {
-    const placesOf = (ino: bigint) => ({
-      places: this.#catalog.links.places(ino),
-      legacyIno: this.#catalog.get(ino)?.legacyIno,
-    })
+    const placesOf = (ino: bigint) => {
+      const { legacyIno, legacyDev = 0n } = this.#catalog.get(ino) ?? {}
+      return { places: this.#catalog.links.places(ino), legacyIno, legacyDev }
+    }
     return new LegacyTree(path, ROOT_INO, placesOf, {
       ...options,
       disk: this.#disk,

@@ -10,4 +10,11 @@ export {
   rootIdentity,
   writeMark,
 } from './owner-mark.ts'
-export { type LegacyPlace, LegacyTree, type QuietReads, type ReadBy } from './tree.ts'
+export {
+  type LegacyPlace,
+  LegacyTree,
+  isMissingDisk,
+  NOT_MOUNTED,
+  type QuietReads,
+  type ReadBy,
+} from './tree.ts'

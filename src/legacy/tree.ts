@@ -32,6 +32,8 @@ export interface LegacyPlace {
 export type PlacesOf = (directory: bigint) => {
   readonly places: Iterable<LegacyPlace>
   readonly legacyIno: bigint | undefined
+  /** As `deviceOf` has it. One that its parent does not have: another file system is mounted there. */
+  readonly legacyDev: bigint
 }
 
 /** Who reads: an application, whose reads move the access time as the volume has it, or ferryfs, which leaves no trace. */
@@ -54,6 +56,12 @@ const AT_FDCWD = -100
 const DOT = Buffer.from('.')
 const DIRECTORY_DESCRIPTORS = 1024
 const ONLY_A_DIRECTORY = O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW
+export const NOT_MOUNTED =
+  'a file system that was mounted there is missing: mount it again; if it is gone for good, rename the directory on SOURCE, look for it through the mount, and rename it back'
+/** The error of what lies on a file system that was mounted below SOURCE, and is missing: nobody knows what is there. */
+export const isMissingDisk = (error: unknown): boolean =>
+  error instanceof FsError && error.message === NOT_MOUNTED
+
 /** What an open says where the directory is not, and what is there is none. */
 const NOT_THERE: ReadonlySet<string> = new Set(['ENOENT', 'ENOTDIR', 'ELOOP'])
 
@@ -151,7 +159,7 @@ export class LegacyTree {
       const { places, legacyIno } = this.#placesOf(ino)
       for (const place of places) {
         try {
-          return this.#openAt(place, legacyIno)
+          return this.#openAt(ino, place, legacyIno)
         } catch (error) {
           if (!(error instanceof FsError && NOT_THERE.has(error.code))) throw error
           gone = error
@@ -163,11 +171,39 @@ export class LegacyTree {
     throw gone
   }
 
-  #openAt({ parent, name }: LegacyPlace, legacyIno: bigint | undefined): number {
+  #openAt(ino: bigint, { parent, name }: LegacyPlace, legacyIno: bigint | undefined): number {
     const descriptor = openAt(this.directory(parent), name, ONLY_A_DIRECTORY)
-    if (legacyIno === undefined || statDescriptor(descriptor).ino === legacyIno) return descriptor
-    closeDescriptor(descriptor)
-    throw new FsError('ENOENT', 'another directory has taken the place')
+    try {
+      const stat = statDescriptor(descriptor)
+      this.#requireMounted(ino, parent, stat)
+      if (legacyIno === undefined || stat.ino === legacyIno) return descriptor
+      throw new FsError('ENOENT', 'another directory has taken the place')
+    } catch (error) {
+      closeDescriptor(descriptor)
+      throw error
+    }
+  }
+
+  /**
+   * What lies in the place of a directory that the catalog knows, and is not that one. Opened: that mounts what is mounted as it is used.
+   * @throws FsError EIO where that directory was the root of another file system, which is missing
+   */
+  inPlaceOf(ino: bigint, { parent, name }: LegacyPlace): Stat {
+    const descriptor = openAt(this.directory(parent), name, ONLY_A_DIRECTORY)
+    try {
+      const stat = statDescriptor(descriptor)
+      this.#requireMounted(ino, parent, stat)
+      return stat
+    } finally {
+      closeDescriptor(descriptor)
+    }
+  }
+
+  /** The directory that another file system was mounted on has none of its files. @throws FsError EIO */
+  #requireMounted(ino: bigint, parent: bigint, found: Stat): void {
+    const { legacyIno, legacyDev } = this.#placesOf(ino)
+    if (legacyIno === undefined || legacyDev === this.#placesOf(parent).legacyDev) return
+    if (found.dev === statDescriptor(this.directory(parent)).dev) throw new FsError('EIO', NOT_MOUNTED)
   }
 
   /** The directory was moved, removed or replaced: its descriptor is not to be used beyond this tick. */

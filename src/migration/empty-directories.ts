@@ -4,6 +4,7 @@ import { faultPoint } from '../base/faults.ts'
 import { giveWay } from '../base/pace.ts'
 import { type Inode, lacksNames, ROOT_INO } from '../catalog/index.ts'
 import { type DirectoryWriter, keptByFlags } from '../content/index.ts'
+import { isMissingDisk } from '../legacy/index.ts'
 import type { OverlayContext } from '../overlay/index.ts'
 import { AT_REMOVEDIR, DT_DIR, DT_UNKNOWN, unlinkAt } from '../sys/index.ts'
 import { firstPlace } from './legacy-places.ts'
@@ -79,8 +80,9 @@ export class EmptyDirectories {
         await giveWay()
       }
     } catch (error) {
-      // Removed or moved meanwhile.
+      // Removed or moved meanwhile, or on a disk below SOURCE that is missing: whoever looks for it tells of that.
       if (error instanceof FsError && (error.code === 'ENOENT' || error.code === 'ENOTDIR')) return []
+      if (isMissingDisk(error)) return []
       throw error
     }
     return found
@@ -99,8 +101,9 @@ export class EmptyDirectories {
     const inode = catalog.get(ino)
     if (!legacy || !inode || !this.#isOwnDirectory(inode)) return false
     const [place] = catalog.links.places(ino).take(1)
-    if (!place || !legacy.isEmpty(ino)) return false
+    if (!place) return false
     try {
+      if (!legacy.isEmpty(ino)) return false
       unlinkAt(legacy.directory(place.parent), place.name, AT_REMOVEDIR)
     } catch (error) {
       // Somebody put something there meanwhile, or it is in use: it stays.
@@ -152,8 +155,20 @@ export class EmptyDirectories {
   }
 
   #isGone(ino: bigint): boolean {
-    const inode = this.#context.catalog.get(ino)
-    return inode?.legacyIno !== undefined && firstPlace(this.#context, inode) === undefined
+    const { catalog } = this.#context
+    const legacy = this.#context.legacy()
+    const inode = catalog.get(ino)
+    try {
+      if (inode?.legacyIno === undefined || firstPlace(this.#context, inode)) return false
+      for (const place of catalog.links.places(ino)) {
+        const stat = legacy?.find(place)
+        if (stat && isDirectory(stat.mode)) legacy?.inPlaceOf(ino, place)
+      }
+      return true
+    } catch (error) {
+      if (isMissingDisk(error)) return false
+      throw error
+    }
   }
 
   #forgetDirectory(inode: Inode): void {

@@ -1,6 +1,7 @@
 import { FsError } from '../base/errors.ts'
 import type { Inode } from '../catalog/index.ts'
 import { requireLegacy } from '../content/index.ts'
+import { isMissingDisk } from '../legacy/index.ts'
 import type { Overlay, OverlayContext } from '../overlay/index.ts'
 import { closeDescriptor, directoryFrom } from '../sys/index.ts'
 
@@ -62,6 +63,7 @@ function onVolume(context: OverlayContext, directory: Inode, start: Position): C
     descriptor = requireLegacy(context).openDirectory(directory.ino)
   } catch (error) {
     // As the overlay lists it: what is left of a directory that went is in the catalog, and so is what the store has.
+    if (isMissingDisk(error) && directory.dirShards === 0) throw error
     const code = error instanceof FsError ? error.code : undefined
     const isGone = (code === 'ENOENT' || code === 'ENOTDIR') && directory.authority === 'catalog'
     if (isGone || (code === 'EIO' && policy().readFrom === 'store')) return { names: [], next: undefined }

@@ -20,6 +20,7 @@ import {
   type StoredContent,
   shardKey,
 } from '../content/index.ts'
+import { isMissingDisk, NOT_MOUNTED } from '../legacy/index.ts'
 import type { OverlayContext } from '../overlay/index.ts'
 import { StoreCorrupt, StoreError, StoreUnavailable } from '../store/errors.ts'
 import { printable } from '../sys/index.ts'
@@ -299,10 +300,22 @@ async function verifyDirectory(
   const inode = context.catalog.get(ino)
   if (inode && lacksNames(inode))
     return { kind: 'missing', detail: inode.failure ?? 'a part of its record was lost' }
+  if (inode && isOnMissingDisk(context, inode)) return { kind: 'unreadable', detail: NOT_MOUNTED }
   if (!isRecorded(context, ino)) return undefined
   // Nobody writes the record meanwhile: what changes in the catalog is still to be written afterwards.
   const failed = await directories.exclusively(ino, () => compareRecord(context, ino))
   return failed && isRecorded(context, ino) ? repaired(context, ino, failed) : undefined
+}
+
+/** What is in it the volume cannot say: the file system below SOURCE that it is on is not mounted. */
+function isOnMissingDisk({ legacy }: OverlayContext, { ino, orphan, legacyIno, legacyDev }: Inode): boolean {
+  if (orphan || legacyIno === undefined || legacyDev === 0n) return false
+  try {
+    legacy()?.directory(ino)
+    return false
+  } catch (error) {
+    return isMissingDisk(error)
+  }
 }
 
 function isRecorded({ catalog }: OverlayContext, ino: bigint): boolean {

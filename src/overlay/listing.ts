@@ -3,7 +3,7 @@ import { FsError } from '../base/errors.ts'
 import { giveWay } from '../base/pace.ts'
 import { lacksNames, ROOT_INO } from '../catalog/index.ts'
 import type { DirectorySink, Entry } from '../fuse/operations.ts'
-import type { ReadBy } from '../legacy/index.ts'
+import { isMissingDisk, type ReadBy } from '../legacy/index.ts'
 import type { RawDirent } from '../sys/index.ts'
 import type { OverlayContext } from './context.ts'
 import { lookingOnly } from './looking-only.ts'
@@ -144,10 +144,13 @@ export class Listings {
 
   /** Undefined where the volume has no such directory, or does not answer and is not needed. */
   #volumeEntries(directory: bigint, by: ReadBy): Iterable<RawDirent[]> | undefined {
+    const inode = this.#names.directory(directory)
     try {
-      return this.#names.listVolume(this.#names.directory(directory), by)
+      return this.#names.listVolume(inode, by)
     } catch (error) {
       const failing = error instanceof FsError && error.code === 'EIO'
+      // One that has no record yet may have names that nobody has looked for.
+      if (isMissingDisk(error) && inode.dirShards === 0) throw error
       if (failing && this.#context.policy().readFrom === 'store') return undefined
       throw error
     }

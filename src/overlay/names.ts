@@ -17,6 +17,7 @@ import {
 } from '../catalog/index.ts'
 import { adoptAttributes, discardDirectoryRecord, legacyStat, requireLegacy } from '../content/index.ts'
 import type { ReadBy } from '../legacy/index.ts'
+import { statBelow } from './mounted-below.ts'
 import type { RawDirent, Stat } from '../sys/index.ts'
 import type { OverlayContext } from './context.ts'
 import { Later } from './later.ts'
@@ -331,7 +332,9 @@ export class Names {
     if (!this.hasVolume(directory)) return undefined
     let stat: Stat | undefined
     try {
-      stat = requireLegacy(this.#context).find({ parent: directory.ino, name })
+      stat = statBelow(this.#context, { parent: directory.ino, name }, known, (found) =>
+        Boolean(known && this.#isFile(known, found)),
+      )
     } catch (error) {
       if (known && servesWithoutVolume(this.#context, known, error)) return { inode: known, stat: undefined }
       throw error

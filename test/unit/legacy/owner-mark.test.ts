@@ -96,7 +96,11 @@ describe('P3: the mark of a volume', () => {
     () => {
       const unmount = mountedOn('-t', 'ramfs', 'none', volume)
       const there = openSync(volume, 'r')
-      const tree = new LegacyTree(volume, ROOT_INO, () => ({ places: [], legacyIno: undefined }))
+      const tree = new LegacyTree(volume, ROOT_INO, () => ({
+        places: [],
+        legacyIno: undefined,
+        legacyDev: 0n,
+      }))
       try {
         writeFileSync(join(volume, 'data'), '')
         mkdirSync(join(volume, 'below'))
