@@ -78,10 +78,13 @@ export class Unanswered extends FsError {
   /** The call is under way all the same, and may take effect later. */
   readonly begun: boolean
   readonly back: Promise<void>
+  /** Of what asked nothing has taken effect. */
+  readonly untouched: boolean
 
-  constructor(disk: string, begun: boolean, back: Promise<void>) {
+  constructor(disk: string, begun: boolean, back: Promise<void>, untouched = false) {
     super('EIO', `${disk} does not answer`)
     this.begun = begun
     this.back = back
+    this.untouched = untouched
   }
 }

@@ -90,9 +90,10 @@ export class WriteProbe {
 
   /** @throws Unanswered where nothing should be committed now */
   require(): void {
-    if (this.#late) throw new Unanswered(this.#name, false, this.#ask())
+    if (this.#late) throw new Unanswered(this.#name, false, this.#ask(), request !== 'none')
     if (request === 'none') return
-    if (request !== 'again' && !this.#isFresh) throw new Unanswered(this.#name, false, this.#askedOrLate())
+    if (request !== 'again' && !this.#isFresh)
+      throw new Unanswered(this.#name, false, this.#askedOrLate(), true)
     request = 'asked'
   }
 

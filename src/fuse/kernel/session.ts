@@ -367,7 +367,7 @@ export class KernelSession {
     let error = refused
     while (error instanceof Unanswered && this.#canWait()) {
       if (!(await isBackBy(error.back, request))) break
-      request.resent = true
+      if (!error.untouched) request.resent = true
       try {
         return await perform()
       } catch (next) {
