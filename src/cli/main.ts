@@ -18,7 +18,7 @@ if (wrong === undefined) {
     note,
     terminal: process.stderr.isTTY ? process.stderr : undefined,
     workerFile: entryPoint('daemon/worker'),
-    loadRebuild: async () => (await import('../daemon/compose.ts')).rebuildState,
+    loadRebuild: async () => (await import('../daemon/rebuild-state.ts')).rebuildState,
   })
 } else {
   note(`ferryfs: ${wrong}`)

@@ -16,7 +16,7 @@ import {
 } from '../migration/index.ts'
 import { ModeRefused, type ModeSwitch, type Wish } from '../migration/mode-switch.ts'
 import type { ResilientStore } from '../store/resilience/store.ts'
-import type { Built } from './compose.ts'
+import type { Built } from './build.ts'
 import type { Connection, RunningEngine } from './connection.ts'
 import {
   type Failure,

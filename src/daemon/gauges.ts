@@ -2,7 +2,7 @@ import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
 import { LONG_TURN_MS, type Turn } from '../base/turns.ts'
 import type { Log } from '../observe/log.ts'
 import type { StoreMetrics } from '../store/instrumented.ts'
-import type { Built } from './compose.ts'
+import type { Built } from './build.ts'
 
 /** The worker's own figures, read when somebody asks. */
 export function registerGauges(registry: Registry, { context, counters, mover }: Built): void {

@@ -8,5 +8,5 @@ process.exitCode = await runCli(process.argv.slice(2), {
   note: (line) => process.stderr.write(`${line}\n`),
   terminal: undefined,
   workerFile: fileURLToPath(new URL('./worker.ts', import.meta.url)),
-  loadRebuild: async () => (await import('../../../src/daemon/compose.ts')).rebuildState,
+  loadRebuild: async () => (await import('../../../src/daemon/rebuild-state.ts')).rebuildState,
 })

@@ -1,7 +1,7 @@
 import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { reasonOf } from '../../../src/base/errors.ts'
-import { rebuildOutOf } from '../../../src/daemon/compose.ts'
+import { rebuildOutOf } from '../../../src/daemon/rebuild-state.ts'
 import { createLog } from '../../../src/observe/log.ts'
 import type { KeyValueStore } from '../../../src/store/contract.ts'
 import { EmbeddedStore } from '../../../src/store/embedded/store.ts'

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { pino } from 'pino'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { Catalog } from '../../../src/catalog/index.ts'
-import { rebuildOutOf } from '../../../src/daemon/compose.ts'
+import { rebuildOutOf } from '../../../src/daemon/rebuild-state.ts'
 import { MadeStore, named } from '../../support/made-store.ts'
 
 let stateDir: string

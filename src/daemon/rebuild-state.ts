@@ -1,0 +1,68 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { removeDatabase } from '../base/database.ts'
+import { FsError, UsageError } from '../base/errors.ts'
+import { faultPoint } from '../base/faults.ts'
+import { NamespaceLease, Rebuild } from '../migration/index.ts'
+import { createMetrics } from '../observe/metrics.ts'
+import { openStore } from '../store/index.ts'
+import type { RebuildState } from './connection.ts'
+import type { RebuildReport } from './engine.ts'
+import { putInPlace } from './files.ts'
+import { openCatalog, openResilientStore } from './opening.ts'
+import { CATALOG_FILE } from './state-dir.ts'
+
+// A catalog gets its name when it is whole: a rebuild that was killed is run again.
+const UNFINISHED_FILE = 'rebuild.db'
+const SURVEY_FILE = 'rebuild-survey.db'
+
+/** The catalog out of the store. */
+export const rebuildState: RebuildState = (request, run) => rebuildOutOf(openStore, request, run)
+
+/** The same out of a store that is opened in this way. */
+export async function rebuildOutOf(
+  open: typeof openStore,
+  request: Parameters<RebuildState>[0],
+  run: Parameters<RebuildState>[1],
+): ReturnType<RebuildState> {
+  const path = join(request.stateDir, CATALOG_FILE)
+  const unfinished = join(request.stateDir, UNFINISHED_FILE)
+  if (existsSync(path)) {
+    throw new UsageError(`${path} exists: rebuild makes a new state directory and never writes into another`)
+  }
+  const store = await openResilientStore({ ...request }, request.log, createMetrics(), {}, open)
+  try {
+    const lease = new NamespaceLease(store, request.namespace)
+    if (!(await lease.read())) {
+      throw new FsError('ENOENT', `the store holds no namespace ${request.namespace}`)
+    }
+    removeDatabase(unfinished)
+    const catalog = openCatalog(unfinished, { check: false, bulk: true })
+    let result: RebuildReport
+    try {
+      const surveyPath = join(request.stateDir, SURVEY_FILE)
+      const { acceptLosses } = request
+      const rebuild = new Rebuild(catalog, store, request.log, { ...run, surveyPath, acceptLosses })
+      result = await rebuild.run(request.concurrency)
+      faultPoint('migration.rebuild.filled')
+      catalog.transaction(() => catalog.meta.set('mode', 'store-only'))
+      await lease.acquire(catalog, true)
+      // Only what is on the medium, all of it, gets its name.
+      await catalog.flush()
+    } finally {
+      await catalog.close()
+    }
+    faultPoint('migration.rebuild.leased')
+    // Of a catalog that was there before.
+    removeDatabase(path)
+    putInPlace(unfinished, path)
+    removeDatabase(unfinished)
+    return result
+  } catch (error) {
+    // Half a catalog is of no use, and may be what fills the disk.
+    removeDatabase(unfinished)
+    throw error
+  } finally {
+    await store.close()
+  }
+}
