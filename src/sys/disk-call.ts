@@ -28,6 +28,8 @@ export const KINDS = 8
 export const MOST_ARGUMENTS = 8
 /** 1 once the thread runs. */
 export const READY = 16
+/** Counts the calls: the thread makes the next one when this moves. */
+export const CALL = 17
 export const KIND_NUMBER = -1
 
 // Indexes of 64-bit numbers behind them: the result, then the arguments, numbers or offsets into the data.

@@ -4,6 +4,7 @@ import koffi from 'koffi'
 import { Credentials } from './credentials.ts'
 import {
   ARGUMENTS,
+  CALL,
   type CallMemory,
   callMemory,
   COUNT,
@@ -56,9 +57,11 @@ function perform(asked: CallMemory): void {
 const { control } = memory
 Atomics.store(control, READY, 1)
 Atomics.notify(control, READY)
-for (;;) {
-  for (let state = Atomics.load(control, STATE); state !== State.asked; state = Atomics.load(control, STATE))
-    Atomics.wait(control, STATE, state)
+// By its number and not by its state: whoever asked may have given up before this thread got a turn at all. The call is made all the
+// same, for until it has ended nothing else is asked for.
+for (let call = 0; ; ) {
+  while (Atomics.load(control, CALL) === call) Atomics.wait(control, CALL, call)
+  call = Atomics.load(control, CALL)
   perform(memory)
   const isLate = Atomics.compareExchange(control, STATE, State.asked, State.done) === State.late
   if (isLate || answersByMessage) parentPort?.postMessage('done')

@@ -3,6 +3,7 @@ import { entryPoint } from '../base/entry-point.ts'
 import { FsError, Unanswered, errnoName, volumeErrno } from '../base/errors.ts'
 import {
   ARGUMENTS,
+  CALL,
   type CallMemory,
   callMemory,
   COUNT,
@@ -308,7 +309,8 @@ class DiskThread {
     control[GID] = caller.gid
     control[UMASK] = caller.umask
     Atomics.store(control, STATE, State.asked)
-    Atomics.notify(control, STATE)
+    Atomics.add(control, CALL, 1)
+    Atomics.notify(control, CALL)
   }
 
   /** Waits, within this tick, until the thread runs. */

@@ -59,6 +59,26 @@ describe('a disk whose calls are made by a thread of its own', () => {
 
   const name = (text: string): Buffer => Buffer.from(text)
 
+  test('P6: a call that is given up before the thread had a turn is made all the same, and the disk answers again', async () => {
+    const impatient = new Disk('the disk', { patienceMs: 0 })
+    try {
+      let givenUp = 0
+      for (let nth = 0; nth < 200; nth += 1) {
+        try {
+          closeDescriptor(openOn(impatient, directory, constants.O_RDONLY | constants.O_DIRECTORY))
+        } catch (error) {
+          if (!(error instanceof Unanswered)) throw error
+          givenUp += 1
+          await error.back
+        }
+      }
+      expect(givenUp).toBeGreaterThan(0)
+      await expect.poll(() => impatient.answers).toBe(true)
+    } finally {
+      impatient.end()
+    }
+  })
+
   test('P6: whatever is opened by way of the disk is of that disk', () => {
     const open = declareOn('int openat(int, const char *, int, int)', true)
     const again = open(root, root, cstring(name('.')), constants.O_RDONLY | constants.O_DIRECTORY, 0)
