@@ -155,6 +155,7 @@ export class ContentOperations {
         asCaller(this.#context, request, () => fallocate(descriptor, mode, offset, length)),
       )
       activity.changed(node)
+      this.#cache.reaches(node, offset + length)
       faultPoint('overlay.fallocate.effect')
       return this.#changedBy(request, node)
     }
@@ -196,6 +197,7 @@ export class ContentOperations {
         'application',
       )
     })
+    this.#cache.reaches(destination.node, destination.offset + copied)
     faultPoint('overlay.copy.effect')
     return copied
   }

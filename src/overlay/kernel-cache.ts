@@ -35,8 +35,12 @@ interface Forgotten {
   times: number
   /** It has not been told since. */
   isUntold: boolean
-  /** Where a READ has failed because of that: the kernel asks once more, and is answered. */
+  /** The largest size that it may have for the file. */
+  reach: number
+  /** Offsets at which a READ has failed because of that: the kernel asks once more, and is answered. */
   readonly failed: Set<number>
+  /** What the last one asked for: the kernel asks for each page of that once more. `times` as it was then. */
+  last: { readonly offset: number; readonly end: number; readonly times: number } | undefined
   readonly atMs: number
 }
 
@@ -46,6 +50,8 @@ interface Told extends Fingerprint {
    * older than what it has applied (fuse_change_attributes() in fs/fuse/inode.c), which may be the newer answer.
    */
   readonly isDoubtful: boolean
+  /** The largest size that the kernel may have by this: what it wrote itself counts as well. */
+  reach: number
 }
 
 /**
@@ -87,7 +93,8 @@ export class KernelCache {
     this.#turn(performance.now())
     const before = this.#toldOf(inode.ino)
     const isDoubtful = before !== undefined && (before.isDoubtful || isOther(before, now))
-    this.#told.set(inode.ino, { ...now, isDoubtful })
+    const reach = isDoubtful ? Math.max(before.reach, now.size) : now.size
+    this.#told.set(inode.ino, { ...now, isDoubtful, reach })
     const wasGivenBack = this.#givenBack.delete(inode.ino)
     const forgotten = this.#forgotten.get(inode.ino)
     if (forgotten) forgotten.isUntold = false
@@ -115,7 +122,8 @@ export class KernelCache {
   /**
    * Performs a READ. Unless it is a direct one, its pages stay in the kernel's cache. Where there are fewer bytes than it asked for the
    * kernel cuts the size by itself (fuse_short_read() in fs/fuse/file.c), unless it was made to forget the size since: then it makes
-   * zeros up to the old one. Such a READ fails. The kernel asks again for pages that it read ahead, and then cuts.
+   * zeros up to the old one. Such a READ fails, where the old one may be larger. The kernel asks again for each of the pages that it
+   * read ahead, and then cuts; a second failure would end the application's read before the end of the file.
    * @throws FsError EIO, once for each offset
    */
   async reading(
@@ -128,19 +136,32 @@ export class KernelCache {
     if (node) node.pageReads += 1
     const times = this.#forgotten.get(ino)?.times ?? 0
     const bytes = await read()
-    if (bytes.length < size) this.#requireCut(ino, offset, times)
+    if (bytes.length < size) this.#requireCut(ino, { offset, size, end: offset + bytes.length }, times)
     // Who has read the new bytes of a file that was changed past the overlay is not told the old size after it.
     else if (!this.#isAsTold(ino)) this.#forget(ino)
     return bytes
   }
 
-  #requireCut(ino: bigint, offset: number, times: number): void {
+  #requireCut(
+    ino: bigint,
+    { offset, size, end }: { readonly offset: number; readonly size: number; readonly end: number },
+    times: number,
+  ): void {
     const forgotten = this.#forgotten.get(ino)
     if (!forgotten || (!forgotten.isUntold && forgotten.times === times)) return
-    const { failed } = forgotten
+    if (end >= Math.max(forgotten.reach, this.#toldOf(ino)?.reach ?? 0)) return
+    const { failed, last } = forgotten
+    if (last?.times === forgotten.times && offset >= last.offset && offset < last.end) return
     if (failed.has(offset) || failed.size === MOST_FAILED) return
     failed.add(offset)
+    forgotten.last = { offset, end: offset + size, times: forgotten.times }
     throw new FsError('EIO', `inode ${ino} was cut short past the overlay while it was read`)
+  }
+
+  /** The kernel has made the file so long by itself, for what it has asked for here. */
+  reaches(ino: bigint, end: number): void {
+    for (const known of [this.#toldOf(ino), this.#forgotten.get(ino)])
+      if (known && known.reach < end) known.reach = end
   }
 
   #isAsTold(ino: bigint): boolean {
@@ -160,10 +181,16 @@ export class KernelCache {
   /** The kernel forgets the attributes of a file that is open. */
   #forget(ino: bigint): void {
     this.notifier.expireAttributes(ino)
+    const told = this.#toldOf(ino)
     for (const generation of [this.#told, this.#toldBefore]) generation.delete(ino)
     if (this.notifier === KEEPS_NOTHING) return
-    const { times = 0, failed = new Set<number>() } = this.#forgotten.get(ino) ?? {}
-    this.#forgotten.set(ino, { times: times + 1, isUntold: true, failed, atMs: performance.now() })
+    const before = this.#forgotten.get(ino)
+    const { times = 0, failed = new Set<number>(), last } = before ?? {}
+    // What the catalog told of a copy is not remembered.
+    const known = this.#givenBack.has(ino) ? undefined : (told ?? (before?.isUntold ? before : undefined))
+    const reach = known?.reach ?? Number.POSITIVE_INFINITY
+    const atMs = performance.now()
+    this.#forgotten.set(ino, { times: times + 1, isUntold: true, reach, failed, last, atMs })
   }
 
   /**
@@ -171,6 +198,7 @@ export class KernelCache {
    * their READs are under way, none of which waits for this write.
    */
   async written(ino: bigint, flags: number, offset: number, length: number): Promise<void> {
+    this.reaches(ino, offset + length)
     if ((flags & constants.O_DIRECT) === 0) return
     const node = this.#context.activity.of(ino)
     const reads = node.pageReads
