@@ -55,6 +55,8 @@ export class Witness {
   #closed = false
   /** The place that a thread is writing to. */
   #late: number | undefined
+  /** The last number that was used, also for what could not be written. */
+  #lastNumber = 0
 
   private constructor(path: string, now: Testimony) {
     this.path = path
@@ -123,12 +125,14 @@ export class Witness {
     // What fails is told by the database's own syncs.
     while (!this.#isWritten && !this.#closed) {
       try {
-        const { descriptor, slot, at } = this.#next({})
+        const { descriptor, next, at } = this.#next({})
+        this.#isWritten = true
         // Not by this thread: nothing waits for it, and a disk that hangs would keep everybody.
         this.#late = at
-        await written(descriptor, slot, at).finally(() => {
+        await written(descriptor, encode(next), at).finally(() => {
           this.#late = undefined
         })
+        this.#now = { ...this.#now, number: Math.max(this.#now.number, next.number) }
         await synced(fdatasync, descriptor)
       } catch {
         return
@@ -147,20 +151,22 @@ export class Witness {
   }
 
   #write(change: Partial<Omit<Testimony, 'number'>>): number {
-    const { descriptor, slot, at } = this.#next(change)
-    writeSync(descriptor, slot, 0, SLOT_BYTES, at)
+    const { descriptor, next, at } = this.#next(change)
+    writeSync(descriptor, encode(next), 0, SLOT_BYTES, at)
+    this.#now = next
+    this.#isWritten = true
     return descriptor
   }
 
-  #next(change: Partial<Omit<Testimony, 'number'>>): { descriptor: number; slot: Buffer; at: number } {
+  /** What is to be written, and where: nobody relies on it before that is done. */
+  #next(change: Partial<Omit<Testimony, 'number'>>): { descriptor: number; next: Testimony; at: number } {
     const descriptor = (this.#descriptor ??= openOrMake(this.path))
     const place = (number: number): number => (number % 2) * SLOT_BYTES
-    let number = this.#now.number + 1
+    let number = Math.max(this.#now.number, this.#lastNumber) + 1
     // Nothing newer goes to where an older one may still arrive.
     if (place(number) === this.#late) number += 1
-    this.#now = { ...this.#now, ...change, number }
-    this.#isWritten = true
-    return { descriptor, slot: encode(this.#now), at: place(number) }
+    this.#lastNumber = number
+    return { descriptor, next: { ...this.#now, ...change, number }, at: place(number) }
   }
 }
 
