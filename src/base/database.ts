@@ -349,7 +349,7 @@ export class Database {
         await this.#checkpoints.foldAndEmpty(() => this.#witness.note({ log: undefined }))
         // Frames that came back with a power loss would be older than the database.
         await synced(fsync, descriptor)
-      } else if (log) this.#witness.noteLater({ log })
+      } else if (log) this.#witness.noteLater({ log }, this.#options.probe !== undefined)
     } catch (error) {
       throw this.#notSynced(error)
     } finally {

@@ -112,32 +112,40 @@ export class Witness {
     fdatasyncSync(descriptor)
   }
 
-  /** On the medium some time later: whoever looks meanwhile knows less. */
-  noteLater(change: Partial<Omit<Testimony, 'number'>>): void {
+  /**
+   * On the medium some time later: whoever looks meanwhile knows less.
+   * @param byThread where the disk may hang: nothing waits for this write, and this thread is everybody's
+   */
+  noteLater(change: Partial<Omit<Testimony, 'number'>>, byThread: boolean): void {
     this.#now = { ...this.#now, ...change }
     this.#isWritten = false
-    this.#writing ??= this.#writeAll().finally(() => {
+    this.#writing ??= this.#writeAll(byThread).finally(() => {
       this.#writing = undefined
     })
   }
 
-  async #writeAll(): Promise<void> {
+  async #writeAll(byThread: boolean): Promise<void> {
     // What fails is told by the database's own syncs.
     while (!this.#isWritten && !this.#closed) {
       try {
-        const { descriptor, next, at } = this.#next({})
-        this.#isWritten = true
-        // Not by this thread: nothing waits for it, and a disk that hangs would keep everybody.
-        this.#late = at
-        await written(descriptor, encode(next), at).finally(() => {
-          this.#late = undefined
-        })
-        this.#now = { ...this.#now, number: Math.max(this.#now.number, next.number) }
-        await synced(fdatasync, descriptor)
+        await synced(fdatasync, byThread ? await this.#writeByThread() : this.#write({}))
       } catch {
         return
       }
     }
+  }
+
+  async #writeByThread(): Promise<number> {
+    const { descriptor, next, at } = this.#next({})
+    this.#isWritten = true
+    this.#late = at
+    try {
+      await written(descriptor, encode(next), at)
+    } finally {
+      this.#late = undefined
+    }
+    this.#now = { ...this.#now, number: Math.max(this.#now.number, next.number) }
+    return descriptor
   }
 
   /** What is being written goes on, and is not waited for: nothing depends on it. */

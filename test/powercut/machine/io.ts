@@ -14,8 +14,35 @@ export function setPace(turns: () => number): void {
   turnsOf = turns
 }
 
-function later(body: () => void, turns = turnsOf()): void {
-  setImmediate(() => (turns > 1 ? later(body, turns - 1) : body()))
+let underWay = 0
+
+function later(body: () => void): void {
+  underWay += 1
+  const inTurns = (turns: number): void => {
+    setImmediate(() => {
+      if (turns > 1) {
+        inTurns(turns - 1)
+        return
+      }
+      underWay -= 1
+      body()
+    })
+  }
+  inTurns(turnsOf())
+}
+
+// What is done behind an answer is asked for within these.
+const QUIET_TURNS = 3
+
+/**
+ * Resolves once nothing is asked of local files any more: what one life leaves under way, a write of the witness for which nobody
+ * waits, must not take turns in the next.
+ */
+export async function requestsEnded(): Promise<void> {
+  for (let quiet = 0; quiet < QUIET_TURNS; quiet += 1) {
+    if (underWay > 0) quiet = 0
+    await new Promise((resolve) => setImmediate(resolve))
+  }
 }
 
 const table = fs as unknown as Record<string, unknown>

@@ -8,7 +8,7 @@ import { Random } from '../../support/rig/random.ts'
 import type { Script } from '../app/script.ts'
 import type { VolumeImage } from '../disk/image.ts'
 import { EVERYTHING, Journal } from '../disk/journal.ts'
-import { setPace } from '../machine/io.ts'
+import { requestsEnded, setPace } from '../machine/io.ts'
 import type { Machine } from '../machine/machine.ts'
 import { Daemon, VOLUMES, type VolumeName } from '../product/daemon.ts'
 import { type Event, readEvents } from './events.ts'
@@ -77,6 +77,7 @@ export async function live(
     onFaultPoint(undefined)
     after = imagesIn(root)
     await daemon?.stop()
+    await requestsEnded()
     Math.random = unseeded
     setPace(() => 1)
     clock.forgetTimers()
