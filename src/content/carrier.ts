@@ -460,9 +460,7 @@ export class Carrier {
     this.#fenced = new FsError(
       'EIO',
       'another daemon has taken over this namespace; this one writes nothing more',
-      {
-        cause: error,
-      },
+      { cause: error },
     )
     // Tasks that have begun as well.
     this.#fenceStore(this.#fenced)
