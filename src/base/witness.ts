@@ -56,11 +56,12 @@ export class Witness {
   /** The place that a thread is writing to. */
   #late: number | undefined
   /** The last number that was used, also for what could not be written. */
-  #lastNumber = 0
+  #lastNumber: number
 
   private constructor(path: string, now: Testimony) {
     this.path = path
     this.#now = now
+    this.#lastNumber = now.number
   }
 
   /** Changes nothing. */
@@ -170,11 +171,11 @@ export class Witness {
   #next(change: Partial<Omit<Testimony, 'number'>>): { descriptor: number; next: Testimony; at: number } {
     const descriptor = (this.#descriptor ??= openOrMake(this.path))
     const place = (number: number): number => (number % 2) * SLOT_BYTES
-    let number = Math.max(this.#now.number, this.#lastNumber) + 1
+    this.#lastNumber += 1
     // Nothing newer goes to where an older one may still arrive.
-    if (place(number) === this.#late) number += 1
-    this.#lastNumber = number
-    return { descriptor, next: { ...this.#now, ...change, number }, at: place(number) }
+    if (place(this.#lastNumber) === this.#late) this.#lastNumber += 1
+    const next = { ...this.#now, ...change, number: this.#lastNumber }
+    return { descriptor, next, at: place(next.number) }
   }
 }
 

@@ -7,6 +7,7 @@ import { Dirents } from './dirents.ts'
 import { DirectoryRecords } from './directory-records.ts'
 import { Doubts } from './doubts.ts'
 import {
+  BEFORE_ALL,
   DIRTY_CONTENT,
   INODE_COLUMNS,
   type Inode,
@@ -48,9 +49,6 @@ const BULK_CACHE_ENTRIES = 2000
 
 // Rows read in one go: a fraction of a millisecond.
 const SCANNED_AT_ONCE = 500
-
-// Below every inode number as SQLite sees them (signed).
-const BEFORE_ALL = -(1n << 63n)
 
 /**
  * The point of decision: durable index, state of every file, store work that is owed. All methods answer at once;

@@ -92,7 +92,7 @@ export class Dirents {
   /** A name that the directory's record in the store has as well: nothing is owed because of it. */
   adopt(parent: bigint, name: Buffer, ino: bigint): void {
     this.#links.forget(ino)
-    this.#sql.run('put', toSigned(parent), name, toSigned(ino), null, this.#buckets.of(name))
+    this.put(parent, name, ino, undefined)
   }
 
   /** Writes the row as it stands: the caller has given the files theirs. */

@@ -1,15 +1,12 @@
 import { S_IFDIR, S_IFMT } from '../base/attributes.ts'
 import type { Database } from '../base/database.ts'
-import { ROOT_INO, toSigned, toUnsigned } from './inode.ts'
+import { BEFORE_ALL, ROOT_INO, toSigned, toUnsigned } from './inode.ts'
 import type { MetFiles } from './met.ts'
 import { Statements } from './statements.ts'
 import { type Totals, totalsOf } from './totals.ts'
 
 // Rows read in one go: a fraction of a millisecond.
 const ROWS_AT_ONCE = 256
-
-// Below every inode number as SQLite sees them (signed).
-const BEFORE_ALL = -(1n << 63n)
 
 /** Which files are in one state or another, a page at a time, and how many. */
 export class InodeLists {
@@ -60,7 +57,7 @@ export class InodeLists {
 
   /** Files that could not be stored, or whose legacy copies could not go, after `after`. */
   failures(after: bigint | undefined, limit: number): Array<{ ino: bigint; reason: string }> {
-    const from = after === undefined ? BEFORE_ALL : toSigned(after)
+    const from = rowBefore(after)
     return this.#sql.all('failures', from, limit).map((row) => ({
       ino: toUnsigned(row.ino as bigint),
       reason: String(row.failure),
@@ -85,13 +82,13 @@ export class InodeLists {
 
   /** Inodes whose truth is still the legacy file, after `after`. */
   legacyAuthority(after: bigint | undefined, limit: number): bigint[] {
-    const from = after === undefined ? BEFORE_ALL : toSigned(after)
+    const from = rowBefore(after)
     return this.#sql.all('legacyAuthority', from, limit).map((row) => toUnsigned(row.ino as bigint))
   }
 
   /** Stored files that still have a copy on the legacy volume, after `after`. */
   drainable(after: bigint | undefined, limit: number): bigint[] {
-    const from = after === undefined ? BEFORE_ALL : toSigned(after)
+    const from = rowBefore(after)
     return this.#sql.all('drainable', from, limit).map((row) => toUnsigned(row.ino as bigint))
   }
 
@@ -100,10 +97,13 @@ export class InodeLists {
    * The root is none of them.
    */
   volumeDirectories(after: bigint | undefined, limit: number): Array<{ ino: bigint; emptied: boolean }> {
-    const from = after === undefined ? BEFORE_ALL : toSigned(after)
+    const from = rowBefore(after)
     return this.#sql
       .all('volumeDirectories', from, limit)
       .map((row) => ({ ino: toUnsigned(row.ino as bigint), emptied: row.emptied === 1n }))
       .filter(({ ino }) => ino !== ROOT_INO)
   }
 }
+
+/** The inode number as the rows have it, behind which a page begins. */
+const rowBefore = (after: bigint | undefined): bigint => (after === undefined ? BEFORE_ALL : toSigned(after))

@@ -155,6 +155,9 @@ export const INODE_COLUMNS =
 const BASES = ['none', 'legacy', 'store'] as const
 
 // SQLite integers are signed; inode numbers are unsigned 64 bits wide.
+/** Below every inode number as SQLite sees them. */
+export const BEFORE_ALL = -(1n << 63n)
+
 export const toSigned = (ino: bigint): bigint => BigInt.asIntN(64, ino)
 export const toUnsigned = (ino: bigint): bigint => BigInt.asUintN(64, ino)
 

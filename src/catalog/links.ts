@@ -2,7 +2,7 @@ import type { StatementSync } from 'node:sqlite'
 import type { Database } from '../base/database.ts'
 import { step } from '../base/turns.ts'
 import type { MetFiles } from './met.ts'
-import { ROOT_INO, type Row, toSigned, toUnsigned } from './inode.ts'
+import { BEFORE_ALL, ROOT_INO, type Row, toSigned, toUnsigned } from './inode.ts'
 
 /** A name in a directory: what the overlay shows there and what the legacy volume has there. */
 export interface Dirent {
@@ -31,7 +31,7 @@ const MOST_LEVELS = 4096
 // Most paths have fewer names, and each of those is remembered; what is above costs a microsecond a level.
 const LEVELS_BY_ONE = 16
 
-const BEFORE_ALL = { parent: -(1n << 63n), name: new Uint8Array() }
+const FIRST = { parent: BEFORE_ALL, name: new Uint8Array() }
 
 /**
  * Where files are: the names that the overlay shows, and the places that the legacy volume has. Given page by page, to whoever
@@ -137,7 +137,7 @@ export class Links {
       known = {}
       this.#known.set(ino, known)
     }
-    return (known[kind] ??= this.#read(kind, ino, BEFORE_ALL, FIRST_PAGE))
+    return (known[kind] ??= this.#read(kind, ino, FIRST, FIRST_PAGE))
   }
 
   #read(kind: Kind, ino: bigint, after: { parent: bigint; name: Uint8Array }, limit: number): Page {
