@@ -1,5 +1,5 @@
 import { EventEmitter } from 'node:events'
-import { registerHooks, syncBuiltinESMExports } from 'node:module'
+import { createRequire, registerHooks, syncBuiltinESMExports } from 'node:module'
 import { pathToFileURL } from 'node:url'
 import threads from 'node:worker_threads'
 
@@ -14,7 +14,14 @@ interface Own {
 const own: Own[] = []
 Object.assign(globalThis, { powercutThreads: own })
 
+const require = createRequire(import.meta.url)
+const NAME = 'powercut-thread:'
+
 registerHooks({
+  resolve(specifier, context, nextResolve) {
+    if (!specifier.startsWith(NAME)) return nextResolve(specifier, context)
+    return { url: specifier.slice(NAME.length), format: 'module-typescript', shortCircuit: true }
+  },
   load(url, context, nextLoad) {
     const loaded = nextLoad(url, context)
     const [, number] = /\?thread=(\d+)$/.exec(url) ?? []
@@ -32,7 +39,6 @@ registerHooks({
  */
 class InlineThread extends EventEmitter {
   readonly #port = new EventEmitter()
-  readonly #loaded: Promise<unknown>
 
   constructor(module: string, options: { readonly workerData: unknown }) {
     super()
@@ -40,11 +46,12 @@ class InlineThread extends EventEmitter {
       postMessage: (message: unknown) => setImmediate(() => this.emit('message', message)),
     })
     own.push({ parentPort, workerData: options.workerData })
-    this.#loaded = import(`${pathToFileURL(module).href}?thread=${own.length - 1}`)
+    // Not by import(): how many turns of the event loop that takes depends on the machine.
+    require(`${NAME}${pathToFileURL(module).href}?thread=${own.length - 1}`)
   }
 
   postMessage(message: unknown): void {
-    void this.#loaded.then(() => setImmediate(() => this.#port.emit('message', message)))
+    setImmediate(() => this.#port.emit('message', message))
   }
 
   unref(): void {}

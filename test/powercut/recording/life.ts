@@ -8,6 +8,7 @@ import { Random } from '../../support/rig/random.ts'
 import type { Script } from '../app/script.ts'
 import type { VolumeImage } from '../disk/image.ts'
 import { EVERYTHING, Journal } from '../disk/journal.ts'
+import { setChance } from '../machine/chance.ts'
 import { requestsEnded, setPace } from '../machine/io.ts'
 import type { Machine } from '../machine/machine.ts'
 import { Daemon, VOLUMES, type VolumeName } from '../product/daemon.ts'
@@ -52,8 +53,7 @@ export async function live(
   // The start after a first cut is recorded behind other states, and replayed behind none: the clock is the same for both.
   clock.stopReal(true)
   const random = new Random(script.pace)
-  const unseeded = Math.random
-  Math.random = () => random.next()
+  setChance(() => random.next())
   setPace(() => 1 + random.below(3))
   onFaultPoint((name) => shim.mark(`point ${name}`))
   const onChange = (change: StoreChange): void => {
@@ -78,7 +78,7 @@ export async function live(
     after = imagesIn(root)
     await daemon?.stop()
     await requestsEnded()
-    Math.random = unseeded
+    setChance(undefined)
     setPace(() => 1)
     clock.forgetTimers()
   }

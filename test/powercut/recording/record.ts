@@ -27,6 +27,16 @@ export interface Kill {
   readonly whose: 'worker' | 'both'
 }
 
+/**
+ * The recording ended before the event behind which it was to be killed. Times of files are the kernel's, so that a recording
+ * made again can be some events shorter.
+ */
+export class EndedFirst extends Error {
+  constructor({ at }: Kill) {
+    super(`there is no event ${at} to be killed at`)
+  }
+}
+
 /** What happened on a machine under one script, in the order in which it happened. */
 export interface Recording {
   readonly script: Script
@@ -88,6 +98,7 @@ export function storedAt({ events, before }: Pick<Recording, 'events' | 'before'
 /**
  * Runs the script on a machine of its own and records it. Behind each kill the daemon starts again on what the page cache has,
  * and the script goes on.
+ * @throws EndedFirst
  */
 export async function record(
   script: Script,
@@ -127,7 +138,7 @@ export async function record(
       const { steps, problems } = run
       return { script, kills, events, volumes, storeChanges, history, steps, problems, before: undefined }
     }
-    if (events.length !== kill.at + 1) throw new Error(`there is no event ${kill.at} to be killed at`)
+    if (events.length !== kill.at + 1) throw new EndedFirst(kill)
     // What was on its way to the store is lost.
     storeChanges.length = storedAt({ events, before: undefined }, kill.at)
     memory = await replay(script.distant ? storeChanges : [])

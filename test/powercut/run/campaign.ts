@@ -5,7 +5,7 @@ import { type PromiseName, promiseOf } from '../check/promises.ts'
 import { momentOf, mountAndCheck, recover, recoverAndCheck } from '../check/recover.ts'
 import type { CrashState } from '../disk/draw.ts'
 import { Machine } from '../machine/machine.ts'
-import { type Recording, record } from '../recording/record.ts'
+import { EndedFirst, type Kill, type Recording, record } from '../recording/record.ts'
 import { Coverage } from './coverage.ts'
 import { behind, destructionsOf } from './destructions.ts'
 import { type Options, showKill } from './options.ts'
@@ -61,6 +61,9 @@ const KILL_EVERY = 16
 const KILL_STATES = 4
 // One kill in so many is followed by another one while the daemon starts.
 const KILLED_TWICE = 4
+// A kill near the end of a recording may find the next one shorter; the step keeps the seeds of neighbours apart.
+const KILL_ATTEMPTS = 5
+const KILL_STEP = 1_000_003
 const WHOSE = ['worker', 'both'] as const
 
 // For each place in which a row's step is tried, so many starts after a power cut are looked at, if not fewer are wanted.
@@ -220,10 +223,24 @@ class Run {
   }
 
   async #killed(plain: Recording, seed: number): Promise<Recording> {
-    const { script } = plain
-    const once = await record(script, this.#machine, [drawKill(plain, seed)])
+    const once = await this.#killedAgain(plain, [], seed)
     if (seed % KILLED_TWICE !== 0) return once
-    return record(script, this.#machine, [...once.kills, drawKill(once, seed)])
+    return this.#killedAgain(once, once.kills, seed)
+  }
+
+  /** Another kill is drawn where a recording ended before it; @throws Error if each did. */
+  async #killedAgain(last: Recording, kills: readonly Kill[], seed: number): Promise<Recording> {
+    let ended: unknown
+    for (let attempt = 0; attempt < KILL_ATTEMPTS; attempt += 1) {
+      const kill = drawKill(last, seed + attempt * KILL_STEP)
+      try {
+        return await record(last.script, this.#machine, [...kills, kill])
+      } catch (error) {
+        if (!(error instanceof EndedFirst)) throw error
+        ended = error
+      }
+    }
+    throw ended
   }
 
   /** True if it does, and the recording's place on the machine was taken. */

@@ -15,6 +15,7 @@ const mutated = mutate([...SCALED, ...broken])
 // The calls of node:fs are replaced before the product is loaded.
 await import('../machine/io.ts')
 await import('../machine/threads.ts')
+await import('../machine/chance.ts')
 const { runWork } = await import('./campaign.ts')
 mutated.check()
 await runWork(options, work, known, (line) => process.stdout.write(`${JSON.stringify(line)}\n`))

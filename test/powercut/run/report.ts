@@ -35,6 +35,8 @@ export function report(outcome: Outcome, options: Options, log: Log): void {
   const kinds = new Map<string, number>()
   for (const { kind } of outcome.violations) kinds.set(kind, (kinds.get(kind) ?? 0) + 1)
   for (const [kind, count] of kinds) log(`${count} x ${kind}`)
+  // Once more where the log ends: a run that could not try something has not held.
+  for (const fault of outcome.faults) log(`the harness failed: ${fault}`)
   log(`${outcome.violations.length} violations, seed ${options.seed}, ${outcome.seconds.toFixed(0)} s`)
   const directory = resolve(options.report)
   mkdirSync(directory, { recursive: true })
