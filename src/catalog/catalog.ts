@@ -462,9 +462,9 @@ export class Catalog {
     })
   }
 
-  /** Within a transaction: the store is older than what it had acknowledged to this catalog. */
-  noteOlderStore(detail: string): void {
-    this.doubts.noteOlderStore(detail)
+  /** Within a transaction: something is not as the catalog has it, for all that it can tell, until somebody accepts it. */
+  noteLoss(detail: string): void {
+    this.doubts.noteLoss(detail)
     this.afterCommit(() => this.doubts.noted())
   }
 }

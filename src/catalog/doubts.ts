@@ -127,8 +127,8 @@ export class Doubts {
     )
   }
 
-  /** The store lacks what it had acknowledged: what the catalog says of it may not be so. Within a transaction, as above. */
-  noteOlderStore(detail: string): void {
+  /** Store or SOURCE are not as the catalog left them: what it says of them may not be so. Within a transaction, as above. */
+  noteLoss(detail: string): void {
     this.#add(detail, Date.now())
   }
 

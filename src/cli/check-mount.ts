@@ -85,7 +85,8 @@ export async function checkMount(wanted: MountToCheck, sources: MountSources): P
   }
   const shares = sharesVolume(legacy.path, stateDir)
   if (shares) requireRoom(stateDir)
-  const takesFrom = checkOwner(mount, sources.takeOver, environment)
+  const { takeOver } = sources
+  const takesFrom = checkOwner(mount, takeOver, environment)
   checkStateDir(stateDir, mount)
   if (settings.transport === 'fuse-native' && settings.options?.split(',').includes('nosymfollow')) {
     throw new UsageError('--options nosymfollow cannot be had with --transport fuse-native; leave one out')
@@ -96,7 +97,7 @@ export async function checkMount(wanted: MountToCheck, sources: MountSources): P
       EXIT.failed,
     )
   }
-  return { ...mount, takesFrom, sharesVolume: shares }
+  return { ...mount, takesFrom, takeOver, sharesVolume: shares }
 }
 
 /** A daemon whose mount was taken off has settled and ended in a while: then the same can be mounted again. */

@@ -102,9 +102,10 @@ function wordsOf(source: string, mounts: readonly Remembered[], marks: readonly 
       : `${source} is not marked any more`,
   )
   for (const { target, stateDir, settings } of mounts) {
-    lines.push(
-      `the mount at ${target} is forgotten; "${mountCommand({ source, target, stateDir, settings })}" makes it again`,
-    )
+    // Of a SOURCE that has lost its mark a mount is refused otherwise.
+    const takeOver = marks.length > 0
+    const again = mountCommand({ source, target, stateDir, settings, takeOver })
+    lines.push(`the mount at ${target} is forgotten; "${again}" makes it again`)
   }
   return lines
 }

@@ -15,6 +15,8 @@ export interface MountConfig extends Omit<Settings, 'stateDir'> {
   readonly mode: Settings['mode']
   /** The id of the state directory whose place this mount takes, as SOURCE's mark has it. */
   readonly takesFrom?: string | undefined
+  /** The operator means it, whatever SOURCE says of who knows its files. */
+  readonly takeOver?: boolean | undefined
   /** The state directory is on SOURCE's own volume. */
   readonly sharesVolume?: boolean | undefined
 }

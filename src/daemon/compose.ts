@@ -82,6 +82,7 @@ async function compose(
   else connection.useSource(false)
   opened.push(() => volume.detach())
   if (!connection.takesOver) {
+    ownership.requireMarkKept()
     await ownership.requireNewest(lease)
     modes.admitMount(config.mode ?? first)
   }

@@ -146,6 +146,11 @@ export function olderCopy({ source, stateDir }: Mount): string {
   return `the state directory ${stateDir} is an older copy of itself, and so is its store: SOURCE ${source} was served by a later one, and files that left it since are in neither; bring back the newest copy of both (--take-over alone mounts without what came later)`
 }
 
+/** One line about a SOURCE that says no more whose it is. */
+export function lostMark({ source, stateDir }: Mount): string {
+  return `SOURCE ${source} has lost the mark that the state directory ${stateDir} had put on it (by "ferryfs forget" or another --state-dir, or it is a copy): what was put there since may be hidden behind what the store has; a new --state-dir and --namespace serve SOURCE as it is, --take-over goes on with what this one knows`
+}
+
 /** What to type where the state directory is there and its catalog has lost what it knew. What that has staged stays where it is. */
 function commandsAnew(mark: OwnerMark, source: string, target: string): string {
   let stateDir = `${mark.stateDir}.new`

@@ -17,9 +17,12 @@ import {
 import type { Log } from '../observe/log.ts'
 import { closeDescriptor, patiently } from '../sys/index.ts'
 import { forgetOwner, ownerById, recordOwner } from './machine.ts'
-import { olderCopy, refusal } from './owner-check.ts'
+import { lostMark, olderCopy, refusal } from './owner-check.ts'
 
+/** Meta: ids of the state directories whose place this one has taken. */
 const REPLACES = 'replaces'
+/** Meta: `yes` from when SOURCE is marked until the mark is about to be taken off by the mode. */
+const MARKED = 'marked'
 
 /** Whether SOURCE alone may lack something in this mode: then it has to say who knows the rest. */
 function needsMark({ writeTo, removesLegacy, needsLegacy }: Policy): boolean {
@@ -39,6 +42,7 @@ export class Ownership {
   #marked = false
   /** Epoch of the last mount that marked SOURCE, as far as SOURCE or the machine says. */
   #markedEpoch: number | undefined
+  #lacksMark = false
   #complained = false
 
   constructor(config: MountConfig, catalog: Catalog, id: string, log: Log) {
@@ -74,9 +78,28 @@ export class Ownership {
     withRoot(tree, (root) => {
       const found = readMark(root)
       tree.hidesOwnFiles = hasMarkFile(root)
+      this.#lacksMark = !found
       if (found?.id === this.#id) this.#markedEpoch = found.kind === 'whole' ? found.mark.epoch : undefined
-      if (!found || found.id === this.#id || this.replaces.includes(found.id)) return
+      if (!found || this.#isOwn(found.id)) return
       throw new UsageError(refusal(found, false, this.#config))
+    })
+  }
+
+  /**
+   * SOURCE has lost the mark that this catalog has put on it: `forget` took it off, another state directory did that has taken SOURCE
+   * over meanwhile, or another directory lies there. Whoever did that may have gone on with SOURCE by itself, and what he put there would be hidden behind what this catalog has in its store. Such a
+   * mount is refused unless it is asked for, and then told of as a loss.
+   * @throws UsageError in one line
+   */
+  requireMarkKept(): void {
+    const catalog = this.#catalog
+    if (!this.#lacksMark || catalog.meta.get(MARKED) !== 'yes') return
+    if (!this.#config.takeOver) throw new UsageError(lostMark(this.#config))
+    catalog.transaction(() => {
+      catalog.noteLoss(
+        `SOURCE ${this.#config.source} had lost its mark: what was put there since, under names that the store has, is not shown`,
+      )
+      catalog.meta.set(MARKED, '')
     })
   }
 
@@ -96,8 +119,7 @@ export class Ownership {
     })
     // The lease notes it.
     if (doesStoreTell) return
-    const isAskedFor = this.#config.takesFrom === this.#id
-    if (doesStoreTell === false && !isAskedFor) throw new UsageError(olderCopy(this.#config))
+    if (doesStoreTell === false && !this.#config.takeOver) throw new UsageError(olderCopy(this.#config))
     catalog.transaction(() => catalog.noteOlderCopy(undefined))
   }
 
@@ -110,7 +132,10 @@ export class Ownership {
     if (!tree) return
     withRoot(tree, (root) => {
       const mark = this.#markOf(root)
-      if (!this.#config.sourceReadonly) writeMark(root, mark)
+      if (!this.#config.sourceReadonly) {
+        writeMark(root, mark)
+        this.#note('yes')
+      }
       tree.hidesOwnFiles = hasMarkFile(root)
       this.#record(mark)
     })
@@ -146,10 +171,23 @@ export class Ownership {
     this.#marked = false
     forgetOwner(this.#id, process.env)
     if (!tree || this.#config.sourceReadonly) return
+    this.#note('')
     withRoot(tree, (root) => {
       if (readMark(root)) removeMark(root)
       tree.hidesOwnFiles = false
     })
+  }
+
+  /** Off the medium before the mark is, so that no power cut leaves a mark missed that the mode has taken off. */
+  #note(marked: 'yes' | ''): void {
+    const catalog = this.#catalog
+    if ((catalog.meta.get(MARKED) ?? '') === marked) return
+    catalog.transaction(() => catalog.meta.set(MARKED, marked))
+    if (marked === '') catalog.flushNow()
+  }
+
+  #isOwn(id: string): boolean {
+    return id === this.#id || this.replaces.includes(id)
   }
 
   /** Beside a mark it is a second net; in the place of one it is all there is. */

@@ -225,7 +225,7 @@ export class NamespaceLease {
     const heard = Number(catalog.meta.get(HEARD) ?? 0)
     if (!this.#store.capabilities.consistent || (lease?.epoch ?? 0) >= heard) return
     const { url } = this.#store
-    catalog.noteOlderStore(
+    catalog.noteLoss(
       lease
         ? `the store ${url} is older than what it has acknowledged: its namespace ${this.#namespace} is as it was before a later mount (on ${lease.host}, since ${lease.since}); what was stored since is missing in it or older`
         : `the store ${url} has no namespace ${this.#namespace}, which it had acknowledged: what was stored there is missing`,

@@ -115,6 +115,8 @@ describeMounted('who owns a volume', () => {
     expect(isMarked()).toBe(true)
     await ferry.mode('mirror')
     expect(isMarked()).toBe(false)
+    // Nobody misses it then.
+    await ferry.remount()
     await ferry.mode('prefer-store')
     await ferry.settled()
     expect(isMarked()).toBe(false)
@@ -260,7 +262,10 @@ describeMounted('who owns a volume', () => {
     await ferry.done('unmount', elsewhere)
     // The new one has it now, in a mode in which nothing is missing.
     expect(isMarked()).toBe(false)
-    await ferry.mount()
+    // And may have been written to.
+    const own = ['mount', ferry.source, ferry.target, '--state-dir', ferry.stateDir]
+    expect(await refusal(...own)).toContain('has lost the mark')
+    await ferry.mount('--take-over')
     await shows(ferry.target)
     expect(isMarked()).toBe(true)
     const mounted = await ferry.ferryfs('forget', ferry.target)
@@ -268,7 +273,7 @@ describeMounted('who owns a volume', () => {
     await ferry.unmount()
     const told = await ferry.done('forget', ferry.target)
     expect(told).toContain(`still where the state directory ${ferry.stateDir} knows`)
-    const again = `"ferryfs mount ${ferry.source} ${ferry.target} --state-dir ${ferry.stateDir}"`
+    const again = `"ferryfs ${own.join(' ')} --take-over"`
     expect(told).toContain(again)
     expect(isMarked()).toBe(false)
     await refusal('mount', ferry.target)
