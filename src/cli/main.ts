@@ -1,8 +1,8 @@
 #!/usr/bin/env node
-import { EXIT } from '../daemon/exit-status.ts'
 import { entryPoint } from '../base/entry-point.ts'
+import { EXIT } from '../daemon/exit-status.ts'
+import { keepLittleGarbage } from './little-garbage.ts'
 import { otherBytes } from './other-bytes.ts'
-import { runCli } from './run.ts'
 
 // Whoever read the result has gone (a pipe into head): nothing is left to say. A log that nobody reads ends no mount.
 process.stdout.on('error', () => process.exit(EXIT.failed))
@@ -12,6 +12,9 @@ const args = process.argv.slice(2)
 const note = (line: string): boolean => process.stderr.write(`${line}\n`)
 const wrong = otherBytes(args.length)
 if (wrong === undefined) {
+  keepLittleGarbage(args)
+  // Loaded only now: a process that starts over has no need of it.
+  const { runCli } = await import('./run.ts')
   process.exitCode = await runCli(args, {
     environment: process.env,
     print: (line) => process.stdout.write(`${line}\n`),

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { onLines } from './lines.ts'
 import { type FromWorker, isFromWorker, PROTOCOL, type StartMessage, type ToWorker } from './messages.ts'
-import { NODE_FLAGS } from './process.ts'
+import { HEAP_ENVIRONMENT, HEAP_FLAGS, NODE_FLAGS } from './process.ts'
 
 export interface WorkerOptions {
   readonly file: string
@@ -21,13 +21,7 @@ export interface StartFailure {
 
 // Threads of the worker's libuv pool: reads of /dev/fuse block some for good, file and DNS work needs the others. To be
 // set before the pool's first use, so in the environment.
-// With an arena for every thread of the pool, glibc keeps hundreds of MiB of freed chunk buffers (mallopt(3)).
-const ALLOCATOR_ARENAS = '2'
 const THREAD_POOL_SIZE = '32'
-
-// What lives is some 40 MiB. Left to itself, Node keeps as much garbage as a large machine has room for: 128 MiB of what died
-// young, and twice of what is old (measured: 340 MiB resident became 230).
-const HEAP_FLAGS = ['--max-semi-space-size=8', '--heap-growing-percent=25']
 
 // A worker that leaves so many questions in a row unanswered hangs; it is killed, so that the next one serves its callers
 // (P6). Counted, not timed: a machine that was suspended has missed one, not all of them.
@@ -59,7 +53,7 @@ export class WorkerHandle {
   constructor(options: WorkerOptions) {
     const child = spawn(process.execPath, [...NODE_FLAGS, ...HEAP_FLAGS, options.file], {
       cwd: '/',
-      env: { MALLOC_ARENA_MAX: ALLOCATOR_ARENAS, ...process.env, UV_THREADPOOL_SIZE: THREAD_POOL_SIZE },
+      env: { ...HEAP_ENVIRONMENT, ...process.env, UV_THREADPOOL_SIZE: THREAD_POOL_SIZE },
       stdio: ['ignore', 'pipe', 'pipe', 'ipc', options.connection ?? 'ignore'],
     })
     this.#child = child
