@@ -30,6 +30,10 @@ export interface ShardWatch {
 
 const MOST_UNREAD = 10_000
 
+const OWED_AT_ONCE = 256
+// Of an inode number in SQLite.
+const LOWEST_ROW = -(2n ** 63n)
+
 /**
  * Durable list of store work, one row per kind and inode: work that is owed twice is done once. Asking for work that is
  * already listed gives the row a new number, so that a worker that finished the old round does not cross it off.
@@ -129,8 +133,9 @@ export class Outbox {
       `SELECT 1 AS n FROM dirty_shards WHERE ino = ? AND shard IN (${ALL_SHARDS}, ?)`,
     )
     this.#allDirty = database.prepare(
-      `SELECT d.ino FROM dirty_shards AS d JOIN inodes AS i ON i.ino = d.ino
-       WHERE shard = ${ALL_SHARDS} AND orphan = 0 AND layout <> ${LAYOUT_LOST}`,
+      `SELECT d.ino FROM dirty_shards AS d CROSS JOIN inodes AS i ON i.ino = d.ino
+       WHERE d.ino >= ? AND shard = ${ALL_SHARDS} AND orphan = 0 AND layout <> ${LAYOUT_LOST}
+       ORDER BY d.ino LIMIT ${OWED_AT_ONCE}`,
       true,
     )
     this.#clearShard = database.prepare('DELETE FROM dirty_shards WHERE ino = ? AND shard = ?')
@@ -241,9 +246,19 @@ export class Outbox {
     return this.isDirtyShard(directory, ALL_SHARDS)
   }
 
-  /** Records of which all is to be written are owed, but for those that have lost a part: nothing is written over that. */
-  oweAllDirty(): void {
-    for (const { ino } of this.#allDirty.all() as Row[]) this.add('directory', toUnsigned(ino as bigint))
+  /**
+   * Some of the records of which all is to be written are owed, but not those that have lost a part: nothing is written over that.
+   * @param from for the first of them nothing, then what the last call gave @returns where to go on
+   */
+  oweAllDirty(from = LOWEST_ROW): bigint | undefined {
+    let last: bigint | undefined
+    for (const { ino } of this.#allDirty.all(from) as Row[]) {
+      last = ino as bigint
+      this.add('directory', toUnsigned(last))
+    }
+    if (last === undefined) return undefined
+    const next = toSigned(last + 1n)
+    return next > last ? next : undefined
   }
 
   dirtyShards(directory: bigint): number[] {

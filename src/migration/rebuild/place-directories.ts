@@ -42,7 +42,7 @@ export class DirectoryPlaces {
     }
     await this.#disownOthers()
     await this.#noteLossy()
-    catalog.transaction(() => catalog.outbox.oweAllDirty())
+    await this.#oweRecords()
   }
 
   #placeRoot(): void {
@@ -159,6 +159,17 @@ export class DirectoryPlaces {
       const last = names.at(-1)
       if (!last) return
       after = last.n
+      await giveWay()
+    }
+  }
+
+  /** Records of which all is to be written. */
+  async #oweRecords(): Promise<void> {
+    const { catalog, signal } = this.#of
+    const owe = (from?: bigint): bigint | undefined =>
+      catalog.transaction(() => catalog.outbox.oweAllDirty(from))
+    for (let next = owe(); next !== undefined; next = owe(next)) {
+      signal.throwIfAborted()
       await giveWay()
     }
   }

@@ -117,12 +117,15 @@ export class SurveyTable {
       ),
       addFormer: sql('INSERT INTO former VALUES (?,?,?,?,?,?,?)'),
       setRead: sql(`UPDATE dirs SET state = ${STATES.read}, header = ?, loss = ? WHERE n = ?`),
+      formerUpTo: sql(`SELECT max(rowid) AS n FROM (SELECT rowid FROM former WHERE rowid > ?
+        ORDER BY rowid LIMIT ${ROWS_AT_ONCE})`),
       markStale: sql(
         `UPDATE names SET stale = 1 WHERE n IN (
          SELECT names.n FROM former
-           JOIN dirs ON dirs.ino = former.in_ino AND dirs.generation = former.in_generation
-           JOIN names ON names.parent = dirs.n AND names.name = former.name
-         WHERE names.ino = former.ino AND names.generation = former.generation
+           CROSS JOIN dirs ON dirs.ino = former.in_ino AND dirs.generation = former.in_generation
+           CROSS JOIN names ON names.parent = dirs.n AND names.name = former.name
+         WHERE former.rowid > ? AND former.rowid <= ?
+           AND names.ino = former.ino AND names.generation = former.generation AND stale = 0
            AND (names.epoch, names.version) < (former.epoch, former.version))`,
       ),
       inState: sql('SELECT * FROM dirs WHERE state = ? ORDER BY n LIMIT ?'),
@@ -203,9 +206,16 @@ export class SurveyTable {
     this.transaction(() => this.#sql.setRead?.run(text, loss ?? null, directory.n))
   }
 
-  /** Every record has been read: names that a newer record says to be left are out of date. */
-  markStale(): void {
-    this.transaction(() => this.#sql.markStale?.run())
+  /**
+   * Every record has been read: some names that a newer record says to be left are out of date, by places behind a number that a file has
+   * left. The number to go on from.
+   */
+  markStale(after: number): number | undefined {
+    const row = this.#one('formerUpTo', after)
+    if (typeof row?.n !== 'bigint') return undefined
+    const last = Number(row.n)
+    this.transaction(() => this.#sql.markStale?.run(after, last))
+    return last
   }
 
   // ---- directories

@@ -32,7 +32,17 @@ export class Survey {
       onDirectory()
       await giveWay()
     }
-    this.#table.markStale()
+    await this.#markStale()
+  }
+
+  /** A few at a time: until it ends, what a transaction changes is in memory. */
+  async #markStale(): Promise<void> {
+    for (let after: number | undefined = 0; ; ) {
+      this.#signal.throwIfAborted()
+      after = this.#table.markStale(after)
+      if (after === undefined) return
+      await giveWay()
+    }
   }
 
   async #read(directory: SurveyedDirectory): Promise<void> {
