@@ -249,11 +249,12 @@ export class ComposedEngine implements RunningEngine {
 
   /** A broken volume may have any number of them: the first are listed. */
   async #failures(): Promise<readonly Failure[]> {
-    const { context, mover, store } = this.#parts
+    const { context, mover, store, volume } = this.#parts
     const { catalog, failedSyncs } = context
     const found = new BoundedList<Failure>(({ path, reason }) => path.length + reason.length)
     const { damage } = store.capabilities
     if (damage !== undefined) found.add({ path: '.', reason: damage })
+    if (volume.failure !== undefined) found.add({ path: '.', reason: volume.failure })
     if (catalog.isAway) found.add({ path: '.', reason: STATE_DISK_AWAY })
     for (const { since, detail } of catalog.doubts.losses())
       found.add({ path: '.', reason: `${since.toISOString()}: ${detail}; 'ferryfs verify' lists them` })

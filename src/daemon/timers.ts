@@ -84,12 +84,12 @@ function volumeCheck(
     volume
       .heal()
       .then((found) => {
-        if (found === 'failing' && !failing) log.error({}, 'the legacy volume does not answer')
-        if (found !== 'failing' && failing) log.info({}, 'the legacy volume answers again')
-        failing = found === 'failing'
-        if (found !== 'replaced') return
-        legacyFiles.close()
-        connection.useSource(true)
+        const fails = found === 'failing' || found === 'removed'
+        if (fails && !failing) log.error({}, volume.failure ?? 'the legacy volume does not answer')
+        if (!fails && failing) log.info({}, 'the legacy volume answers again')
+        failing = fails
+        if (found === 'removed' || found === 'replaced') legacyFiles.close()
+        if (found === 'replaced') connection.useSource(true)
       })
       .catch((error: unknown) => log.error({ err: error }, 'looking after the legacy volume failed'))
       .finally(() => {

@@ -1,8 +1,13 @@
 import { stat } from 'node:fs/promises'
 import { reasonOf, UsageError } from '../base/errors.ts'
 import { type Catalog, ROOT_INO } from '../catalog/index.ts'
-import { LegacyTree, type QuietReads } from '../legacy/index.ts'
+import { LegacyTree, type QuietReads, REMOVED } from '../legacy/index.ts'
 import type { Disk } from '../sys/index.ts'
+
+const notAnswering = (error: unknown): string => {
+  const reason = error instanceof UsageError ? ` (${error.message})` : ''
+  return `the legacy volume does not answer${reason}; it goes on by itself when that does`
+}
 
 /** The legacy volume, while there is one. */
 export class Volume {
@@ -12,6 +17,7 @@ export class Volume {
   readonly #disk: Disk | undefined
   readonly #admit: (tree: LegacyTree) => void
   #tree: LegacyTree | undefined
+  #failure: string | undefined
 
   /**
    * @param admit throws for a directory that belongs to another mount
@@ -35,6 +41,11 @@ export class Volume {
     return this.#tree
   }
 
+  /** Why nothing can be had of the volume; undefined if that is not so. */
+  get failure(): string | undefined {
+    return this.#failure
+  }
+
   /**
    * `mayFail`: a volume that does not answer, or is not there, is taken up when it does (`heal`).
    * @throws UsageError if the source is not the directory that the catalog knows
@@ -47,37 +58,60 @@ export class Volume {
       if (!mayFail || this.#catalog.meta.get('source') === undefined) throw error
       // Of nothing: what is at the path is not, or not yet, the volume.
       this.#tree = this.#treeAt('', { mayFail: true })
+      this.#failure = notAnswering(error)
     }
   }
 
   /**
    * Descriptors of a volume whose server or device is gone stay dead, also when it is mounted again. Looks whether this
-   * has happened, and goes on with what is at the path now if that is the same directory.
+   * has happened, and goes on with what is at the path now if that is the same directory. One that was removed does not come back.
    */
-  async heal(): Promise<'answers' | 'failing' | 'replaced'> {
+  async heal(): Promise<'answers' | 'failing' | 'removed' | 'replaced'> {
     const before = this.#tree
-    if (!before || (await before.answers())) return 'answers'
+    if (!before || (await before.answers())) {
+      this.#failure = undefined
+      return 'answers'
+    }
     let next: LegacyTree
     try {
       // On a thread first: what hangs there must not keep everything else from being served.
       const look = () => stat(this.#path)
       await (this.#disk ? this.#disk.during(look) : look())
       next = this.#open()
-    } catch {
-      return 'failing'
+    } catch (error) {
+      if (this.#tree !== before) return 'answers'
+      return this.#notHealed(before, error)
     }
     if (this.#tree !== before) {
       next.close()
       return 'answers'
     }
     this.#tree = next
+    this.#failure = undefined
     before.close()
     return 'replaced'
+  }
+
+  /** Of directories in a root that was removed descriptors are left that look empty, too. */
+  #notHealed(before: LegacyTree, error: unknown): 'failing' | 'removed' {
+    let isRemoved = false
+    try {
+      isRemoved = before.isRemoved
+    } catch {
+      // It says nothing.
+    }
+    // It was noted before, and what stands for it since says nothing.
+    if (this.#failure !== REMOVED) this.#failure = isRemoved ? REMOVED : notAnswering(error)
+    if (!isRemoved) return 'failing'
+    this.#tree = this.#treeAt('', { mayFail: true })
+    before.close()
+    return 'removed'
   }
 
   detach(): void {
     this.#tree?.close()
     this.#tree = undefined
+    this.#failure = undefined
   }
 
   #treeAt(path: string, options?: { mayFail: boolean }): LegacyTree {

@@ -17,4 +17,5 @@ export {
   NOT_MOUNTED,
   type QuietReads,
   type ReadBy,
+  REMOVED,
 } from './tree.ts'

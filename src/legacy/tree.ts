@@ -62,6 +62,10 @@ export const NOT_MOUNTED =
 export const isMissingDisk = (error: unknown): boolean =>
   error instanceof FsError && error.message === NOT_MOUNTED
 
+/** Of a SOURCE that is not there any more, though it is open: it looks as if it were empty. */
+export const REMOVED =
+  "SOURCE was removed, or made anew, while it was served: what was only there is gone; what the store has is there, and 'ferryfs restore' writes it out"
+
 /** What an open says where the directory is not, and what is there is none. */
 const NOT_THERE: ReadonlySet<string> = new Set(['ENOENT', 'ENOTDIR', 'ELOOP'])
 
@@ -172,7 +176,7 @@ export class LegacyTree {
   }
 
   #openAt(ino: bigint, { parent, name }: LegacyPlace, legacyIno: bigint | undefined): number {
-    const descriptor = openAt(this.directory(parent), name, ONLY_A_DIRECTORY)
+    const descriptor = this.#inside(parent, (directory) => openAt(directory, name, ONLY_A_DIRECTORY))
     try {
       const stat = statDescriptor(descriptor)
       this.#requireMounted(ino, parent, stat)
@@ -189,7 +193,7 @@ export class LegacyTree {
    * @throws FsError EIO where that directory was the root of another file system, which is missing
    */
   inPlaceOf(ino: bigint, { parent, name }: LegacyPlace): Stat {
-    const descriptor = openAt(this.directory(parent), name, ONLY_A_DIRECTORY)
+    const descriptor = this.#inside(parent, (directory) => openAt(directory, name, ONLY_A_DIRECTORY))
     try {
       const stat = statDescriptor(descriptor)
       this.#requireMounted(ino, parent, stat)
@@ -217,7 +221,17 @@ export class LegacyTree {
 
   stat(place: LegacyPlace): Stat {
     if (this.#isHidden(place.parent, place.name)) throw new FsError('EPERM', 'the name is kept by ferryfs')
-    return statAt(this.directory(place.parent), place.name)
+    return this.#inside(place.parent, (directory) => statAt(directory, place.name))
+  }
+
+  /** The call in a directory. That something is not there says nothing in a root that was removed. @throws FsError */
+  #inside<T>(parent: bigint, call: (directory: number) => T): T {
+    try {
+      return call(this.directory(parent))
+    } catch (error) {
+      const isAbsent = parent === this.#rootIno && error instanceof FsError && error.code === 'ENOENT'
+      throw isAbsent && this.isRemoved ? new FsError('EIO', REMOVED, { cause: error }) : error
+    }
   }
 
   /** As `stat`, but `undefined` where there is nothing. Any other failure is thrown: it is no proof of absence. */
@@ -249,12 +263,17 @@ export class LegacyTree {
     }
   }
 
-  /** Whether the volume says anything at all of its root; asked on a thread, because it may say nothing for long. */
+  /** The root has no name any more: nothing is in it, and nothing can be made in it. */
+  get isRemoved(): boolean {
+    return this.#descriptor !== undefined && statDescriptor(this.#descriptor).nlink === 0
+  }
+
+  /** Whether the volume says anything of its root, and that is there; asked on a thread, because it may say nothing for long. */
   async answers(): Promise<boolean> {
     try {
       const root = this.#root
-      await whileGuarded(root, () => stat(`/proc/self/fd/${root}`))
-      return true
+      const { nlink } = await whileGuarded(root, () => stat(`/proc/self/fd/${root}`))
+      return nlink > 0
     } catch {
       return false
     }
@@ -269,7 +288,7 @@ export class LegacyTree {
     const careful = flags | constants.O_NOFOLLOW | constants.O_NONBLOCK
     const isReading = (flags & (constants.O_WRONLY | constants.O_RDWR)) === 0
     const quiet = isReading && (by === 'ferryfs' || this.#quiet.files)
-    const descriptor = openQuietly(this.directory(place.parent), place.name, careful, quiet)
+    const descriptor = this.#inside(place.parent, (parent) => openQuietly(parent, place.name, careful, quiet))
     const stat = statDescriptor(descriptor)
     // What took its place may have its number.
     if (isRegular(stat.mode) && (legacyIno === undefined || stat.ino === legacyIno)) return descriptor
@@ -279,16 +298,33 @@ export class LegacyTree {
 
   /**
    * What is in a directory, as many entries at a time as one system call gives: up to a few thousand. To be taken to the end or
-   * until one throws: it keeps a descriptor. @throws FsError at once if the directory cannot be opened
+   * until one throws: it keeps a descriptor. @throws FsError at once if the directory cannot be listed: ENOENT if it was removed
    */
   batches(ino: bigint, by: ReadBy = 'ferryfs'): Generator<RawDirent[], undefined> {
-    return this.#batches(ino, this.openDirectory(ino, by))
+    const descriptor = this.openDirectory(ino, by)
+    const batches = directoryBatches(descriptor)
+    try {
+      return this.#batches(
+        ino,
+        descriptor,
+        batches,
+        this.#inside(ino, () => batches.next()),
+      )
+    } catch (error) {
+      closeDescriptor(descriptor)
+      throw error
+    }
   }
 
-  *#batches(ino: bigint, descriptor: number): Generator<RawDirent[], undefined> {
+  *#batches(
+    ino: bigint,
+    descriptor: number,
+    batches: Iterator<RawDirent[]>,
+    first: IteratorResult<RawDirent[]>,
+  ): Generator<RawDirent[], undefined> {
     try {
-      for (const batch of directoryBatches(descriptor))
-        yield batch.filter(({ name }) => !this.#isHidden(ino, name))
+      for (let next = first; !next.done; next = nextOf(batches))
+        yield next.value.filter(({ name }) => !this.#isHidden(ino, name))
     } finally {
       closeDescriptor(descriptor)
     }
@@ -307,9 +343,10 @@ export class LegacyTree {
 
   /** Target of a symlink. @throws FsError */
   target({ parent, name }: LegacyPlace, by: ReadBy = 'ferryfs'): Buffer {
-    const directory = this.directory(parent)
-    const quietly = by === 'ferryfs' ? this.#quietLinks?.read(directory, name) : undefined
-    return quietly ?? readlinkAt(directory, name)
+    return this.#inside(parent, (directory) => {
+      const quietly = by === 'ferryfs' ? this.#quietLinks?.read(directory, name) : undefined
+      return quietly ?? readlinkAt(directory, name)
+    })
   }
 
   space(): VolumeSpace {
@@ -330,6 +367,16 @@ export class LegacyTree {
   #closeRetired(): void {
     for (const descriptor of this.#retired) closeDescriptor(descriptor)
     this.#retired = []
+  }
+}
+
+/** A directory that was removed while it is listed has been emptied before: there is no more in it. */
+function nextOf(batches: Iterator<RawDirent[]>): IteratorResult<RawDirent[]> {
+  try {
+    return batches.next()
+  } catch (error) {
+    if (error instanceof FsError && error.code === 'ENOENT') return { done: true, value: undefined }
+    throw error
   }
 }
 

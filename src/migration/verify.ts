@@ -3,7 +3,7 @@ import { BoundedList } from '../base/bounded-list.ts'
 import { Semaphore } from '../base/concurrency.ts'
 import { FsError, reasonOf } from '../base/errors.ts'
 import { giveWay } from '../base/pace.ts'
-import { fileId, type Inode, isChunked, isLost, isStored, lacksNames } from '../catalog/index.ts'
+import { fileId, type Inode, isChunked, isLost, isStored, lacksNames, ROOT_INO } from '../catalog/index.ts'
 import {
   CHUNK_BYTES,
   chunkCount,
@@ -20,7 +20,7 @@ import {
   type StoredContent,
   shardKey,
 } from '../content/index.ts'
-import { isMissingDisk, NOT_MOUNTED } from '../legacy/index.ts'
+import { isMissingDisk, NOT_MOUNTED, REMOVED } from '../legacy/index.ts'
 import type { OverlayContext } from '../overlay/index.ts'
 import { StoreCorrupt, StoreError, StoreUnavailable } from '../store/errors.ts'
 import { printable } from '../sys/index.ts'
@@ -301,10 +301,23 @@ async function verifyDirectory(
   if (inode && lacksNames(inode))
     return { kind: 'missing', detail: inode.failure ?? 'a part of its record was lost' }
   if (inode && isOnMissingDisk(context, inode)) return { kind: 'unreadable', detail: NOT_MOUNTED }
+  const failing = ino === ROOT_INO ? failureOfVolume(context) : undefined
+  if (failing !== undefined) return { kind: 'unreadable', detail: failing }
   if (!isRecorded(context, ino)) return undefined
   // Nobody writes the record meanwhile: what changes in the catalog is still to be written afterwards.
   const failed = await directories.exclusively(ino, () => compareRecord(context, ino))
   return failed && isRecorded(context, ino) ? repaired(context, ino, failed) : undefined
+}
+
+/** Why nobody can say what else is in SOURCE, where it belongs to the tree. */
+function failureOfVolume({ legacy }: OverlayContext): string | undefined {
+  try {
+    const tree = legacy()
+    tree?.rootNow()
+    return tree?.isRemoved ? REMOVED : undefined
+  } catch (error) {
+    return reasonOf(error)
+  }
 }
 
 /** What is in it the volume cannot say: the file system below SOURCE that it is on is not mounted. */

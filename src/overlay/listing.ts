@@ -56,7 +56,7 @@ export class Listings {
         catalog.transaction(() => this.#fill(directory, table, Number(cookie), sink, counting))
       })
     const open = this.#open.get(handle)
-    const table = open === undefined || cookie === 0n ? this.#list(directory, 'application') : open
+    const table = open === undefined || cookie === 0n ? this.#listed(directory) : open
     if (table !== open) this.#open.set(handle, table)
     if (table instanceof NameTable) return fill(table)
     return table.then(
@@ -86,6 +86,20 @@ export class Listings {
       names = []
     }
     if (names.length > 0) yield names
+  }
+
+  /** Readers take ENOENT for the end of a directory: a full one would look empty. The kernel itself knows which are removed. */
+  #listed(directory: bigint): NameTable | Promise<NameTable> {
+    const told = (error: unknown): never => {
+      const looksLikeTheEnd = error instanceof FsError && error.code === 'ENOENT'
+      throw looksLikeTheEnd ? new FsError('ESTALE', `inode ${directory} is gone`, { cause: error }) : error
+    }
+    try {
+      const table = this.#list(directory, 'application')
+      return table instanceof NameTable ? table : table.catch(told)
+    } catch (error) {
+      return told(error)
+    }
   }
 
   /** At once, if it takes no longer than a turn may. */
