@@ -138,7 +138,7 @@ export class Volume {
     if (known !== undefined && known !== identity) {
       tree.close()
       throw new UsageError(
-        `source ${this.#path} is not the directory this state directory was made for (another volume, or nothing, is mounted there, or it was made anew); bring back the right one, or give this one a state directory and a namespace of its own (--state-dir, --namespace)`,
+        `source ${this.#path} is not the directory this state directory was made for (another volume, or nothing, is mounted there, or it was made anew); bring back the right one, or give this one a state directory and a namespace of its own (--state-dir, --namespace); "ferryfs restore --state-dir" writes out what the store has`,
       )
     }
     try {

@@ -6,10 +6,10 @@ import { within } from '../base/turns.ts'
 import { isStored } from '../catalog/index.ts'
 import { matches, oweIfChangedPast } from '../content/index.ts'
 import type { Overlay, OverlayContext, Resolved } from '../overlay/index.ts'
-import { printable } from '../sys/index.ts'
 import { LeftFiles } from './left-files.ts'
 import { ProgressMeter, type RunProgress } from './progress.ts'
 import type { Reaper } from './reaper.ts'
+import { printableBelow } from './verify.ts'
 import { walk } from './walker.ts'
 
 export type MoverState = 'idle' | 'scanning' | 'running' | 'paused' | 'done'
@@ -160,8 +160,8 @@ export class Mover {
     const slots = new Semaphore(this.#concurrency)
     const underWay = new Set<Promise<void>>()
     const walked = walk(this.#context, this.#overlay, (path, error) => {
-      this.#unreadable.add({ path: printable(path), reason: reasonOf(error) })
-      log.warn({ err: error, path: printable(path) }, 'a file cannot be looked at')
+      this.#unreadable.add({ path: printableBelow(path), reason: reasonOf(error) })
+      log.warn({ err: error, path: printableBelow(path) }, 'a file cannot be looked at')
     })
     for await (const batch of walked) {
       this.#state = 'running'

@@ -374,5 +374,8 @@ const textOf = ({ name, ino, generation, key }: RecordedEntry): string =>
 
 export function shownPath(context: OverlayContext, ino: bigint): string {
   const path = context.catalog.links.pathOf(ino)
-  return path === undefined ? `(inode ${ino})` : printable(path)
+  return path === undefined ? `(inode ${ino})` : printableBelow(path)
 }
+
+/** A path below the root of the tree, which is `.` itself. */
+export const printableBelow = (path: Buffer): string => (path.length === 0 ? '.' : printable(path))
