@@ -6,6 +6,7 @@ import type { DirectorySink, Entry } from '../fuse/operations.ts'
 import { isMissingDisk, type ReadBy } from '../legacy/index.ts'
 import type { RawDirent } from '../sys/index.ts'
 import type { OverlayContext } from './context.ts'
+import { HeldTables } from './held-tables.ts'
 import { lookingOnly } from './looking-only.ts'
 import { NameTable } from './name-table.ts'
 import { hasGonePast, type Names, type Resolved } from './names.ts'
@@ -26,8 +27,7 @@ const NAMES_AT_ONCE = 64
 export class Listings {
   readonly #context: OverlayContext
   readonly #names: Names
-  /** By handle; while the table is made, a promise of it. */
-  readonly #open = new Map<bigint, NameTable | Promise<NameTable>>()
+  readonly #open = new HeldTables()
 
   constructor(context: OverlayContext, names: Names) {
     this.#context = context
@@ -57,7 +57,7 @@ export class Listings {
       })
     const open = this.#open.get(handle)
     const table = open === undefined || cookie === 0n ? this.#listed(directory) : open
-    if (table !== open) this.#open.set(handle, table)
+    this.#open.set(handle, table)
     if (table instanceof NameTable) return fill(table)
     return table.then(
       (made) => {

@@ -16,6 +16,12 @@ const BUCKET_BITS = 12
 const BUCKETS = 2 ** BUCKET_BITS
 const BUCKET_WIDTH = 2 ** (48 - BUCKET_BITS)
 const FIRST_ROOM = 64
+const NO_NAMES: readonly number[] = []
+// What each takes: the table itself, a row of the arrays, a bucket, and a name in it.
+const TABLE_BYTES = 2048
+const ROW_BYTES = 8 + 8 + 1 + 4
+const BUCKET_BYTES = 160
+const MEMBER_BYTES = 12
 
 /**
  * The names of one directory in the order of a 48-bit hash. Takes some thirty bytes more than the name for each, and no step of
@@ -29,7 +35,8 @@ export class NameTable {
   /** Where each name ends in `#bytes`. */
   #ends = new Uint32Array(FIRST_ROOM)
   #bytes: Buffer = Buffer.allocUnsafe(FIRST_ROOM * 16)
-  #buckets: Array<number[] | undefined> = []
+  /** Those with names: most directories have fewer than there are buckets. */
+  readonly #buckets = new Map<number, number[]>()
   readonly #sorted = new Set<number>()
 
   /** Tells of a name whether it is among those that were added so far; by its hash. */
@@ -50,9 +57,15 @@ export class NameTable {
     this.#ends[index] = start + name.length
     this.#count += 1
     const bucket = bucketOf(cookie)
-    const members = this.#buckets[bucket]
+    const members = this.#buckets.get(bucket)
     if (members) members.push(index)
-    else this.#buckets[bucket] = [index]
+    else this.#buckets.set(bucket, [index])
+  }
+
+  /** About what it takes of memory. */
+  get size(): number {
+    const rows = this.#cookies.length * ROW_BYTES + this.#count * MEMBER_BYTES
+    return TABLE_BYTES + rows + this.#buckets.size * BUCKET_BYTES + this.#bytes.length
   }
 
   /** Items behind a position. */
@@ -88,7 +101,8 @@ export class NameTable {
   }
 
   #sortedBucket(bucket: number): readonly number[] {
-    const members = this.#buckets[bucket] ?? []
+    const members = this.#buckets.get(bucket)
+    if (!members) return NO_NAMES
     if (this.#sorted.has(bucket)) return members
     const before = (a: number, b: number): number =>
       (this.#cookies[a] ?? 0) - (this.#cookies[b] ?? 0) || Buffer.compare(this.#nameOf(a), this.#nameOf(b))
@@ -102,7 +116,7 @@ export class NameTable {
       const [previous, index] = [this.#cookieOf(once, nth - 1), once[nth]]
       if (index !== undefined && previous >= (this.#cookies[index] ?? 0)) this.#cookies[index] = previous + 1
     }
-    this.#buckets[bucket] = once
+    this.#buckets.set(bucket, once)
     this.#sorted.add(bucket)
     return once
   }
