@@ -43,7 +43,7 @@ export class Volume {
 
   /** Why nothing can be had of the volume; undefined if that is not so. */
   get failure(): string | undefined {
-    return this.#failure
+    return this.#failure ?? this.#tree?.failure
   }
 
   /**
@@ -57,8 +57,8 @@ export class Volume {
     } catch (error) {
       if (!mayFail || this.#catalog.meta.get('source') === undefined) throw error
       // Of nothing: what is at the path is not, or not yet, the volume.
-      this.#tree = this.#treeAt('', { mayFail: true })
       this.#failure = notAnswering(error)
+      this.#tree = this.#treeAt('', { failure: this.#failure })
     }
   }
 
@@ -103,7 +103,7 @@ export class Volume {
     // It was noted before, and what stands for it since says nothing.
     if (this.#failure !== REMOVED) this.#failure = isRemoved ? REMOVED : notAnswering(error)
     if (!isRemoved) return 'failing'
-    this.#tree = this.#treeAt('', { mayFail: true })
+    this.#tree = this.#treeAt('', { failure: REMOVED })
     before.close()
     return 'removed'
   }
@@ -114,7 +114,7 @@ export class Volume {
     this.#failure = undefined
   }
 
-  #treeAt(path: string, options?: { mayFail: boolean }): LegacyTree {
+  #treeAt(path: string, options?: { failure: string }): LegacyTree {
     const placesOf = (ino: bigint) => {
       const { legacyIno, legacyDev = 0n } = this.#catalog.get(ino) ?? {}
       return { places: this.#catalog.links.places(ino), legacyIno, legacyDev }

@@ -46,7 +46,8 @@ export interface QuietReads {
 }
 
 export interface TreeOptions {
-  readonly mayFail?: boolean
+  /** It stands for a volume of which nothing can be had, and says this to everybody who asks. */
+  readonly failure?: string
   readonly quiet?: QuietReads
   readonly disk?: Disk | undefined
 }
@@ -54,6 +55,7 @@ export interface TreeOptions {
 const LOUD: QuietReads = { files: false, directories: false }
 const AT_FDCWD = -100
 const DOT = Buffer.from('.')
+const REMOVED_SUFFIX = Buffer.from(' (deleted)')
 const DIRECTORY_DESCRIPTORS = 1024
 const ONLY_A_DIRECTORY = O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW
 export const NOT_MOUNTED =
@@ -64,7 +66,7 @@ export const isMissingDisk = (error: unknown): boolean =>
 
 /** Of a SOURCE that is not there any more, though it is open: it looks as if it were empty. */
 export const REMOVED =
-  "SOURCE was removed, or made anew, while it was served: what was only there is gone; what the store has is there, and 'ferryfs restore' writes it out"
+  'SOURCE was removed, or made anew, while it was served: what was only there is gone; unmount, and "ferryfs restore --state-dir" writes out what the store has'
 
 /** What an open says where the directory is not, and what is there is none. */
 const NOT_THERE: ReadonlySet<string> = new Set(['ENOENT', 'ENOTDIR', 'ELOOP'])
@@ -78,6 +80,7 @@ export class LegacyTree {
   readonly path: string
   readonly #stat: Stat | undefined
   readonly #descriptor: number | undefined
+  #failure: string | undefined
   readonly #rootIno: bigint
   readonly #placesOf: PlacesOf
   readonly #directories = new Map<bigint, number>()
@@ -93,20 +96,21 @@ export class LegacyTree {
   hidesOwnFiles = false
 
   /**
-   * `mayFail`: stands for a volume that does not answer, and says so to everybody who asks.
    * @throws FsError if the path is not a directory that can be opened
    */
   constructor(
     path: string,
     rootIno: bigint,
     placesOf: PlacesOf,
-    { mayFail = false, quiet = LOUD, disk }: TreeOptions = {},
+    { failure, quiet = LOUD, disk }: TreeOptions = {},
   ) {
     this.#quiet = quiet
     this.disk = disk
     this.path = path
     this.#rootIno = rootIno
     this.#placesOf = placesOf
+    this.#failure = failure
+    if (failure !== undefined) return
     try {
       const flags = O_PATH | constants.O_DIRECTORY
       this.#descriptor = disk ? openOn(disk, path, flags) : openAt(AT_FDCWD, Buffer.from(path), flags)
@@ -114,20 +118,24 @@ export class LegacyTree {
       this.#quietLinks = QuietLinks.of(this.#descriptor)
     } catch (error) {
       if (this.#descriptor !== undefined) closeDescriptor(this.#descriptor)
-      if (!mayFail) throw error
-      this.#descriptor = undefined
+      throw error
     }
   }
 
-  /** @throws FsError EIO where the volume has not answered yet */
+  /** @throws FsError EIO where nothing can be had of the volume */
   get rootStat(): Stat {
-    if (!this.#stat) throw new FsError('EIO', 'the legacy volume does not answer')
+    if (!this.#stat) throw new FsError('EIO', this.#failure)
     return this.#stat
   }
 
   get #root(): number {
-    if (this.#descriptor === undefined) throw new FsError('EIO', 'the legacy volume does not answer')
+    if (this.#descriptor === undefined) throw new FsError('EIO', this.#failure)
     return this.#descriptor
+  }
+
+  /** Why nothing can be had of the volume, as far as it was noticed. */
+  get failure(): string | undefined {
+    return this.#failure
   }
 
   /** Device as it is written in the catalog: 0 for the volume's own, which may get another number at a reboot. */
@@ -224,12 +232,15 @@ export class LegacyTree {
     return this.#inside(place.parent, (directory) => statAt(directory, place.name))
   }
 
-  /** The call in a directory. That something is not there says nothing in a root that was removed. @throws FsError */
+  /**
+   * The call in a directory. Where the root was removed with all that was in it, that something is not there says nothing: descriptors
+   * of directories in it are left, and look as if somebody had emptied them. @throws FsError
+   */
   #inside<T>(parent: bigint, call: (directory: number) => T): T {
     try {
       return call(this.directory(parent))
     } catch (error) {
-      const isAbsent = parent === this.#rootIno && error instanceof FsError && error.code === 'ENOENT'
+      const isAbsent = error instanceof FsError && error.code === 'ENOENT'
       throw isAbsent && this.isRemoved ? new FsError('EIO', REMOVED, { cause: error }) : error
     }
   }
@@ -265,15 +276,17 @@ export class LegacyTree {
 
   /** The root has no name any more: nothing is in it, and nothing can be made in it. */
   get isRemoved(): boolean {
-    return this.#descriptor !== undefined && statDescriptor(this.#descriptor).nlink === 0
+    if (this.#descriptor === undefined || !isWithoutName(this.#descriptor)) return false
+    this.#failure = REMOVED
+    return true
   }
 
   /** Whether the volume says anything of its root, and that is there; asked on a thread, because it may say nothing for long. */
   async answers(): Promise<boolean> {
     try {
       const root = this.#root
-      const { nlink } = await whileGuarded(root, () => stat(`/proc/self/fd/${root}`))
-      return nlink > 0
+      await whileGuarded(root, () => stat(`/proc/self/fd/${root}`))
+      return !this.isRemoved
     } catch {
       return false
     }
@@ -367,6 +380,20 @@ export class LegacyTree {
   #closeRetired(): void {
     for (const descriptor of this.#retired) closeDescriptor(descriptor)
     this.#retired = []
+  }
+}
+
+/** By its links, or, where a file system (overlayfs) goes on to show those, by what the kernel adds to the path of what is removed. */
+function isWithoutName(directory: number): boolean {
+  const { nlink, ino } = statDescriptor(directory)
+  if (nlink === 0) return true
+  const path = readlinkAt(AT_FDCWD, Buffer.from(`/proc/self/fd/${directory}`))
+  if (!path.subarray(-REMOVED_SUFFIX.length).equals(REMOVED_SUFFIX)) return false
+  try {
+    // One can have that in its name.
+    return statAt(AT_FDCWD, path).ino !== ino
+  } catch {
+    return true
   }
 }
 

@@ -80,6 +80,43 @@ describeMounted('a directory of SOURCE that is removed while it is open', () => 
     await expect(ferry.run('ls', ferry.target)).rejects.toThrow()
   })
 
+  test.each(['mirror', 'prefer-store', 'drain'])(
+    'P2: in %s a look-up below a directory of a removed SOURCE takes no file out of the store',
+    async (mode) => {
+      await ferry.mount('--mode', mode === 'drain' ? 'mirror' : mode)
+      await ferry.done('migrate', ferry.target, '--wait')
+      await ferry.run('ls', '-R', ferry.target)
+      // Nothing of it is reaped yet.
+      if (mode === 'drain') await ferry.mode('drain')
+      rmSync(ferry.source, { recursive: true, force: true })
+      for (const name of ['d/x1', 'd', 'f1', 'd/x1'])
+        await ferry.run('cat', join(ferry.target, name)).catch(() => undefined)
+      await tellsOfIt()
+      await ferry.done('unmount', ferry.target)
+      const back = join(ferry.root, 'back')
+      const store = `embedded:${join(ferry.stateDir, 'store')}`
+      await ferry.done('restore', '--store', store, '--namespace', 'ferryfs', back)
+      for (const name of NAMES) expect(readFileSync(join(back, name), 'utf8')).toBe(`content of ${name}`)
+    },
+  )
+
+  test('P1, P2: an overlayfs that goes on to show links of what was removed does not get by with it', async () => {
+    const layers = ['lower', 'upper', 'work', 'both'].map((name) => join(ferry.root, name))
+    const [lower = '', upper, work, both = ''] = layers
+    for (const layer of layers) mkdirSync(layer)
+    mkdirSync(join(lower, 'source'))
+    writeFileSync(join(lower, 'source', 'f1'), 'content')
+    const options = `lowerdir=${lower},upperdir=${upper},workdir=${work}`
+    execFileSync('mount', ['-t', 'overlay', 'overlay', '-o', options, both])
+    bound.push(both)
+    const source = join(both, 'source')
+    await ferry.done('mount', source, ferry.target, '--state-dir', ferry.stateDir, '--mode', 'prefer-store')
+    await ferry.done('migrate', ferry.target, '--wait')
+    rmSync(source, { recursive: true })
+    await tellsOfIt()
+    expect(await listing()).not.toBe('end')
+  })
+
   test('P1, P6: a directory that is mounted on another one as well is listed when it has left the volume', async () => {
     mkdirSync(ferry.under('e'))
     execFileSync('mount', ['--bind', ferry.under('d'), ferry.under('e')])
