@@ -31,7 +31,10 @@ export async function openResilientStore(
   config: Pick<MountConfig, 'store' | 'stateDir' | 'namespace' | 'opTimeout' | 'concurrency'>,
   log: Connection['log'],
   metrics: Registry,
-  options: Pick<StoreOptions, 'check' | 'failedSyncs' | 'onBroken' | 'readOnly' | 'probes'> = {},
+  options: Pick<
+    StoreOptions,
+    'check' | 'failedSyncs' | 'mustExist' | 'onBroken' | 'readOnly' | 'probes'
+  > = {},
   open: typeof openStore = openStore,
 ): Promise<ResilientStore> {
   const { stateDir, namespace } = config

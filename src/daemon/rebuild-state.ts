@@ -30,7 +30,13 @@ export async function rebuildOutOf(
   if (existsSync(path)) {
     throw new UsageError(`${path} exists: rebuild makes a new state directory and never writes into another`)
   }
-  const store = await openResilientStore({ ...request }, request.log, createMetrics(), {}, open)
+  const store = await openResilientStore(
+    { ...request },
+    request.log,
+    createMetrics(),
+    { mustExist: true },
+    open,
+  )
   try {
     const lease = new NamespaceLease(store, request.namespace)
     if (!(await lease.read())) {

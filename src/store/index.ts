@@ -18,6 +18,8 @@ export interface StoreOptions {
   readonly probes?: boolean
   /** `false`: what a store on this machine has is not looked through for damage before it is used. */
   readonly check?: boolean
+  /** A store on this machine that is not there is not made: its name may be mistyped. */
+  readonly mustExist?: boolean
   /** Nothing in the store is to be changed, and one that is not there is not made. */
   readonly readOnly?: boolean
   /** The disk has lost what a store on this machine committed: the store is to be opened anew. */
@@ -33,8 +35,9 @@ const LOADERS: Readonly<Record<string, Loader>> = {
     if (path !== '' && !isAbsolute(path)) {
       throw new UsageError(`--store ${url}: the path must be absolute, as in embedded:/srv/ferryfs-store`)
     }
-    const { EmbeddedStore } = await import('./embedded/store.ts')
+    const { EmbeddedStore, requireStore } = await import('./embedded/store.ts')
     const directory = resolve(path === '' ? `${options.stateDir}/store` : path, options.namespace)
+    if (options.mustExist) requireStore(directory)
     return options.readOnly
       ? EmbeddedStore.openToRead(directory, { ...options, url })
       : EmbeddedStore.open(directory, { ...options, url })

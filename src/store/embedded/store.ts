@@ -65,6 +65,13 @@ export interface EmbeddedStoreOptions {
   onBroken?(error: unknown): void
 }
 
+/** The index of the store in the directory. @throws UsageError if there is none */
+export function requireStore(directory: string): string {
+  const index = join(directory, 'index.sqlite')
+  if (!existsSync(index)) throw new UsageError(`there is no embedded store in ${directory}`, 4)
+  return index
+}
+
 /**
  * A store in a directory of this machine: one SQLite file as index and for small values, one file for each large value.
  * `put` and `delete` resolve once the change is safe against power loss. Whatever a crash leaves behind is cleared when
@@ -165,8 +172,7 @@ export class EmbeddedStore implements KeyValueStore {
    */
   static async openToRead(directory: string, options: EmbeddedStoreOptions): Promise<EmbeddedStore> {
     return opening(directory, async (opened) => {
-      const index = join(directory, 'index.sqlite')
-      if (!existsSync(index)) throw new UsageError(`there is no embedded store in ${directory}`, 4)
+      const index = requireStore(directory)
       const lock = (opened.lock = lockDirectory(join(directory, 'lock')))
       const found = new FoundDamage(index, options.log)
       const database = (opened.database = Database.open(index, {

@@ -98,6 +98,27 @@ describeMounted('an embedded store whose index was put back to an older copy', (
     await ferry.clear()
   })
 
+  test('P2: a store that is mistyped is not made by rebuild, and another namespace of one is not begun', async () => {
+    const store = join(ferry.root, 'store')
+    await ferry.mount('--store', `embedded:${store}`, '--namespace', 'tree')
+    await ferry.unmount()
+    const before = readdirSync(ferry.root).sort()
+    const stateDir = ['--state-dir', join(ferry.root, 'new')]
+    for (const [path, namespace] of [
+      [`${store}-mistyped`, 'tree'],
+      [store, 'mistyped'],
+    ] as const) {
+      const { status, stderr } = await ferry.ferryfs(
+        ...['rebuild', '--store', `embedded:${path}`, '--namespace', namespace, ...stateDir],
+      )
+      expect(status).toBe(4)
+      expect(stderr).toMatch(/^ferryfs: there is no embedded store in [^\n]+\n$/)
+    }
+    rmSync(join(ferry.root, 'new'), { recursive: true })
+    expect(readdirSync(ferry.root).sort()).toEqual(before)
+    expect(readdirSync(store)).toEqual(['tree'])
+  })
+
   test('P1, P5: rebuild and restore --store say in a line that the tree may be older, and end with 3', async () => {
     writeFileSync(ferry.under('changed'), 'first')
     const url = `embedded:${ferry.root}/store`
