@@ -6,7 +6,7 @@ import { FsError } from '../base/errors.ts'
 import { GUARDS } from '../base/inode-flags.ts'
 import { pagesOf } from '../base/pages.ts'
 import { type Catalog, DIRTY_CONTENT, type Fingerprint, type Inode, isStored } from '../catalog/index.ts'
-import type { LegacyPlace, LegacyTree } from '../legacy/index.ts'
+import { isMissingDisk, type LegacyPlace, type LegacyTree, NOT_MOUNTED } from '../legacy/index.ts'
 import { type Caller, getXattr, listXattrs, type Stat } from '../sys/index.ts'
 import { type ContentContext, chunkCount } from './context.ts'
 import { encodeXattrs } from './xattrs.ts'
@@ -112,18 +112,26 @@ export function* namesRemoved(context: ContentContext, ino: bigint): Generator<v
     const stat = legacy.find(place)
     return stat && stat.ino === catalog.get(ino)?.legacyIno ? stat : undefined
   }
+  // On a disk that is missing it was not removed.
+  const isMissing = (place: LegacyPlace): boolean => {
+    const inode = catalog.get(ino)
+    return inode !== undefined && legacy.isMissing(inode, place)
+  }
+  let isAway = false
   for (const page of pagesOf(catalog.links.places(ino), NAMES_AT_ONCE)) {
     catalog.transaction(() => {
       for (const { parent, name } of page) {
         const now = catalog.dirents.get(parent, name)
-        if (now?.legacy === ino && !isThere(now)) catalog.dirents.set(parent, name, now.ino, undefined)
+        if (now?.legacy !== ino || isThere(now)) continue
+        if (isMissing(now)) isAway = true
+        else catalog.dirents.set(parent, name, now.ino, undefined)
       }
     })
     yield
   }
   catalog.transaction(() => {
     const inode = catalog.get(ino)
-    if (!inode) return
+    if (!inode || isAway) return
     const left = catalog.links
       .places(ino)
       .map(isThere)
@@ -143,28 +151,39 @@ export function* namesRemoved(context: ContentContext, ino: bigint): Generator<v
 /**
  * Where a legacy file is. The root has no place; everything else on the volume has one. Of a file with several names the one
  * that `legacy` has: another may have been removed past the overlay, or a power loss may have taken it.
+ * @throws FsError EIO where it was mounted there, and is missing
  */
 export function placeOf(catalog: Catalog, ino: bigint, legacy?: LegacyTree): LegacyPlace | undefined {
   const [first, second] = catalog.links.places(ino).take(2)
-  if (!legacy || !second) return first
-  const legacyIno = catalog.get(ino)?.legacyIno
-  return catalog.links.places(ino).find((place) => legacy.find(place)?.ino === legacyIno) ?? first
+  const inode = catalog.get(ino)
+  if (!legacy || !first || !inode) return first
+  const isThere = (place: LegacyPlace): boolean =>
+    legacy.find(place)?.ino === inode.legacyIno && !legacy.isMissing(inode, place)
+  const there = second && catalog.links.places(ino).find(isThere)
+  if (!there && legacy.isMissing(inode, first)) throw new FsError('EIO', NOT_MOUNTED)
+  return there ?? first
 }
 
 /** Attributes as the legacy volume has them now. @throws FsError ENOENT if it is not there, EIO if the disk that it is on is not */
 export function legacyStat(context: ContentContext, inode: Inode): Stat {
   const legacy = requireLegacy(context)
   if (inode.ino === 1n) return legacy.rootNow()
+  let missing: FsError | undefined
   for (const place of context.catalog.links.places(inode.ino)) {
-    const found = legacy.find(place)
-    const isOther =
-      found && found.ino !== inode.legacyIno && isDirectory(inode.mode) && isDirectory(found.mode)
-    // Of which nothing is gone if it is what another file system was mounted on.
-    const stat = isOther ? legacy.inPlaceOf(inode.ino, place) : found
+    let stat: Stat | undefined
+    try {
+      stat = legacy.findKnown(inode, place)
+    } catch (error) {
+      // It may have another name that is there.
+      if (!isMissingDisk(error)) throw error
+      missing = error
+      continue
+    }
     // A volume gives a number that has become free to what is made next, whatever kind of file that is.
     const isSame = stat && stat.ino === inode.legacyIno && legacy.deviceOf(stat) === inode.legacyDev
-    if (isSame && isSameKind(stat.mode, inode.mode)) return stat
+    if (stat && isSame && isSameKind(stat.mode, inode.mode)) return stat
   }
+  if (missing) throw missing
   throw new FsError('ENOENT', 'the file is not on the legacy volume any more')
 }
 

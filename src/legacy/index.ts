@@ -18,4 +18,5 @@ export {
   type QuietReads,
   type ReadBy,
   REMOVED,
+  tellsMissingDisk,
 } from './tree.ts'

@@ -1,6 +1,6 @@
 import { constants } from 'node:fs'
 import { stat } from 'node:fs/promises'
-import { isRegular } from '../base/attributes.ts'
+import { isDirectory, isRegular } from '../base/attributes.ts'
 import { FsError } from '../base/errors.ts'
 import { isOwnFile } from '../base/own-names.ts'
 import {
@@ -36,6 +36,14 @@ export type PlacesOf = (directory: bigint) => {
   readonly legacyDev: bigint
 }
 
+/** What the catalog knows of a file or directory of the volume. */
+export interface KnownFile {
+  readonly ino: bigint
+  readonly mode: number
+  readonly legacyIno: bigint | undefined
+  readonly legacyDev: bigint
+}
+
 /** Who reads: an application, whose reads move the access time as the volume has it, or ferryfs, which leaves no trace. */
 export type ReadBy = 'application' | 'ferryfs'
 
@@ -58,11 +66,14 @@ const DOT = Buffer.from('.')
 const REMOVED_SUFFIX = Buffer.from(' (deleted)')
 const DIRECTORY_DESCRIPTORS = 1024
 const ONLY_A_DIRECTORY = O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW
-export const NOT_MOUNTED =
-  'a file system that was mounted there is missing: mount it again; if it is gone for good, rename the directory on SOURCE, look for it through the mount, and rename it back'
+const MISSING = 'a file system that was mounted there is missing'
+export const NOT_MOUNTED = `${MISSING}: mount it again; if it is gone for good, rename what is there on SOURCE, look for it through the mount, and rename it back`
 /** The error of what lies on a file system that was mounted below SOURCE, and is missing: nobody knows what is there. */
-export const isMissingDisk = (error: unknown): boolean =>
+export const isMissingDisk = (error: unknown): error is FsError =>
   error instanceof FsError && error.message === NOT_MOUNTED
+/** A failure that was noted because of that, perhaps by an earlier ferryfs, which went on in other words. */
+export const tellsMissingDisk = (failure: string | undefined): boolean =>
+  failure?.startsWith(MISSING) === true
 
 /** Of a SOURCE that is not there any more, though it is open: it looks as if it were empty. */
 export const REMOVED =
@@ -211,11 +222,40 @@ export class LegacyTree {
     }
   }
 
-  /** The directory that another file system was mounted on has none of its files. @throws FsError EIO */
+  /** What another file system, or a file of one, was mounted on is not that, and has nothing of it. @throws FsError EIO */
   #requireMounted(ino: bigint, parent: bigint, found: Stat): void {
     const { legacyIno, legacyDev } = this.#placesOf(ino)
     if (legacyIno === undefined || legacyDev === this.#placesOf(parent).legacyDev) return
-    if (found.dev === statDescriptor(this.directory(parent)).dev) throw new FsError('EIO', NOT_MOUNTED)
+    const directory = statDescriptor(this.directory(parent))
+    // The number of the directory's own file system may be another one than when it was met.
+    if (legacyDev === this.deviceOf(directory)) return
+    if (found.dev === directory.dev) throw new FsError('EIO', NOT_MOUNTED)
+  }
+
+  /**
+   * As `find`, under a name that a file or directory has or had.
+   * @throws FsError EIO where that was mounted there from another file system, and is missing: what is found is what it was mounted on
+   */
+  findKnown(known: KnownFile, place: LegacyPlace): Stat | undefined {
+    const found = this.find(place)
+    if (!found || isDirectory(found.mode) !== isDirectory(known.mode)) return found
+    if (found.ino === known.legacyIno && this.deviceOf(found) === known.legacyDev) return found
+    if (isDirectory(known.mode)) return this.inPlaceOf(known.ino, place)
+    this.#requireMounted(known.ino, place.parent, found)
+    return found
+  }
+
+  /** Whether what the catalog knows there is missing, as `findKnown` has it. Costs no call where nothing was mounted. @throws FsError */
+  isMissing(known: KnownFile, place: LegacyPlace): boolean {
+    if (known.legacyIno === undefined || known.legacyDev === this.#placesOf(place.parent).legacyDev)
+      return false
+    try {
+      this.findKnown(known, place)
+      return false
+    } catch (error) {
+      if (isMissingDisk(error)) return true
+      throw error
+    }
   }
 
   /** The directory was moved, removed or replaced: its descriptor is not to be used beyond this tick. */

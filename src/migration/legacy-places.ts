@@ -9,12 +9,12 @@ export interface Found {
   readonly stat: Stat
 }
 
-/** Those of the places at which the inode's legacy file is. */
+/** Those of the places at which the inode's legacy file is. @throws FsError EIO where it was mounted, and is missing: nobody knows */
 export function placesThere(context: OverlayContext, inode: Inode, places: readonly LegacyPlace[]): Found[] {
   const legacy = context.legacy()
   if (!legacy) return []
   return places.flatMap((place) => {
-    const stat = legacy.find(place)
+    const stat = legacy.findKnown(inode, place)
     return stat && stat.ino === inode.legacyIno ? [{ place, stat }] : []
   })
 }

@@ -21,7 +21,7 @@ import {
   shardKey,
 } from '../content/index.ts'
 import { isMissingDisk, NOT_MOUNTED, REMOVED } from '../legacy/index.ts'
-import type { OverlayContext } from '../overlay/index.ts'
+import { isOnMissingDisk, type OverlayContext } from '../overlay/index.ts'
 import { StoreCorrupt, StoreError, StoreUnavailable } from '../store/errors.ts'
 import { printable } from '../sys/index.ts'
 import { writeAgain } from './lost.ts'
@@ -122,6 +122,20 @@ async function verifyFile(
 ): Promise<Finding | undefined> {
   const inode = context.catalog.get(ino)
   if (!inode || inode.orphan) return undefined
+  const finding = await verifyStored(context, stored, inode, meter)
+  // What the store has may be older than what nobody can look at.
+  return (
+    finding ?? (isOnMissingDisk(context, inode) ? { kind: 'unreadable', detail: NOT_MOUNTED } : undefined)
+  )
+}
+
+async function verifyStored(
+  context: OverlayContext,
+  stored: StoredContent,
+  inode: Inode,
+  meter: ProgressMeter,
+): Promise<Finding | undefined> {
+  const { ino } = inode
   // It waits to be stored; what it has so far has to be there.
   try {
     if (inode.staged) await context.writer.check(ino)
@@ -285,6 +299,8 @@ function comparesWithLegacy(context: OverlayContext, inode: Inode): 'equal' | 'c
   try {
     return matches(inode.fingerprint, legacyStat(context, inode)) ? 'equal' : 'changed'
   } catch (error) {
+    // Told apart from what is in the store.
+    if (isMissingDisk(error)) return 'none'
     if (error instanceof FsError && error.code === 'ENOENT')
       return inode.authority === 'legacy' ? 'changed' : 'none'
     throw error
@@ -300,7 +316,7 @@ async function verifyDirectory(
   const inode = context.catalog.get(ino)
   if (inode && lacksNames(inode))
     return { kind: 'missing', detail: inode.failure ?? 'a part of its record was lost' }
-  if (inode && isOnMissingDisk(context, inode)) return { kind: 'unreadable', detail: NOT_MOUNTED }
+  if (inode && isBelowMissingDisk(context, inode)) return { kind: 'unreadable', detail: NOT_MOUNTED }
   const failing = ino === ROOT_INO ? failureOfVolume(context) : undefined
   if (failing !== undefined) return { kind: 'unreadable', detail: failing }
   if (!isRecorded(context, ino)) return undefined
@@ -321,7 +337,10 @@ function failureOfVolume({ legacy }: OverlayContext): string | undefined {
 }
 
 /** What is in it the volume cannot say: the file system below SOURCE that it is on is not mounted. */
-function isOnMissingDisk({ legacy }: OverlayContext, { ino, orphan, legacyIno, legacyDev }: Inode): boolean {
+function isBelowMissingDisk(
+  { legacy }: OverlayContext,
+  { ino, orphan, legacyIno, legacyDev }: Inode,
+): boolean {
   if (orphan || legacyIno === undefined || legacyDev === 0n) return false
   try {
     legacy()?.directory(ino)

@@ -64,7 +64,9 @@ function finish(
     case 'unlink': {
       const inode = catalog.get(intent.ino)
       const there = legacy.find({ parent, name })
-      if (there && there.ino === inode?.legacyIno) return false
+      // What it was mounted on would have been removed, where the mount is missing.
+      if (there && (there.ino === inode?.legacyIno || (inode && legacy.isMissing(inode, { parent, name }))))
+        return false
       if (inode) names.finishUnlink({ unique }, parent, name, inode, intent.last)
       else catalog.transaction(() => overlay.answers.record({ unique }))
       return true

@@ -1,4 +1,5 @@
 export type { OverlayContext } from './context.ts'
+export { isOnMissingDisk } from './mounted-below.ts'
 export { newInode, type Resolved } from './names.ts'
 export { Overlay } from './overlay.ts'
 export { recover, recoverToRead } from './recovery.ts'

@@ -332,9 +332,7 @@ export class Names {
     if (!this.hasVolume(directory)) return undefined
     let stat: Stat | undefined
     try {
-      stat = statBelow(this.#context, { parent: directory.ino, name }, known, (found) =>
-        Boolean(known && this.#isFile(known, found)),
-      )
+      stat = statBelow(this.#context, { parent: directory.ino, name }, known, this.#isFile)
     } catch (error) {
       if (known && servesWithoutVolume(this.#context, known, error)) return { inode: known, stat: undefined }
       throw error
@@ -368,13 +366,13 @@ export class Names {
   /** A file met under a new name may have been moved there past the overlay: names that it no longer has are taken from it. */
   #dropNamesLeft(inode: Inode): void {
     if (inode.authority === 'catalog') return
-    let looked = 0
-    for (const link of this.#context.catalog.links.of(inode.ino)) {
-      if (link.legacy !== inode.ino) continue
-      if (looked === NAMES_LOOKED_AT) return
-      looked += 1
-      const stat = requireLegacy(this.#context).find(link)
-      if (!stat || !this.#isFile(inode, stat)) this.unlinked(link)
+    const legacy = requireLegacy(this.#context)
+    const links = this.#context.catalog.links.of(inode.ino).filter((link) => link.legacy === inode.ino)
+    for (const link of links.take(NAMES_LOOKED_AT)) {
+      const stat = legacy.find(link)
+      // A directory has one name only: the disk was mounted elsewhere.
+      const isAway = !isDirectory(inode.mode) && legacy.isMissing(inode, link)
+      if (!isAway && !(stat && this.#isFile(inode, stat))) this.unlinked(link)
     }
   }
 
@@ -424,7 +422,7 @@ export class Names {
   }
 
   /** Whether this is the inode's legacy file, by all that identifies a file. */
-  #isFile(inode: Inode, stat: Stat): boolean {
+  readonly #isFile = (inode: Inode, stat: Stat): boolean => {
     const sameNumber =
       inode.legacyIno === stat.ino && inode.legacyDev === requireLegacy(this.#context).deviceOf(stat)
     const sameBirth = inode.btimeNs === 0n || stat.btimeNs === 0n || inode.btimeNs === stat.btimeNs

@@ -3,6 +3,7 @@ import { FsError } from '../../base/errors.ts'
 import { giveWay } from '../../base/pace.ts'
 import { type Incoming, type Inode, isStored, LAYOUT_INLINE, noteLost } from '../../catalog/index.ts'
 import { ALL_ZEROS, legacyStat, listedObjects, MOST_LEVELS, zerosOf } from '../../content/index.ts'
+import { isMissingDisk } from '../../legacy/index.ts'
 import { newInode, type OverlayContext } from '../../overlay/index.ts'
 import { blocksIn, type FoundFile, readFile } from '../rebuild/file-record.ts'
 import type { StoreReader } from '../rebuild/store-reader.ts'
@@ -61,6 +62,7 @@ function isGoneFromVolume(context: OverlayContext, inode: Inode): boolean {
     legacyStat(context, inode)
     return false
   } catch (error) {
+    if (isMissingDisk(error)) return false
     if (error instanceof FsError && error.code === 'ENOENT') return true
     throw error
   }
