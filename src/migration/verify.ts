@@ -97,9 +97,11 @@ export const IN_DOUBT = {
     'taken from the store, which had it newer than the catalog; it may still be older than what was acknowledged',
 } as const
 
-/** What may be older than what was acknowledged, since the catalog has lost transactions. */
+/** What may be older than what was acknowledged, since the store or the catalog has lost some of it. */
 function* doubtful(context: OverlayContext): Generator<FoundDifference> {
   const { doubts } = context.catalog
+  const { damage } = context.store.capabilities
+  if (damage !== undefined) yield { path: '.', kind: 'doubtful', detail: damage }
   const losses = doubts.losses()
   for (const { since, detail } of losses)
     yield {

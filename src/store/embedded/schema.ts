@@ -3,6 +3,10 @@ import type { KeySpace } from '../contract.ts'
 /** "fers" in ASCII: PRAGMA application_id of an embedded store's index. */
 export const APPLICATION_ID = 0x66657273
 
+/** Beside what format 1 had in the beginning; an index without it gets it with its first change. */
+export const STATE_NUMBER_TABLE =
+  'CREATE TABLE IF NOT EXISTS state_number (id INTEGER PRIMARY KEY CHECK (id = 0), number INTEGER NOT NULL)'
+
 /** Format of the schema below and of the value files. A store with a higher one is refused. */
 export const FORMAT = 1
 
@@ -16,6 +20,8 @@ export const FORMAT = 1
  *
  * `file_ids` (one row): ids below `reserved` may have been used; ids below `settled` have a row or no file. What a
  * killed process left behind lies between the two, so opening looks there and nowhere else.
+ *
+ * `state_number` (one row or none): which state of the store this is, so that an older copy of the index is known (state-number.ts).
  */
 export const SCHEMA = `
 CREATE TABLE record (
@@ -27,7 +33,8 @@ CREATE UNIQUE INDEX record_key ON record (space, key);
 CREATE INDEX record_file ON record (file) WHERE file IS NOT NULL;
 CREATE TABLE garbage (file INTEGER PRIMARY KEY);
 CREATE TABLE file_ids (id INTEGER PRIMARY KEY CHECK (id = 0), reserved INTEGER NOT NULL, settled INTEGER NOT NULL);
-INSERT INTO file_ids VALUES (0, 0, 0)
+INSERT INTO file_ids VALUES (0, 0, 0);
+${STATE_NUMBER_TABLE}
 `
 
 /** How a key space is written in the index. */

@@ -34,6 +34,7 @@ import { lockDirectory } from './lock.ts'
 import { INDEX, opening } from './opening.ts'
 import { checkValue, type IndexRecord, metadataOf, recordOf } from './record.ts'
 import { RecordIndex } from './record-index.ts'
+import { StateNumber } from './state-number.ts'
 import { toStoreError } from './store-errors.ts'
 import { syncDirectory, ValueFiles } from './value-files.ts'
 
@@ -88,6 +89,7 @@ export class EmbeddedStore implements KeyValueStore {
   readonly #commits: GroupCommit
   readonly #files: ValueFiles
   readonly #ids: FileIds
+  readonly #state: StateNumber
   readonly #index: RecordIndex
   readonly #addGarbage: StatementSync
   readonly #dropGarbage: StatementSync
@@ -117,6 +119,7 @@ export class EmbeddedStore implements KeyValueStore {
     this.#commits = new GroupCommit(database)
     this.#files = new ValueFiles(join(directory, 'objects'))
     this.#ids = new FileIds(database, this.#commits)
+    this.#state = new StateNumber(directory, database, this.#commits, options.log)
     this.#index = new RecordIndex(database)
     this.#addGarbage = database.prepare('INSERT OR IGNORE INTO garbage VALUES (?)')
     this.#dropGarbage = database.prepare('DELETE FROM garbage WHERE file = ?')
@@ -148,7 +151,7 @@ export class EmbeddedStore implements KeyValueStore {
         ...found.reports,
         onBroken: (error) => options.onBroken?.(error),
       }))
-      const damage = found.sayOf(database)
+      const damage = await found.sayOf(directory, database)
       found.noteLost(database)
       if (created !== undefined) {
         for (let path = objects; path.length >= created.length; path = dirname(path)) {
@@ -180,7 +183,7 @@ export class EmbeddedStore implements KeyValueStore {
         ...found.reports,
         readOnly: true,
       }))
-      const damage = found.sayOf(database)
+      const damage = await found.sayOf(directory, database)
       return new EmbeddedStore(directory, lock, database, options, { readOnly: true, damage })
     })
   }
@@ -243,7 +246,9 @@ export class EmbeddedStore implements KeyValueStore {
     try {
       if (!this.#readOnly) {
         this.#ids.saveClosed()
+        const tell = this.#state.end()
         await this.#database.flush()
+        await tell()
       }
     } catch (error) {
       this.#log.warn({ err: error, directory: this.#directory }, 'embedded store: last flush failed')
@@ -322,6 +327,7 @@ export class EmbeddedStore implements KeyValueStore {
   ): Promise<void> {
     const what = `put ${describeKey(space, key)}`
     this.#checkSound(what)
+    await this.#state.begin()
     if (object.value.length <= INLINE_BYTES) {
       return this.#store(recordOf(space, key, object, undefined), replaces)
     }
@@ -379,6 +385,7 @@ export class EmbeddedStore implements KeyValueStore {
 
   async #delete(space: KeySpace, key: string, version: ObjectVersion): Promise<void> {
     this.#checkSound(`delete ${describeKey(space, key)}`)
+    await this.#state.begin()
     let removed: number | undefined
     await this.#commits.run(ROW_BYTES, () => {
       removed = this.#checkNotSuperseded(space, key, version)
@@ -418,7 +425,8 @@ export class EmbeddedStore implements KeyValueStore {
 
   /** The index has lost some of what was in it: what is not found may have been there. */
   get #lacksSome(): boolean {
-    return this.#database.isDamaged || this.#database.lost !== undefined
+    const { isDamaged, lost } = this.#database
+    return isDamaged || lost !== undefined || this.capabilities.damage !== undefined
   }
 
   #checkSound(what: string): void {

@@ -49,15 +49,7 @@ export class ValueFiles {
   async write(id: number, value: Buffer): Promise<void> {
     const bucket = this.#bucket(Math.floor(id / FANOUT))
     await bucket.ready
-    const descriptor = await openFile(this.pathOf(id), 'wx', 0o600)
-    try {
-      for (let done = 0; done < value.length; ) {
-        done += (await writeFile(descriptor, value, done, value.length - done, done)).bytesWritten
-      }
-      await syncData(descriptor)
-    } finally {
-      await closeFile(descriptor)
-    }
+    await writeNewFile(this.pathOf(id), value)
     await bucket.sync.run()
   }
 
@@ -115,20 +107,30 @@ export class ValueFiles {
   async list(from: number, to: number): Promise<number[]> {
     const found: number[] = []
     for (let bucket = Math.floor(from / FANOUT); bucket * FANOUT < to; bucket += 1) {
-      let names: string[]
-      try {
-        names = await readdir(this.#pathOfBucket(bucket))
-      } catch (error) {
-        if (isMissing(error)) continue
-        throw error
-      }
-      for (const name of names) {
+      for (const name of await namesIn(this.#pathOfBucket(bucket))) {
         const id = Number.parseInt(name, 16)
         const ours = id.toString(16) === name && Math.floor(id / FANOUT) === bucket
         if (ours && id >= from && id < to) found.push(id)
       }
     }
     return found
+  }
+
+  /** A file with the id `from` or a higher one, if there is any. Only directories that may have one are looked at. */
+  async anyFrom(from: number): Promise<string | undefined> {
+    const lowest = Math.floor(from / FANOUT)
+    const inHex = (names: readonly string[]): number[] =>
+      names.map((name) => Number.parseInt(name, 16)).filter((number, at) => number.toString(16) === names[at])
+    const uppers = inHex(await namesIn(this.#root)).filter((upper) => upper >= Math.floor(lowest / FANOUT))
+    for (const upper of uppers) {
+      for (const lower of inHex(await namesIn(join(this.#root, upper.toString(16))))) {
+        const bucket = upper * FANOUT + lower
+        if (lower >= FANOUT || bucket < lowest) continue
+        const [id] = await this.list(Math.max(from, bucket * FANOUT), (bucket + 1) * FANOUT)
+        if (id !== undefined) return this.pathOf(id)
+      }
+    }
+    return undefined
   }
 
   #pathOfBucket(bucket: number): string {
@@ -157,6 +159,19 @@ export class ValueFiles {
   }
 }
 
+/** What is in a new file is on the medium when it resolves; its name may not be. @throws the error of open(2), EEXIST among them */
+export async function writeNewFile(path: string, value: Buffer): Promise<void> {
+  const descriptor = await openFile(path, 'wx', 0o600)
+  try {
+    for (let done = 0; done < value.length; ) {
+      done += (await writeFile(descriptor, value, done, value.length - done, done)).bytesWritten
+    }
+    await syncData(descriptor)
+  } finally {
+    await closeFile(descriptor)
+  }
+}
+
 /** Makes the names in a directory safe against power loss. */
 export async function syncDirectory(path: string): Promise<void> {
   const descriptor = await openFile(path, 'r')
@@ -164,6 +179,16 @@ export async function syncDirectory(path: string): Promise<void> {
     await syncAll(descriptor)
   } finally {
     await closeFile(descriptor)
+  }
+}
+
+/** None where there is no such directory, or something else in its place. */
+async function namesIn(path: string): Promise<string[]> {
+  try {
+    return await readdir(path)
+  } catch (error) {
+    if (isMissing(error) || (isSystemError(error) && error.code === 'ENOTDIR')) return []
+    throw error
   }
 }
 

@@ -107,6 +107,7 @@ export const POINTS_OF_OTHER_TIMES: readonly string[] = [
   'migration.restore.removed',
   'migration.restore.written',
   'overlay.recovery.concluded',
+  'store.embedded.state-raised',
   'store.embedded.value-written',
   'store.embedded.committed',
   'store.embedded.discarded',

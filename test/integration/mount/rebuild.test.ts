@@ -1,5 +1,5 @@
-import { copyFileSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { copyFileSync, globSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { EmbeddedDirectory } from '../../support/embedded-directory.ts'
 import { describeMounted } from '../../support/fuse/mounted.ts'
@@ -162,4 +162,53 @@ describeMounted('an embedded store whose index was put back to an older copy', (
     expect(again.stdout).toMatch(/^older {4}\.: the index .* is damaged: /m)
     expect(again.status).toBe(3)
   })
+
+  test.each([
+    ['a large file was', 100_000],
+    ['only small ones were', 10],
+  ])(
+    'P1, P5: the same, and verify, where all that is beside it came with it, and %s made since',
+    async (_, size) => {
+      writeFileSync(ferry.under('changed'), 'first')
+      const directory = new EmbeddedDirectory(`${ferry.root}/store/tree`)
+      const { index } = directory
+      const identity = ['--store', `embedded:${ferry.root}/store`, '--namespace', 'tree']
+      await ferry.mount('--mode', 'drain', ...identity)
+      await ferry.done('migrate', ferry.target, '--wait')
+      await ferry.unmount()
+      const copy = join(ferry.root, 'index-copy')
+      mkdirSync(copy)
+      for (const path of globSync(`${index}*`)) copyFileSync(path, join(copy, basename(path)))
+      await ferry.mount(...identity)
+      await ferry.call.writeFile(ferry.at('changed'), 'second')
+      await ferry.call.writeFile(ferry.at('made since'), Buffer.alloc(size, 'since '))
+      await ferry.settled()
+      await ferry.unmount()
+      const values = await directory.files()
+      for (const path of globSync(`${index}*`)) rmSync(path)
+      for (const name of readdirSync(copy)) copyFileSync(join(copy, name), join(index, '..', name))
+      rmSync(ferry.stateDir, { recursive: true })
+
+      const line = /\. *: the index .* of the store is damaged: it is an older copy, .*, and do this again$/m
+      const restored = await ferry.ferryfs('restore', ...identity, join(ferry.root, 'back'))
+      expect(restored.stdout).toMatch(line)
+      expect(restored.status).toBe(3)
+      const rebuilt = await ferry.ferryfs('rebuild', ...identity, '--state-dir', join(ferry.root, 'new'))
+      expect(rebuilt.stdout).toMatch(line)
+      expect(rebuilt.status).toBe(3)
+      await ferry.done(
+        'mount',
+        ferry.source,
+        ferry.target,
+        '--state-dir',
+        join(ferry.root, 'new'),
+        ...identity,
+      )
+      const verified = await ferry.ferryfs('verify', ferry.target)
+      expect(verified.stdout).toMatch(/the index .* of the store is damaged: it is an older copy, /)
+      expect(verified.status).toBe(3)
+      await ferry.unmount()
+      expect(await directory.files()).toEqual(expect.arrayContaining(values))
+    },
+  )
 })
