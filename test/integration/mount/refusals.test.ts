@@ -193,8 +193,8 @@ describeMounted('bad input', () => {
       await refused([command, target], 2, /nothing is mounted by ferryfs at/)
     await refused(
       ['rebuild', '--store', `embedded:${ferry.root}/none`, '--namespace', 'n', '--state-dir', 'new'],
-      1,
-      /holds no namespace n/,
+      4,
+      /there is no embedded store in .*\/none\/n/,
     )
   })
 
