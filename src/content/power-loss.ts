@@ -72,7 +72,9 @@ function sizeOnDisk(inode: Inode, { lastSynced, isLast }: Found, staging: Stagin
   const wanted = lengthOf(inode, lastSynced.index)
   const there = Math.min(wanted, Math.max(0, length - start))
   if (there < lastSynced.synced) return inode.size
-  const end = Math.max(start + there, Math.min(inode.size, inode.baseLimit * CHUNK_BYTES))
+  // Chunks behind that one may have a base; of this one it is in the staging file, or nowhere.
+  const isBehind = inode.baseLimit > lastSynced.index + 1
+  const end = isBehind ? Math.min(inode.size, inode.baseLimit * CHUNK_BYTES) : start + there
   // Behind the last chunk that was synced nothing is staged that anybody synced.
   const isEnd = there < wanted || !isLast
   return isEnd ? end : inode.size

@@ -191,6 +191,18 @@ describe('P2: after a power loss', () => {
     expect((await rig.verify()).differences).toEqual([])
   })
 
+  test('P2: what was appended to a synced change of a stored file is gone, and the rest of it can be read', async () => {
+    const client = await stored(BYTES)
+    const node = await client.node('f')
+    await client.write(node, 10, 'X')
+    await rig.perform((overlay, request) => overlay.fsync(request, node, 0n, false))
+    await client.write(node, BYTES.length, 'and not synced')
+    await rig.catalog.flush()
+    await rig.powerCut('lost')
+    expect(await client.readPath('f')).toBe(`${BYTES.slice(0, 10)}X${BYTES.slice(11)}`)
+    expect((await client.lookup('f'))?.attributes.size).toBe(BYTES.length)
+  })
+
   test('P1: the same where whole chunks of it are gone, and one before them was synced', async () => {
     const bytes = 'b'.repeat(2 * MiB + 100)
     const client = await stored(bytes)
