@@ -64,19 +64,20 @@ export function differencesOf(expected: VolumeImage, found: VolumeImage): string
       problems.push(`${path}: inode ${own} | ${other}`)
       return
     }
+    // No call tells of a store into a mapped page, which moves the times as well if the kernel has just written the page back.
+    const isMapped = path.endsWith('-shm')
     const describe = ({ state: { mode, uid, gid, rdev, mtimeNs, ctimeNs }, target, xattrs }: FileImage) =>
       JSON.stringify([
         mode,
         uid,
         gid,
         rdev,
-        String(mtimeNs),
-        String(ctimeNs),
+        ...(isMapped ? [] : [String(mtimeNs), String(ctimeNs)]),
         target,
         [...xattrs].map(String).sort(),
       ])
     if (describe(a) !== describe(b)) problems.push(`${path}: ${describe(a)} | ${describe(b)}`)
-    if (!path.endsWith('-shm') && !contentOf(a).equals(contentOf(b))) problems.push(`${path}: content`)
+    if (!isMapped && !contentOf(a).equals(contentOf(b))) problems.push(`${path}: content`)
     for (const name of new Set([...a.children.keys(), ...b.children.keys()])) {
       const [one, two] = [a.children.get(name), b.children.get(name)]
       if (one === undefined || two === undefined)
