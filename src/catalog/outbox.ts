@@ -2,7 +2,7 @@ import type { StatementSync } from 'node:sqlite'
 import { steadyMs } from '../base/clock.ts'
 import type { Database } from '../base/database.ts'
 import type { Row } from './inode.ts'
-import { LAYOUT_LOST, toSigned, toUnsigned } from './inode.ts'
+import { BEFORE_ALL, LAYOUT_LOST, toSigned, toUnsigned } from './inode.ts'
 import { ALL_SHARDS } from './name-buckets.ts'
 
 /** Store work that is owed: write a file's object, write a directory's record, have records say of all of a file's names. */
@@ -31,8 +31,6 @@ export interface ShardWatch {
 const MOST_UNREAD = 10_000
 
 const OWED_AT_ONCE = 256
-// Of an inode number in SQLite.
-const LOWEST_ROW = -(2n ** 63n)
 
 /**
  * Durable list of store work, one row per kind and inode: work that is owed twice is done once. Asking for work that is
@@ -250,7 +248,7 @@ export class Outbox {
    * Some of the records of which all is to be written are owed, but not those that have lost a part: nothing is written over that.
    * @param from for the first of them nothing, then what the last call gave @returns where to go on
    */
-  oweAllDirty(from = LOWEST_ROW): bigint | undefined {
+  oweAllDirty(from = BEFORE_ALL): bigint | undefined {
     let last: bigint | undefined
     for (const { ino } of this.#allDirty.all(from) as Row[]) {
       last = ino as bigint

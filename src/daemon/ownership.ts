@@ -87,8 +87,8 @@ export class Ownership {
 
   /**
    * SOURCE has lost the mark that this catalog has put on it: `forget` took it off, another state directory did that has taken SOURCE
-   * over meanwhile, or another directory lies there. Whoever did that may have gone on with SOURCE by itself, and what he put there would be hidden behind what this catalog has in its store. Such a
-   * mount is refused unless it is asked for, and then told of as a loss.
+   * over meanwhile, or another directory lies there. Whoever did that may have gone on with SOURCE by itself, and what he put there
+   * would be hidden behind what this catalog has in its store. Such a mount is refused unless it is asked for, and then told of as a loss.
    * @throws UsageError in one line
    */
   requireMarkKept(): void {

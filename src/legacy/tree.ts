@@ -224,12 +224,17 @@ export class LegacyTree {
 
   /** What another file system, or a file of one, was mounted on is not that, and has nothing of it. @throws FsError EIO */
   #requireMounted(ino: bigint, parent: bigint, found: Stat): void {
-    const { legacyIno, legacyDev } = this.#placesOf(ino)
-    if (legacyIno === undefined || legacyDev === this.#placesOf(parent).legacyDev) return
+    const known = this.#placesOf(ino)
+    if (!this.#wasMounted(known, parent)) return
     const directory = statDescriptor(this.directory(parent))
     // The number of the directory's own file system may be another one than when it was met.
-    if (legacyDev === this.deviceOf(directory)) return
+    if (known.legacyDev === this.deviceOf(directory)) return
     if (found.dev === directory.dev) throw new FsError('EIO', NOT_MOUNTED)
+  }
+
+  /** The catalog has it on another device than the directory that it is in. */
+  #wasMounted({ legacyIno, legacyDev }: Pick<KnownFile, 'legacyIno' | 'legacyDev'>, parent: bigint): boolean {
+    return legacyIno !== undefined && legacyDev !== this.#placesOf(parent).legacyDev
   }
 
   /**
@@ -247,8 +252,7 @@ export class LegacyTree {
 
   /** Whether what the catalog knows there is missing, as `findKnown` has it. Costs no call where nothing was mounted. @throws FsError */
   isMissing(known: KnownFile, place: LegacyPlace): boolean {
-    if (known.legacyIno === undefined || known.legacyDev === this.#placesOf(place.parent).legacyDev)
-      return false
+    if (!this.#wasMounted(known, place.parent)) return false
     try {
       this.findKnown(known, place)
       return false
