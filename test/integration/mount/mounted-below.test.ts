@@ -1,47 +1,33 @@
-import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { describeMounted } from '../../support/fuse/mounted.ts'
 import { Ferry } from '../../support/mount/ferry.ts'
+import { OtherDisk } from '../../support/mount/other-disk.ts'
 
 describeMounted('a file system that is mounted below SOURCE, and missing at the next mount', () => {
   let ferry: Ferry
-  let disk: string
+  let disk: OtherDisk
   let below: string
-
-  const attach = (): void => void execFileSync('mount', ['--bind', disk, below])
-  const detach = (): void => void execFileSync('umount', [below])
 
   beforeEach(() => {
     ferry = new Ferry()
-    disk = join(ferry.root, 'disk')
     below = ferry.under('below')
-    mkdirSync(disk)
     mkdirSync(below)
-    execFileSync('mount', ['-t', 'tmpfs', 'none', disk])
-    mkdirSync(join(disk, 'deep'))
-    writeFileSync(join(disk, 'file'), 'on the other disk')
-    writeFileSync(join(disk, 'deep/file'), 'deep on the other disk')
+    disk = new OtherDisk(ferry, '.', below)
+    mkdirSync(join(disk.path, 'deep'))
+    writeFileSync(join(disk.path, 'file'), 'on the other disk')
+    writeFileSync(join(disk.path, 'deep/file'), 'deep on the other disk')
     writeFileSync(ferry.under('beside'), 'on SOURCE')
-    attach()
+    disk.attach()
   })
 
-  afterEach(async () => {
-    await ferry.unmount().catch(() => undefined)
-    for (const place of [below, disk]) spawnSync('umount', ['-q', '-l', place])
-    await ferry.clear()
-  })
+  afterEach(() => disk.clear())
 
   test.each(['mirror', 'prefer-store', 'drain'])(
     'P1, P2, P3: in %s it is no empty directory, is listed, and is as it was once it is back',
     async (mode) => {
-      await ferry.mount('--mode', 'mirror')
-      await ferry.done('migrate', ferry.target, '--wait')
-      await ferry.settled()
-      await ferry.unmount()
-      detach()
-      await ferry.mount('--mode', mode)
+      await disk.missingIn(mode)
       const served = mode !== 'mirror'
       const read = (name: string) => ferry.call.readFile(ferry.at(name)).then(String)
       if (served) expect(await read('below/file')).toBe('on the other disk')
@@ -56,7 +42,7 @@ describeMounted('a file system that is mounted below SOURCE, and missing at the 
       const verified = await ferry.ferryfs('verify', ferry.target)
       expect(verified.status, verified.stdout).toBe(3)
 
-      attach()
+      disk.attach()
       await ferry.eventually('it to be back', () =>
         read('below/deep/file').then(
           () => true,
@@ -75,7 +61,7 @@ describeMounted('a file system that is mounted below SOURCE, and missing at the 
     await ferry.mount('--mode', 'observe')
     expect((await ferry.call.names(ferry.at('below'))).sort()).toEqual(['deep', 'file'])
     await ferry.unmount()
-    detach()
+    disk.detach()
     await ferry.mount('--mode', 'drain')
     await expect(ferry.call.names(ferry.at('below'))).rejects.toThrow(/EIO/)
     await expect(ferry.call.readFile(ferry.at('below/file'))).rejects.toThrow(/EIO/)
@@ -90,7 +76,7 @@ describeMounted('a file system that is mounted below SOURCE, and missing at the 
       3,
       expect.stringMatching(/^missing {2}below: what is in it cannot be listed: /m),
     ])
-    attach()
+    disk.attach()
     await ferry.eventually('it to be back', () =>
       ferry.call.readFile(ferry.at('below/deep/file')).then(
         () => true,
@@ -107,7 +93,7 @@ describeMounted('a file system that is mounted below SOURCE, and missing at the 
     await ferry.mount('--mode', 'mirror')
     await ferry.done('migrate', ferry.target, '--wait')
     await ferry.unmount()
-    detach()
+    disk.detach()
     await ferry.mount()
     await expect(ferry.call.names(ferry.at('below'))).rejects.toThrow(/EIO/)
     renameSync(below, `${below}.now`)

@@ -1,9 +1,10 @@
-import { execFileSync, spawnSync } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { describeMounted } from '../../support/fuse/mounted.ts'
 import { Ferry } from '../../support/mount/ferry.ts'
+import { OtherDisk } from '../../support/mount/other-disk.ts'
 
 const MISSING = expect.stringMatching(/a file system that was mounted there is missing/)
 
@@ -11,11 +12,9 @@ describeMounted(
   'a file of another disk that is mounted on a file of SOURCE, and missing at the next mount',
   () => {
     let ferry: Ferry
-    let disk: string
+    let disk: OtherDisk
     let place: string
 
-    const attach = (): void => void execFileSync('mount', ['--bind', join(disk, 'file'), place])
-    const detach = (): void => void execFileSync('umount', [place])
     const read = (name: string) => ferry.call.readFile(ferry.at(name)).then(String)
     const isBack = () =>
       ferry.eventually('it to be back', () =>
@@ -34,32 +33,21 @@ describeMounted(
 
     beforeEach(() => {
       ferry = new Ferry()
-      disk = join(ferry.root, 'disk')
-      mkdirSync(disk)
-      execFileSync('mount', ['-t', 'tmpfs', 'none', disk])
-      writeFileSync(join(disk, 'file'), 'on the other disk')
       mkdirSync(ferry.under('c'))
       place = ferry.under('c/file')
       writeFileSync(place, '')
+      disk = new OtherDisk(ferry, 'file', place)
+      writeFileSync(join(disk.path, 'file'), 'on the other disk')
       writeFileSync(ferry.under('c/beside'), 'on SOURCE')
-      attach()
+      disk.attach()
     })
 
-    afterEach(async () => {
-      await ferry.unmount().catch(() => undefined)
-      for (const at of [place, disk]) spawnSync('umount', ['-q', '-l', at])
-      await ferry.clear()
-    })
+    afterEach(() => disk.clear())
 
     test.each(['mirror', 'prefer-store', 'drain'])(
       'P1, P2, P3: in %s the empty file below it is not taken for it, and it is as it was once it is back',
       async (mode) => {
-        await ferry.mount('--mode', 'mirror')
-        await ferry.done('migrate', ferry.target, '--wait')
-        await ferry.settled()
-        await ferry.unmount()
-        detach()
-        await ferry.mount('--mode', mode)
+        await disk.missingIn(mode)
         const served = mode !== 'mirror'
         if (served) expect(await read('c/file')).toBe('on the other disk')
         else await expect(read('c/file')).rejects.toThrow(/EIO/)
@@ -74,7 +62,7 @@ describeMounted(
         expect(restored.status).toBe(served ? 0 : 3)
         if (served) expect(await read('c/file')).toBe('on the other disk')
 
-        attach()
+        disk.attach()
         await isBack()
         await ferry.ferryfs('migrate', ferry.target, '--wait')
         await ferry.done('verify', ferry.target)
@@ -86,13 +74,13 @@ describeMounted(
       await ferry.mount('--mode', 'observe')
       expect(await read('c/file')).toBe('on the other disk')
       await ferry.unmount()
-      detach()
+      disk.detach()
       await ferry.mount('--mode', 'drain')
       await expect(read('c/file')).rejects.toThrow(/EIO/)
       await expect(ferry.call.writeFile(ferry.at('c/file'), 'new')).rejects.toThrow(/EIO/)
       expect((await ferry.ferryfs('migrate', ferry.target, '--wait')).status).toBe(3)
       await expectListed()
-      attach()
+      disk.attach()
       await isBack()
     })
 
@@ -111,7 +99,7 @@ describeMounted(
       )
       await ferry.ferryfs('migrate', ferry.target, '--wait')
       await expectListed()
-      attach()
+      disk.attach()
       await isBack()
       await ferry.done('migrate', ferry.target, '--wait')
       await ferry.done('verify', ferry.target)
@@ -121,7 +109,7 @@ describeMounted(
       await ferry.mount('--mode', 'mirror')
       await ferry.done('migrate', ferry.target, '--wait')
       await ferry.unmount()
-      detach()
+      disk.detach()
       writeFileSync(place, 'instead')
       await ferry.mount()
       await expect(read('c/file')).rejects.toThrow(/EIO/)

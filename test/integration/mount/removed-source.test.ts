@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { describeMounted } from '../../support/fuse/mounted.ts'
+import { describeMounted, python } from '../../support/fuse/mounted.ts'
 import { Ferry } from '../../support/mount/ferry.ts'
 
 const NAMES = ['f1', 'f2', 'd/x1']
@@ -35,7 +35,7 @@ describeMounted('a directory of SOURCE that is removed while it is open', () => 
   })
 
   const listing = (name = '.'): Promise<string> =>
-    ferry.run('python3', '-c', CODE, join(ferry.target, name)).then((text) => text.trim())
+    python(CODE, join(ferry.target, name)).then((text) => text.trim())
 
   async function drained(...more: string[]): Promise<void> {
     await ferry.mount('--mode', 'drain', ...more)
