@@ -23,6 +23,7 @@ import { Links } from './links.ts'
 import { MetFiles } from './met.ts'
 import type { MetNote, MetNotes } from './met-notes.ts'
 import { Meta } from './meta.ts'
+import { MountPlaces } from './mount-places.ts'
 import { NameBuckets, newNameKey, withNameKey } from './name-buckets.ts'
 import { Numbers } from './numbers.ts'
 import { Outbox } from './outbox.ts'
@@ -72,6 +73,7 @@ export class Catalog {
   readonly buckets: NameBuckets
   readonly intents: Intents
   readonly meta: Meta
+  readonly mounts: MountPlaces
   readonly numbers: Numbers
   readonly spare: SpareRows
   /** What damage to the catalog leaves in doubt. */
@@ -113,11 +115,13 @@ export class Catalog {
       isUsed: (ino) => this.get(ino) !== undefined,
       isWithoutRoom: () => this.#withoutRoom,
     })
-    const { links, buckets, outbox, departures } = this
+    this.mounts = new MountPlaces(database, () => this.#withoutRoom)
+    const { links, buckets, outbox, departures, mounts } = this
     this.records = new DirectoryRecords(database, { inodes: this, links, buckets, outbox, departures })
     this.dirents = new Dirents(database, {
       inodes: { keep: (ino) => this.#keep(ino), isWithoutRoom: () => this.#withoutRoom },
       met: this.#met,
+      mounts,
       links,
       buckets,
       records: this.records,

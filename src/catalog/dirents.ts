@@ -3,6 +3,7 @@ import type { DirectoryRecords } from './directory-records.ts'
 import { type Inode, type Row, toSigned, toUnsigned } from './inode.ts'
 import { blob, type Dirent, direntFromRow, type Links } from './links.ts'
 import type { MetFiles } from './met.ts'
+import type { MountPlaces } from './mount-places.ts'
 import type { NameBuckets } from './name-buckets.ts'
 import { Statements } from './statements.ts'
 
@@ -24,6 +25,7 @@ interface Surroundings {
     isWithoutRoom(): boolean
   }
   readonly met: MetFiles
+  readonly mounts: MountPlaces
   readonly links: Links
   readonly buckets: NameBuckets
   readonly records: DirectoryRecords
@@ -33,14 +35,16 @@ interface Surroundings {
 export class Dirents {
   readonly #inodes: Surroundings['inodes']
   readonly #met: MetFiles
+  readonly #mounts: MountPlaces
   readonly #links: Links
   readonly #buckets: NameBuckets
   readonly #records: DirectoryRecords
   readonly #sql
 
-  constructor(database: Database, { inodes, met, links, buckets, records }: Surroundings) {
+  constructor(database: Database, { inodes, met, mounts, links, buckets, records }: Surroundings) {
     this.#inodes = inodes
     this.#met = met
+    this.#mounts = mounts
     this.#links = links
     this.#buckets = buckets
     this.#records = records
@@ -74,6 +78,7 @@ export class Dirents {
   set(parent: bigint, name: Buffer, ino: bigint | undefined, legacy: bigint | undefined): void {
     const before = this.get(parent, name)
     this.#links.forget(before?.ino, before?.legacy, ino, legacy)
+    if (legacy === undefined) this.#mounts.remove(parent, name)
     if (this.#inodes.isWithoutRoom() && ino !== undefined && ino === legacy && !this.hasRow(parent, name)) {
       this.#met.setName({ parent, name, ino })
       return

@@ -77,7 +77,7 @@ export interface Inode {
   authority: 'legacy' | 'catalog'
   /** st_ino on the legacy volume while a file is (or was, until drained) there. */
   legacyIno: bigint | undefined
-  /** st_dev there, 0 for the device of the source directory itself (which may have another number after a reboot). */
+  /** Number of the device there: 0 for that of the source directory, else as `MountPlaces` has it, whatever the kernel calls it. */
   legacyDev: bigint
   /** Time of birth, 0 where nobody knows it; of a legacy file, part of what it is known by. */
   btimeNs: bigint

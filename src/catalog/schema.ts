@@ -5,7 +5,7 @@ import { COUNTS } from './counts.ts'
 export const APPLICATION_ID = 0x66657272
 
 /** Format of the schema below. A catalog with a higher one is refused (written by a newer ferryfs). */
-export const FORMAT = 14
+export const FORMAT = 15
 
 /** Since format 5. */
 const DEPARTURES = `
@@ -67,6 +67,13 @@ CREATE INDEX inodes_volume_directories ON inodes (ino)
 CREATE INDEX garbage_since ON garbage (since);
 ${COUNTS}`
 
+/** Since format 15: where something was mounted below SOURCE (mount-places.ts). */
+const MOUNTS = `
+CREATE TABLE mounts (
+  parent INTEGER NOT NULL, name BLOB NOT NULL, device INTEGER NOT NULL,
+  root_ino INTEGER NOT NULL, root_btime TEXT NOT NULL, PRIMARY KEY (parent, name)
+) WITHOUT ROWID`
+
 /** Since format 11: 0 where a file in doubt has not been compared with the store yet (doubts.ts). */
 const COMPARED = 'ALTER TABLE doubtful ADD COLUMN compared INTEGER NOT NULL DEFAULT 0'
 
@@ -91,6 +98,7 @@ const COMPARED = 'ALTER TABLE doubtful ADD COLUMN compared INTEGER NOT NULL DEFA
  * directory's record in the store may still have for a file that is not there any more (departures.ts).
  * `intents`: operations on the legacy volume that may be half done, and the answers to requests that the kernel may repeat.
  * `sums`, `counts`, `shown_names`, `volume_names`, `departed_names`: how many of them there are, kept by triggers (counts.ts).
+ * `mounts`: where something was mounted on the legacy volume, below SOURCE (mount-places.ts).
  * `losses`: when damage was found to have taken committed transactions; `doubtful`: the files that may be older for it (doubts.ts).
  */
 export const SCHEMA = `
@@ -138,7 +146,7 @@ CREATE TABLE garbage (
 CREATE TABLE unproven (seq INTEGER PRIMARY KEY AUTOINCREMENT, ino INTEGER NOT NULL UNIQUE);
 CREATE TABLE dirty_shards (ino INTEGER NOT NULL, shard INTEGER NOT NULL, PRIMARY KEY (ino, shard)) WITHOUT ROWID;
 CREATE TABLE intents (id INTEGER PRIMARY KEY, operation TEXT NOT NULL, answer TEXT);
-${DEPARTURES}${DOUBTS}${COMPARED};${BOUNDED}`
+${DEPARTURES}${DOUBTS}${COMPARED};${BOUNDED};${MOUNTS}`
 
 /** By format: what makes a catalog of the format before it one of this format. */
 export const UPGRADES: Readonly<Record<number, string>> = {
@@ -171,4 +179,9 @@ DROP TABLE chunks; DROP TABLE pages`,
   13: 'ALTER TABLE inodes ADD COLUMN flags INTEGER NOT NULL DEFAULT 0',
   // `bucket` became a hash with a key, which no statement can take: name-buckets.ts.
   14: '',
+  // Until then what was mounted was told by the number of its device alone.
+  15: `${MOUNTS};
+INSERT INTO mounts SELECT d.parent, d.name, i.legacy_dev, 0, '0'
+FROM inodes AS i JOIN dirents AS d ON d.ino = i.ino AND d.legacy = i.ino JOIN inodes AS p ON p.ino = d.parent
+WHERE i.legacy_ino IS NOT NULL AND p.legacy_ino IS NOT NULL AND i.legacy_dev <> p.legacy_dev`,
 }

@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises'
 import { reasonOf, UsageError } from '../base/errors.ts'
 import { type Catalog, ROOT_INO } from '../catalog/index.ts'
-import { LegacyTree, type QuietReads, REMOVED } from '../legacy/index.ts'
+import { type KnownVolume, LegacyTree, type QuietReads, REMOVED } from '../legacy/index.ts'
 import type { Disk } from '../sys/index.ts'
 
 const notAnswering = (error: unknown): string => {
@@ -115,11 +115,7 @@ export class Volume {
   }
 
   #treeAt(path: string, options?: { failure: string }): LegacyTree {
-    const placesOf = (ino: bigint) => {
-      const { legacyIno, legacyDev = 0n } = this.#catalog.get(ino) ?? {}
-      return { places: this.#catalog.links.places(ino), legacyIno, legacyDev }
-    }
-    return new LegacyTree(path, ROOT_INO, placesOf, {
+    return new LegacyTree(path, ROOT_INO, knownVolume(this.#catalog), {
       ...options,
       disk: this.#disk,
       ...(this.#quiet ? { quiet: this.#quiet } : {}),
@@ -149,5 +145,21 @@ export class Volume {
     }
     if (known === undefined) this.#catalog.transaction(() => this.#catalog.meta.set('source', identity))
     return tree
+  }
+}
+
+/** What the catalog knows of it. What is mounted below SOURCE is noted as it is met, in whatever transaction is under way. */
+function knownVolume(catalog: Catalog): KnownVolume {
+  const { mounts } = catalog
+  return {
+    placesOf: (ino) => ({ places: catalog.links.places(ino), legacyIno: catalog.get(ino)?.legacyIno }),
+    mounts: {
+      get any() {
+        return mounts.any
+      },
+      at: (place) => mounts.at(place),
+      put: (place, mounted) => catalog.transaction(() => mounts.put(place, mounted)),
+      usesDevice: (device) => mounts.usesDevice(device),
+    },
   }
 }

@@ -10,8 +10,8 @@ export {
   rootIdentity,
   writeMark,
 } from './owner-mark.ts'
+export type { KnownMounts, KnownVolume, LegacyPlace, MountedThere } from './places.ts'
 export {
-  type LegacyPlace,
   LegacyTree,
   isMissingDisk,
   NOT_MOUNTED,

@@ -1,4 +1,4 @@
-import { constants } from 'node:fs'
+import { constants, readlinkSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { isDirectory, isRegular } from '../base/attributes.ts'
 import { FsError } from '../base/errors.ts'
@@ -21,28 +21,8 @@ import {
   type VolumeSpace,
   whileGuarded,
 } from '../sys/index.ts'
-
-/** Where a legacy file is: a name in a legacy directory, which is named by the directory's inode in the overlay. */
-export interface LegacyPlace {
-  readonly parent: bigint
-  readonly name: Buffer
-}
-
-/** Where a directory is, as far as the catalog knows: under several names where it was moved past the overlay. */
-export type PlacesOf = (directory: bigint) => {
-  readonly places: Iterable<LegacyPlace>
-  readonly legacyIno: bigint | undefined
-  /** As `deviceOf` has it. One that its parent does not have: another file system is mounted there. */
-  readonly legacyDev: bigint
-}
-
-/** What the catalog knows of a file or directory of the volume. */
-export interface KnownFile {
-  readonly ino: bigint
-  readonly mode: number
-  readonly legacyIno: bigint | undefined
-  readonly legacyDev: bigint
-}
+import { FileSystems } from './file-systems.ts'
+import type { KnownFile, KnownVolume, LegacyPlace } from './places.ts'
 
 /** Who reads: an application, whose reads move the access time as the volume has it, or ferryfs, which leaves no trace. */
 export type ReadBy = 'application' | 'ferryfs'
@@ -79,6 +59,17 @@ export const tellsMissingDisk = (failure: string | undefined): boolean =>
 export const REMOVED =
   'SOURCE was removed, or made anew, while it was served: what was only there is gone; unmount, and "ferryfs restore --state-dir" writes out what the store has'
 
+/** f_type of ext2 to ext4, XFS, Btrfs, tmpfs, overlayfs, F2FS and FAT (linux/magic.h). */
+const KERNELS: ReadonlySet<bigint> = new Set([
+  0xef53n,
+  0x58465342n,
+  0x9123683en,
+  0x01021994n,
+  0x794c7630n,
+  0xf2f52010n,
+  0x4d44n,
+])
+
 /** What an open says where the directory is not, and what is there is none. */
 const NOT_THERE: ReadonlySet<string> = new Set(['ENOENT', 'ENOTDIR', 'ELOOP'])
 
@@ -92,8 +83,11 @@ export class LegacyTree {
   readonly #stat: Stat | undefined
   readonly #descriptor: number | undefined
   #failure: string | undefined
+  /** Nothing on the volume changes but by this machine's kernel, so it knows what was removed. */
+  readonly #isKernels: boolean = false
   readonly #rootIno: bigint
-  readonly #placesOf: PlacesOf
+  readonly #known: KnownVolume
+  readonly #fileSystems: FileSystems | undefined
   readonly #directories = new Map<bigint, number>()
   /** Directories that are being opened, from below to above. */
   readonly #opening = new Set<bigint>()
@@ -112,20 +106,22 @@ export class LegacyTree {
   constructor(
     path: string,
     rootIno: bigint,
-    placesOf: PlacesOf,
+    known: KnownVolume,
     { failure, quiet = LOUD, disk }: TreeOptions = {},
   ) {
     this.#quiet = quiet
     this.disk = disk
     this.path = path
     this.#rootIno = rootIno
-    this.#placesOf = placesOf
+    this.#known = known
     this.#failure = failure
     if (failure !== undefined) return
     try {
       const flags = O_PATH | constants.O_DIRECTORY
       this.#descriptor = disk ? openOn(disk, path, flags) : openAt(AT_FDCWD, Buffer.from(path), flags)
       this.#stat = statDescriptor(this.#descriptor)
+      this.#fileSystems = new FileSystems(this.#stat, known.mounts)
+      this.#isKernels = KERNELS.has(spaceOf(this.#descriptor).type)
       this.#quietLinks = QuietLinks.of(this.#descriptor)
     } catch (error) {
       if (this.#descriptor !== undefined) closeDescriptor(this.#descriptor)
@@ -149,9 +145,15 @@ export class LegacyTree {
     return this.#failure
   }
 
-  /** Device as it is written in the catalog: 0 for the volume's own, which may get another number at a reboot. */
+  /** Device as it is written in the catalog: 0 for the volume's own (file-systems.ts). */
   deviceOf(stat: Stat): bigint {
-    return stat.dev === this.rootStat.dev ? 0n : stat.dev
+    return this.#below.deviceOf(stat)
+  }
+
+  /** @throws FsError EIO where nothing can be had of the volume */
+  get #below(): FileSystems {
+    if (!this.#fileSystems) throw new FsError('EIO', this.#failure)
+    return this.#fileSystems
   }
 
   /** An O_PATH descriptor of the directory, good for the rest of this tick. @throws FsError */
@@ -179,10 +181,10 @@ export class LegacyTree {
     if (this.#opening.has(ino)) throw gone
     this.#opening.add(ino)
     try {
-      const { places, legacyIno } = this.#placesOf(ino)
+      const { places, legacyIno } = this.#known.placesOf(ino)
       for (const place of places) {
         try {
-          return this.#openAt(ino, place, legacyIno)
+          return this.#openAt(place, legacyIno)
         } catch (error) {
           if (!(error instanceof FsError && NOT_THERE.has(error.code))) throw error
           gone = error
@@ -194,11 +196,12 @@ export class LegacyTree {
     throw gone
   }
 
-  #openAt(ino: bigint, { parent, name }: LegacyPlace, legacyIno: bigint | undefined): number {
-    const descriptor = this.#inside(parent, (directory) => openAt(directory, name, ONLY_A_DIRECTORY))
+  #openAt(place: LegacyPlace, legacyIno: bigint | undefined): number {
+    const descriptor = this.#inside(place.parent, (directory) =>
+      openAt(directory, place.name, ONLY_A_DIRECTORY),
+    )
     try {
-      const stat = statDescriptor(descriptor)
-      this.#requireMounted(ino, parent, stat)
+      const stat = this.#mountedAt(place, statDescriptor(descriptor))
       if (legacyIno === undefined || stat.ino === legacyIno) return descriptor
       throw new FsError('ENOENT', 'another directory has taken the place')
     } catch (error) {
@@ -209,50 +212,44 @@ export class LegacyTree {
 
   /**
    * What lies in the place of a directory that the catalog knows, and is not that one. Opened: that mounts what is mounted as it is used.
-   * @throws FsError EIO where that directory was the root of another file system, which is missing
+   * @throws FsError EIO where something was mounted there, and is missing
    */
-  inPlaceOf(ino: bigint, { parent, name }: LegacyPlace): Stat {
-    const descriptor = this.#inside(parent, (directory) => openAt(directory, name, ONLY_A_DIRECTORY))
+  inPlaceOf(place: LegacyPlace): Stat {
+    const descriptor = this.#inside(place.parent, (directory) =>
+      openAt(directory, place.name, ONLY_A_DIRECTORY),
+    )
     try {
-      const stat = statDescriptor(descriptor)
-      this.#requireMounted(ino, parent, stat)
-      return stat
+      return this.#mountedAt(place, statDescriptor(descriptor))
     } finally {
       closeDescriptor(descriptor)
     }
   }
 
-  /** What another file system, or a file of one, was mounted on is not that, and has nothing of it. @throws FsError EIO */
-  #requireMounted(ino: bigint, parent: bigint, found: Stat): void {
-    const known = this.#placesOf(ino)
-    if (!this.#wasMounted(known, parent)) return
-    const directory = statDescriptor(this.directory(parent))
-    // The number of the directory's own file system may be another one than when it was met.
-    if (known.legacyDev === this.deviceOf(directory)) return
-    if (found.dev === directory.dev) throw new FsError('EIO', NOT_MOUNTED)
-  }
-
-  /** The catalog has it on another device than the directory that it is in. */
-  #wasMounted({ legacyIno, legacyDev }: Pick<KnownFile, 'legacyIno' | 'legacyDev'>, parent: bigint): boolean {
-    return legacyIno !== undefined && legacyDev !== this.#placesOf(parent).legacyDev
+  /** What was found there. @throws FsError EIO where it is what something was mounted on, which is not that, and has nothing of it */
+  #mountedAt(place: LegacyPlace, found: Stat): Stat {
+    const isMounted =
+      found.isMountRoot ||
+      !this.#below.wasMounted(place) ||
+      found.dev !== statDescriptor(this.directory(place.parent)).dev
+    if (!isMounted) throw new FsError('EIO', NOT_MOUNTED)
+    this.#below.seen(place, found)
+    return found
   }
 
   /**
    * As `find`, under a name that a file or directory has or had.
-   * @throws FsError EIO where that was mounted there from another file system, and is missing: what is found is what it was mounted on
+   * @throws FsError EIO where something was mounted there, and is missing: what is found is what it was mounted on
    */
   findKnown(known: KnownFile, place: LegacyPlace): Stat | undefined {
     const found = this.find(place)
     if (!found || isDirectory(found.mode) !== isDirectory(known.mode)) return found
     if (found.ino === known.legacyIno && this.deviceOf(found) === known.legacyDev) return found
-    if (isDirectory(known.mode)) return this.inPlaceOf(known.ino, place)
-    this.#requireMounted(known.ino, place.parent, found)
-    return found
+    return isDirectory(known.mode) ? this.inPlaceOf(place) : this.#mountedAt(place, found)
   }
 
   /** Whether what the catalog knows there is missing, as `findKnown` has it. Costs no call where nothing was mounted. @throws FsError */
   isMissing(known: KnownFile, place: LegacyPlace): boolean {
-    if (!this.#wasMounted(known, place.parent)) return false
+    if (known.legacyIno === undefined || !this.#below.wasMounted(place)) return false
     try {
       this.findKnown(known, place)
       return false
@@ -260,6 +257,11 @@ export class LegacyTree {
       if (isMissingDisk(error)) return true
       throw error
     }
+  }
+
+  /** Whether anything may have been mounted below SOURCE. */
+  get hasMounts(): boolean {
+    return this.#known.mounts.any
   }
 
   /** The directory was moved, removed or replaced: its descriptor is not to be used beyond this tick. */
@@ -273,7 +275,9 @@ export class LegacyTree {
 
   stat(place: LegacyPlace): Stat {
     if (this.#isHidden(place.parent, place.name)) throw new FsError('EPERM', 'the name is kept by ferryfs')
-    return this.#inside(place.parent, (directory) => statAt(directory, place.name))
+    const stat = this.#inside(place.parent, (directory) => statAt(directory, place.name))
+    this.#below.seen(place, stat)
+    return stat
   }
 
   /**
@@ -285,7 +289,8 @@ export class LegacyTree {
       return call(this.directory(parent))
     } catch (error) {
       const isAbsent = error instanceof FsError && error.code === 'ENOENT'
-      throw isAbsent && this.isRemoved ? new FsError('EIO', REMOVED, { cause: error }) : error
+      if (!isAbsent || !this.#mayBeRemoved || !this.isRemoved) throw error
+      throw new FsError('EIO', REMOVED, { cause: error })
     }
   }
 
@@ -316,6 +321,11 @@ export class LegacyTree {
     } finally {
       process.umask(0)
     }
+  }
+
+  /** Asked at each look-up of what is not there, so of the kernel alone, where nobody else can have removed the root. */
+  get #mayBeRemoved(): boolean {
+    return this.#descriptor !== undefined && (!this.#isKernels || isPathOfRemoved(pathOf(this.#descriptor)))
   }
 
   /** The root has no name any more: nothing is in it, and nothing can be made in it. */
@@ -431,8 +441,8 @@ export class LegacyTree {
 function isWithoutName(directory: number): boolean {
   const { nlink, ino } = statDescriptor(directory)
   if (nlink === 0) return true
-  const path = readlinkAt(AT_FDCWD, Buffer.from(`/proc/self/fd/${directory}`))
-  if (!path.subarray(-REMOVED_SUFFIX.length).equals(REMOVED_SUFFIX)) return false
+  const path = pathOf(directory)
+  if (!isPathOfRemoved(path)) return false
   try {
     // One can have that in its name.
     return statAt(AT_FDCWD, path).ino !== ino
@@ -440,6 +450,12 @@ function isWithoutName(directory: number): boolean {
     return true
   }
 }
+
+/** As the kernel has it: no disk is asked. */
+const pathOf = (descriptor: number): Buffer => readlinkSync(`/proc/self/fd/${descriptor}`, 'buffer')
+
+const isPathOfRemoved = (path: Buffer): boolean =>
+  path.subarray(-REMOVED_SUFFIX.length).equals(REMOVED_SUFFIX)
 
 /** A directory that was removed while it is listed has been emptied before: there is no more in it. */
 function nextOf(batches: Iterator<RawDirent[]>): IteratorResult<RawDirent[]> {

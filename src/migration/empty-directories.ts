@@ -162,7 +162,7 @@ export class EmptyDirectories {
       if (inode?.legacyIno === undefined || firstPlace(this.#context, inode)) return false
       for (const place of catalog.links.places(ino)) {
         const stat = legacy?.find(place)
-        if (stat && isDirectory(stat.mode)) legacy?.inPlaceOf(ino, place)
+        if (stat && isDirectory(stat.mode)) legacy?.inPlaceOf(place)
       }
       return true
     } catch (error) {

@@ -339,13 +339,11 @@ function failureOfVolume({ legacy }: OverlayContext): string | undefined {
 }
 
 /** What is in it the volume cannot say: the file system below SOURCE that it is on is not mounted. */
-function isBelowMissingDisk(
-  { legacy }: OverlayContext,
-  { ino, orphan, legacyIno, legacyDev }: Inode,
-): boolean {
-  if (orphan || legacyIno === undefined || legacyDev === 0n) return false
+function isBelowMissingDisk({ legacy }: OverlayContext, { ino, orphan, legacyIno }: Inode): boolean {
+  const tree = legacy()
+  if (orphan || legacyIno === undefined || !tree?.hasMounts) return false
   try {
-    legacy()?.directory(ino)
+    tree.directory(ino)
     return false
   } catch (error) {
     return isMissingDisk(error)

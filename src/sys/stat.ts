@@ -9,6 +9,8 @@ const statxCall = declare('int statx(int, const void *, int, unsigned int, void 
 // linux/stat.h
 const STATX_BASIC_STATS = 0x7ff
 const STATX_BTIME = 0x800
+// Since 5.8; without it a file system is told by its device alone.
+const STATX_ATTR_MOUNT_ROOT = 0x2000
 const AT_SYMLINK_NOFOLLOW = 0x100
 const AT_EMPTY_PATH = 0x1000
 // Ask the file system what it knows; never trigger an automount.
@@ -17,6 +19,8 @@ const AT_NO_AUTOMOUNT = 0x800
 /** What statx(2) tells: attributes, plus what identifies the file beyond its inode number. */
 export interface Stat extends Attributes {
   readonly flags: number
+  /** Something is mounted there, and this is its root: a directory, or a file that is bind-mounted. */
+  readonly isMountRoot: boolean
   /** Device as major * 2^20 + minor. */
   readonly dev: bigint
   /** Time of birth in nanoseconds, 0 where the file system keeps none. Tells apart two files that had one inode number. */
@@ -42,6 +46,7 @@ function decode(): Stat {
   return {
     // STATX_ATTR_IMMUTABLE and STATX_ATTR_APPEND are FS_IMMUTABLE_FL and FS_APPEND_FL.
     flags: buffer.readUInt32LE(8) & GUARDS,
+    isMountRoot: (buffer.readUInt32LE(8) & STATX_ATTR_MOUNT_ROOT) !== 0,
     ino: buffer.readBigUInt64LE(32),
     mode: buffer.readUInt16LE(28),
     nlink: buffer.readUInt32LE(16),

@@ -1,16 +1,15 @@
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { describeMounted } from '../../support/fuse/mounted.ts'
 import { Ferry } from '../../support/mount/ferry.ts'
-import { OtherDisk } from '../../support/mount/other-disk.ts'
+import { KINDS, OtherDisk } from '../../support/mount/other-disk.ts'
 
 const MISSING = expect.stringMatching(/a file system that was mounted there is missing/)
 
-describeMounted(
-  'a file of another disk that is mounted on a file of SOURCE, and missing at the next mount',
-  () => {
+describe.each(KINDS)('%s', (kind) => {
+  describeMounted('a file of it that is mounted on a file of SOURCE, and missing at the next mount', () => {
     let ferry: Ferry
     let disk: OtherDisk
     let place: string
@@ -36,7 +35,7 @@ describeMounted(
       mkdirSync(ferry.under('c'))
       place = ferry.under('c/file')
       writeFileSync(place, '')
-      disk = new OtherDisk(ferry, 'file', place)
+      disk = new OtherDisk(ferry, 'file', place, kind)
       writeFileSync(join(disk.path, 'file'), 'on the other disk')
       writeFileSync(ferry.under('c/beside'), 'on SOURCE')
       disk.attach()
@@ -130,5 +129,5 @@ describeMounted(
       await ferry.done('verify', ferry.target)
       expect((await ferry.status()).failures).toEqual([])
     })
-  },
-)
+  })
+})

@@ -3,7 +3,11 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Ferry } from './ferry.ts'
 
-/** A disk of its own, of which a file or all is bind-mounted on a place in SOURCE, and can be missing there. */
+/** Of what kind the disk is: one of its own, or a directory beside SOURCE, on the same disk. */
+export type Kind = 'another disk' | "SOURCE's own disk"
+export const KINDS: readonly Kind[] = ['another disk', "SOURCE's own disk"]
+
+/** A disk of which a file or all is bind-mounted on a place in SOURCE, and can be missing there. */
 export class OtherDisk {
   readonly path: string
   readonly #ferry: Ferry
@@ -11,13 +15,13 @@ export class OtherDisk {
   readonly #place: string
 
   /** @param name of what is mounted, on the disk; `.` for all of it */
-  constructor(ferry: Ferry, name: string, place: string) {
+  constructor(ferry: Ferry, name: string, place: string, kind: Kind = 'another disk') {
     this.#ferry = ferry
     this.path = join(ferry.root, 'disk')
     this.#what = join(this.path, name)
     this.#place = place
     mkdirSync(this.path)
-    execFileSync('mount', ['-t', 'tmpfs', 'none', this.path])
+    if (kind === 'another disk') execFileSync('mount', ['-t', 'tmpfs', 'none', this.path])
   }
 
   attach(): void {

@@ -25,7 +25,14 @@ const hash = (byte: number): Buffer => Buffer.alloc(32, byte)
 /** A file of format 1 with these chunks and pages. */
 function insert(
   database: DatabaseSync,
-  row: { ino: number; generation: number; size: number; staged?: number },
+  row: {
+    ino: number
+    generation: number
+    size: number
+    staged?: number
+    legacy_ino?: number
+    legacy_dev?: number
+  },
   chunks: readonly number[],
 ): void {
   const columns: Record<string, number | null> = Object.fromEntries(FIRST_COLUMNS.map((name) => [name, 0]))
@@ -35,6 +42,8 @@ function insert(
   Object.assign(columns, { mode: 0o100644, nlink: 1, layout: 2, version: 1, base: 2 })
   Object.assign(columns, { ino: row.ino, generation: row.generation, size: row.size, stored_size: row.size })
   columns.staged = row.staged ?? 0
+  columns.legacy_ino = row.legacy_ino ?? null
+  columns.legacy_dev = row.legacy_dev ?? 0
   database
     .prepare(
       `INSERT INTO inodes (${FIRST_COLUMNS.join(',')}) VALUES (${FIRST_COLUMNS.map(() => '?').join(',')})`,
@@ -77,4 +86,27 @@ test('a catalog of format 1 is brought to this one: chunks, pages, holes and sta
   const again = Catalog.open(path, { check: true })
   expect(again.get(10n)?.size).toBe(6 * MiB)
   await again.close()
+})
+
+test('P1, P2: what was mounted below SOURCE when an older ferryfs looked is known', async () => {
+  const database = new DatabaseSync(path)
+  database.exec(SCHEMA_OF_FORMAT_1)
+  const files = [
+    { ino: 1, legacy_dev: 0 },
+    { ino: 20, legacy_dev: 17 },
+    { ino: 21, legacy_dev: 17 },
+    { ino: 22, legacy_dev: 0 },
+  ]
+  for (const file of files)
+    insert(database, { ...file, legacy_ino: file.ino, generation: file.ino, size: 0 }, [])
+  const name = database.prepare('INSERT INTO dirents VALUES (?,?,?,?,0)')
+  name.run(1, Buffer.from('below'), 20, 20)
+  name.run(20, Buffer.from('deep'), 21, 21)
+  name.run(1, Buffer.from('beside'), 22, 22)
+  database.close()
+  const catalog = Catalog.open(path, { check: true })
+  const at = (parent: bigint, text: string) => catalog.mounts.at({ parent, name: Buffer.from(text) })
+  expect(at(1n, 'below')).toEqual({ device: 17n, rootIno: 0n, rootBtimeNs: 0n })
+  expect([at(20n, 'deep'), at(1n, 'beside')]).toEqual([undefined, undefined])
+  await catalog.close()
 })

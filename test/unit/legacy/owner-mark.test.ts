@@ -28,6 +28,7 @@ import {
   rootIdentity,
   writeMark,
 } from '../../../src/legacy/index.ts'
+import { MadeMounts } from '../../support/volume/known-mounts.ts'
 
 const isRoot = process.geteuid?.() === 0
 const FILE = '.ferryfs-owner'
@@ -96,11 +97,8 @@ describe('P3: the mark of a volume', () => {
     () => {
       const unmount = mountedOn('-t', 'ramfs', 'none', volume)
       const there = openSync(volume, 'r')
-      const tree = new LegacyTree(volume, ROOT_INO, () => ({
-        places: [],
-        legacyIno: undefined,
-        legacyDev: 0n,
-      }))
+      const placesOf = () => ({ places: [], legacyIno: undefined })
+      const tree = new LegacyTree(volume, ROOT_INO, { placesOf, mounts: new MadeMounts() })
       try {
         writeFileSync(join(volume, 'data'), '')
         mkdirSync(join(volume, 'below'))

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { ROOT_INO } from '../../../src/catalog/index.ts'
 import { LegacyTree } from '../../../src/legacy/index.ts'
+import { MadeMounts } from '../../support/volume/known-mounts.ts'
 
 const D = 2n
 const place = (parent: bigint, name: string) => ({ parent, name: Buffer.from(name) })
@@ -27,9 +28,8 @@ function treeAt(path: string): LegacyTree {
   const placesOf = (ino: bigint) => ({
     places: ino === D ? [place(ROOT_INO, 'd')] : [],
     legacyIno: undefined,
-    legacyDev: 0n,
   })
-  tree = new LegacyTree(path, ROOT_INO, placesOf)
+  tree = new LegacyTree(path, ROOT_INO, { placesOf, mounts: new MadeMounts() })
   expect(tree.find(place(D, 'f'))).toBeDefined()
   return tree
 }
