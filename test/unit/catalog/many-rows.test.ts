@@ -12,7 +12,7 @@ const MANY = 100_000
 const TIMES = 4
 // Below this a difference says nothing.
 const NOISE_MS = 0.5
-const ROUNDS = 5
+const ROUNDS = 25
 
 const wide = { ino: WIDE, generation: Number(WIDE) }
 const first = <T>(all: Iterable<T>): T | undefined => all[Symbol.iterator]().next().value
