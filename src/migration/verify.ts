@@ -62,6 +62,7 @@ export async function verify(
   const underWay = new Set<Promise<void>>()
   for (const { ino, mode } of catalog.scan()) {
     run.signal.throwIfAborted()
+    await giveWay()
     await slots.acquire()
     const check = isDirectory(mode)
       ? verifyDirectory(context, parts.directories, ino)
@@ -368,6 +369,7 @@ async function compareRecord(context: OverlayContext, ino: bigint): Promise<Fail
     if (recordGeneration !== dirGeneration || shards !== dirShards)
       throw new StoreCorrupt(`directory record ${id}: not the one that the catalog recorded`)
     for (let shard = 0; shard < dirShards; shard += 1) {
+      await giveWay()
       const key = shardKey(id, dirGeneration, shard)
       const object = await store.get('dirs', key, ANY_VERSION)
       if (!object) throw new StoreUnavailable(`directory record ${key} is not found`)

@@ -72,6 +72,7 @@ export interface StoreCapabilities {
   readonly damage?: string
 }
 
+/** Every answer comes in a later turn of the event loop than the request: a loop over many objects keeps nobody for all of it (P6). */
 export interface KeyValueStore {
   /** The URL without secrets, for status and logs. */
   readonly url: string

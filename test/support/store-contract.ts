@@ -428,6 +428,18 @@ function endingTests(current: () => Current): void {
     await current().store.ping()
   })
 
+  test('P6: whoever asks for one object after the other leaves the event loop to others', async () => {
+    const { store, own } = current()
+    await store.put('files', own, object('x'))
+    for (const key of [own, `${own} absent`]) {
+      const turn = nextTurn('next turn')
+      const some = async (): Promise<void> => {
+        for (let times = 0; times < 20; times += 1) await store.get('files', key)
+      }
+      expect(await Promise.race([some(), turn])).toBe('next turn')
+    }
+  })
+
   test('a request whose signal is aborted already does nothing and is worth a retry', async () => {
     const { store, own } = current()
     const signal = AbortSignal.abort()
