@@ -11,6 +11,7 @@ const ENTRIES = [
   'src/daemon/supervisor-main.ts',
   'src/daemon/worker.ts',
   'src/base/checkpoint-thread.ts',
+  'src/base/probe-thread.ts',
   'src/sys/disk-thread.ts',
 ]
 

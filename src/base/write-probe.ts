@@ -1,5 +1,7 @@
 import { closeSync, constants, openSync, rmSync, write } from 'node:fs'
 import { join } from 'node:path'
+import { Worker } from 'node:worker_threads'
+import { entryPoint } from './entry-point.ts'
 import { Unanswered } from './errors.ts'
 
 const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY
@@ -7,8 +9,11 @@ const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY
 // How long an answer counts, in milliseconds: to ask for each commit would cost an application that commits all the time a third
 // of what it does.
 const FRESH_MS = 1
-// A disk that is only busy answers before that.
+// What the pool has not answered by then is asked of a thread of our own: the disk may be well, and the pool full of other work.
+const POOL_MS = 250
+// A disk that is only busy answers that thread before this.
 const LATE_MS = 500
+const LIMITS = { maxOldGenerationSizeMb: 16, maxYoungGenerationSizeMb: 1 }
 
 const BYTE = Buffer.from([0])
 
@@ -48,10 +53,12 @@ export function repeatable(kind: RequestKind, body: () => unknown): () => unknow
 /**
  * Whether a disk takes writes (P6). SQLite writes on the thread that serves, and nobody can take that back from a write that hangs; so a
  * thread of the pool writes a byte to the same disk first, and who is about to commit waits for that one. It tells that the disk
- * answered a moment ago, and no more.
+ * answered a moment ago, and no more. What waits in the pool tells nothing of the disk: a thread of its own is asked then.
  */
 export class WriteProbe {
   readonly #name: string
+  readonly #pool = new Pool()
+  readonly #thread = new Thread()
   #descriptor: number | undefined
   #asking: Promise<void> | undefined
   /** The same, resolved once the disk is late. */
@@ -101,9 +108,10 @@ export class WriteProbe {
     const descriptor = this.#descriptor
     this.#descriptor = undefined
     if (descriptor === undefined) return
-    // In a thread that hangs it may be in use.
-    if (this.#asking) void this.#asking.then(() => closeSync(descriptor))
-    else closeSync(descriptor)
+    // What is under way has the number: it must not be another file's by then (P1).
+    const ended = [this.#pool.ended(), this.#thread.ended()].filter((end) => end !== undefined)
+    if (ended.length === 0) closeSync(descriptor)
+    else void Promise.all(ended).then(() => closeSync(descriptor))
   }
 
   get #isFresh(): boolean {
@@ -130,23 +138,97 @@ export class WriteProbe {
   #write(tellLate: () => void): Promise<void> {
     const descriptor = this.#descriptor
     if (descriptor === undefined) return Promise.resolve()
-    let answered = false
-    const look = (): void => {
-      this.#late = !answered
-      if (!answered) tellLate()
-    }
-    // An answer that came while the event loop was kept is told before the look.
-    const timer = setTimeout(() => setImmediate(look), LATE_MS)
     return new Promise((resolve) => {
-      // Of a disk that is full or fails, the commit tells.
-      write(descriptor, BYTE, 0, 1, 0, () => {
-        clearTimeout(timer)
+      let timer: NodeJS.Timeout | undefined
+      let answered = false
+      const answer = (): void => {
+        if (answered) return
         answered = true
+        clearTimeout(timer)
         this.#late = false
         this.#answeredAt = performance.now()
         resolve()
-      })
+      }
+      // An answer that came while the event loop was kept is told before the look.
+      const unlessAnswered = (milliseconds: number, act: () => void): void => {
+        timer = setTimeout(() => setImmediate(() => !answered && act()), milliseconds)
+      }
+      const askThread = (): void => {
+        this.#thread.write(descriptor, answer)
+        unlessAnswered(LATE_MS, () => {
+          this.#late = true
+          tellLate()
+        })
+      }
+      // One byte at a time waits there.
+      if (this.#pool.isBusy) askThread()
+      else unlessAnswered(POOL_MS, askThread)
+      this.#pool.write(descriptor, answer)
     })
+  }
+}
+
+/** Writes a byte in a thread of the pool, one at a time; the last who asked is told. */
+class Pool {
+  #written: (() => void) | undefined
+  #ended = Promise.withResolvers<void>()
+
+  get isBusy(): boolean {
+    return this.#written !== undefined
+  }
+
+  /** Resolves once nothing is under way; undefined if nothing is. */
+  ended(): Promise<void> | undefined {
+    return this.isBusy ? this.#ended.promise : undefined
+  }
+
+  write(descriptor: number, written: () => void): void {
+    const { isBusy } = this
+    this.#written = written
+    if (isBusy) return
+    // Of a disk that is full or fails, the commit tells.
+    write(descriptor, BYTE, 0, 1, 0, () => {
+      const tell = this.#written
+      this.#written = undefined
+      this.#ended.resolve()
+      this.#ended = Promise.withResolvers()
+      tell?.()
+    })
+  }
+}
+
+/** The same in a thread of its own, which is started when it is first asked for. */
+class Thread {
+  #worker: Worker | undefined
+  #written: (() => void) | undefined
+
+  write(descriptor: number, written: () => void): void {
+    const isBusy = this.#written !== undefined
+    this.#written = written
+    if (!isBusy) this.#started().postMessage(descriptor)
+  }
+
+  #started(): Worker {
+    if (this.#worker) return this.#worker
+    const worker = new Worker(entryPoint('base/probe-thread'), { resourceLimits: LIMITS })
+    this.#worker = worker
+    worker.unref()
+    worker.on('message', () => {
+      const tell = this.#written
+      this.#written = undefined
+      tell?.()
+    })
+    // Whoever asks next has another one; who waits hears of the pool.
+    worker.on('error', () => {
+      this.#worker = undefined
+      this.#written = undefined
+    })
+    return worker
+  }
+
+  /** Ends it, and resolves once it is gone with what it had begun; undefined if there is none. */
+  ended(): Promise<unknown> | undefined {
+    return this.#worker?.terminate()
   }
 }
 

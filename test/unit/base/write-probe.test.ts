@@ -1,6 +1,8 @@
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { closeSync, mkdtempSync, open, openSync, readdirSync, readlinkSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { Database } from '../../../src/base/database.ts'
 import { Unanswered } from '../../../src/base/errors.ts'
@@ -80,3 +82,81 @@ describe('P6: a request commits to a disk only once that has answered', () => {
     expect(readdirSync(directory).filter((name) => !name.startsWith('a.db'))).toEqual([])
   })
 })
+
+describe('a disk that is well, and a thread pool that is full of other work', () => {
+  let directory: string
+  let probe: WriteProbe
+  let release: () => Promise<void>
+
+  beforeEach(() => {
+    directory = mkdtempSync(join(tmpdir(), 'ferryfs-probe-'))
+    probe = new WriteProbe(directory, 'the disk')
+    release = fillPool(join(directory, 'pipe'))
+  })
+
+  afterEach(async () => {
+    await release()
+    probe.close()
+    rmSync(directory, { recursive: true })
+  })
+
+  /** Waits until the disk has to be asked anew, and asks. */
+  async function ask(): Promise<Promise<void>> {
+    for (;;) {
+      const answer = probe.ready()
+      if (answer) return answer
+      await nextTurn()
+    }
+  }
+
+  test('P4: is no disk that does not answer: no work fails, and none waits for the pool', async () => {
+    for (let times = 0; times < 3; times += 1) {
+      await await ask()
+      expect(probe.isLate).toBe(false)
+    }
+  })
+
+  test('P1: what waits in the pool goes to no other file once nobody asks any more', async () => {
+    await await ask()
+    const held = descriptorsIn(directory)
+    probe.close()
+    await nextTurn()
+    expect(descriptorsIn(directory)).toEqual(held)
+    await release()
+    await expect.poll(() => descriptorsIn(directory)).toEqual([])
+  })
+})
+
+/** Files of the directory that this process has open, and that have no name any more. */
+const descriptorsIn = (directory: string): string[] =>
+  readdirSync('/proc/self/fd').filter((descriptor) => {
+    try {
+      const path = readlinkSync(`/proc/self/fd/${descriptor}`)
+      return path.startsWith(`${directory}/`) && path.endsWith(' (deleted)')
+    } catch {
+      // The one by which they were listed.
+      return false
+    }
+  })
+
+/** Keeps every thread of the pool until the function that it returns is called. */
+function fillPool(pipe: string): () => Promise<void> {
+  execFileSync('mkfifo', [pipe])
+  const threads = Number(process.env.UV_THREADPOOL_SIZE ?? 4)
+  const opened = Array.from(
+    { length: threads },
+    () =>
+      new Promise<number>((resolve, reject) =>
+        open(pipe, 'r', (error, fd) => (error ? reject(error) : resolve(fd))),
+      ),
+  )
+  let released: Promise<void> | undefined
+  return () => {
+    released ??= (async () => {
+      const writer = openSync(pipe, 'r+')
+      for (const descriptor of await Promise.all(opened)) closeSync(descriptor)
+      closeSync(writer)
+    })()
+    return released
+  }
+}
