@@ -6,6 +6,7 @@ import type { ReadBy } from '../legacy/index.ts'
 import {
   type Caller,
   closeDescriptor,
+  closeWritten,
   DescriptorCache,
   diskOf,
   flagsOf,
@@ -53,9 +54,9 @@ export class LegacyFiles {
   readonly #readers = new DescriptorCache(CAPACITY)
   /** Of those that applications read through, which moves access times. */
   readonly #applications = new DescriptorCache(CAPACITY)
-  readonly #writers = new DescriptorCache(CAPACITY)
+  readonly #writers = new DescriptorCache(CAPACITY, closeWritten)
   /** Of append-only files. */
-  readonly #appenders = new DescriptorCache(CAPACITY)
+  readonly #appenders = new DescriptorCache(CAPACITY, closeWritten)
   readonly #all = [this.#readers, this.#applications, this.#writers, this.#appenders]
   readonly #syncs = new Map<bigint, Syncing>()
 
@@ -205,13 +206,23 @@ export class LegacyFiles {
   }
 
   /**
-   * Runs `body` in this tick with whether others have the file open or mapped for writing; after `none` nobody gets it so before
-   * it has ended. @throws FsError if it cannot be opened
+   * Resolves once nothing of this process has the file open for writing that had it so at the call: it would look like somebody else in
+   * `underLease`. Closing what was written may take as long as writing it. @throws Unanswered
+   */
+  async letWritersGo(ino: bigint): Promise<void> {
+    await Promise.all([this.#writers.letGo(ino), this.#appenders.letGo(ino)])
+  }
+
+  /** This process has the file open for writing. */
+  hasWriters(ino: bigint): boolean {
+    return this.#writers.has(ino) || this.#appenders.has(ino)
+  }
+
+  /**
+   * Runs `body` in this tick with whether anybody has the file open or mapped for writing, this process too (`letWritersGo`); after
+   * `none` nobody gets it so before it has ended. @throws FsError if it cannot be opened
    */
   underLease<T>(ino: bigint, body: (writers: Writers) => T): T {
-    // Our own would look like theirs.
-    this.#writers.drop(ino)
-    this.#appenders.drop(ino)
     try {
       return this.#readers.useSync(
         ino,

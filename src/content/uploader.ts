@@ -258,7 +258,10 @@ export class Uploader {
   async #isWrittenBack(inode: Inode): Promise<boolean> {
     if (!isRegular(inode.mode)) return true
     const stat = inode.authority === 'legacy' ? legacyStat(this.#context, inode) : this.#baseStat(inode)
-    if (!stat || this.#legacy.underLease(inode.ino, (writers) => writers === 'none')) return true
+    if (!stat) return true
+    await this.#legacy.letWritersGo(inode.ino)
+    // Whoever has opened it for writing meanwhile is found, ourselves too: what is written so is looked at below.
+    if (this.#legacy.underLease(inode.ino, (writers) => writers === 'none')) return true
     await this.#legacy.sync(inode.ino, true)
     const now = this.#context.catalog.get(inode.ino)
     return now !== undefined && matches(fingerprintOf(stat), legacyStat(this.#context, now))

@@ -23,8 +23,11 @@ export async function isInUse(
     context.legacyFiles.release(ino)
     return true
   }
+  await context.legacyFiles.letWritersGo(ino)
   const writers = context.legacyFiles.underLease(ino, (known) => known)
   if (writers === 'none') return false
+  // An application has written through the mount meanwhile: the next sweep sees whether there are others.
+  if (context.legacyFiles.hasWriters(ino)) return true
   const writer = await users.of(found.stat, found.place.name)
   // A file system without leases: what /proc shows has to do.
   if (!writer && writers === 'unknown') return false

@@ -143,6 +143,7 @@ export class Reaper {
     try {
       for (const page of pagesOf(catalog.links.places(ino), NAMES_AT_ONCE)) {
         for (const { parent } of page) parents.add(parent)
+        await legacyFiles.letWritersGo(ino)
         if (!this.#removePage(ino, version, page)) break
         await giveWay()
       }

@@ -1,10 +1,17 @@
 import { closeDescriptor } from './files.ts'
 
 interface Slot {
+  readonly ino: bigint
   readonly descriptor: number
   users: number
-  retired: boolean
+  /** Nobody gets it any more: it is closed when the last one has done with it, in that tick or by `closeLater`. */
+  retired: 'no' | 'now' | 'later'
+  /** Of those who wait until it is closed. */
+  closed: PromiseWithResolvers<void> | undefined
 }
+
+// So many are closed by `closeLater` at once; what comes then is closed at once, so that nobody opens faster than that.
+const MOST_CLOSING = 64
 
 /**
  * Open descriptors by file, kept for the next use and closed only when nobody is in the middle of one: a descriptor
@@ -12,10 +19,16 @@ interface Slot {
  */
 export class DescriptorCache {
   readonly #slots = new Map<bigint, Slot>()
+  /** Retired and not closed yet. */
+  readonly #leaving = new Map<bigint, Set<Slot>>()
   readonly #capacity: number
+  readonly #closeLater: ((descriptor: number) => Promise<void>) | undefined
+  #closing = 0
 
-  constructor(capacity: number) {
+  /** @param closeLater closes what has to make room or is let go of, where that takes too long for a tick */
+  constructor(capacity: number, closeLater?: (descriptor: number) => Promise<void>) {
     this.#capacity = capacity
+    this.#closeLater = closeLater
   }
 
   /** Runs `body` with the file's descriptor, opened by `open` if it is not at hand. */
@@ -38,16 +51,29 @@ export class DescriptorCache {
     }
   }
 
+  /** One of them is open. */
   has(ino: bigint): boolean {
-    return this.#slots.has(ino)
+    return this.#slots.has(ino) || this.#leaving.has(ino)
   }
 
   /** The next use opens anew. */
   drop(ino: bigint): void {
     const slot = this.#slots.get(ino)
-    if (!slot) return
-    this.#slots.delete(ino)
-    this.#retire(slot)
+    if (slot) this.#retire(slot, 'now')
+  }
+
+  /**
+   * The same, and resolves once none that was open by then is: what is in use is waited for. @throws what `closeLater` throws
+   */
+  async letGo(ino: bigint): Promise<void> {
+    const slot = this.#slots.get(ino)
+    if (slot) this.#retire(slot, 'later')
+    await Promise.all(
+      [...(this.#leaving.get(ino) ?? [])].map((leaving) => {
+        leaving.closed ??= Promise.withResolvers()
+        return leaving.closed.promise
+      }),
+    )
   }
 
   clear(): void {
@@ -59,7 +85,7 @@ export class DescriptorCache {
     if (slot) {
       this.#slots.delete(ino)
     } else {
-      slot = { descriptor: open(), users: 0, retired: false }
+      slot = { ino, descriptor: open(), users: 0, retired: 'no', closed: undefined }
     }
     this.#slots.set(ino, slot)
     slot.users += 1
@@ -69,20 +95,49 @@ export class DescriptorCache {
 
   #release(slot: Slot): void {
     slot.users -= 1
-    if (slot.retired && slot.users === 0) closeDescriptor(slot.descriptor)
+    if (slot.retired !== 'no' && slot.users === 0) this.#close(slot)
   }
 
   #evict(): void {
-    for (const [ino, slot] of this.#slots) {
+    for (const slot of this.#slots.values()) {
       if (slot.users > 0) continue
-      this.#slots.delete(ino)
-      this.#retire(slot)
+      this.#retire(slot, 'later')
       return
     }
   }
 
-  #retire(slot: Slot): void {
-    slot.retired = true
-    if (slot.users === 0) closeDescriptor(slot.descriptor)
+  #retire(slot: Slot, retired: 'now' | 'later'): void {
+    const { ino } = slot
+    this.#slots.delete(ino)
+    slot.retired = retired
+    const leaving = this.#leaving.get(ino) ?? new Set()
+    this.#leaving.set(ino, leaving.add(slot))
+    if (slot.users === 0) this.#close(slot)
+  }
+
+  #close(slot: Slot): void {
+    if (slot.retired === 'now' || !this.#closeLater || this.#closing >= MOST_CLOSING) {
+      closeDescriptor(slot.descriptor)
+      this.#isClosed(slot).closed?.resolve()
+      return
+    }
+    this.#closing += 1
+    this.#closeLater(slot.descriptor).then(
+      () => {
+        this.#closing -= 1
+        this.#isClosed(slot).closed?.resolve()
+      },
+      (error: unknown) => {
+        this.#closing -= 1
+        this.#isClosed(slot).closed?.reject(error)
+      },
+    )
+  }
+
+  #isClosed(slot: Slot): Slot {
+    const leaving = this.#leaving.get(slot.ino)
+    leaving?.delete(slot)
+    if (leaving?.size === 0) this.#leaving.delete(slot.ino)
+    return slot
   }
 }

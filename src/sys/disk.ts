@@ -182,6 +182,16 @@ export class Disk {
     return this.#run(this.#pool, deadlineMs, body)
   }
 
+  /** Closes a descriptor on a thread of the pool, by `close`; within a tick where that has not begun. @throws Unanswered */
+  async closing(descriptor: number, close: () => Promise<void>, deadlineMs: number): Promise<void> {
+    try {
+      await this.during(close, deadlineMs)
+    } catch (error) {
+      if (error instanceof Unanswered && !error.begun) this.close(descriptor)
+      throw error
+    }
+  }
+
   /** Nothing is asked of it any more. Calls that hang go on hanging, with their threads. */
   end(): void {
     this.#closed = true

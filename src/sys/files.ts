@@ -1,4 +1,4 @@
-import { constants, fdatasync, fsync } from 'node:fs'
+import { close as closeCallback, constants, fdatasync, fsync } from 'node:fs'
 import { errnoName, FsError, volumeErrno } from '../base/errors.ts'
 import { type Disk, libcFunction } from './disk.ts'
 import { diskOf, guard } from './guarded.ts'
@@ -75,6 +75,18 @@ export function closeDescriptor(descriptor: number): void {
     guard(descriptor, undefined)
     disk.close(descriptor)
   } else closeCall(descriptor)
+}
+
+/**
+ * Closes what was written to, on a thread: some file systems write it out then. What they say of that is told by a sync.
+ * @throws Unanswered; it is closed all the same
+ */
+export function closeWritten(descriptor: number): Promise<void> {
+  const close = (): Promise<void> => new Promise((resolve) => closeCallback(descriptor, () => resolve()))
+  const disk = diskOf(descriptor)
+  if (!disk) return close()
+  guard(descriptor, undefined)
+  return disk.closing(descriptor, close, SYNC_MS)
 }
 
 export function mkdirAt(directory: number, name: Buffer, mode: number): void {

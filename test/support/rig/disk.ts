@@ -1,4 +1,4 @@
-import fs, { openSync, readlinkSync, readSync, writeSync } from 'node:fs'
+import fs, { closeSync, openSync, readlinkSync, readSync, writeSync } from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 import { FsError } from '../../../src/base/errors.ts'
 
@@ -25,7 +25,14 @@ export interface Disk {
 }
 
 const disks = new Map<string, Disk>()
-const original = { open: fs.open, read: fs.read, write: fs.write, fdatasync: fs.fdatasync, fsync: fs.fsync }
+const original = {
+  open: fs.open,
+  close: fs.close,
+  read: fs.read,
+  write: fs.write,
+  fdatasync: fs.fdatasync,
+  fsync: fs.fsync,
+}
 
 const originalSync = { fdatasyncSync: fs.fdatasyncSync, fsyncSync: fs.fsyncSync }
 
@@ -151,6 +158,23 @@ const sync =
     })
   }
 
+// Some file systems write out then what was written.
+const close =
+  (real: Sync): Sync =>
+  (fd, done) => {
+    const found = diskOf(fd)
+    if (!found) {
+      real(fd, counted(done))
+      return
+    }
+    found.disk.turn(`close ${found.path}`, () =>
+      attempt(done, () => {
+        closeSync(fd)
+        return 0
+      }),
+    )
+  }
+
 // A file that another process is asked to hold. The descriptor named is closed only when that has been answered.
 const reopen =
   (real: Open): Open =>
@@ -165,6 +189,7 @@ const reopen =
 
 Object.assign(fs, {
   open: reopen(original.open as unknown as Open),
+  close: close(original.close as unknown as Sync),
   read: transfer('read', original.read as unknown as Transfer),
   write: transfer('write', original.write as unknown as Transfer),
   fdatasync: sync(original.fdatasync as unknown as Sync, originalSync.fdatasyncSync),

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import {
   closeSync,
   constants,
+  existsSync,
   mkdtempSync,
   openSync,
   readFileSync,
@@ -16,6 +17,7 @@ import { Unanswered } from '../../../src/base/errors.ts'
 import {
   chmodDescriptor,
   closeDescriptor,
+  closeWritten,
   Disk,
   diskOf,
   getXattr,
@@ -148,6 +150,19 @@ describe('a disk whose calls are made by a thread of its own', () => {
     if (refused instanceof Unanswered) await refused.back
     expect(disk.answers).toBe(true)
     expect(await disk.during(async () => 4)).toBe(4)
+  })
+
+  test('P6: closing what was written keeps nobody, and comes when the disk answers again', async () => {
+    const file = openAt(root, name('f'), constants.O_RDWR | constants.O_CREAT, 0o600)
+    const other = openAt(root, name('g'), constants.O_RDWR | constants.O_CREAT, 0o600)
+    await closeWritten(file)
+    expect([diskOf(file), existsSync(`/proc/self/fd/${file}`)]).toEqual([undefined, false])
+    const { back } = hang()
+    await expect(closeWritten(other)).rejects.toThrow(expect.objectContaining({ begun: false }))
+    expect(existsSync(`/proc/self/fd/${other}`)).toBe(true)
+    release()
+    await back
+    expect(existsSync(`/proc/self/fd/${other}`)).toBe(false)
   })
 
   test('P1: writes come in the order of their offsets, however long they are', async () => {
