@@ -123,6 +123,8 @@ export class Reaper {
     }
     await catalog.flush()
     faultPoint('migration.reap.flushed')
+    // Others have waited for the same flush.
+    await giveWay()
     const inode = catalog.get(ino)
     const now = inode && firstPlace(this.#context, inode)
     const asBefore = inode?.version === version && isReady(inode) && (now?.stat.nlink ?? 0) <= names

@@ -170,6 +170,8 @@ async function compare(
   const { version } = inode
   try {
     await compareObject(context, inode)
+    // Others have their answer in this turn as well.
+    await giveWay()
     let legacy = comparesWithLegacy(context, inode)
     if (legacy === 'changed') {
       return {
