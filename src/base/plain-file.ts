@@ -1,4 +1,4 @@
-import { constants, lstatSync, type Stats, unlinkSync } from 'node:fs'
+import { constants, lstatSync, type Stats, unlink, unlinkSync } from 'node:fs'
 import { isSystemError } from './errors.ts'
 
 /** For an open that reads: nobody waits for the other end of a fifo that lies in a file's place. */
@@ -27,6 +27,16 @@ export function removePlace(path: string): void {
   try {
     unlinkSync(path)
   } catch (error) {
-    if (!isSystemError(error) || (error.code !== 'ENOENT' && error.code !== 'EISDIR')) throw error
+    if (!isGoneOrForeign(error)) throw error
   }
 }
+
+/** The same on a thread: a large file takes its time. */
+export function removePlaceByThread(path: string): Promise<void> {
+  return new Promise((resolve, reject) =>
+    unlink(path, (error) => (error && !isGoneOrForeign(error) ? reject(error) : resolve())),
+  )
+}
+
+const isGoneOrForeign = (error: unknown): boolean =>
+  isSystemError(error) && (error.code === 'ENOENT' || error.code === 'EISDIR')

@@ -21,6 +21,8 @@ export class KeptStaging extends Staging {
 
   override cut(): void {}
 
+  override async cutByThread(): Promise<void> {}
+
   override punch(): void {}
 
   override abandon(): void {}

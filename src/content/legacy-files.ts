@@ -325,8 +325,15 @@ const holdId = (ino: bigint): string => `${HELD}${ino}`
 // Copying more than this would keep everybody else waiting for longer than the thread pool does.
 const CACHED_READ_BYTES = 256 * 1024
 
-/** Reads until the buffer is full or the file ends. */
-export async function readFully(descriptor: number, buffer: Buffer, position: number): Promise<number> {
+type InPool = (body: () => Promise<number>) => Promise<number>
+
+/** Reads until the buffer is full or the file ends. `inPool` runs what needs a thread of the pool. */
+export async function readFully(
+  descriptor: number,
+  buffer: Buffer,
+  position: number,
+  inPool: InPool = (body) => whileGuarded(descriptor, body),
+): Promise<number> {
   let done = 0
   if (buffer.length <= CACHED_READ_BYTES) {
     const { count, isAll } = readCached(descriptor, buffer, position)
@@ -335,10 +342,9 @@ export async function readFully(descriptor: number, buffer: Buffer, position: nu
   }
   while (done < buffer.length) {
     const at = done
-    const count = await whileGuarded(
-      descriptor,
+    const count = await inPool(
       () =>
-        new Promise<number>((resolve, reject) =>
+        new Promise((resolve, reject) =>
           readCallback(descriptor, buffer, at, buffer.length - at, position + at, (error, bytes) =>
             error ? reject(error) : resolve(bytes),
           ),

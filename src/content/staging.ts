@@ -1,19 +1,18 @@
 import {
   closeSync,
   constants,
-  fdatasync,
   fstatSync,
   fsync,
+  ftruncate,
   ftruncateSync,
   lstatSync,
   opendirSync,
   openSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { SharedJob } from '../base/concurrency.ts'
 import { FsError, reasonOf, toErrno } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
-import { isPlainFile, kindOf, removePlace } from '../base/plain-file.ts'
+import { isPlainFile, kindOf, removePlace, removePlaceByThread } from '../base/plain-file.ts'
 import { makePrivateDirectory } from '../base/private.ts'
 import { synced } from '../base/synced.ts'
 import { type Catalog, fileId, type Inode, inoOfFileId } from '../catalog/index.ts'
@@ -22,6 +21,7 @@ import {
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
   fallocate,
+  Lanes,
   SEEK_DATA,
   SEEK_HOLE,
   seek,
@@ -32,8 +32,11 @@ import {
 import { CHUNK_BYTES, type ContentSettings } from './context.ts'
 import { readFully, writeFully } from './legacy-files.ts'
 import { LostFiles } from './lost-files.ts'
+import { newFile, type StagingFile, syncOf } from './staging-file.ts'
 
 const CAPACITY = 512
+// Calls in the thread pool: where the disk hangs, each keeps a thread, and others need theirs.
+const CALLS = { reads: 6, writes: 4, syncs: 6 }
 // Files that were given up wait for a flush of the catalog. So many bytes in them do not wait for others to share it with.
 const LEAVING_BYTES = 64 * 1024 * 1024
 // ENXIO of errno.h: lseek at or after the end.
@@ -44,24 +47,6 @@ const ENOSPC = 28
 const NOT_OF_THE_FILE: ReadonlySet<number> = new Set([24, 23, 12, 30])
 // EEXIST of errno.h.
 const EEXIST = 17
-
-/** A staging file in use. A new object for each file that is made. */
-interface StagingFile {
-  /** What it occupies. */
-  bytes: number
-  /** Its length. */
-  length: number
-  /** Its name is on the medium. */
-  named: boolean
-  /** A sync failed, and what it was for has not been written anew since: no sync of this file says anything. */
-  doubtful: boolean
-  /** Of one who waits for `sync`, and so is open until that ends. */
-  descriptor: number
-  /** Made by the first who waits: there may be a great many files. */
-  sync: SharedJob | undefined
-  /** Chunks that this process wrote, or has compared with what is known of them. */
-  sound: Set<number> | undefined
-}
 
 /**
  * Local files with the bytes that the store does not have yet: one sparse file per changed file, a chunk's bytes at the
@@ -75,6 +60,10 @@ export class Staging {
   readonly #descriptors = new DescriptorCache(CAPACITY)
   readonly #files = new Map<bigint, StagingFile>()
   readonly #lost: LostFiles
+  readonly #reads = new Lanes(CALLS.reads)
+  readonly #writes = new Lanes(CALLS.writes)
+  readonly #syncs = new Lanes(CALLS.syncs)
+  readonly #removals = new Lanes(1)
   #total = 0
   #leaving = 0
 
@@ -123,7 +112,7 @@ export class Staging {
     return this.#descriptors.use(
       inode.ino,
       () => this.#open(inode),
-      (descriptor) => readFully(descriptor, buffer, position),
+      (descriptor) => readFully(descriptor, buffer, position, (body) => this.#reads.run(body)),
     )
   }
 
@@ -137,6 +126,7 @@ export class Staging {
         if (written < data.length && this.#leaving > 0) {
           // What was given up still takes room.
           await this.#catalog.flush()
+          await this.#removals.run(async () => undefined)
           written += await this.#writeWhatFits(descriptor, data.subarray(written), position + written)
         }
         this.#account(inode.ino, descriptor)
@@ -147,7 +137,7 @@ export class Staging {
 
   async #writeWhatFits(descriptor: number, data: Buffer, position: number): Promise<number> {
     try {
-      return await writeFully(descriptor, data, position)
+      return await this.#writes.run(() => writeFully(descriptor, data, position))
     } catch (error) {
       if (toErrno(error) === ENOSPC) return 0
       throw error
@@ -157,6 +147,26 @@ export class Staging {
   /** Cuts what is beyond `size`. A file that is shorter stays as it is: what it lacks is missing, not zeros. */
   cut(inode: Inode, size: number): void {
     this.#resize(inode, (length) => length > size, size)
+  }
+
+  /** The same on a thread: what goes may be large. Nobody may write to the file meanwhile. */
+  async cutByThread(inode: Inode, size: number): Promise<void> {
+    const { ino } = inode
+    await this.#descriptors.use(
+      ino,
+      () => this.#open(inode),
+      async (descriptor) => {
+        const file = this.#files.get(ino)
+        if (!file || file.length <= size) return
+        await this.#syncs.run(
+          () =>
+            new Promise<void>((resolve, reject) =>
+              ftruncate(descriptor, size, (error) => (error ? reject(error) : resolve())),
+            ),
+        )
+        if (this.#files.get(ino) === file) this.#account(ino, descriptor)
+      },
+    )
   }
 
   /** Where the file is shorter, what it lacks is zeros from now on. */
@@ -234,7 +244,7 @@ export class Staging {
         const file = this.#files.get(inode.ino)
         if (file) {
           file.descriptor = descriptor
-          file.sync ??= syncOf(file)
+          file.sync ??= syncOf(file, (sync) => this.#syncs.run(sync))
           await file.sync.run()
         }
         if (file && !file.named) {
@@ -287,7 +297,7 @@ export class Staging {
   async #syncNames(): Promise<void> {
     const directory = openSync(this.#settings.stagingDirectory, constants.O_RDONLY | constants.O_DIRECTORY)
     try {
-      await synced(fsync, directory)
+      await this.#syncs.run(() => synced(fsync, directory))
     } finally {
       closeSync(directory)
     }
@@ -330,12 +340,20 @@ export class Staging {
     this.#leaving += bytes
     this.#catalog.afterFlush(() => {
       faultPoint('content.staging.flushed')
-      removePlace(path)
-      this.#leaving -= bytes
-      faultPoint('content.staging.removed')
+      this.#remove(path, bytes)
     })
     // Whoever needs the flush meets its failure.
     if (this.#leaving > LEAVING_BYTES) this.#catalog.flush().catch(() => undefined)
+  }
+
+  #remove(path: string, bytes: number): void {
+    const removed = this.#removals.run(async () => {
+      await removePlaceByThread(path)
+      this.#leaving -= bytes
+      faultPoint('content.staging.removed')
+    })
+    // What cannot be removed takes room until the next start tries it again.
+    removed.catch(() => undefined)
   }
 
   /**
@@ -456,30 +474,4 @@ function whatIsWrong(path: string, error?: unknown): string {
   return stat.isFile()
     ? `cannot be opened: ${reasonOf(error)}`
     : `is missing: there is ${kindOf(stat)} in its place`
-}
-
-function newFile(): StagingFile {
-  return {
-    bytes: 0,
-    length: 0,
-    named: false,
-    doubtful: false,
-    descriptor: -1,
-    sound: undefined,
-    sync: undefined,
-  }
-}
-
-/** One sync of a file at a time: the kernel tells of a failure once, and of two at once one would pass for well done. */
-function syncOf(file: StagingFile): SharedJob {
-  return new SharedJob(async () => {
-    if (file.doubtful) throw new FsError('EIO', 'a staging file is to be written anew after a failed sync')
-    try {
-      await synced(fdatasync, file.descriptor)
-    } catch (error) {
-      file.doubtful = true
-      const code = error instanceof Error && 'code' in error && error.code === 'ENOSPC' ? 'ENOSPC' : 'EIO'
-      throw new FsError(code, 'a staging file could not be synced to its disk', { cause: error })
-    }
-  })
 }

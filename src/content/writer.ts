@@ -258,6 +258,9 @@ export class Writer {
       faultPoint('content.truncate.dropping')
       await giveWay()
     }
+    const inode = catalog.get(ino)
+    if (inode?.truncating !== undefined && inode.staged && this.#staging.isThere(inode))
+      await this.#staging.cutByThread(inode, inode.truncating)
     this.#cutNow(ino)
     this.#leaveEmpty(ino)
   }

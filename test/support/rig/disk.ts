@@ -1,4 +1,12 @@
-import fs, { closeSync, openSync, readlinkSync, readSync, writeSync } from 'node:fs'
+import fs, {
+  closeSync,
+  ftruncateSync,
+  openSync,
+  readlinkSync,
+  readSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 import { FsError } from '../../../src/base/errors.ts'
 
@@ -13,6 +21,8 @@ type Transfer = (
 ) => void
 type Sync = (fd: number, done: Done) => void
 type Open = (path: string, flags: string, done: Done) => void
+type Cut = (fd: number, length: number, done: Done) => void
+type Unlink = (path: string, done: Done) => void
 
 /** What a disk says to one request. `short`: so many bytes fit, then it is full. */
 type Verdict = 'ok' | { readonly short: number } | { readonly errno: 'ENOSPC' | 'EIO' | 'EROFS' }
@@ -28,6 +38,8 @@ const disks = new Map<string, Disk>()
 const original = {
   open: fs.open,
   close: fs.close,
+  ftruncate: fs.ftruncate,
+  unlink: fs.unlink,
   read: fs.read,
   write: fs.write,
   fdatasync: fs.fdatasync,
@@ -39,8 +51,10 @@ const originalSync = { fdatasyncSync: fs.fdatasyncSync, fsyncSync: fs.fsyncSync 
 const DESCRIPTORS = '/proc/self/fd/'
 
 function diskOf(fd: number | string): { disk: Disk; path: string } | undefined {
-  if (disks.size === 0) return undefined
-  const path = readlinkSync(`${DESCRIPTORS}${fd}`)
+  return disks.size === 0 ? undefined : diskAt(readlinkSync(`${DESCRIPTORS}${fd}`))
+}
+
+function diskAt(path: string): { disk: Disk; path: string } | undefined {
   for (const [root, disk] of disks) if (path.startsWith(`${root}/`)) return { disk, path }
   return undefined
 }
@@ -158,22 +172,59 @@ const sync =
     })
   }
 
+/** At its turn, and with no other outcome than that of the call. */
+function inTurn(
+  found: { disk: Disk; path: string } | undefined,
+  what: string,
+  done: Done,
+  real: (done: Done) => void,
+  now: () => void,
+): void {
+  if (!found) {
+    real(counted(done))
+    return
+  }
+  found.disk.turn(`${what} ${found.path}`, () =>
+    attempt(done, () => {
+      now()
+      return 0
+    }),
+  )
+}
+
 // Some file systems write out then what was written.
 const close =
   (real: Sync): Sync =>
-  (fd, done) => {
-    const found = diskOf(fd)
-    if (!found) {
-      real(fd, counted(done))
-      return
-    }
-    found.disk.turn(`close ${found.path}`, () =>
-      attempt(done, () => {
-        closeSync(fd)
-        return 0
-      }),
+  (fd, done) =>
+    inTurn(
+      diskOf(fd),
+      'close',
+      done,
+      (counted) => real(fd, counted),
+      () => closeSync(fd),
     )
-  }
+
+const cut =
+  (real: Cut): Cut =>
+  (fd, length, done) =>
+    inTurn(
+      diskOf(fd),
+      'cut',
+      done,
+      (counted) => real(fd, length, counted),
+      () => ftruncateSync(fd, length),
+    )
+
+const unlink =
+  (real: Unlink): Unlink =>
+  (path, done) =>
+    inTurn(
+      diskAt(path),
+      'unlink',
+      done,
+      (counted) => real(path, counted),
+      () => unlinkSync(path),
+    )
 
 // A file that another process is asked to hold. The descriptor named is closed only when that has been answered.
 const reopen =
@@ -190,6 +241,8 @@ const reopen =
 Object.assign(fs, {
   open: reopen(original.open as unknown as Open),
   close: close(original.close as unknown as Sync),
+  ftruncate: cut(original.ftruncate as unknown as Cut),
+  unlink: unlink(original.unlink as unknown as Unlink),
   read: transfer('read', original.read as unknown as Transfer),
   write: transfer('write', original.write as unknown as Transfer),
   fdatasync: sync(original.fdatasync as unknown as Sync, originalSync.fdatasyncSync),

@@ -314,7 +314,7 @@ export class Rig {
     freeze(catalog.intents, ['put', 'drop'])
     freeze(catalog.outbox, ['add', 'done', 'discard', 'forget', 'markShard', 'clearShards'])
     const { staging, legacyFiles, carrier } = built.context
-    freeze(staging, ['write', 'cut', 'extend', 'punch', 'create', 'release', 'sync', 'read'])
+    freeze(staging, ['write', 'cut', 'cutByThread', 'extend', 'punch', 'create', 'release', 'sync', 'read'])
     freeze(legacyFiles, ['write', 'withWriter', 'withReader', 'read', 'hold', 'release'])
     built.context.writer.stop()
     built.context.proof.stop()
@@ -566,11 +566,12 @@ export class Rig {
       return work
     }
     const { staging, legacyFiles } = built.context
-    const { write: stage, read: unstage, sync } = staging
+    const { write: stage, read: unstage, sync, cutByThread } = staging
     Object.assign(staging, {
       write: (...args: Parameters<typeof stage>) => watch(stage.apply(staging, args)),
       read: (...args: Parameters<typeof unstage>) => watch(unstage.apply(staging, args)),
       sync: (...args: Parameters<typeof sync>) => watch(sync.apply(staging, args)),
+      cutByThread: (...args: Parameters<typeof cutByThread>) => watch(cutByThread.apply(staging, args)),
     })
     const { write, read } = legacyFiles
     Object.assign(legacyFiles, {
