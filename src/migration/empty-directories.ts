@@ -123,11 +123,14 @@ export class EmptyDirectories {
     const gone = new Set<bigint>()
     const parents = new Set<bigint>()
     const look = (ino: bigint): void => {
-      if (!this.#isGone(ino)) return
-      gone.add(ino)
-      for (const { parent } of catalog.links.places(ino)) parents.add(parent)
+      // Where a directory is gone, what was in it is: asked of each, the volume is asked for the square of the levels.
+      const above = [...catalog.links.places(ino)].map(({ parent }) => parent)
+      const isBelow = above.length > 0 && above.every((parent) => gone.has(parent))
+      if (isBelow || this.#isGone(ino)) gone.add(ino)
+      if (!isBelow && gone.has(ino)) for (const parent of above) parents.add(parent)
     }
-    for (const ino of removed) {
+    // Those above first.
+    for (const ino of [...removed].reverse()) {
       look(ino)
       await giveWay()
     }
@@ -147,7 +150,7 @@ export class EmptyDirectories {
       log.warn({ err: error }, 'that directories are gone from the legacy volume is noted later')
       return
     }
-    for (const ino of gone) {
+    for (const ino of [...gone].reverse()) {
       const inode = catalog.get(ino)
       if (inode && this.#isGone(ino)) this.#forgetDirectory(inode)
       await giveWay()

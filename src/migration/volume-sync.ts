@@ -1,5 +1,6 @@
 import { SharedJob } from '../base/concurrency.ts'
 import { FsError } from '../base/errors.ts'
+import { giveWay } from '../base/pace.ts'
 import { pagesOf } from '../base/pages.ts'
 import type { OverlayContext } from '../overlay/index.ts'
 import { closeDescriptor, syncDescriptor } from '../sys/index.ts'
@@ -41,6 +42,8 @@ export class VolumeSync {
   }
 
   async #sync(ino: bigint): Promise<void> {
+    // One that is gone is looked for on every level above it, and there may be any number of them.
+    await giveWay()
     const legacy = this.#context.legacy()
     if (!legacy) return
     let descriptor: number
