@@ -31,6 +31,7 @@ import { APPLICATION_ID, FORMAT, SCHEMA, UPGRADES } from './schema.ts'
 import { SharedTransactions } from './shared-transactions.ts'
 import { SpareRows } from './spare-rows.ts'
 import { StagedRows } from './staged-rows.ts'
+import { StateNumber } from './state-number.ts'
 import { Statements } from './statements.ts'
 import { isSameShare, NO_TOTALS, shareOf } from './totals.ts'
 import { UnprovenCopies } from './unproven-copies.ts'
@@ -75,6 +76,7 @@ export class Catalog {
   readonly meta: Meta
   readonly mounts: MountPlaces
   readonly numbers: Numbers
+  readonly state: StateNumber
   readonly spare: SpareRows
   /** What damage to the catalog leaves in doubt. */
   readonly doubts: Doubts
@@ -101,6 +103,11 @@ export class Catalog {
       follow: () => this.#follow(),
     })
     this.meta = new Meta(database)
+    this.state = new StateNumber(this.meta, {
+      transaction: (body) => this.transaction(body),
+      flush: () => this.flush(),
+      lastCommit: () => database.lastCommit,
+    })
     this.spare = new SpareRows(database, (body) => this.transaction(body))
     this.intents = new Intents(database)
     this.staged = new StagedRows(database, (ino) => this.get(ino))

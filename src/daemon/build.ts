@@ -39,6 +39,8 @@ interface Foundation {
   readonly volume: Volume
   readonly epoch: number
   readonly failedSyncs: FailedSyncs
+  /** Resolves once a file may go from the legacy volume, as far as that depends on who has been told of it. */
+  readonly beforeRemoval?: () => Promise<void> | undefined
   /** In the place of those that change what is in the state directory. */
   readonly kept?: { readonly staging: Staging; readonly cache: ChunkCache }
 }
@@ -70,7 +72,7 @@ export function contentSettings(config: MountConfig): ContentSettings {
 export function build(
   config: MountConfig,
   connection: Connection,
-  { catalog, store, modes, volume, epoch, failedSyncs, kept }: Foundation,
+  { catalog, store, modes, volume, epoch, failedSyncs, beforeRemoval, kept }: Foundation,
 ): Built {
   const settings = contentSettings(config)
   const fenced = new FencedStore(store, () => catalog.ready())
@@ -112,7 +114,7 @@ export function build(
     takesOver: connection.takesOver,
   }
   const overlay = new Overlay(context)
-  const reaper = new Reaper(context, { directories, stored })
+  const reaper = new Reaper(context, { directories, stored, ...(beforeRemoval && { beforeRemoval }) })
   const mover = new Mover(context, overlay, reaper, config.concurrency)
   if (!connection.takesOver) for (const id of holder.ids()) holder.drop(id)
   return { context, overlay, stored, directories, mover, reaper, counters }

@@ -16,6 +16,7 @@ import { recover } from '../overlay/index.ts'
 import { openStore, type StoreOptions } from '../store/index.ts'
 import type { ResilientStore } from '../store/resilience/store.ts'
 import { Disk } from '../sys/index.ts'
+import { BeforeRemoval } from './before-removal.ts'
 import { type Built, build } from './build.ts'
 import { ComposedEngine } from './composed-engine.ts'
 import type { Connection, RunningEngine, StartEngine } from './connection.ts'
@@ -97,7 +98,9 @@ async function compose(
       return ownership.bounded(modes.policy)
     },
   }
-  const foundation = { catalog, store: written, modes: bounded, volume, epoch, failedSyncs }
+  const removal = new BeforeRemoval({ lease, catalog, epoch, ownership, volume })
+  const beforeRemoval = (): Promise<void> | undefined => removal.tell()
+  const foundation = { catalog, store: written, modes: bounded, volume, epoch, failedSyncs, beforeRemoval }
   const built = build(config, connection, foundation)
   closeBehind(built, opened)
   await recover(built.context, built.overlay, !connection.takesOver)

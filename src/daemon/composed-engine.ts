@@ -1,5 +1,6 @@
 import type { Registry } from 'prom-client'
 import { BoundedList } from '../base/bounded-list.ts'
+import { delay } from '../base/concurrency.ts'
 import { UsageError } from '../base/errors.ts'
 import { type Mode, policyOf } from '../base/modes.ts'
 import { giveWay } from '../base/pace.ts'
@@ -35,6 +36,7 @@ const STATE_DISK_AWAY =
   'the disk of the state directory does not answer: changes wait 10 s and fail; it goes on by itself when that does'
 // Rows read in one go.
 const FAILURES_AT_ONCE = 256
+const LAST_TELLING_MS = 2000
 
 interface Parts extends Built {
   readonly config: MountConfig
@@ -156,6 +158,8 @@ export class ComposedEngine implements RunningEngine {
     }
     try {
       await context.catalog.ready()
+      // A copy from before the change is known by the mark, should the store go back with it.
+      if (mode !== modes.mode) await context.catalog.state.raise()
       requireMark(ownership, wanted, volume.tree)
       await modes.change(mode, context, overlay, detach, wish)
     } finally {
@@ -244,7 +248,19 @@ export class ComposedEngine implements RunningEngine {
     const sends = copies || writeTo === 'store'
     if (sends) await context.carrier.idle(timeoutMs)
     await context.catalog.flush()
+    await this.#tellState()
     return { outboxLeft: sends ? context.catalog.outbox.length : 0 }
+  }
+
+  /** A copy of the state directory that was made under this mount is an older one from then on. Nobody waits long for that. */
+  async #tellState(): Promise<void> {
+    const { context, lease, store } = this.#parts
+    if (!store.health.healthy) return
+    try {
+      await Promise.race([lease.tell(context.catalog, context.epoch), delay(LAST_TELLING_MS)])
+    } catch (error) {
+      context.log.warn({ err: error }, 'the store is not told of what has changed last')
+    }
   }
 
   /** A broken volume may have any number of them: the first are listed. */

@@ -10,7 +10,10 @@ export interface Namespace {
   readonly claimed: boolean
   /** The store to write to: nothing is written there before it has been told. */
   readonly written: KeyValueStore
-  /** Looks whether the namespace still is this mount's, or takes it. @throws StoreError; StoreSuperseded if it is not */
+  /**
+   * Looks whether the namespace still is this mount's, or takes it, and tells the store how far the catalog has come.
+   * @throws StoreError; StoreSuperseded if it is not
+   */
   readonly look: () => Promise<void>
 }
 
@@ -27,12 +30,12 @@ export async function takeNamespace(
     takesOver && !catalog.hasJustLost ? lease.taken(catalog) : await lease.take(catalog)
   for (const { detail } of catalog.doubts.losses().slice(before))
     log.error({ epoch }, `${detail}; 'ferryfs verify' lists them`)
-  if (claimed) return { epoch, claimed, written: store, look: () => lease.check(catalog, epoch) }
+  if (claimed) return { epoch, claimed, written: store, look: () => lease.tell(catalog, epoch) }
   log.warn({ epoch }, 'mounted without the store: nothing is written there before it answers')
   const written = new ClaimedStore(store, () => lease.claim(catalog, epoch))
   const look = async (): Promise<void> => {
     await written.claim()
-    await lease.check(catalog, epoch)
+    await lease.tell(catalog, epoch)
   }
   return { epoch, claimed, written, look }
 }

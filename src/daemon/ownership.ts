@@ -11,11 +11,12 @@ import {
   type OwnerMark,
   readMark,
   removeMark,
+  renewMark,
   rootIdentity,
   writeMark,
 } from '../legacy/index.ts'
 import type { Log } from '../observe/log.ts'
-import { closeDescriptor, patiently } from '../sys/index.ts'
+import { closeDescriptor, patiently, syncDescriptor } from '../sys/index.ts'
 import { forgetOwner, ownerById, recordOwner } from './machine.ts'
 import { lostMark, olderCopy, refusal } from './owner-check.ts'
 
@@ -40,8 +41,8 @@ export class Ownership {
   readonly #id: string
   readonly #log: Log
   #marked = false
-  /** Epoch of the last mount that marked SOURCE, as far as SOURCE or the machine says. */
-  #markedEpoch: number | undefined
+  /** The mark on SOURCE, if it is this state directory's and says more than that. */
+  #found: OwnerMark | undefined
   #lacksMark = false
   #complained = false
 
@@ -79,7 +80,7 @@ export class Ownership {
       const found = readMark(root)
       tree.hidesOwnFiles = hasMarkFile(root)
       this.#lacksMark = !found
-      if (found?.id === this.#id) this.#markedEpoch = found.kind === 'whole' ? found.mark.epoch : undefined
+      if (found?.id === this.#id) this.#found = found.kind === 'whole' ? found.mark : undefined
       if (!found || this.#isOwn(found.id)) return
       throw new UsageError(refusal(found, false, this.#config))
     })
@@ -104,15 +105,15 @@ export class Ownership {
   }
 
   /**
-   * SOURCE was marked by a later mount than this catalog knows of: an older copy of the state directory was put back. Where the store
+   * SOURCE was marked by a later mount, or in a later state, than this catalog knows of: an older copy of the state directory was put back. Where the store
    * went back with it nothing can tell what SOURCE has lacked since, so that such a mount is refused unless it is asked for; where the
    * store does not answer, all is in doubt. Before the namespace is taken.
    * @throws UsageError in one line
    */
   async requireNewest(lease: NamespaceLease): Promise<void> {
     const catalog = this.#catalog
-    const marked = this.#markedEpoch ?? ownerById(this.#id, process.env)?.epoch ?? 0
-    if (marked <= Number(catalog.meta.get('epoch') ?? 0)) return
+    const { epoch = 0, state = 0 } = this.#found ?? ownerById(this.#id, process.env) ?? {}
+    if (epoch <= Number(catalog.meta.get('epoch') ?? 0) && state <= catalog.state.last) return
     const doesStoreTell = await lease.isAheadOf(catalog).catch((error: unknown) => {
       if (error instanceof StoreError) return undefined
       throw error
@@ -120,7 +121,10 @@ export class Ownership {
     // The lease notes it.
     if (doesStoreTell) return
     if (doesStoreTell === false && !this.#config.takeOver) throw new UsageError(olderCopy(this.#config))
-    catalog.transaction(() => catalog.noteOlderCopy(undefined))
+    catalog.transaction(() => {
+      catalog.noteOlderCopy(undefined)
+      catalog.state.goBeyond(state)
+    })
   }
 
   /**
@@ -141,6 +145,18 @@ export class Ownership {
     })
     faultPoint('daemon.mark.written')
     this.#marked = true
+  }
+
+  /** As a file is about to go from SOURCE, the mark says of which state; on the medium when it resolves. @throws FsError */
+  async renew(tree: LegacyTree | undefined): Promise<void> {
+    if (!tree || !this.#marked || this.#config.sourceReadonly) return
+    const root = tree.openDirectory(ROOT_INO)
+    try {
+      const isToSync = patiently(root, () => renewMark(root, this.#markOf(root)))
+      if (isToSync) await syncDescriptor(root)
+    } finally {
+      closeDescriptor(root)
+    }
   }
 
   /** After a change of mode, and at a start: the mark is there if the mode in force needs it, and else gone. */
@@ -203,7 +219,10 @@ export class Ownership {
     const { namespace, store, stateDir, source } = this.#config
     // On the medium since the namespace was taken: a power cut does not make the catalog older than the mark.
     const epoch = Number(this.#catalog.meta.get('epoch') ?? 0)
-    return { id: this.#id, namespace, store, stateDir, source, root: rootIdentity(root), epoch }
+    const { flushed, last } = this.#catalog.state
+    // So was what a predecessor of this worker has had it say, unless the catalog is an older copy.
+    const state = Math.max(flushed, Math.min(this.#found?.state ?? 0, last))
+    return { id: this.#id, namespace, store, stateDir, source, root: rootIdentity(root), epoch, state }
   }
 }
 

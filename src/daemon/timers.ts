@@ -9,6 +9,8 @@ import type { Namespace } from './namespace.ts'
 import type { Volume } from './volume.ts'
 
 const LEASE_CHECK_MS = 15_000
+// What a copy of the state directory lacks is told of within this time.
+const TELL_MS = 5000
 const REAP_EVERY_MS = 2000
 const MODE_CHECK_MS = 5000
 const KEEP_MET_MS = 500
@@ -59,6 +61,9 @@ export function startTimers(
   }
   const timers = [
     setInterval(() => void whenReady('a look at the lease', checkLease), LEASE_CHECK_MS),
+    setInterval(() => {
+      if (catalog.state.hasChanged) void whenReady('telling of the state', checkLease)
+    }, TELL_MS),
     setInterval(() => {
       if (catalog.hasMet) void whenReady('rows of files that were met', keepMet)
     }, KEEP_MET_MS),

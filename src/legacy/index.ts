@@ -7,6 +7,7 @@ export {
   parseMark,
   readMark,
   removeMark,
+  renewMark,
   rootIdentity,
   writeMark,
 } from './owner-mark.ts'

@@ -33,6 +33,8 @@ export interface OwnerMark {
   readonly root: RootIdentity
   /** Of the last mount that marked it. Marks of earlier states of the sources have none. */
   readonly epoch?: number
+  /** Number of the state that its catalog had flushed when it was written. Marks of earlier ferryfs have none. */
+  readonly state?: number
 }
 
 export interface RootIdentity {
@@ -95,11 +97,11 @@ export function hasMarkFile(root: number): boolean {
  * @throws FsError if it can be marked in none of these ways; then it has the mark that it had
  */
 export function writeMark(root: number, mark: OwnerMark): void {
-  const whole = Buffer.from(sealJson({ ferryfs: WORDS, format: FORMAT, ...mark }))
+  const whole = Buffer.from(sealed(mark))
   const short = Buffer.from(JSON.stringify({ id: mark.id }))
   const there = readXattr(root) ?? readMarkFile(root)
   if (!there?.equals(whole)) {
-    // One of an earlier mount says all but the epoch, so that one stays where there is no room for another.
+    // One of an earlier mount says all but epoch and state, so that one stays where there is no room for another.
     const isKnown = there !== undefined && isOf(parse(there), mark)
     try {
       if (writeXattr(root, whole) || (!isKnown && writeXattr(root, short))) removeMarkFile(root)
@@ -114,6 +116,8 @@ export function writeMark(root: number, mark: OwnerMark): void {
   if (readMark(root)?.id !== mark.id) throw new FsError('EIO', 'the volume does not keep a mark')
 }
 
+const sealed = (mark: OwnerMark): string => sealJson({ ferryfs: WORDS, format: FORMAT, ...mark })
+
 const isOf = (found: FoundMark, { id, namespace, store, stateDir, source, root }: OwnerMark): boolean =>
   found.kind === 'whole' &&
   found.id === id &&
@@ -122,6 +126,16 @@ const isOf = (found: FoundMark, { id, namespace, store, stateDir, source, root }
   found.mark.stateDir === stateDir &&
   found.mark.source === source &&
   isSameRoot(found.mark.root, root)
+
+/**
+ * Has the mark of this mount say a later state; the caller syncs the root. One that is a file or has no room for more stays as it is.
+ * @returns whether there is something to sync
+ * @throws FsError
+ */
+export function renewMark(root: number, mark: OwnerMark): boolean {
+  const there = readXattr(root)
+  return there !== undefined && isOf(parse(there), mark) && writeXattr(root, Buffer.from(sealed(mark)))
+}
 
 /** Takes the mark away, for good. @throws FsError */
 export function removeMark(root: number): void {
@@ -244,7 +258,7 @@ function parse(bytes: Buffer): FoundMark {
 export function parseMark(value: unknown): FoundMark {
   const fields: Readonly<Record<string, unknown>> =
     typeof value === 'object' && value !== null ? { ...value } : {}
-  const { id, format, namespace, store, stateDir, source, root, epoch } = fields
+  const { id, format, namespace, store, stateDir, source, root, epoch, state } = fields
   if (typeof id !== 'string') return { kind: 'unreadable', id: '' }
   if (Object.keys(fields).length === 1) return { kind: 'short', id }
   if (
@@ -257,7 +271,10 @@ export function parseMark(value: unknown): FoundMark {
   ) {
     return { kind: 'unreadable', id }
   }
-  const known = typeof epoch === 'number' ? { epoch } : {}
+  const known = {
+    ...(typeof epoch === 'number' && { epoch }),
+    ...(typeof state === 'number' && { state }),
+  }
   return { kind: 'whole', id, mark: { id, namespace, store, stateDir, source, root, ...known } }
 }
 

@@ -34,11 +34,13 @@ const schema = z.object({
   owner: z.string(),
   host: z.string(),
   epoch: z.int().positive(),
+  /** The last state of the owner's catalog that the store was told of. An earlier ferryfs tells none. */
+  state: z.int().nonnegative().default(0),
   since: z.string(),
 })
 export type Lease = z.infer<typeof schema>
 
-const versionOf = ({ epoch }: Lease): ObjectVersion => ({ epoch, version: 0 })
+const versionOf = ({ epoch, state }: Lease): ObjectVersion => ({ epoch, version: state })
 
 /**
  * Whether the store has been told of the epoch of this mount. Before that nothing is destroyed on the strength of
@@ -55,6 +57,7 @@ export function isClaimed(catalog: Catalog): boolean {
 export class NamespaceLease {
   readonly #store: KeyValueStore
   readonly #namespace: string
+  #telling: Promise<boolean> | undefined
 
   constructor(store: KeyValueStore, namespace: string) {
     this.#store = store
@@ -93,11 +96,11 @@ export class NamespaceLease {
 
   /**
    * Takes the namespace for the catalog's owner and returns the new epoch, durable in both before anything is written
-   * under it. Where the store has an epoch of this owner that this catalog never gave out, the catalog is an older
-   * copy: that is noted as a loss, in the transaction that goes beyond that epoch.
+   * under it. Where the store has an epoch of this owner that this catalog never gave out, or a later state of it, the catalog is
+   * an older copy: that is noted as a loss, in the transaction that goes beyond that.
    * @throws UsageError if another owner has it and `takeOver` is not set
    */
-  async acquire(catalog: Catalog, takeOver: boolean): Promise<number> {
+  async acquire(catalog: Catalog, takeOver: boolean, attempts = 3): Promise<number> {
     const lease = await this.read()
     const owner = this.ownerOf(catalog)
     if (lease && lease.owner !== owner && !takeOver) {
@@ -117,13 +120,17 @@ export class NamespaceLease {
       if (isFirst) catalog.meta.set(KNOWS_ALL, 'yes')
       catalog.meta.set('epoch', String(epoch))
       catalog.meta.set(TOLD, String(epoch))
+      catalog.state.goBeyond(lease?.owner === owner ? lease.state : 0)
     })
-    await catalog.flush()
+    const state = await catalog.state.toTell()
     faultPoint('migration.lease.claimed')
     try {
-      await this.#replace(lease, this.#record(owner, epoch))
+      await this.#replace(lease, this.#record(owner, epoch, state))
     } catch (error) {
       if (!(error instanceof StoreSuperseded)) throw error
+      // What the last worker told, or the mount before that still goes on, has come in between.
+      if (lease && attempts > 1 && (await this.#hasOnlyGoneOn(lease)))
+        return this.acquire(catalog, takeOver, attempts - 1)
       throw new UsageError(`namespace ${this.#namespace} was taken by another daemon just now`, 2, {
         cause: error,
       })
@@ -184,11 +191,12 @@ export class NamespaceLease {
       this.#noteOlderStore(catalog, lease)
       catalog.meta.set(TOLD, String(epoch))
       catalog.meta.set(MADE_WITHOUT_STORE, '')
+      catalog.state.goBeyond()
     })
     // Else a power cut makes an older copy of a catalog that is none.
-    await catalog.flush()
+    const state = await catalog.state.toTell()
     faultPoint('migration.lease.claiming')
-    await this.#replace(lease, this.#record(owner, epoch))
+    await this.#replace(lease, this.#record(owner, epoch, state))
     catalog.transaction(() => {
       catalog.meta.set(UNCLAIMED, '')
       catalog.meta.set(HEARD, String(epoch))
@@ -209,9 +217,10 @@ export class NamespaceLease {
     return this.#isOlderCopy(catalog, await this.read())
   }
 
-  /** Whether the store has been told an epoch by this owner that this catalog knows nothing of. */
+  /** Whether the store has been told an epoch, or a state, by this owner that this catalog knows nothing of. */
   #isOlderCopy(catalog: Catalog, lease: Lease | undefined): boolean {
     if (lease?.owner !== this.ownerOf(catalog)) return false
+    if (lease.state > catalog.state.last) return true
     // A catalog of an earlier ferryfs has no other record of it.
     return lease.epoch > Number(catalog.meta.get(TOLD) ?? catalog.meta.get('epoch') ?? 0)
   }
@@ -239,7 +248,7 @@ export class NamespaceLease {
   #noteOthers(catalog: Catalog, lease: Lease | undefined): void {
     if (!lease) return
     const isOwn = lease.owner === this.ownerOf(catalog) && lease.epoch <= Number(catalog.meta.get(TOLD) ?? 0)
-    if (!isOwn) catalog.meta.set(KNOWS_ALL, '')
+    if (!isOwn || lease.state > catalog.state.last) catalog.meta.set(KNOWS_ALL, '')
   }
 
   /**
@@ -258,13 +267,20 @@ export class NamespaceLease {
     throw new StoreUnavailable(`namespace ${this.#namespace} has not been taken by this mount yet`)
   }
 
-  #record(owner: string, epoch: number): Lease {
+  /** The lease is as it was but for the state that its owner was in. */
+  async #hasOnlyGoneOn({ owner, epoch, state }: Lease): Promise<boolean> {
+    const now = await this.read()
+    return now?.owner === owner && now.epoch === epoch && now.state > state
+  }
+
+  #record(owner: string, epoch: number, state: number): Lease {
     return {
       format: NAMESPACE_FORMAT,
       chunkBytes: CHUNK_BYTES,
       owner,
       host: hostname(),
       epoch,
+      state,
       since: new Date().toISOString(),
     }
   }
@@ -278,6 +294,8 @@ export class NamespaceLease {
       metadata: {},
     }
     await this.#store.put('meta', KEY, object, { replaces: before ? versionOf(before) : 'nothing' })
+    // Who goes on has the namespace already, and loses it to a higher epoch whichever of the two comes first.
+    if (before?.owner === lease.owner && before.epoch === lease.epoch) return
     const { replaceSettleMs } = this.#store.capabilities
     if (replaceSettleMs === 0) return
     await delay(replaceSettleMs)
@@ -292,6 +310,11 @@ export class NamespaceLease {
    * @throws StoreSuperseded if somebody else has the namespace; StoreError
    */
   async check(catalog: Catalog, epoch: number): Promise<void> {
+    await this.#look(catalog, epoch)
+  }
+
+  /** @returns the lease as it was found; undefined if there is none, or that of somebody else has gone */
+  async #look(catalog: Catalog, epoch: number): Promise<Lease | undefined> {
     const lease = await this.read()
     const owner = this.ownerOf(catalog)
     if (lease && (lease.epoch > epoch || (lease.epoch === epoch && lease.owner !== owner))) {
@@ -299,8 +322,55 @@ export class NamespaceLease {
         `namespace ${this.#namespace} was taken over by ${lease.host} (epoch ${lease.epoch})`,
       )
     }
-    if (lease && lease.owner !== owner && this.taken(catalog).claimed)
-      await this.#replace(lease, this.#record(owner, epoch))
+    if (lease && lease.owner !== owner && this.taken(catalog).claimed) {
+      await this.#replace(lease, this.#record(owner, epoch, catalog.state.flushed))
+      return undefined
+    }
+    return lease
+  }
+
+  /**
+   * Looks as `check` does, and tells the store that the catalog has changed, if it has: a copy of the state directory that was made before
+   * is known as an older one from then on. Those who ask at once share it.
+   * @throws StoreSuperseded if somebody else has the namespace; StoreError, FsError
+   */
+  async tell(catalog: Catalog, epoch: number): Promise<void> {
+    this.#telling ??= this.#tell(catalog, epoch, false).finally(() => {
+      this.#telling = undefined
+    })
+    await this.#telling
+  }
+
+  /**
+   * The same before something goes of which only this catalog knows where else it is, also if nothing has changed yet.
+   * @throws StoreUnavailable if the namespace is not this mount's; as `tell`
+   */
+  async tellFirst(catalog: Catalog, epoch: number): Promise<void> {
+    await this.#telling?.catch(() => undefined)
+    if (!(await this.#tell(catalog, epoch, true)))
+      throw new StoreUnavailable(`namespace ${this.#namespace} has not been taken by this mount yet`)
+  }
+
+  /** @returns whether the store has a lease of this mount */
+  async #tell(catalog: Catalog, epoch: number, always: boolean): Promise<boolean> {
+    const lease = await this.#look(catalog, epoch)
+    if (lease?.owner !== this.ownerOf(catalog) || lease.epoch !== epoch) return false
+    if (!always && !catalog.state.hasChanged) return true
+    await catalog.ready()
+    const state = await catalog.state.raise()
+    faultPoint('migration.lease.telling')
+    try {
+      await this.#replace(lease, { ...lease, state })
+    } catch (error) {
+      if (!(error instanceof StoreSuperseded)) throw error
+      // Perhaps by what this mount has told before, whose answer was lost.
+      const now = await this.#look(catalog, epoch)
+      if (!now || now.state < state)
+        throw new StoreUnavailable(`the record of namespace ${this.#namespace} has changed meanwhile`, {
+          cause: error,
+        })
+    }
+    return true
   }
 
   /** Identifies the state directory among all that ever wrote the namespace. */

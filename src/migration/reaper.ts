@@ -33,6 +33,13 @@ const TOGETHER = 16
 // Names of a file that go in one turn of the event loop.
 const NAMES_AT_ONCE = 64
 
+interface Parts {
+  readonly directories: DirectoryWriter
+  readonly stored: StoredContent
+  /** Others are told what is about to be; a file stays if that fails. */
+  readonly beforeRemoval?: () => Promise<void> | undefined
+}
+
 /**
  * Removes legacy copies by promise P3: the object was written durably and its directories' records too; it is read back
  * and verified; the catalog is flushed; the legacy file is still the one that was copied. Only then it goes.
@@ -43,12 +50,14 @@ export class Reaper {
   readonly #stored: StoredContent
   readonly #volume: VolumeSync
   readonly #emptyDirectories: EmptyDirectories
+  readonly #beforeRemoval: () => Promise<void> | undefined
   /** Not looked at: this worker and its supervisor. */
   readonly #users = new OpenWriters(new Set([process.pid, process.ppid]))
   #running: Promise<void> | undefined
 
-  constructor(context: OverlayContext, parts: { directories: DirectoryWriter; stored: StoredContent }) {
+  constructor(context: OverlayContext, parts: Parts) {
     this.#context = context
+    this.#beforeRemoval = parts.beforeRemoval ?? (() => undefined)
     this.#directories = parts.directories
     this.#stored = parts.stored
     this.#volume = new VolumeSync(context)
@@ -121,6 +130,7 @@ export class Reaper {
       for (const parent of parents) takeOver(this.#context, parent)
       await giveWay()
     }
+    await this.#beforeRemoval()
     await catalog.flush()
     faultPoint('migration.reap.flushed')
     // Others have waited for the same flush.

@@ -89,6 +89,7 @@ export const POINTS_OF_OTHER_TIMES: readonly string[] = [
   'daemon.supervisor.unmounted',
   'migration.lease.claimed',
   'migration.lease.claiming',
+  'migration.lease.telling',
   'migration.mend.compared',
   'migration.mode.leaving',
   'migration.mode.set',

@@ -61,6 +61,54 @@ describeMounted('a state directory that is put back with its store', () => {
     },
   )
 
+  test('P2, P3: so is a copy that was made under the mount which has drained SOURCE since', async () => {
+    await ferry.mount()
+    await ferry.done('migrate', ferry.target, '--wait')
+    cpSync(ferry.stateDir, copy, { recursive: true, preserveTimestamps: true })
+    await ferry.done('mode', ferry.target, 'drain')
+    await ferry.done('migrate', ferry.target, '--wait')
+    await ferry.eventually('an empty volume', async () =>
+      NAMES.every((name) => !existsSync(ferry.under(name))),
+    )
+    await ferry.unmount()
+    putBack()
+    const { status, stderr } = await ferry.tryMount()
+    expect([status, stderr]).toEqual([2, expect.stringMatching(/is an older copy of itself/)])
+  })
+
+  test('P2, P3: and one from before the first file went, in the mode in which it was made', async () => {
+    await ferry.mount('--mode', 'drain')
+    await ferry.done('migrate', ferry.target, '--pause')
+    expect(NAMES.filter((name) => existsSync(ferry.under(name)))).toEqual(NAMES)
+    cpSync(ferry.stateDir, copy, { recursive: true, preserveTimestamps: true })
+    await ferry.done('migrate', ferry.target, '--resume')
+    await ferry.done('migrate', ferry.target, '--wait')
+    await ferry.eventually('an empty volume', async () =>
+      NAMES.every((name) => !existsSync(ferry.under(name))),
+    )
+    await ferry.unmount()
+    putBack()
+    const { status, stderr } = await ferry.tryMount()
+    expect([status, stderr]).toEqual([2, expect.stringMatching(/is an older copy of itself/)])
+  })
+
+  test('P2: a copy made under a mount, without its store: all is in doubt, also for restore --state-dir', async () => {
+    const store = `embedded:${join(ferry.root, 'store')}`
+    await ferry.mount('--mode', 'drain', '--store', store)
+    await ferry.done('migrate', ferry.target, '--wait')
+    cpSync(ferry.stateDir, copy, { recursive: true, preserveTimestamps: true })
+    writeFileSync(join(ferry.target, 'f1'), 'newer')
+    await ferry.unmount()
+    const back = join(ferry.root, 'back')
+    const restored = await ferry.ferryfs('restore', '--state-dir', copy, back)
+    expect([restored.status, restored.stdout]).toEqual([3, expect.stringMatching(/^older {4}\.: /m)])
+    expect(readFileSync(join(back, 'f1'), 'utf8')).toBe('newer')
+    putBack()
+    await ferry.mount('--store', store)
+    expect(readFileSync(join(ferry.target, 'f1'), 'utf8')).toBe('newer')
+    expect((await ferry.ferryfs('verify', ferry.target)).status).toBe(3)
+  })
+
   test('P2: --take-over mounts it all the same, in doubt, and verify says so', async () => {
     await ferry.mount('--mode', 'mirror')
     await ferry.done('migrate', ferry.target, '--wait')

@@ -398,6 +398,11 @@ export class Rig {
     return clock.until(this.#live.built.mover.run({}, () => undefined))
   }
 
+  /** What the daemon does every five seconds where something has changed. */
+  tell(): Promise<void> {
+    return clock.until(this.lease.tell(this.catalog, this.epoch))
+  }
+
   /** One sweep of the reaper. */
   reap(): Promise<void> {
     return clock.until(this.#live.built.reaper.sweep(() => Promise.resolve(true)))
@@ -518,6 +523,7 @@ export class Rig {
       volume,
       epoch,
       failedSyncs: new FailedSyncs(() => undefined),
+      beforeRemoval: () => lease.tellFirst(catalog, epoch),
     })
     const generation: Generation = {
       catalog,
