@@ -10,7 +10,7 @@ import type { MountConfig } from '../config/mount-config.ts'
 import { parseMountFlags } from '../config/mount-flags.ts'
 import { KernelSession, NativeSession, type SessionOptions, type Transport } from '../fuse/index.ts'
 import type { QuietReads } from '../legacy/index.ts'
-import { mend, ModeSwitch, NamespaceLease } from '../migration/index.ts'
+import { isAcknowledged, mend, ModeSwitch, NamespaceLease } from '../migration/index.ts'
 import { createMetrics } from '../observe/metrics.ts'
 import { recover } from '../overlay/index.ts'
 import { openStore, type StoreOptions } from '../store/index.ts'
@@ -67,7 +67,9 @@ async function compose(
   const { catalog, reserve, onTrouble } = openOwnState(config, connection, opened, outside)
   const { failedSyncs } = onTrouble
   const metrics = createMetrics()
-  const store = await openResilientStore(config, log, metrics, onTrouble, outside.openStore)
+  const mustExist = adviceWithoutStore(config, catalog, connection.takesOver)
+  const storeOptions = { ...onTrouble, ...(mustExist !== undefined && { mustExist }) }
+  const store = await openResilientStore(config, log, metrics, storeOptions, outside.openStore)
   opened.push(() => store.close())
   const recorded = catalog.meta.get('mode')
   const first = recorded !== undefined && isMode(recorded) ? recorded : firstMode(config)
@@ -130,6 +132,19 @@ async function compose(
     reserve?.close()
   })
   return engine
+}
+
+/**
+ * A store that has had something is not made anew where it is not to be found: what is acknowledged would go into the mount point of
+ * a disk that comes back later. Whoever asks for it by --take-over has given up what was there; a worker that follows goes on with what was.
+ */
+function adviceWithoutStore(
+  { stateDir, takeOver }: MountConfig,
+  catalog: Catalog,
+  takesOver: boolean,
+): string | undefined {
+  if (!isAcknowledged(catalog) || (takeOver && !takesOver)) return undefined
+  return `, which had what ${stateDir} knows: is its disk mounted? Nothing is made there; what is not stored yet stays in ${stateDir}. "ferryfs mount" again goes on once it is there (--take-over makes an empty one, and what only the old one had is lost)`
 }
 
 type OnTrouble = Pick<StoreOptions, 'check' | 'onBroken' | 'probes'> & { readonly failedSyncs: FailedSyncs }

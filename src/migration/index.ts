@@ -1,5 +1,5 @@
 export { ClaimedStore } from './claimed-store.ts'
-export { NamespaceLease } from './lease.ts'
+export { isAcknowledged, NamespaceLease } from './lease.ts'
 export { mend } from './mend/mending.ts'
 export { ModeSwitch } from './mode-switch.ts'
 export { Mover, type MoverState } from './mover.ts'

@@ -50,6 +50,11 @@ export function isClaimed(catalog: Catalog): boolean {
   return catalog.meta.get(UNCLAIMED) !== (catalog.meta.get('epoch') ?? '1')
 }
 
+/** Whether the store has acknowledged that it was told of a mount of this catalog: then it is not empty. */
+export function isAcknowledged(catalog: Catalog): boolean {
+  return Number(catalog.meta.get(HEARD) ?? 0) > 0
+}
+
 /**
  * Who may write a namespace. Every mount raises the epoch, under which all that it writes wins over what older writers
  * left in flight; a writer that meets a higher epoch has lost the namespace and stops.

@@ -18,8 +18,11 @@ export interface StoreOptions {
   readonly probes?: boolean
   /** `false`: what a store on this machine has is not looked through for damage before it is used. */
   readonly check?: boolean
-  /** A store on this machine that is not there is not made: its name may be mistyped. */
-  readonly mustExist?: boolean
+  /**
+   * A store on this machine that is not there is not made: its name may be mistyped, or its disk may not be mounted. Text says
+   * what to do about it.
+   */
+  readonly mustExist?: boolean | string
   /** Nothing in the store is to be changed, and one that is not there is not made. */
   readonly readOnly?: boolean
   /** The disk has lost what a store on this machine committed: the store is to be opened anew. */
@@ -37,7 +40,7 @@ const LOADERS: Readonly<Record<string, Loader>> = {
     }
     const { EmbeddedStore, requireStore } = await import('./embedded/store.ts')
     const directory = resolve(path === '' ? `${options.stateDir}/store` : path, options.namespace)
-    if (options.mustExist) requireStore(directory)
+    if (options.mustExist) requireStore(directory, options.mustExist === true ? '' : options.mustExist)
     return options.readOnly
       ? EmbeddedStore.openToRead(directory, { ...options, url })
       : EmbeddedStore.open(directory, { ...options, url })

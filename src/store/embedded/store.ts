@@ -66,10 +66,10 @@ export interface EmbeddedStoreOptions {
   onBroken?(error: unknown): void
 }
 
-/** The index of the store in the directory. @throws UsageError if there is none */
-export function requireStore(directory: string): string {
+/** The index of the store in the directory. @throws UsageError if there is none, with what to do about it */
+export function requireStore(directory: string, advice = ''): string {
   const index = join(directory, 'index.sqlite')
-  if (!existsSync(index)) throw new UsageError(`there is no embedded store in ${directory}`, 4)
+  if (!existsSync(index)) throw new UsageError(`there is no embedded store in ${directory}${advice}`, 4)
   return index
 }
 
