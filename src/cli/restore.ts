@@ -205,14 +205,16 @@ async function write(
       signal,
     })
     const result = await run.run()
-    const { files, bytes, missing, lacking, doubtful, finished } = result
+    const { files, bytes, missing, extra, lacking, doubtful, finished } = result
     view.end()
     context.print(`restored ${counted(files, 'file')}, ${formatBytes(bytes)}, to ${destination.path}`)
     if (missing > 0) context.print(`${missing} missing: ${finished ? 'accepted' : GO_ON}`)
+    if (extra > 0)
+      context.print(`${extra} in DEST that the tree does not have: ${finished ? 'accepted' : CLOSED}`)
     if (lacking > 0) context.print(`${lacking} lacking something that DEST cannot hold`)
     if (doubtful > 0) context.print(`${doubtful} of which the store's records do not agree on where they are`)
     if (result.losses > 0) context.print(olderLine(result))
-    return missing + lacking + doubtful + result.losses === 0 ? EXIT.done : EXIT.incomplete
+    return missing + extra + lacking + doubtful + result.losses === 0 ? EXIT.done : EXIT.incomplete
   } finally {
     view.end()
   }
@@ -228,6 +230,9 @@ function olderLine({ older, finished }: RestoreResult): string {
 
 const COMPARE =
   'DEST stays closed to others (0700) until what the first lines ("older  .") say is done; the same command with --accept-missing opens it as it is'
+
+const CLOSED =
+  'DEST stays closed to others (0700) until they are removed; the same command with --accept-missing opens it as it is'
 
 const GO_ON =
   'DEST stays closed to others (0700). The same command again tries those again; with --accept-missing it opens DEST as it is'

@@ -1,6 +1,6 @@
 import { isId } from '../../base/attribute-ranges.ts'
 import { isSymlink } from '../../base/attributes.ts'
-import { RESTORE_XATTR } from '../../base/own-names.ts'
+import { OWNER_XATTR, RESTORE_XATTR } from '../../base/own-names.ts'
 import { decodeXattrs } from '../../content/index.ts'
 import { byDescriptor, printable, statDescriptor } from '../../sys/index.ts'
 import { inWords } from './findings.ts'
@@ -9,6 +9,9 @@ import type { TreeFile } from './tree.ts'
 // What a file may get from DEST by itself, by inheritance for one, and must not keep unless it had it. Labels of the security
 // modules of the kernel are not among it.
 const OURS = /^(user\.|trusted\.|system\.posix_acl_|security\.capability$)/
+
+// What ferryfs says there: a DEST that is somebody's SOURCE stays so until the whole tree is in it.
+const KEPT: ReadonlySet<string> = new Set([OWNER_XATTR, RESTORE_XATTR])
 
 const PERMISSIONS = 0o7777
 
@@ -85,7 +88,7 @@ function removeForeign(descriptor: number, wanted: ReadonlyMap<string, Buffer>):
   }
   for (const name of names) {
     const text = name.toString('latin1')
-    if (!OURS.test(text) || wanted.has(text) || text === RESTORE_XATTR) continue
+    if (!OURS.test(text) || wanted.has(text) || KEPT.has(text)) continue
     try {
       byDescriptor.removeXattr(descriptor, name)
     } catch {
@@ -100,6 +103,12 @@ function storedValue(descriptor: number, name: Buffer): Buffer | undefined {
   } catch {
     return undefined
   }
+}
+
+/** Nothing of the tree is anywhere else any more, so that DEST needs no mark that says where. */
+export function forgetOwner(descriptor: number): void {
+  const name = Buffer.from(OWNER_XATTR)
+  if (storedValue(descriptor, name) !== undefined) byDescriptor.removeXattr(descriptor, name)
 }
 
 /** Takes what the rights of others could come from, from a directory: they get theirs when it is done. */

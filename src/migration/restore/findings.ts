@@ -6,9 +6,9 @@ export interface Finding {
   /**
    * `missing`: the file is not there, or something else is. Another run tries again. `lacking`: it is there with its whole content,
    * but DEST cannot hold something else of it. `doubt`: the records of the store do not agree on where it is. `older`: it is there as the
-   * tree has it, which may be older than what was acknowledged.
+   * tree has it, which may be older than what was acknowledged. `extra`: it is not in the tree.
    */
-  readonly kind: 'missing' | 'lacking' | 'doubt' | 'older'
+  readonly kind: 'missing' | 'lacking' | 'doubt' | 'older' | 'extra'
   readonly reason: string
 }
 

@@ -44,6 +44,8 @@ export interface RestoreResult {
   readonly files: number
   readonly bytes: number
   readonly missing: number
+  /** Names in DEST that the tree does not have. */
+  readonly extra: number
   readonly lacking: number
   readonly doubtful: number
   /** Files and directories that may be older than what was acknowledged. */
@@ -84,6 +86,7 @@ export class Restore {
   readonly #foldsNames: boolean
   #branches = BRANCHES
   #missing = 0
+  #extra = 0
   #lacking = 0
   #doubtful = 0
   #older = 0
@@ -116,14 +119,17 @@ export class Restore {
     await this.#fillAll(root)
     this.#meter.tick(true)
     // Where a file is in doubt there is a loss, too.
-    const finished = this.#missing + losses.length === 0 || acceptMissing
-    this.#found('lacking', new Place(), await this.#finish(finished ? root : undefined))
+    const isAsTree = this.#missing + this.#extra + losses.length === 0
+    const finished = isAsTree || acceptMissing
+    const isComplete = isAsTree && selection.whole
+    this.#found('lacking', new Place(), await this.#finish(finished ? root : undefined, isComplete))
     if (!this.#destination.isInPlace)
       this.#found('missing', new Place(), [`${this.#destination.path} was moved or replaced meanwhile`])
     return {
       files: this.#meter.files,
       bytes: this.#writer.bytes,
       missing: this.#missing,
+      extra: this.#extra,
       lacking: this.#lacking,
       doubtful: this.#doubtful,
       older: this.#older,
@@ -144,9 +150,9 @@ export class Restore {
     this.#found('lacking', new Place(), this.#writer.guardLinked())
   }
 
-  async #finish(root: TreeFile | undefined): Promise<string[]> {
+  async #finish(root: TreeFile | undefined, isComplete: boolean): Promise<string[]> {
     try {
-      return await finish(this.#destination, root)
+      return await finish(this.#destination, root, isComplete)
     } catch (error) {
       throw new RestoreStopped(
         `DEST ${this.#destination.path}: ${inWords(error)}; run the same command again to go on`,
@@ -333,7 +339,9 @@ export class Restore {
         isOwn: (name) => this.#isOwn(directory, name),
         isInTree: async (name) => (await this.#ask(() => this.#tree.look(directory, name))) !== undefined,
         onExtra: (name) =>
-          this.#found('missing', place.below(name), ['it is in DEST and not in the tree; remove it']),
+          this.#found('extra', place.below(name), [
+            'it is in DEST and not in the tree; remove it in DEST, and run the same command again',
+          ]),
       })
       if (there >= put) return
       // A listing may name a file twice while it is met for the first time by somebody else.
@@ -444,6 +452,7 @@ export class Restore {
 
   #tell(finding: Finding): void {
     if (finding.kind === 'missing') this.#missing += 1
+    else if (finding.kind === 'extra') this.#extra += 1
     else if (finding.kind === 'lacking') this.#lacking += 1
     else if (finding.kind === 'older') this.#older += 1
     else this.#doubtful += 1

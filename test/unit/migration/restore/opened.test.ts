@@ -85,9 +85,8 @@ describe('a DEST that a restore had opened, but did not come to its end', () => 
       const { findings, finished } = await restoreTo(tree, dest)
       expect(finished, run).toBe(false)
       expect(lines(findings), run).toEqual([
-        ...others('link'),
-        'missing mine: it is in DEST and not in the tree; remove it',
-        ...others('one', 'other', 'plain', 'sub/deeper'),
+        'extra mine: it is in DEST and not in the tree; remove it in DEST, and run the same command again',
+        ...others('link', 'one', 'other', 'plain', 'sub/deeper'),
       ])
     }
     expect(readFileSync(at('plain'), 'utf8')).toBe('newer')

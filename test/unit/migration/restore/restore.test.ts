@@ -185,7 +185,7 @@ describe('a run that goes on', () => {
     writeFileSync(at('sub', 'mine'), 'not yours')
     const { findings } = await restoreTo(tree, dest)
     expect(findings.map(({ path, reason }) => `${path}: ${reason}`).sort()).toEqual([
-      'sub/mine: it is in DEST and not in the tree; remove it',
+      'sub/mine: it is in DEST and not in the tree; remove it in DEST, and run the same command again',
       'unreadable: its object is lost',
     ])
     expect(readFileSync(at('sub', 'mine'), 'utf8')).toBe('not yours')
