@@ -4,6 +4,12 @@ import { type Attributes, isDirectory } from '../base/attributes.ts'
 /** The root directory's inode number in the overlay, whatever the legacy volume calls it (FUSE_ROOT_ID). */
 export const ROOT_INO = 1n
 
+/**
+ * In the place of an inode number: what the volume has under a name is no file that the catalog knows. It is hidden, and never removed.
+ * No file system has a file of this number.
+ */
+export const UNKNOWN_FILE = (1n << 64n) - 1n
+
 /** Dirty bits: what of a file the store does not have yet. */
 export const DIRTY_CONTENT = 1
 export const DIRTY_METADATA = 2

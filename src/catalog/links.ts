@@ -10,7 +10,7 @@ export interface Dirent {
   readonly name: Buffer
   /** The file shown; `undefined` for a whiteout. */
   readonly ino: bigint | undefined
-  /** The file that the legacy volume has there; 0 for one that was deleted in the overlay; `undefined` for none. */
+  /** The file that the legacy volume has there; 0 for one that was deleted in the overlay; `UNKNOWN_FILE`; `undefined` for none. */
   readonly legacy: bigint | undefined
 }
 

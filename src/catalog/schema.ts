@@ -82,8 +82,8 @@ const COMPARED = 'ALTER TABLE doubtful ADD COLUMN compared INTEGER NOT NULL DEFA
  *
  * `dirents`: what a directory shows and what lies under it, one row a name. `ino` is the file that the overlay shows
  * there (NULL: nothing, a whiteout). `legacy` says what the legacy volume has at the same place: the inode of that file,
- * 0 for a file that was deleted in the overlay and is still there, NULL for nothing. `bucket` is a 16-bit hash of the
- * name (name-buckets.ts); a shard of the directory's record in the store is a range of it.
+ * 0 for a file that was deleted in the overlay and is still there, -1 for one that the catalog does not know (`UNKNOWN_FILE`), NULL
+ * for nothing. `bucket` is a 16-bit hash of the name (name-buckets.ts); a shard of the directory's record in the store is a range of it.
  *
  * `hashes`: SHA-256 of every object of the stored content, chunks (level 0) and the pages that list them (from level 1 on); `file`
  * is the file's generation, which no other file has. A chunk of zeros has no row and no object: `gaps` has the runs of those,

@@ -69,7 +69,10 @@ export const addMount: AddCommand = (program, context, finish) => {
   command
     .option('--config <file>', 'settings as one JSON object')
     .option('--foreground', 'stay, and log here; SIGTERM and Ctrl-C unmount')
-    .option('--take-over', 'although SOURCE says that another state directory knows where its files are')
+    .option(
+      '--take-over',
+      'although SOURCE belongs to another state directory, or may be newer than the store',
+    )
     .action((first: string, second: string | undefined, flags: MountFlags) =>
       finish(
         mount(second === undefined ? { target: first } : { source: first, target: second }, flags, context),

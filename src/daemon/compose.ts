@@ -27,6 +27,7 @@ import { Ownership, requireMark } from './ownership.ts'
 import { Reserve } from './reserve.ts'
 import { CATALOG_FILE } from './state-dir.ts'
 import { startTimers, VOLUME_CHECK_MS } from './timers.ts'
+import { seeSource } from './unseen-source.ts'
 import { Volume } from './volume.ts'
 
 const TEND_MS = 100
@@ -71,19 +72,20 @@ async function compose(
   const storeOptions = { ...onTrouble, ...(mustExist !== undefined && { mustExist }) }
   const store = await openResilientStore(config, log, metrics, storeOptions, outside.openStore)
   opened.push(() => store.close())
-  const recorded = catalog.meta.get('mode')
-  const first = recorded !== undefined && isMode(recorded) ? recorded : firstMode(config)
-  const modes = new ModeSwitch(catalog, first, config.sourceReadonly)
   const lease = new NamespaceLease(store, config.namespace)
   const ownership = new Ownership(config, catalog, lease.ownerOf(catalog), log)
   const disk = outside.volumeDisk?.()
   opened.push(() => disk?.end())
   const admit: ConstructorParameters<typeof Volume>[2] = (tree) => ownership.admit(tree)
   const volume = new Volume(config.source, catalog, admit, quietReads(config.options), disk)
+  opened.push(() => volume.detach())
+  await seeSource({ config, catalog, ownership, volume, log }, connection.takesOver)
+  const recorded = catalog.meta.get('mode')
+  const first = recorded !== undefined && isMode(recorded) ? recorded : firstMode(config)
+  const modes = new ModeSwitch(catalog, first, config.sourceReadonly)
   // A worker that follows another serves what does not need the volume.
   if (modes.policy.needsLegacy) volume.attach({ mayFail: connection.takesOver })
   else connection.useSource(false)
-  opened.push(() => volume.detach())
   if (!connection.takesOver) {
     ownership.requireMarkKept()
     await ownership.requireNewest(lease)

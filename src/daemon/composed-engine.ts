@@ -30,6 +30,7 @@ import {
   type VerifyReport,
 } from './engine.ts'
 import { type Ownership, requireMark } from './ownership.ts'
+import { requireSeen } from './unseen-source.ts'
 import type { Volume } from './volume.ts'
 
 const STATE_DISK_AWAY =
@@ -158,6 +159,7 @@ export class ComposedEngine implements RunningEngine {
     }
     try {
       await context.catalog.ready()
+      if (wanted.needsLegacy && !volume.tree) requireSeen(config, context.catalog)
       // A copy from before the change is known by the mark, should the store go back with it.
       if (mode !== modes.mode) await context.catalog.state.raise()
       requireMark(ownership, wanted, volume.tree)

@@ -26,17 +26,31 @@ export function checkOwner(
   return withDirectory(mount.source, (root) => {
     const own = readIdentity(mount.stateDir)
     const ids = new Set([...(own?.id === undefined ? [] : [own.id]), ...(own?.replaces ?? [])])
-    const here = rootIdentity(root)
-    const found = completed(readMark(root), environment) ?? recorded(mount.source, here, ids, environment)
+    const found = markOf(mount.source, root, ids, environment)
     if (!found) return undefined
-    const isCopy = found.kind === 'whole' && !isSameRoot(found.mark.root, here)
+    const isCopy = found.kind === 'whole' && !isSameRoot(found.mark.root, rootIdentity(root))
     if (ids.has(found.id) && !isCopy) return takeOver ? found.id : undefined
+    if (!isCopy && isRebuiltOf(found, own, mount)) return found.id
     // The catalog knows its id, whatever became of the record beside it; the worker asks it.
     const unknown = own?.id === undefined && found.kind === 'whole' && found.mark.stateDir === mount.stateDir
     if (unknown && !isCopy && existsSync(join(mount.stateDir, CATALOG_FILE))) return undefined
-    if (takeOver || (!isCopy && isRebuiltOf(found, own, mount))) return found.id
+    if (takeOver) return found.id
     throw new UsageError(refusal(found, isCopy, mount))
   })
+}
+
+/** Whether SOURCE, or the machine of it, says that it is not complete by itself. */
+export function isMarked(source: string, ids: ReadonlySet<string>, environment: NodeJS.ProcessEnv): boolean {
+  return withDirectory(source, (root) => markOf(source, root, ids, environment) !== undefined) ?? false
+}
+
+function markOf(
+  source: string,
+  root: number,
+  ids: ReadonlySet<string>,
+  environment: NodeJS.ProcessEnv,
+): FoundMark | undefined {
+  return completed(readMark(root), environment) ?? recorded(source, rootIdentity(root), ids, environment)
 }
 
 /** Undefined where there is no such directory, or this user may not read it. */
@@ -151,16 +165,39 @@ export function lostMark({ source, stateDir }: Mount): string {
   return `SOURCE ${source} has lost the mark that the state directory ${stateDir} had put on it (by "ferryfs forget" or another --state-dir, or it is a copy): what was put there since may be hidden behind what the store has; a new --state-dir and --namespace serve SOURCE as it is, --take-over goes on with what this one knows`
 }
 
+/**
+ * One line about a SOURCE without a mark, under a catalog that `rebuild` has made: it may be complete, and newer than what the store has.
+ */
+export function completeSource({ source, target, stateDir, store, namespace }: Mount): string {
+  const settings = settingTexts({ store, namespace: otherName(namespace) })
+  const anew = mountCommand({ source, target, stateDir: freeStateDir(stateDir), settings })
+  const without = mountCommand({
+    source: 'EMPTY-DIRECTORY',
+    target,
+    stateDir,
+    settings: settingTexts({ store, namespace }),
+  })
+  return `SOURCE ${source} has no mark of ferryfs, so it may be complete by itself and newer than the store, out of which the state directory ${stateDir} was made anew: "${anew}" serves SOURCE as it is, "${without}" what the store has (--take-over serves what the store has, beside it what SOURCE alone has, and lists what is newer there)`
+}
+
+// A name has 63 characters at most.
+const otherName = (namespace: string): string => `${namespace.slice(0, 61)}-2`
+
 /** What to type where the state directory is there and its catalog has lost what it knew. What that has staged stays where it is. */
 function commandsAnew(mark: OwnerMark, source: string, target: string): string {
-  let stateDir = `${mark.stateDir}.new`
-  for (let nth = 2; existsSync(stateDir); nth += 1) stateDir = `${mark.stateDir}.new${nth}`
+  const stateDir = freeStateDir(mark.stateDir)
   const store = storeOf(mark)
   const words = ['rebuild', '--store', store, '--namespace', mark.namespace, '--state-dir', stateDir]
   const rebuild = `"ferryfs ${words.map(shellWord).join(' ')}"`
   const settings = { ...settingsOf(mark), store }
   const mount = `"${mountCommand({ source, target, stateDir, settings, takeOver: true })}"`
   return `${rebuild} makes one anew from the store, then ${mount} mounts them; what the store did not have yet is in ${mark.stateDir}: keep it`
+}
+
+function freeStateDir(besides: string): string {
+  let stateDir = `${besides}.new`
+  for (let nth = 2; existsSync(stateDir); nth += 1) stateDir = `${besides}.new${nth}`
+  return stateDir
 }
 
 /** The default store lies in the state directory. */

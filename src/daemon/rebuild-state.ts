@@ -11,6 +11,7 @@ import type { RebuildReport } from './engine.ts'
 import { putInPlace } from './files.ts'
 import { openCatalog, openResilientStore } from './opening.ts'
 import { CATALOG_FILE } from './state-dir.ts'
+import { UNSEEN } from './unseen-source.ts'
 
 // A catalog gets its name when it is whole: a rebuild that was killed is run again.
 const UNFINISHED_FILE = 'rebuild.db'
@@ -51,7 +52,10 @@ export async function rebuildOutOf(
       const rebuild = new Rebuild(catalog, store, request.log, { ...run, surveyPath, acceptLosses })
       result = await rebuild.run(request.concurrency)
       faultPoint('migration.rebuild.filled')
-      catalog.transaction(() => catalog.meta.set('mode', 'store-only'))
+      catalog.transaction(() => {
+        catalog.meta.set('mode', 'store-only')
+        catalog.meta.set(UNSEEN, 'yes')
+      })
       await lease.acquire(catalog, true)
       // Only what is on the medium, all of it, gets its name.
       await catalog.flush()

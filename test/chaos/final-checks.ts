@@ -122,7 +122,7 @@ async function rebuilt(session: Session): Promise<void> {
   const { world } = session
   const [store, namespace] = world.storage()
   const stateDir = join(world.root, 'rebuilt')
-  // The old catalog is lost: while it is there, SOURCE's mark refuses any other.
+  // The old catalog is lost.
   const lost = join(world.daemon.places.stateDir, 'catalog.db')
   for (const suffix of ['', '-wal', '-shm']) {
     if (existsSync(`${lost}${suffix}`)) renameSync(`${lost}${suffix}`, `${lost}.lost${suffix}`)

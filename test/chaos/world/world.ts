@@ -130,9 +130,11 @@ export class World {
     return join(this.root, 'fault')
   }
 
-  /** A daemon for the same target on another state directory, after `rebuild`. */
+  /** A daemon for the same target on another state directory, after `rebuild`, with nothing in its SOURCE. */
   successor(stateDir: string): Daemon {
-    const daemon = this.#daemon(this.#source, stateDir)
+    const source = join(this.root, 'nothing')
+    mkdirSync(source, { recursive: true })
+    const daemon = this.#daemon(source, stateDir)
     this.#others.push(daemon)
     return daemon
   }

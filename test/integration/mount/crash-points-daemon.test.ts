@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { gone } from '../../support/daemon/place.ts'
@@ -87,4 +87,30 @@ describeMounted('a daemon that dies at its start, at its end, or under a command
     await ferry.mount('--store', store, '--namespace', 'tree')
     expect(await shown()).toBe('content')
   })
+
+  test.each(['migration.merge.directory', 'daemon.source.merged'])(
+    'P1, P5: a first mount after rebuild that dies at %s fails, and the next one shows all that SOURCE alone has',
+    async (point) => {
+      const identity = ['--store', `embedded:${join(ferry.root, 'store')}`, '--namespace', 'tree']
+      mkdirSync(ferry.under('d'))
+      writeFileSync(ferry.under('d/one'), 'never looked at')
+      await ferry.mount('--mode', 'drain', ...identity)
+      expect(await shown()).toBe('content')
+      await ferry.until('a file in the store', ({ files }) => files.stored === 1)
+      await ferry.settled()
+      await ferry.unmount()
+      rmSync(ferry.stateDir, { recursive: true })
+      await ferry.done('rebuild', ...identity, '--state-dir', ferry.stateDir)
+      ferry.arm(point)
+      expect((await ferry.tryMount(...identity)).status).toBe(1)
+      expect(ferry.fired).toBe(true)
+      await ferry.mount(...identity)
+      expect(await shown()).toBe('content')
+      expect((await ferry.call.readFile(ferry.at('d/one'))).toString()).toBe('never looked at')
+      await ferry.done('migrate', ferry.target, '--wait')
+      await ferry.done('verify', ferry.target)
+      expect(existsSync(ferry.under('d/one'))).toBe(false)
+      await ferry.unmount()
+    },
+  )
 })
