@@ -6,6 +6,11 @@ const MOST_NODES = 16_384
 // Looked at for room in one go.
 const AT_ONCE = 64
 
+interface CopiedBytes {
+  readonly length: number
+  areChanged: boolean
+}
+
 /** What this process knows of a file in use; nothing of it has to survive the process. */
 export interface NodeActivity {
   /** Look-ups that the kernel has not taken back. */
@@ -18,8 +23,11 @@ export interface NodeActivity {
   writers: number
   /** Counts every change of content or attributes; equal numbers around a copy mean that nothing moved. */
   changes: number
-  /** Changes that have begun and not ended. */
+  /** Changes that have begun and not ended, and the first byte that one of them may change. */
   changing: number
+  changingFrom: number
+  /** The first bytes of the file that somebody copies, and whether any of them may have changed since. */
+  copied: CopiedBytes | undefined
   /** Writes to the legacy file under way; the catalog cannot take the file over before they have landed. */
   volumeWrites: number
   /** When the last change ended, in milliseconds of performance.now(). */
@@ -57,6 +65,8 @@ export class Activity {
         writers: 0,
         changes: 0,
         changing: 0,
+        changingFrom: 0,
+        copied: undefined,
         volumeWrites: 0,
         lastChange: 0,
         pins: 0,
@@ -100,11 +110,23 @@ export class Activity {
     if (!node) return
     node.changes += 1
     node.lastChange = performance.now()
+    if (node.copied) node.copied.areChanged = true
   }
 
-  /** Runs a change that takes more than one tick; a copy that overlaps it is not taken for the file's content. */
-  async during<T>(ino: bigint, body: () => Promise<T>): Promise<T> {
+  /** From now on it counts whether any of the file's first bytes changes; of one copy at a time. Its node is pinned. */
+  watchBytes(node: NodeActivity, length: number): CopiedBytes {
+    node.copied = { length, areChanged: node.changing > 0 && node.changingFrom < length }
+    return node.copied
+  }
+
+  /**
+   * Runs a change that takes more than one tick; a copy that overlaps it is not taken for the file's content.
+   * @param from no byte before this one changes, nor any attribute but size and times: what has been copied of those stays right
+   */
+  async during<T>(ino: bigint, body: () => Promise<T>, from = 0): Promise<T> {
     const node = this.of(ino)
+    node.changingFrom = node.changing > 0 ? Math.min(node.changingFrom, from) : from
+    if (node.copied && from < node.copied.length) node.copied.areChanged = true
     node.changing += 1
     node.changes += 1
     try {
@@ -117,11 +139,11 @@ export class Activity {
   }
 
   /** Runs a write to the legacy file. */
-  async writingVolume<T>(ino: bigint, body: () => Promise<T>): Promise<T> {
+  async writingVolume<T>(ino: bigint, body: () => Promise<T>, from = 0): Promise<T> {
     const node = this.of(ino)
     node.volumeWrites += 1
     try {
-      return await this.during(ino, body)
+      return await this.during(ino, body, from)
     } finally {
       node.volumeWrites -= 1
       if (node.volumeWrites === 0) {

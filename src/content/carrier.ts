@@ -8,6 +8,7 @@ import type { DirectoryWriter } from './directory-writer.ts'
 import { GarbageCollector } from './garbage.ts'
 import { GoneDirectories } from './gone-directories.ts'
 import { isHeld } from './held.ts'
+import { Postponed } from './postponed.ts'
 import { StoreOutage } from './store-outage.ts'
 import { oweIfChangedPast } from './takeover.ts'
 import type { Uploader } from './uploader.ts'
@@ -17,6 +18,8 @@ const QUIET_MS = 1000
 const PATIENCE_MS = 15_000
 // Directory records are written when nothing else is waiting, or when they have waited for so long.
 const DIRECTORY_PATIENCE_MS = 2000
+// So many times longer than its last copy took a file that changed meanwhile is left alone.
+const COPYING_SHARE = 9
 const LATER_MS = 100
 const FIRST_PAUSE_MS = 200
 const LONGEST_PAUSE_MS = 10_000
@@ -26,8 +29,6 @@ const SCAN_ROWS = 256
 const DIRECTORY_ROWS = 1024
 // Of what is owed so much is looked at in one turn of the event loop.
 const LOOKED_AT_ONCE = 1024
-// What was postponed and is not any more is forgotten by and by.
-const SWEPT_AT_ONCE = 8
 
 /** `run` says false where the task is not done and is not to be tried again before it was postponed to. */
 type Task = { readonly name: string; readonly ino: bigint; run(): Promise<unknown> }
@@ -42,12 +43,9 @@ export class Carrier {
   readonly #directories: DirectoryWriter
   readonly #active = new Map<string, Promise<void>>()
   readonly #wanted = new Set<bigint>()
-  readonly #postponed = new Map<string, { until: number; waitMs: number; since: number }>()
-  /** Nothing that was postponed comes up before: so long all that was looked at and was not ready need not be looked at again. */
-  #soonest = 0
+  readonly #postponed = new Postponed()
   /** Uploads up to this one were looked at since then. */
   #after = 0n
-  #sweeping = this.#postponed.entries()
   readonly #goneDirectories: GoneDirectories
   readonly #garbage: GarbageCollector
   #directoryWork = new Map<bigint, Work>()
@@ -173,7 +171,6 @@ export class Carrier {
   async idle(timeoutMs: number): Promise<boolean> {
     const deadline = performance.now() + timeoutMs
     this.#postponed.clear()
-    this.#soonest = 0
     this.wake()
     while (this.#active.size > 0 || this.#context.catalog.outbox.length > 0) {
       const left = deadline - performance.now()
@@ -214,7 +211,7 @@ export class Carrier {
     const running = within(task.name, task.run)
       .then(
         (done) => {
-          if (done !== false) this.#postponed.delete(task.name)
+          if (done !== false) this.#postponed.forget(task.name)
         },
         async (error: unknown) => {
           await this.#context.catalog.ready()
@@ -233,7 +230,7 @@ export class Carrier {
   #noteLeft({ name, ino }: Task): void {
     if (this.#stopped || !name.startsWith('upload:') || this.#postponed.has(name)) return
     const work = this.#context.catalog.outbox.find('upload', ino)
-    if (work && work.seq <= this.#after) this.#postpone(name, LATER_MS, LONGEST_PAUSE_MS)
+    if (work && work.seq <= this.#after) this.#postponed.longer(name, LATER_MS, LONGEST_PAUSE_MS)
   }
 
   #next(): Task | undefined {
@@ -266,8 +263,8 @@ export class Carrier {
    */
   #nextUpload(): Task | undefined {
     const { outbox } = this.#context.catalog
-    if (this.#soonest <= performance.now()) {
-      this.#soonest = Number.POSITIVE_INFINITY
+    if (this.#postponed.soonest <= performance.now()) {
+      this.#postponed.soonest = Number.POSITIVE_INFINITY
       this.#after = 0n
     }
     for (let looked = 0; looked < LOOKED_AT_ONCE; ) {
@@ -331,7 +328,7 @@ export class Carrier {
   async #writeDirectory(work: Work): Promise<boolean> {
     const done = await this.#directories.write(work.ino)
     // Something else has to be written first, and it is not known when that will be.
-    if (!done) this.#postpone(nameOf(work), LATER_MS, LONGEST_PAUSE_MS)
+    if (!done) this.#postponed.longer(nameOf(work), LATER_MS, LONGEST_PAUSE_MS)
     return done
   }
 
@@ -355,10 +352,14 @@ export class Carrier {
       name,
       ino,
       run: async () => {
+        const begun = performance.now()
         const result = await this.#uploader.upload(ino)
-        if (result !== 'busy') return
-        this.#postpone(name, QUIET_MS / 4, QUIET_MS * 2)
+        if (result === 'stored' || result === 'gone') return true
         this.want(ino)
+        // Of a large file that changes all the time each copy may read all of it.
+        const pause = (performance.now() - begun) * COPYING_SHARE
+        this.#postponed.wait(name, Math.min(Math.max(QUIET_MS, pause), LONGEST_RETRY_MS))
+        return false
       },
     }
   }
@@ -367,16 +368,12 @@ export class Carrier {
   #isHeld(ino: bigint): boolean {
     if (!isHeld(this.#context, ino)) return false
     // Until somebody accepts the losses.
-    this.#soonest = Math.min(this.#soonest, performance.now() + LONGEST_PAUSE_MS)
+    this.#postponed.soonest = Math.min(this.#postponed.soonest, performance.now() + LONGEST_PAUSE_MS)
     return true
   }
 
   #isReady(name: string): boolean {
-    if (this.#active.has(name)) return false
-    const postponed = this.#postponed.get(name)
-    if (!postponed || postponed.until <= performance.now()) return true
-    this.#soonest = Math.min(this.#soonest, postponed.until)
-    return false
+    return !this.#active.has(name) && this.#postponed.isReady(name)
   }
 
   /** Nobody is in the middle of writing the file, or has been for too long to wait on. */
@@ -385,22 +382,10 @@ export class Carrier {
     if (!node || (node.writers <= 0 && node.changing === 0)) return true
     const now = performance.now()
     const name = nameOf(work)
-    const since = this.#postponed.get(name)?.since ?? now
-    if (node.changing === 0 && (now - node.lastChange > QUIET_MS || now - since > PATIENCE_MS)) return true
-    this.#wait(name, { until: now + QUIET_MS / 4, waitMs: QUIET_MS / 4, since })
+    const since = this.#postponed.since(name) ?? now
+    if ((node.changing === 0 && now - node.lastChange > QUIET_MS) || now - since > PATIENCE_MS) return true
+    this.#postponed.wait(name, QUIET_MS / 4, since)
     return false
-  }
-
-  #postpone(name: string, firstMs: number, longestMs: number): void {
-    const now = performance.now()
-    const before = this.#postponed.get(name)
-    const waitMs = Math.min(longestMs, before ? before.waitMs * 2 : firstMs)
-    this.#wait(name, { until: now + waitMs, waitMs, since: before?.since ?? now })
-  }
-
-  #wait(name: string, postponed: { until: number; waitMs: number; since: number }): void {
-    this.#postponed.set(name, postponed)
-    this.#soonest = Math.min(this.#soonest, postponed.until)
   }
 
   /**
@@ -426,10 +411,10 @@ export class Carrier {
     if (task.name.startsWith('upload:')) this.want(task.ino)
     if (this.noteFailure(error)) {
       // The store may answer, but not for this: at the head of the list again and again it would be in the way of all others.
-      this.#postpone(task.name, FIRST_PAUSE_MS, LONGEST_PAUSE_MS)
+      this.#postponed.longer(task.name, FIRST_PAUSE_MS, LONGEST_PAUSE_MS)
       return
     }
-    this.#postpone(task.name, FIRST_RETRY_MS, LONGEST_RETRY_MS)
+    this.#postponed.longer(task.name, FIRST_RETRY_MS, LONGEST_RETRY_MS)
     const inode = catalog.get(task.ino)
     if (task.name.startsWith('upload:') && inode && !isStored(inode)) this.recordFailure(task.ino, error)
     log.warn({ err: error, task: task.name }, 'store work failed and will be tried again')
@@ -474,17 +459,10 @@ export class Carrier {
   /** Work that was postponed comes up again by itself. */
   #armTimer(): void {
     clearTimeout(this.#timer)
-    const now = performance.now()
-    for (let swept = 0; swept < SWEPT_AT_ONCE; swept += 1) {
-      const { value, done } = this.#sweeping.next()
-      if (done) {
-        this.#sweeping = this.#postponed.entries()
-        break
-      }
-      if (value[1].until <= now - PATIENCE_MS * 4) this.#postponed.delete(value[0])
-    }
-    if (this.#soonest === Number.POSITIVE_INFINITY) return
-    this.#timer = setTimeout(() => this.wake(), Math.max(10, this.#soonest - now))
+    this.#postponed.sweep()
+    const { soonest } = this.#postponed
+    if (soonest === Number.POSITIVE_INFINITY) return
+    this.#timer = setTimeout(() => this.wake(), Math.max(10, soonest - performance.now()))
     this.#timer.unref()
   }
 

@@ -209,7 +209,8 @@ export class Copier {
   }
 
   async #read(ino: bigint, index: number, length: number, snapshot: Snapshot): Promise<Buffer> {
-    if (!snapshot.stat) return this.#reader.chunk(ino, index)
+    // It may have been appended to since.
+    if (!snapshot.stat) return (await this.#reader.chunk(ino, index)).subarray(0, length)
     const buffer = Buffer.allocUnsafe(length)
     return buffer.subarray(0, await this.#legacy.read(ino, buffer, index * CHUNK_BYTES))
   }

@@ -30,8 +30,11 @@ import {
 import type { VolumeProof } from './volume-proof.ts'
 import type { Writer } from './writer.ts'
 
-/** What became of an upload. `busy`: the file kept changing; to be tried again. `gone`: there is nothing to store. */
-export type UploadResult = 'stored' | 'busy' | 'gone'
+/**
+ * What became of an upload. `behind`: the store has the file as it was at a moment since the upload was asked for, and it has changed
+ * since. `busy`: it kept changing; to be tried again. `gone`: there is nothing to store.
+ */
+export type UploadResult = 'stored' | 'behind' | 'busy' | 'gone'
 
 const ROUNDS = 3
 // Of a file that is in the store for the first time, in one turn of the event loop.
@@ -104,22 +107,30 @@ export class Uploader {
       return 'gone'
     }
     requireNotHeld(this.#context, ino)
-    if (node.changing > 0 || node.volumeWrites > 0) return 'busy'
     // Only where the legacy copy is to go: on a volume that stays, a change past the overlay has to be seen.
-    if (this.#context.policy().removesLegacy && inode.authority === 'legacy')
+    if (this.#context.policy().removesLegacy && inode.authority === 'legacy') {
+      if (node.volumeWrites > 0) return 'busy'
       inode = takeOver(this.#context, ino)
-    const changes = node.changes
-    const unchanged = (): boolean => node.changes === changes && node.changing === 0
-    if (!(await this.#isWrittenBack(inode))) return 'busy'
+    }
+    if (!(await this.#isWrittenBack(inode, node))) return 'busy'
+    inode = catalog.get(ino)
+    if (!inode || inode.orphan) return 'busy'
     const snapshot = this.#snapshot(inode)
-    if (!(await this.#isPastTick(inode, snapshot))) return 'busy'
+    const changes = node.changes
+    const isUntouched = node.changing === 0
+    const unchanged = (): boolean => isUntouched && node.changes === changes && node.changing === 0
+    const bytes = this.#context.activity.watchBytes(node, snapshot.record.attributes.size)
+    // What was appended meanwhile does not make the copy of what was there before a wrong one.
+    const isWhole = (): boolean =>
+      unchanged() ? this.#isSame(ino, snapshot) : !bytes.areChanged && this.#hasGrown(ino, snapshot)
+    if (bytes.areChanged || !(await this.#isPastTick(inode, snapshot))) return 'busy'
     const claimed = await catalog.shared(() => this.#claim(ino))
     if (!claimed) return 'busy'
     const { key, version, fresh } = claimed
     faultPoint('content.upload.claimed')
     if (!fresh) await this.#letGo(ino)
     const copied = await this.#copier.copy(ino, snapshot, signal)
-    if (!copied || !unchanged() || !this.#isSame(ino, snapshot)) return 'busy'
+    if (!copied || !isWhole()) return 'busy'
     const object = encodeFileObject(snapshot.record, copied.content)
     requireReadable(key, object, snapshot.record, copied.content)
     if (this.#replacesOnlyCopy(ino, object.digest)) {
@@ -149,7 +160,7 @@ export class Uploader {
     }
     const clean = await catalog.shared(() => this.#record(ino, snapshot, copied, stored))
     if (catalog.get(ino)?.truncating !== undefined) await this.#tidy(ino)
-    return clean ? 'stored' : 'busy'
+    return clean ? 'stored' : 'behind'
   }
 
   /**
@@ -238,6 +249,14 @@ export class Uploader {
     )
   }
 
+  /** As far as the volume and the catalog tell, whoever changed it since the snapshot only appended. */
+  #hasGrown(ino: bigint, snapshot: Snapshot): boolean {
+    const inode = this.#context.catalog.get(ino)
+    if (!inode || inode.orphan) return false
+    if (!snapshot.stat) return this.#isSame(ino, snapshot)
+    return inode.authority === 'legacy' && legacyStat(this.#context, inode).size >= snapshot.stat.size
+  }
+
   /**
    * True once a change of the legacy file from now on gets a ctime of its own: before that what is read of it is no proof. What
    * would be too long a wait in the place of others is left for later.
@@ -255,16 +274,23 @@ export class Uploader {
    * Who has the legacy file mapped writes to a dirty page without moving its times, so what others can write to goes to the disk
    * first: from then on each change of it shows. False if it has just been changed.
    */
-  async #isWrittenBack(inode: Inode): Promise<boolean> {
+  async #isWrittenBack(inode: Inode, node: NodeActivity): Promise<boolean> {
     if (!isRegular(inode.mode)) return true
-    const stat = inode.authority === 'legacy' ? legacyStat(this.#context, inode) : this.#baseStat(inode)
+    const isOwn = inode.authority === 'legacy'
+    const stat = isOwn ? legacyStat(this.#context, inode) : this.#baseStat(inode)
     if (!stat) return true
+    const { changes } = node
+    const bytes = this.#context.activity.watchBytes(node, stat.size)
     await this.#legacy.letWritersGo(inode.ino)
     // Whoever has opened it for writing meanwhile is found, ourselves too: what is written so is looked at below.
     if (this.#legacy.underLease(inode.ino, (writers) => writers === 'none')) return true
     await this.#legacy.sync(inode.ino, true)
     const now = this.#context.catalog.get(inode.ino)
-    return now !== undefined && matches(fingerprintOf(stat), legacyStat(this.#context, now))
+    if (!now) return false
+    const after = legacyStat(this.#context, now)
+    if (matches(fingerprintOf(stat), after)) return true
+    // Appended to, through the overlay.
+    return isOwn && node.changes !== changes && !bytes.areChanged && after.size >= stat.size
   }
 
   /** The legacy file from which the catalog's own file still takes bytes; undefined where none can be looked at. */

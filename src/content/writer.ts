@@ -57,8 +57,8 @@ export class Writer {
 
   /** @throws FsError ENOSPC at the staging limit, EIO if base bytes cannot be had */
   write(ino: bigint, offset: number, data: Buffer, signal?: AbortSignal): Promise<number> {
-    return this.#exclusive(ino, async () => {
-      const end = offset + data.length
+    const end = offset + data.length
+    const change = async (): Promise<number> => {
       const apply = async (inode: Inode): Promise<void> => {
         await this.#staging.write(inode, data, offset)
         faultPoint('content.write.staged')
@@ -69,7 +69,8 @@ export class Writer {
         inode.size = Math.max(inode.size, end)
       })
       return data.length
-    })
+    }
+    return this.#exclusive(ino, change, offset)
   }
 
   /** Sets the size. Within the exclusive turn of the file. */
@@ -478,7 +479,8 @@ export class Writer {
     if (!inode.orphan && !catalog.outbox.find('upload', inode.ino)) catalog.outbox.add('upload', inode.ino)
   }
 
-  #exclusive<T>(ino: bigint, body: () => Promise<T>): Promise<T> {
+  /** @param from as `Activity.during` has it */
+  #exclusive<T>(ino: bigint, body: () => Promise<T>, from = 0): Promise<T> {
     const change = async (): Promise<T> => {
       // Within the change: from here on no upload is recorded that leaves the file with something to cut.
       await this.#cut(ino)
@@ -489,7 +491,7 @@ export class Writer {
         this.#blocks.end(ino)
       }
     }
-    return this.#locks.run(ino, () => this.#context.activity.during(ino, change))
+    return this.#locks.run(ino, () => this.#context.activity.during(ino, change, from))
   }
 
   #require(ino: bigint): Inode {

@@ -276,10 +276,9 @@ export class Mover {
         await this.#unlessStopped(carrier.whenUp())
         await this.#throttle(size)
         const result = await uploader.upload(ino)
-        if (result !== 'busy') {
-          this.#count(size)
-          return
-        }
+        if (result !== 'busy') this.#count(size)
+        if (result === 'behind') break
+        if (result !== 'busy') return
         await this.#unlessStopped(delay(BUSY_WAIT_MS))
       } catch (error) {
         if (this.#stopped || carrier.fenced) return

@@ -87,18 +87,17 @@ export class ContentOperations {
     }
     this.#attributes.markDirty(inode)
     faultPoint('overlay.write.dirty')
-    return visible(
-      activity.writingVolume(node, async () => {
-        const flush = this.#attributes.beforeBytes(inode, offset)
-        if (flush) await flush
-        // Who made the change is not known when the page is written; whoever owns the file pays for it.
-        const { uid, gid } = options.isWriteBack === true ? this.#attributes.get(node) : request
-        const caller = { uid, gid, umask: 0 }
-        const written = await this.#writeVolume(request, { node, data, offset, caller, ...options })
-        faultPoint('overlay.write.effect')
-        return written
-      }),
-    )
+    const change = async (): Promise<number> => {
+      const flush = this.#attributes.beforeBytes(inode, offset)
+      if (flush) await flush
+      // Who made the change is not known when the page is written; whoever owns the file pays for it.
+      const { uid, gid } = options.isWriteBack === true ? this.#attributes.get(node) : request
+      const caller = { uid, gid, umask: 0 }
+      const written = await this.#writeVolume(request, { node, data, offset, caller, ...options })
+      faultPoint('overlay.write.effect')
+      return written
+    }
+    return visible(activity.writingVolume(node, change, offset))
   }
 
   /** An append-only file takes what a process appends that has opened it so, and nothing else. */

@@ -26,7 +26,8 @@ export class Waits {
         if (!inode || inode.orphan || inode.dirty === 0) return
         signal.throwIfAborted()
         const result = await this.#uploaded(node, signal)
-        if (result === 'gone') return
+        // What has come since is for its own caller to wait for.
+        if (result === 'gone' || result === 'behind') return
         // Somebody is in the middle of changing it, and never gets to the end of that if this here takes no pause.
         if (result === 'busy') await delay(BUSY_MS)
       }

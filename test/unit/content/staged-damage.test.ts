@@ -116,7 +116,7 @@ describe.each(Object.entries(damages))('P1 P2: a staging file that %s', (_, dama
     await rig.settle()
     expect(rig.catalog.lists.failures(undefined, 10)).toEqual([])
     expect((await rig.verify()).differences).toEqual([])
-    expect(isPlainFile(stagingFile())).toBe(false)
+    await clock.untilTrue(() => !isPlainFile(stagingFile()))
   })
 })
 

@@ -53,12 +53,90 @@ describe('a file that changes while it is stored', () => {
       changes += 1
       if (changes <= 4) writeFileSync(join(rig.source, 'f'), `${LONG}${changes}`)
     })
-    expect(await clock.until(rig.context.uploader.upload(node))).toBe('busy')
+    expect(await clock.until(rig.context.uploader.upload(node))).toBe('behind')
     const inode = rig.catalog.get(node)
     expect(inode && isStored(inode) && readFileSync(join(rig.source, 'f'), 'utf8') === LONG).toBe(false)
     await rig.migrate()
     expect((await rig.verify()).differences).toEqual([])
     expect(await client.readPath('f')).toBe(`${LONG}4`)
+    await expectSettled(rig)
+  })
+})
+
+// Nothing is ever written at rest: a log, a download, a process that writes line after line.
+describe('a file that is appended to all the time', () => {
+  const LENGTH = 2 * MiB + 1000
+
+  /** Changes the file at each of the points, as often as that is come to, until told to end: that waits for the changes. */
+  function changingAt(
+    points: readonly string[],
+    change: (nth: number) => Promise<unknown>,
+  ): () => Promise<unknown[]> {
+    const changes: Promise<unknown>[] = []
+    for (const point of points) atPoint(point, () => void changes.push(change(changes.length)))
+    return () => {
+      for (const point of points) atPoint(point, undefined)
+      return Promise.all(changes)
+    }
+  }
+
+  /** Uploaded once while lines are appended; the file as it was before and as it is then. */
+  async function uploadedBeside(mode: 'mirror' | 'prefer-store' | 'drain') {
+    const before = Buffer.alloc(LENGTH, 'abcdefg')
+    before.write('abcdefg', LENGTH - 7)
+    rig = await Rig.start({ mode, fill: (source) => writeFileSync(join(source, 'log'), before) })
+    const client = new Client(rig)
+    const node = await client.node('log')
+    await client.write(node, 0, 'abc')
+    await rig.settle()
+    await client.write(node, LENGTH - 7, 'abcdefg')
+    const LINE = 'a line; '
+    const points = ['content.upload.claimed', 'content.upload.chunk-listed', 'content.upload.chunks-stored']
+    const end = changingAt(points, (nth) => client.write(node, LENGTH + nth * LINE.length, LINE))
+    expect(await clock.until(rig.context.uploader.upload(node))).toBe('behind')
+    const lines = await end()
+    const inode = rig.catalog.get(node)
+    expect(inode && isStored(inode)).toBe(false)
+    const after = Buffer.concat([before, Buffer.from(LINE.repeat(lines.length))])
+    return { client, node, after }
+  }
+
+  test.each(['mirror', 'prefer-store', 'drain'] as const)(
+    'P1, P4: in %s the store has it as it was at a moment',
+    async (mode) => {
+      const { after } = await uploadedBeside(mode)
+      rig.die()
+      const { rig: rebuilt } = await Rig.rebuilt(rig.world.memory)
+      const stored = await new Client(rebuilt).readPath('log')
+      await rebuilt.stop()
+      expect(stored.length).toBeGreaterThanOrEqual(LENGTH)
+      expect(after.toString().startsWith(stored)).toBe(true)
+    },
+  )
+
+  test.each(['mirror', 'prefer-store', 'drain'] as const)(
+    'P1, P4: in %s it is read as it is, and is stored so in the end',
+    async (mode) => {
+      const { client, node, after } = await uploadedBeside(mode)
+      const isRead = async () => (await client.read(node, 0, after.length)).equals(after)
+      expect(await isRead()).toBe(true)
+      await rig.settle()
+      expect((await rig.verify()).differences).toEqual([])
+      expect(await isRead()).toBe(true)
+      await expectSettled(rig)
+    },
+  )
+
+  test('P1: one that is written to in place meanwhile is not taken for that', async () => {
+    rig = await Rig.start({ mode: 'drain' })
+    const client = new Client(rig)
+    const node = await client.create('log', 'l'.repeat(LENGTH))
+    const end = changingAt(['content.upload.chunk-listed'], (nth) =>
+      client.write(node, nth % 2 === 0 ? LENGTH + nth : nth, 'changed'),
+    )
+    expect(await clock.until(rig.context.uploader.upload(node))).toBe('busy')
+    expect(rig.catalog.get(node)?.version).toBe(0)
+    await end()
     await expectSettled(rig)
   })
 })
