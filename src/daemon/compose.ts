@@ -77,7 +77,8 @@ async function compose(
   const disk = outside.volumeDisk?.()
   opened.push(() => disk?.end())
   const admit: ConstructorParameters<typeof Volume>[2] = (tree) => ownership.admit(tree)
-  const volume = new Volume(config.source, catalog, admit, quietReads(config.options), disk)
+  const takeOther = config.takeOver && !connection.takesOver
+  const volume = new Volume(config.source, catalog, admit, quietReads(config.options), disk, takeOther)
   opened.push(() => volume.detach())
   await seeSource({ config, catalog, ownership, volume, log }, connection.takesOver)
   const recorded = catalog.meta.get('mode')

@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises'
 import { reasonOf, UsageError } from '../base/errors.ts'
 import { type Catalog, ROOT_INO } from '../catalog/index.ts'
-import { type KnownVolume, LegacyTree, type QuietReads, REMOVED } from '../legacy/index.ts'
+import { isSameSource, type KnownVolume, LegacyTree, type QuietReads, REMOVED } from '../legacy/index.ts'
 import type { Disk } from '../sys/index.ts'
 
 const notAnswering = (error: unknown): string => {
@@ -16,12 +16,14 @@ export class Volume {
   readonly #quiet: QuietReads | undefined
   readonly #disk: Disk | undefined
   readonly #admit: (tree: LegacyTree) => void
+  readonly #takeOther: boolean
   #tree: LegacyTree | undefined
   #failure: string | undefined
 
   /**
    * @param admit throws for a directory that belongs to another mount
    * @param disk whose threads make the calls on it
+   * @param takeOther another directory than the catalog knows is taken for SOURCE, and that is noted as a loss
    */
   constructor(
     path: string,
@@ -29,7 +31,9 @@ export class Volume {
     admit: (tree: LegacyTree) => void = () => undefined,
     quiet?: QuietReads,
     disk?: Disk,
+    takeOther = false,
   ) {
+    this.#takeOther = takeOther
     this.#path = path
     this.#quiet = quiet
     this.#disk = disk
@@ -129,30 +133,44 @@ export class Volume {
     } catch (error) {
       throw new UsageError(`source ${this.#path}: ${reasonOf(error)}`, 2, { cause: error })
     }
-    const identity = `${tree.rootStat.ino}:${tree.space().type}`
-    const known = this.#catalog.meta.get('source')
-    if (known !== undefined && known !== identity) {
-      tree.close()
-      throw new UsageError(
-        `source ${this.#path} is not the directory this state directory was made for (another volume, or nothing, is mounted there, or it was made anew); bring back the right one, or give this one a state directory and a namespace of its own (--state-dir, --namespace); "ferryfs restore --state-dir" writes out what the store has`,
-      )
-    }
     try {
+      this.#identify(tree)
       this.#admit(tree)
     } catch (error) {
       tree.close()
       throw error
     }
-    if (known === undefined) this.#catalog.transaction(() => this.#catalog.meta.set('source', identity))
     return tree
   }
+
+  /** @throws UsageError if it is not the directory that the catalog knows */
+  #identify(tree: LegacyTree): void {
+    const { meta } = this.#catalog
+    const { identity } = tree
+    const known = meta.get('source')
+    if (known !== undefined && !isSameSource(known, identity)) {
+      if (!this.#takeOther || this.#tree) throw new UsageError(anotherSource(this.#path))
+      this.#catalog.transaction(() => {
+        this.#catalog.noteLoss(
+          `SOURCE ${this.#path} is another directory than before: files that it lacks are not shown any more`,
+        )
+        meta.set('source', identity)
+      })
+    } else if (known === undefined || identity.length > known.length)
+      this.#catalog.transaction(() => meta.set('source', identity))
+  }
 }
+
+/** One line about what lies at SOURCE's path now. */
+const anotherSource = (path: string): string =>
+  `source ${path} is not the directory this state directory was made for (another volume, or nothing, is mounted there, or it was made anew); bring back the right one, or give this one a state directory and a namespace of its own (--state-dir, --namespace); "ferryfs restore --state-dir" writes out what the store has; --take-over goes on with what is there now: files that it lacks count as removed`
 
 /** What the catalog knows of it. What is mounted below SOURCE is noted as it is met, in whatever transaction is under way. */
 function knownVolume(catalog: Catalog): KnownVolume {
   const { mounts } = catalog
   return {
     placesOf: (ino) => ({ places: catalog.links.places(ino), legacyIno: catalog.get(ino)?.legacyIno }),
+    follow: (...found) => followDirectory(catalog, ...found),
     mounts: {
       get any() {
         return mounts.any
@@ -162,4 +180,21 @@ function knownVolume(catalog: Catalog): KnownVolume {
       usesDevice: (device) => mounts.usesDevice(device),
     },
   }
+}
+
+/** A copy of the directory was put in its place, past the overlay. One that the catalog knows has to have been moved there. */
+function followDirectory(
+  catalog: Catalog,
+  ...[ino, stat, isThere]: Parameters<KnownVolume['follow']>
+): boolean {
+  const inode = catalog.get(ino)
+  const other = catalog.byLegacy(stat.dev, stat.ino)
+  if (inode?.authority !== 'catalog') return false
+  if (other && (other.authority === 'catalog' || catalog.links.places(other.ino).some(isThere))) return false
+  catalog.transaction(() => {
+    if (other) catalog.save(Object.assign(other, { legacyIno: undefined }))
+    const { ino: legacyIno, dev: legacyDev, btimeNs } = stat
+    catalog.save(Object.assign(inode, { legacyIno, legacyDev, btimeNs }))
+  })
+  return true
 }

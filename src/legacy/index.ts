@@ -12,6 +12,7 @@ export {
   writeMark,
 } from './owner-mark.ts'
 export type { KnownMounts, KnownVolume, LegacyPlace, MountedThere } from './places.ts'
+export { isSameSource } from './source-identity.ts'
 export {
   LegacyTree,
   isMissingDisk,

@@ -1,3 +1,5 @@
+import type { Stat } from '../sys/index.ts'
+
 /** Where a legacy file is: a name in a legacy directory, which is named by the directory's inode in the overlay. */
 export interface LegacyPlace {
   readonly parent: bigint
@@ -28,6 +30,17 @@ export interface KnownVolume {
     readonly places: Iterable<LegacyPlace>
     readonly legacyIno: bigint | undefined
   }
+  /**
+   * Another directory lies in the place of one. Where the catalog has the authority on that, it is the one with the content that the
+   * catalog knows: from now on that is the directory's legacy one. False where it is not.
+   * @param stat of what was found, its device as the catalog numbers those
+   * @param isThere whether what was found lies at another place (too)
+   */
+  follow(
+    directory: bigint,
+    stat: Pick<Stat, 'ino' | 'dev' | 'btimeNs'>,
+    isThere: (place: LegacyPlace) => boolean,
+  ): boolean
   readonly mounts: KnownMounts
 }
 

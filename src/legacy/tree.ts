@@ -7,6 +7,7 @@ import {
   type Caller,
   closeDescriptor,
   directoryBatches,
+  fileSystemId,
   O_PATH,
   openAt,
   QuietLinks,
@@ -23,6 +24,7 @@ import {
 } from '../sys/index.ts'
 import { FileSystems } from './file-systems.ts'
 import type { KnownFile, KnownVolume, LegacyPlace } from './places.ts'
+import { sourceIdentity } from './source-identity.ts'
 
 /** Who reads: an application, whose reads move the access time as the volume has it, or ferryfs, which leaves no trace. */
 export type ReadBy = 'application' | 'ferryfs'
@@ -140,6 +142,12 @@ export class LegacyTree {
     return this.#descriptor
   }
 
+  /** What tells it from another directory (source-identity.ts). @throws FsError */
+  get identity(): string {
+    const root = this.#root
+    return sourceIdentity(this.rootStat, spaceOf(root).type, () => fileSystemId(root))
+  }
+
   /** Why nothing can be had of the volume, as far as it was noticed. */
   get failure(): string | undefined {
     return this.#failure
@@ -184,7 +192,7 @@ export class LegacyTree {
       const { places, legacyIno } = this.#known.placesOf(ino)
       for (const place of places) {
         try {
-          return this.#openAt(place, legacyIno)
+          return this.#openAt(ino, place, legacyIno)
         } catch (error) {
           if (!(error instanceof FsError && NOT_THERE.has(error.code))) throw error
           gone = error
@@ -196,13 +204,15 @@ export class LegacyTree {
     throw gone
   }
 
-  #openAt(place: LegacyPlace, legacyIno: bigint | undefined): number {
+  #openAt(ino: bigint, place: LegacyPlace, legacyIno: bigint | undefined): number {
     const descriptor = this.#inside(place.parent, (directory) =>
       openAt(directory, place.name, ONLY_A_DIRECTORY),
     )
     try {
       const stat = this.#mountedAt(place, statDescriptor(descriptor))
       if (legacyIno === undefined || stat.ino === legacyIno) return descriptor
+      const isThere = (other: LegacyPlace): boolean => this.find(other)?.ino === stat.ino
+      if (this.#known.follow(ino, { ...stat, dev: this.deviceOf(stat) }, isThere)) return descriptor
       throw new FsError('ENOENT', 'another directory has taken the place')
     } catch (error) {
       closeDescriptor(descriptor)
@@ -282,16 +292,20 @@ export class LegacyTree {
 
   /**
    * The call in a directory. Where the root was removed with all that was in it, that something is not there says nothing: descriptors
-   * of directories in it are left, and look as if somebody had emptied them. @throws FsError
+   * of directories in it are left, and look as if somebody had emptied them. Where the directory alone was, another may lie in its place.
+   * @throws FsError
    */
   #inside<T>(parent: bigint, call: (directory: number) => T): T {
     try {
       return call(this.directory(parent))
     } catch (error) {
       const isAbsent = error instanceof FsError && error.code === 'ENOENT'
-      if (!isAbsent || !this.#mayBeRemoved || !this.isRemoved) throw error
-      throw new FsError('EIO', REMOVED, { cause: error })
+      if (!isAbsent || !this.#mayBeRemoved(parent)) throw error
+      if (this.isRemoved) throw new FsError('EIO', REMOVED, { cause: error })
+      if (!this.#directories.has(parent)) throw error
     }
+    this.forget(parent)
+    return call(this.directory(parent))
   }
 
   /** As `stat`, but `undefined` where there is nothing. Any other failure is thrown: it is no proof of absence. */
@@ -323,9 +337,10 @@ export class LegacyTree {
     }
   }
 
-  /** Asked at each look-up of what is not there, so of the kernel alone, where nobody else can have removed the root. */
-  get #mayBeRemoved(): boolean {
-    return this.#descriptor !== undefined && (!this.#isKernels || isPathOfRemoved(pathOf(this.#descriptor)))
+  /** Asked at each look-up of what is not there, so of the kernel alone, where nobody else can have removed the directory. */
+  #mayBeRemoved(ino: bigint): boolean {
+    const descriptor = this.#directories.get(ino) ?? this.#descriptor
+    return descriptor !== undefined && (!this.#isKernels || isPathOfRemoved(pathOf(descriptor)))
   }
 
   /** The root has no name any more: nothing is in it, and nothing can be made in it. */
@@ -368,19 +383,16 @@ export class LegacyTree {
    * until one throws: it keeps a descriptor. @throws FsError at once if the directory cannot be listed: ENOENT if it was removed
    */
   batches(ino: bigint, by: ReadBy = 'ferryfs'): Generator<RawDirent[], undefined> {
-    const descriptor = this.openDirectory(ino, by)
-    const batches = directoryBatches(descriptor)
-    try {
-      return this.#batches(
-        ino,
-        descriptor,
-        batches,
-        this.#inside(ino, () => batches.next()),
-      )
-    } catch (error) {
-      closeDescriptor(descriptor)
-      throw error
-    }
+    return this.#inside(ino, () => {
+      const descriptor = this.openDirectory(ino, by)
+      const batches = directoryBatches(descriptor)
+      try {
+        return this.#batches(ino, descriptor, batches, batches.next())
+      } catch (error) {
+        closeDescriptor(descriptor)
+        throw error
+      }
+    })
   }
 
   *#batches(

@@ -17,6 +17,12 @@ export interface VolumeSpace {
   readonly type: bigint
 }
 
+/** f_fsid of statfs(2): on ext2 to ext4 made of the file system's UUID, on others of whatever the kernel likes. @throws FsError */
+export function fileSystemId(descriptor: number): bigint {
+  check(fstatfsCall(descriptor, buffer), 'fstatfs')
+  return buffer.readBigUInt64LE(56)
+}
+
 /** Space of the volume that holds an open file or directory. @throws FsError */
 export function spaceOf(descriptor: number): VolumeSpace {
   check(fstatfsCall(descriptor, buffer), 'fstatfs')
