@@ -3,11 +3,11 @@ import { type Catalog, contentKey, fileId } from '../../../src/catalog/index.ts'
 import { headerKey, MOST_LEVELS, shardKey } from '../../../src/content/index.ts'
 import type { KeyValueStore } from '../../../src/store/contract.ts'
 
-/** Every object that the catalog says the store has, as `space key`. */
-function recordedObjects(catalog: Catalog): Set<string> {
+/** Every object that the catalog says the store has, as `space key`: of files with a name, or of those without one. */
+function recordedObjects(catalog: Catalog, nameless: boolean): Set<string> {
   const keys = new Set<string>()
   for (const inode of catalog.scan()) {
-    if (inode.orphan) continue
+    if (inode.orphan !== nameless) continue
     const id = fileId(inode)
     if (isDirectory(inode.mode)) {
       if (inode.dirShards > 0) keys.add(`dirs ${headerKey(id)}`)
@@ -34,12 +34,15 @@ async function storedObjects(store: KeyValueStore): Promise<Set<string>> {
   return keys
 }
 
-/** Objects that are missing, and objects that nothing refers to. */
+/** Objects of files without a name, which may be in use. */
+export const namelessObjects = (catalog: Catalog): Set<string> => recordedObjects(catalog, true)
+
+/** Objects that are missing, and objects that no name leads to. */
 export async function accountFor(
   catalog: Catalog,
   store: KeyValueStore,
 ): Promise<{ missing: string[]; unowned: string[] }> {
-  const recorded = recordedObjects(catalog)
+  const recorded = recordedObjects(catalog, false)
   const stored = await storedObjects(store)
   return {
     missing: [...recorded].filter((key) => !stored.has(key)),

@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { namelessObjects } from '../../support/rig/accounts.ts'
 import { type Choice, steps } from '../../support/rig/commands.ts'
 import { Rig, type RigOptions } from '../../support/rig/rig.ts'
 import { expectSettled } from '../../support/rig/settled.ts'
@@ -34,6 +35,8 @@ async function finish(system: System): Promise<void> {
   await compare('at the end')
   // Files that this listing found removed past the overlay: the kernel had dropped them before.
   system.client.forgetAll()
+  // What a kernel may know from before this worker is kept until the next mount.
+  if (namelessObjects(rig.catalog).size > 0) await rig.restart('mount')
   await expectSettled(rig, { unowned: system.mayLeak })
   await compare('when settled')
   if (rig.modes.policy.removesLegacy) {
