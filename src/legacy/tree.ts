@@ -1,7 +1,7 @@
 import { constants, readlinkSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { isDirectory, isRegular } from '../base/attributes.ts'
-import { FsError } from '../base/errors.ts'
+import { FsError, isSystemError } from '../base/errors.ts'
 import { isOwnFile } from '../base/own-names.ts'
 import {
   type Caller,
@@ -340,7 +340,7 @@ export class LegacyTree {
   /** Asked at each look-up of what is not there, so of the kernel alone, where nobody else can have removed the directory. */
   #mayBeRemoved(ino: bigint): boolean {
     const descriptor = this.#directories.get(ino) ?? this.#descriptor
-    return descriptor !== undefined && (!this.#isKernels || isPathOfRemoved(pathOf(descriptor)))
+    return descriptor !== undefined && (!this.#isKernels || mayBePathOfRemoved(pathOf(descriptor)))
   }
 
   /** The root has no name any more: nothing is in it, and nothing can be made in it. */
@@ -454,7 +454,7 @@ function isWithoutName(directory: number): boolean {
   const { nlink, ino } = statDescriptor(directory)
   if (nlink === 0) return true
   const path = pathOf(directory)
-  if (!isPathOfRemoved(path)) return false
+  if (path === undefined || !mayBePathOfRemoved(path)) return false
   try {
     // One can have that in its name.
     return statAt(AT_FDCWD, path).ino !== ino
@@ -463,11 +463,19 @@ function isWithoutName(directory: number): boolean {
   }
 }
 
-/** As the kernel has it: no disk is asked. */
-const pathOf = (descriptor: number): Buffer => readlinkSync(`/proc/self/fd/${descriptor}`, 'buffer')
+/** As the kernel has it: no disk is asked. Undefined for one that is longer than the kernel tells. */
+function pathOf(descriptor: number): Buffer | undefined {
+  try {
+    return readlinkSync(`/proc/self/fd/${descriptor}`, 'buffer')
+  } catch (error) {
+    if (isSystemError(error) && error.code === 'ENAMETOOLONG') return undefined
+    throw error
+  }
+}
 
-const isPathOfRemoved = (path: Buffer): boolean =>
-  path.subarray(-REMOVED_SUFFIX.length).equals(REMOVED_SUFFIX)
+/** False only where the kernel says that it is there. */
+const mayBePathOfRemoved = (path: Buffer | undefined): boolean =>
+  path === undefined || path.subarray(-REMOVED_SUFFIX.length).equals(REMOVED_SUFFIX)
 
 /** A directory that was removed while it is listed has been emptied before: there is no more in it. */
 function nextOf(batches: Iterator<RawDirent[]>): IteratorResult<RawDirent[]> {

@@ -1,9 +1,10 @@
-import { mkdirSync, mkdtempSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
+import { constants, mkdirSync, mkdtempSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { ROOT_INO } from '../../../src/catalog/index.ts'
 import { LegacyTree } from '../../../src/legacy/index.ts'
+import { closeDescriptor, mkdirAt, openAt } from '../../../src/sys/index.ts'
 import { MadeMounts } from '../../support/volume/known-mounts.ts'
 
 const D = 2n
@@ -55,4 +56,20 @@ test.each(NAMED)('P1, P2: once %s was removed, nothing in it is known to be abse
   }
   expect(await volume.answers()).toBe(false)
   expect(volume.failure).toMatch(/SOURCE was removed/)
+})
+
+test('P1: in a directory that is deeper than any path what is not there is absent', () => {
+  const LEVELS = 20n
+  const NAME = Buffer.alloc(250, 'n')
+  let below = openAt(-100, Buffer.from(root), constants.O_RDONLY)
+  for (let level = 0n; level < LEVELS; level += 1n) {
+    mkdirAt(below, NAME, 0o755)
+    const next = openAt(below, NAME, constants.O_RDONLY)
+    closeDescriptor(below)
+    below = next
+  }
+  closeDescriptor(below)
+  const placesOf = (ino: bigint) => ({ places: [{ parent: ino - 1n, name: NAME }], legacyIno: undefined })
+  tree = new LegacyTree(root, ROOT_INO, { placesOf, follow: () => false, mounts: new MadeMounts() })
+  expect(tree.find(place(ROOT_INO + LEVELS, 'f'))).toBeUndefined()
 })
