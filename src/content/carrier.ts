@@ -18,7 +18,7 @@ const QUIET_MS = 1000
 const PATIENCE_MS = 15_000
 // Directory records are written when nothing else is waiting, or when they have waited for so long.
 const DIRECTORY_PATIENCE_MS = 2000
-// So many times longer than its last copy took a file that changed meanwhile is left alone.
+// So many times longer than its last copy took a file that changes all the time is left alone in the end.
 const COPYING_SHARE = 9
 const LATER_MS = 100
 const FIRST_PAUSE_MS = 200
@@ -357,8 +357,8 @@ export class Carrier {
         if (result === 'stored' || result === 'gone') return true
         this.want(ino)
         // Of a large file that changes all the time each copy may read all of it.
-        const pause = (performance.now() - begun) * COPYING_SHARE
-        this.#postponed.wait(name, Math.min(Math.max(QUIET_MS, pause), LONGEST_RETRY_MS))
+        const share = Math.min((performance.now() - begun) * COPYING_SHARE, LONGEST_RETRY_MS)
+        this.#postponed.longer(name, QUIET_MS / 4, Math.max(QUIET_MS, share))
         return false
       },
     }
