@@ -165,7 +165,8 @@ export class EmptyDirectories {
       if (inode?.legacyIno === undefined || firstPlace(this.#context, inode)) return false
       for (const place of catalog.links.places(ino)) {
         const stat = legacy?.find(place)
-        if (stat && isDirectory(stat.mode)) legacy?.inPlaceOf(place)
+        // It is followed, or it is not known which one it is.
+        if (stat && isDirectory(stat.mode)) return false
       }
       return true
     } catch (error) {

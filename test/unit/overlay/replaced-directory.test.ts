@@ -81,6 +81,24 @@ test('P1, P5: so does one by a directory that has been seen under another name',
   expect((await rig.verify()).differences).toEqual([])
 })
 
+test('P1, P5: one that is moved away, with an empty one in its place for a while, is whole once it is back', async () => {
+  const client = await started()
+  await rig.settle()
+  await rig.reap()
+  expect(existsSync(onSource('d/f1'))).toBe(false)
+  renameSync(onSource('d'), onSource('t'))
+  mkdirSync(onSource('d'))
+  await client.list(ROOT_INO)
+  await rig.reap()
+  rmSync(onSource('d'), { recursive: true })
+  renameSync(onSource('t'), onSource('d'))
+  await rig.reap()
+  await expectAll(client)
+  await rig.migrate()
+  await expectAll(client)
+  expect((await rig.verify()).differences).toEqual([])
+})
+
 test('P3: nothing of what lies in its place goes from the volume before it is stored', async () => {
   const client = await started()
   await rig.migrate()
