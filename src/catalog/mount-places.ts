@@ -1,5 +1,5 @@
 import type { Database } from '../base/database.ts'
-import { toSigned } from './inode.ts'
+import { toSigned, toUnsigned } from './inode.ts'
 import { Statements } from './statements.ts'
 
 /** What was mounted at a place on the legacy volume when that was looked at last. */
@@ -45,8 +45,8 @@ export class MountPlaces {
     const row = this.#any ? this.#sql.one('one', toSigned(parent), name) : undefined
     return (
       row && {
-        device: BigInt.asUintN(64, BigInt(String(row.device))),
-        rootIno: BigInt.asUintN(64, BigInt(String(row.root_ino))),
+        device: toUnsigned(row.device as bigint),
+        rootIno: toUnsigned(row.root_ino as bigint),
         rootBtimeNs: BigInt(String(row.root_btime)),
       }
     )

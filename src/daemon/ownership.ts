@@ -105,9 +105,9 @@ export class Ownership {
   }
 
   /**
-   * SOURCE was marked by a later mount, or in a later state, than this catalog knows of: an older copy of the state directory was put back. Where the store
-   * went back with it nothing can tell what SOURCE has lacked since, so that such a mount is refused unless it is asked for; where the
-   * store does not answer, all is in doubt. Before the namespace is taken.
+   * SOURCE was marked by a later mount, or in a later state, than this catalog knows of: an older copy of the state directory was put
+   * back. Where the store went back with it nothing can tell what SOURCE has lacked since, so that such a mount is refused unless it is
+   * asked for; where the store does not answer, all is in doubt. Before the namespace is taken.
    * @throws UsageError in one line
    */
   async requireNewest(lease: NamespaceLease): Promise<void> {

@@ -2,13 +2,13 @@ import { cpSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { isDirectory } from '../../../src/base/attributes.ts'
 import { Catalog } from '../../../src/catalog/index.ts'
 import { NamespaceLease } from '../../../src/migration/index.ts'
 import { StoreSuperseded, StoreUnavailable } from '../../../src/store/errors.ts'
 import { Client } from '../../support/rig/client.ts'
 import { turns } from '../../support/rig/clock.ts'
 import { Rig } from '../../support/rig/rig.ts'
+import { contentOf, putBackCopy, versionsOf } from '../../support/rig/state-copy.ts'
 import { ScriptedStore } from '../../support/scripted-store.ts'
 
 // The copy has the epoch of the mount that goes on: only the number of its state says that it is older.
@@ -24,27 +24,9 @@ describe('P2: a copy of a state directory that was made under a mount which went
     cpSync(rig.stateDir, join(rig.root, 'copy'), { recursive: true })
   }
 
-  const putBack = (): Promise<void> =>
-    rig.mountDamaged((stateDir) => {
-      rmSync(stateDir, { recursive: true })
-      cpSync(join(rig.root, 'copy'), stateDir, { recursive: true })
-    })
-
-  async function objects(): Promise<Record<string, unknown>> {
-    const found: Record<string, unknown> = {}
-    for (const space of ['files', 'chunks', 'dirs'] as const)
-      for await (const key of rig.world.memory.keys(space))
-        found[`${space} ${key}`] = (await rig.world.memory.get(space, key))?.version
-    return found
-  }
-
-  const tree = async (): Promise<Record<string, string>> =>
-    Object.fromEntries(
-      [...(await client.tree())].map(([path, { mode, content }]) => [
-        path.slice(1),
-        isDirectory(Number.parseInt(mode, 8)) ? '/' : content.toString('latin1'),
-      ]),
-    )
+  const putBack = (): Promise<void> => putBackCopy(rig)
+  const objects = (): Promise<Record<string, unknown>> => versionsOf(rig)
+  const tree = (): Promise<Record<string, string>> => contentOf(client)
 
   const doubtful = async (): Promise<string[]> =>
     (await rig.verify()).differences.filter(({ kind }) => kind === 'doubtful').map(({ path }) => path)

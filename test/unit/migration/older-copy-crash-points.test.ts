@@ -12,7 +12,6 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { isDirectory } from '../../../src/base/attributes.ts'
 import { onFaultPoint } from '../../../src/base/faults.ts'
 import { Catalog } from '../../../src/catalog/index.ts'
 import { NamespaceLease } from '../../../src/migration/index.ts'
@@ -20,6 +19,7 @@ import { StoreSuperseded, StoreUnavailable } from '../../../src/store/errors.ts'
 import { Client } from '../../support/rig/client.ts'
 import { turns } from '../../support/rig/clock.ts'
 import { Rig } from '../../support/rig/rig.ts'
+import { contentOf, putBackCopy, versionsOf } from '../../support/rig/state-copy.ts'
 import { ScriptedStore } from '../../support/scripted-store.ts'
 
 // A state directory is put back to what it was: a reverted snapshot, a disk from a backup. The store went on.
@@ -51,27 +51,9 @@ describe('P2: an older copy of a state directory that is put back', () => {
     await rig.settle()
   }
 
-  const putBack = (): Promise<void> =>
-    rig.mountDamaged((stateDir) => {
-      rmSync(stateDir, { recursive: true })
-      cpSync(join(rig.root, 'copy'), stateDir, { recursive: true })
-    })
-
-  async function objects(): Promise<Record<string, unknown>> {
-    const found: Record<string, unknown> = {}
-    for (const space of ['files', 'chunks', 'dirs'] as const)
-      for await (const key of rig.world.memory.keys(space))
-        found[`${space} ${key}`] = (await rig.world.memory.get(space, key))?.version
-    return found
-  }
-
-  const tree = async (): Promise<Record<string, string>> =>
-    Object.fromEntries(
-      [...(await client.tree())].map(([path, { mode, content }]) => [
-        path.slice(1),
-        isDirectory(Number.parseInt(mode, 8)) ? '/' : content.toString('latin1'),
-      ]),
-    )
+  const putBack = (): Promise<void> => putBackCopy(rig)
+  const objects = (): Promise<Record<string, unknown>> => versionsOf(rig)
+  const tree = (): Promise<Record<string, string>> => contentOf(client)
 
   const NOW = { d: '/', 'd/changed': 'SECOND', kept: 'kept', new: '/', 'new/file': 'new' }
 
