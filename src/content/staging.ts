@@ -125,14 +125,19 @@ export class Staging {
         let written = await this.#writeWhatFits(descriptor, data, position)
         if (written < data.length && this.#leaving > 0) {
           // What was given up still takes room.
-          await this.#catalog.flush()
-          await this.#removals.run(async () => undefined)
+          await this.givenBack()
           written += await this.#writeWhatFits(descriptor, data.subarray(written), position + written)
         }
         this.#account(inode.ino, descriptor)
         if (written < data.length) throw new FsError('ENOSPC', 'the staging disk is full')
       },
     )
+  }
+
+  /** What was released takes no room any more, once this is done. @throws FsError as `Catalog.flush` */
+  async givenBack(): Promise<void> {
+    await this.#catalog.flush()
+    await this.#removals.run(async () => undefined)
   }
 
   async #writeWhatFits(descriptor: number, data: Buffer, position: number): Promise<number> {

@@ -74,6 +74,7 @@ describe('a crash where a staging file that was given up is removed', () => {
       await rig.restart(next)
       expect(await client.readPath(`${next}-new`)).toBe(`${LONG}${next}`)
       await expectSettled(rig)
+      await rig.context.staging.givenBack()
       expect(staged()).toEqual([])
     }
   })
@@ -161,7 +162,7 @@ test('P2: an unlink that the catalog has no room for leaves every staged byte', 
     client.forgetAll()
   }
   expect(failures).toBeGreaterThan(3)
-  await rig.catalog.flush()
+  await rig.context.staging.givenBack()
   expect(staged()).toEqual([])
   await expectSettled(rig)
 })
