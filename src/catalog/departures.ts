@@ -1,6 +1,6 @@
 import type { StatementSync } from 'node:sqlite'
 import type { Database } from '../base/database.ts'
-import { type Inode, type Row, toSigned, toUnsigned } from './inode.ts'
+import { type Inode, type Row, rowBefore, toSigned, toUnsigned } from './inode.ts'
 
 /** A directory or a file, told from all others that ever had its number. */
 export type Numbered = Pick<Inode, 'ino' | 'generation'>
@@ -37,6 +37,7 @@ export class Departures {
   readonly #placesOf: StatementSync
   readonly #names: StatementSync
   readonly #below: StatementSync
+  readonly #directories: StatementSync
   readonly #count: StatementSync
   readonly #any: StatementSync
   readonly #dropUnreachable: StatementSync
@@ -60,6 +61,10 @@ export class Departures {
     this.#names = database.prepare('SELECT 1 AS n FROM departures WHERE ino = ? AND generation = ? LIMIT 1')
     this.#below = database.prepare(
       'SELECT * FROM departures WHERE parent = ? AND parent_generation = ? LIMIT ?',
+      true,
+    )
+    this.#directories = database.prepare(
+      'SELECT DISTINCT parent FROM departed_names WHERE n > 0 AND parent > ? ORDER BY parent LIMIT ?',
       true,
     )
     this.#count = database.prepare('SELECT n FROM departed_names WHERE parent = ? AND parent_generation = ?')
@@ -114,6 +119,13 @@ export class Departures {
   /** Whether a record may still name the file in a place that it has left. */
   isNamed({ ino, generation }: Numbered): boolean {
     return this.#names.get(toSigned(ino), generation) !== undefined
+  }
+
+  /** The directories, dead ones too, whose records may have such names: up to `limit` of those that come after `after`. */
+  directories(after: bigint | undefined, limit: number): bigint[] {
+    return (this.#directories.all(rowBefore(after), limit) as Row[]).map((row) =>
+      toUnsigned(row.parent as bigint),
+    )
   }
 
   /** How many there are of one directory. */

@@ -13,4 +13,11 @@ export { contentKey, parseContentKey } from './object-keys.ts'
 export type { Garbage, ShardWatch, Work } from './outbox.ts'
 export type { StagedChunk, StagedRow } from './staged-rows.ts'
 export { isStored } from './totals.ts'
-export { hasVanished, keepsVanished, keepVanished, letVanishedGo, mayBeElsewhere } from './vanished.ts'
+export {
+  hasVanished,
+  keepsVanished,
+  keepVanished,
+  letVanishedGo,
+  mayBeElsewhere,
+  oweWhatWasKept,
+} from './vanished.ts'

@@ -1,6 +1,6 @@
 import { S_IFDIR, S_IFMT } from '../base/attributes.ts'
 import type { Database } from '../base/database.ts'
-import { BEFORE_ALL, ROOT_INO, toSigned, toUnsigned } from './inode.ts'
+import { BEFORE_ALL, ROOT_INO, rowBefore, toUnsigned } from './inode.ts'
 import type { MetFiles } from './met.ts'
 import { Statements } from './statements.ts'
 import { type Totals, totalsOf } from './totals.ts'
@@ -104,6 +104,3 @@ export class InodeLists {
       .filter(({ ino }) => ino !== ROOT_INO)
   }
 }
-
-/** The inode number as the rows have it, behind which a page begins. */
-const rowBefore = (after: bigint | undefined): bigint => (after === undefined ? BEFORE_ALL : toSigned(after))

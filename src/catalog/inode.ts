@@ -283,3 +283,7 @@ export function inodeToColumns(inode: Inode): Array<bigint | number | string | U
     inode.flags,
   ]
 }
+
+/** The inode number as the rows have it, behind which a page begins. */
+export const rowBefore = (after: bigint | undefined): bigint =>
+  after === undefined ? BEFORE_ALL : toSigned(after)

@@ -2,6 +2,8 @@ import type { Catalog } from './catalog.ts'
 import type { Inode } from './inode.ts'
 
 const NAME = 'met-since-power-loss'
+// Directories whose records are asked for in one transaction: a fraction of a millisecond.
+const DIRECTORIES_AT_ONCE = 64
 
 /**
  * A power loss may leave the volume before or behind the catalog: a file that the overlay had moved is then under a name that the
@@ -13,9 +15,28 @@ export function keepVanished(catalog: Catalog): void {
   catalog.meta.set(NAME, 'no')
 }
 
-/** Everything on the volume has been met since: what has no name has been removed. */
+/** Everything on the volume has been met since: what has no name has been removed. Follow it with `oweWhatWasKept`. */
 export function letVanishedGo(catalog: Catalog): void {
-  catalog.meta.set(NAME, 'yes')
+  catalog.meta.set(NAME, 'going')
+}
+
+/**
+ * The records that kept names of what had vanished are owed from now on, whether it was met again or is gone for good: nobody owed
+ * them meanwhile. A page of them at each step; a crash in between leaves the rest to the next start. Nothing unless `letVanishedGo`
+ * came first.
+ */
+export function* oweWhatWasKept(catalog: Catalog): Generator<void> {
+  if (catalog.meta.get(NAME) !== 'going') return
+  for (let after: bigint | undefined; ; ) {
+    const directories = catalog.departures.directories(after, DIRECTORIES_AT_ONCE)
+    catalog.transaction(() => {
+      for (const ino of directories) catalog.records.touchHeader(ino)
+    })
+    after = directories.at(-1)
+    if (after === undefined) break
+    yield
+  }
+  catalog.transaction(() => catalog.meta.set(NAME, 'yes'))
 }
 
 /** Whether files that have vanished are kept for now. */

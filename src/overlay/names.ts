@@ -13,6 +13,7 @@ import {
   letVanishedGo,
   mayBeElsewhere,
   NAME_MAX,
+  oweWhatWasKept,
   ROOT_INO,
 } from '../catalog/index.ts'
 import { adoptAttributes, discardDirectoryRecord, legacyStat, requireLegacy } from '../content/index.ts'
@@ -201,10 +202,6 @@ export class Names {
         })
         return
       }
-      // Nothing was owed because of it so far: the records that named it kept its name.
-      if (hasVanished(inode))
-        for (const { directory, name } of catalog.departures.placesOf(inode))
-          catalog.records.touchEntry(directory.ino, name)
       if (isDirectory(inode.mode)) discardDirectoryRecord(this.#context, inode)
       catalog.content.discard(inode)
       if (inode.key !== undefined) {
@@ -233,15 +230,17 @@ export class Names {
   /** Everything on the volume has been met since the power was lost: files without a name go, and from the records as well. */
   async metEverything(): Promise<void> {
     const { catalog } = this.#context
-    if (!keepsVanished(catalog)) return
-    catalog.transaction(() => letVanishedGo(catalog))
-    for (const ino of catalog.lists.orphans()) {
-      catalog.transaction(() => {
-        const inode = catalog.get(ino)
-        if (inode && hasVanished(inode)) this.purgeIfUnused(ino)
-      })
-      await giveWay()
+    if (keepsVanished(catalog)) {
+      catalog.transaction(() => letVanishedGo(catalog))
+      for (const ino of catalog.lists.orphans()) {
+        catalog.transaction(() => {
+          const inode = catalog.get(ino)
+          if (inode && hasVanished(inode)) this.purgeIfUnused(ino)
+        })
+        await giveWay()
+      }
     }
+    await finish(oweWhatWasKept(catalog))
   }
 
   /** Resolves once what follows from all that was done is done. */

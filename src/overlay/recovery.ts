@@ -1,6 +1,6 @@
 import { currentBoot } from '../base/boot.ts'
 import { faultPoint } from '../base/faults.ts'
-import { keepVanished, ROOT_INO } from '../catalog/index.ts'
+import { keepVanished, oweWhatWasKept, ROOT_INO } from '../catalog/index.ts'
 import { adoptAttributes, afterPowerLoss, requireLegacy } from '../content/index.ts'
 import { pagesOf } from '../base/pages.ts'
 import type { OverlayContext } from './context.ts'
@@ -55,6 +55,8 @@ export async function recover(context: OverlayContext, overlay: Overlay, fresh: 
   const open = overlay.unfinished.inodes
   context.legacyFiles.releaseUnless((ino) => open.has(ino) || catalog.get(ino)?.orphan === true)
   if (catalog.unproven.last() !== undefined) context.proof.arm()
+  // A crash came while they were asked for.
+  for (const _ of oweWhatWasKept(catalog));
   if (!fresh) return
   catalog.transaction(() => {
     catalog.intents.clear()
