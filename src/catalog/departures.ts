@@ -2,6 +2,9 @@ import type { StatementSync } from 'node:sqlite'
 import type { Database } from '../base/database.ts'
 import { type Inode, type Row, rowBefore, toSigned, toUnsigned } from './inode.ts'
 
+// As name-buckets.ts has them.
+const BUCKETS = 65_536
+
 /** A directory or a file, told from all others that ever had its number. */
 export type Numbered = Pick<Inode, 'ino' | 'generation'>
 
@@ -103,6 +106,11 @@ export class Departures {
   /** Those of one directory whose names fall into the buckets [from, to). */
   of({ ino, generation }: Numbered, from: number, to: number): Departure[] {
     return (this.#of.all(toSigned(ino), generation, from, to) as Row[]).map(departureOf)
+  }
+
+  /** All of one directory. */
+  allOf(directory: Numbered): Departure[] {
+    return this.of(directory, 0, BUCKETS)
   }
 
   /** The first bucket from this one on into which one of their names falls. */

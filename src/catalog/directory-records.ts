@@ -114,6 +114,25 @@ export class DirectoryRecords {
     if (gone) this.#departures.add({ directory, name, file: gone }, this.#buckets.of(name))
     if (come) this.departed(new Forgetting([{ directory, name, file: come }]))
     this.touchEntry(parent, name)
+    // Those that have led to it for want of a name need not any more.
+    if (come) this.touchNamesLeft(come)
+  }
+
+  /**
+   * The file has lost the last of its names that anybody has met. SOURCE has others: until one of those is in a record, the record
+   * of this directory leads to the file by the name that it has lost.
+   */
+  leaveBehind({ parent, name }: Pick<Dirent, 'parent' | 'name'>, file: Inode): void {
+    this.begin(parent)
+    const directory = this.#inodes.get(parent)
+    if (!directory) return
+    this.#departures.add({ directory, name, file }, this.#buckets.of(name))
+    this.touchEntry(parent, name)
+  }
+
+  /** Records of directories that the file has left are to be written again. */
+  touchNamesLeft(file: Numbered): void {
+    for (const { directory, name } of this.#departures.placesOf(file)) this.touchEntry(directory.ino, name)
   }
 
   /** The file, if a directory's record mentions it or will. */

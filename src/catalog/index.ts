@@ -9,12 +9,15 @@ export type { Dirent } from './links.ts'
 export { MetNotes } from './met-notes.ts'
 export { ALL_SHARDS, bucketsOf, shardOf } from './name-buckets.ts'
 export { NAME_MAX, wrongName } from './names.ts'
+export { isOwnIno } from './numbers.ts'
 export { contentKey, parseContentKey } from './object-keys.ts'
 export type { Garbage, ShardWatch, Work } from './outbox.ts'
 export type { StagedChunk, StagedRow } from './staged-rows.ts'
 export { isStored } from './totals.ts'
+export { type FoundName, NAMES_COUNTED } from './unmet-names.ts'
 export {
   hasVanished,
+  isUnmet,
   keepsVanished,
   keepVanished,
   letVanishedGo,

@@ -3,6 +3,7 @@ import type { Database } from '../base/database.ts'
 import { step } from '../base/turns.ts'
 import type { MetFiles } from './met.ts'
 import { BEFORE_ALL, ROOT_INO, type Row, toSigned, toUnsigned } from './inode.ts'
+import { UnmetNames } from './unmet-names.ts'
 
 /** A name in a directory: what the overlay shows there and what the legacy volume has there. */
 export interface Dirent {
@@ -39,6 +40,8 @@ const FIRST = { parent: BEFORE_ALL, name: new Uint8Array() }
  * Invariant: whoever changes a row of `dirents` forgets the files that the row named before and names after.
  */
 export class Links {
+  /** Of a catalog that was made from the store: names that it has to find yet. */
+  readonly unmet: UnmetNames
   readonly #sql: Readonly<Record<Kind | 'above', StatementSync>>
   readonly #known = new Map<bigint, Partial<Record<Kind, Page>>>()
 
@@ -46,6 +49,7 @@ export class Links {
 
   constructor(database: Database, met: MetFiles) {
     this.#met = met
+    this.unmet = new UnmetNames(database)
     const page = (where: string): StatementSync =>
       database.prepare(
         `SELECT parent, name, ino, legacy FROM dirents WHERE ${where} AND (parent, name) > (?2, ?3)

@@ -4,6 +4,9 @@ import { SKIPPED_BY_OLDER_COPY } from './doubts.ts'
 // Inode numbers for files made where no legacy file gives them one. Far above what file systems hand out from below.
 const FIRST_OWN_INO = 1n << 48n
 
+/** Whether no file system has given the number: of a file that was made here, or lies on another disk below SOURCE. */
+export const isOwnIno = (ino: bigint): boolean => ino >= FIRST_OWN_INO
+
 // A staging file of number 1 is named as format 1 named all of them.
 const FIRST_STAGING_FILE = 2n
 

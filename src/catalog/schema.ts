@@ -5,7 +5,7 @@ import { COUNTS } from './counts.ts'
 export const APPLICATION_ID = 0x66657272
 
 /** Format of the schema below. A catalog with a higher one is refused (written by a newer ferryfs). */
-export const FORMAT = 15
+export const FORMAT = 16
 
 /** Since format 5. */
 const DEPARTURES = `
@@ -74,6 +74,16 @@ CREATE TABLE mounts (
   root_ino INTEGER NOT NULL, root_btime TEXT NOT NULL, PRIMARY KEY (parent, name)
 ) WITHOUT ROWID`
 
+/** Since format 16: what a catalog that was made from the store has to find on SOURCE (unmet-names.ts). */
+const UNMET = `
+CREATE TABLE unmet (
+  ino INTEGER PRIMARY KEY, links INTEGER NOT NULL, most INTEGER NOT NULL, is_left INTEGER NOT NULL, doubt TEXT
+);
+CREATE TABLE found_names (
+  device INTEGER NOT NULL, legacy_ino INTEGER NOT NULL, parent INTEGER NOT NULL, name BLOB NOT NULL, shown INTEGER,
+  PRIMARY KEY (device, legacy_ino, parent, name)
+) WITHOUT ROWID`
+
 /** Since format 11: 0 where a file in doubt has not been compared with the store yet (doubts.ts). */
 const COMPARED = 'ALTER TABLE doubtful ADD COLUMN compared INTEGER NOT NULL DEFAULT 0'
 
@@ -99,6 +109,7 @@ const COMPARED = 'ALTER TABLE doubtful ADD COLUMN compared INTEGER NOT NULL DEFA
  * `intents`: operations on the legacy volume that may be half done, and the answers to requests that the kernel may repeat.
  * `sums`, `counts`, `shown_names`, `volume_names`, `departed_names`: how many of them there are, kept by triggers (counts.ts).
  * `mounts`: where something was mounted on the legacy volume, below SOURCE (mount-places.ts).
+ * `unmet`, `found_names`: names of files that the store does not know, until SOURCE has been looked at (unmet-names.ts).
  * `losses`: when damage was found to have taken committed transactions; `doubtful`: the files that may be older for it (doubts.ts).
  */
 export const SCHEMA = `
@@ -146,7 +157,7 @@ CREATE TABLE garbage (
 CREATE TABLE unproven (seq INTEGER PRIMARY KEY AUTOINCREMENT, ino INTEGER NOT NULL UNIQUE);
 CREATE TABLE dirty_shards (ino INTEGER NOT NULL, shard INTEGER NOT NULL, PRIMARY KEY (ino, shard)) WITHOUT ROWID;
 CREATE TABLE intents (id INTEGER PRIMARY KEY, operation TEXT NOT NULL, answer TEXT);
-${DEPARTURES}${DOUBTS}${COMPARED};${BOUNDED};${MOUNTS}`
+${DEPARTURES}${DOUBTS}${COMPARED};${BOUNDED};${MOUNTS};${UNMET}`
 
 /** By format: what makes a catalog of the format before it one of this format. */
 export const UPGRADES: Readonly<Record<number, string>> = {
@@ -184,4 +195,5 @@ DROP TABLE chunks; DROP TABLE pages`,
 INSERT INTO mounts SELECT d.parent, d.name, i.legacy_dev, 0, '0'
 FROM inodes AS i JOIN dirents AS d ON d.ino = i.ino AND d.legacy = i.ino JOIN inodes AS p ON p.ino = d.parent
 WHERE i.legacy_ino IS NOT NULL AND p.legacy_ino IS NOT NULL AND i.legacy_dev <> p.legacy_dev`,
+  16: UNMET,
 }

@@ -1,3 +1,4 @@
+import { isDirectory } from '../base/attributes.ts'
 import type { Catalog } from './catalog.ts'
 import type { Inode } from './inode.ts'
 
@@ -45,6 +46,12 @@ export const keepsVanished = (catalog: Catalog): boolean => catalog.meta.get(NAM
 /** Whether a file without a name may have one that nobody has met yet. One that was removed through the overlay has no links. */
 export function mayBeElsewhere(catalog: Catalog, inode: Inode): boolean {
   return hasVanished(inode) && keepsVanished(catalog)
+}
+
+/** In the catalog's own tree: the names of the file that anybody has met are gone, and it has others on the volume. */
+export function isUnmet(catalog: Catalog, inode: Inode): boolean {
+  const mayBe = inode.authority === 'catalog' && !inode.orphan && inode.nlink > 0 && !isDirectory(inode.mode)
+  return mayBe && catalog.links.first(inode.ino) === undefined
 }
 
 /** The store has it, and its last name is gone from the volume, by nobody's doing here. */

@@ -5,6 +5,7 @@ import {
   type Departure,
   fileId,
   type Inode,
+  isUnmet,
   mayBeElsewhere,
 } from '../catalog/index.ts'
 import type { FormerPlace, RecordedEntry } from './directory-record.ts'
@@ -61,8 +62,9 @@ export function contentOf(catalog: Catalog, directory: Inode, shard: number, own
   for (const departure of catalog.departures.of(directory, from, to)) {
     const file = living(catalog, departure)
     const kept = file ? !path.leadsTo(file) && file : vanished(catalog, departure)
-    if (kept) leaving.push(entryOf(catalog, departure.name, kept, false))
-    else gone.push(departure)
+    // One that is not in the store yet is named here once it is.
+    if (!kept) gone.push(departure)
+    else if (isInStore(kept)) leaving.push(entryOf(catalog, departure.name, kept, false))
   }
   return { entries: entriesToRecord(catalog, directory.ino, shard, shards), leaving, gone }
 }
@@ -114,11 +116,11 @@ function living(catalog: Catalog, { file }: Departure): Inode | undefined {
   return catalog.links.first(inode.ino) ? inode : undefined
 }
 
-/** The file that went, if it may be somewhere on the volume where nobody has met it yet. */
+/** The file that went, if it may be, or is, somewhere on the volume where nobody has met it yet. */
 export function vanished(catalog: Catalog, { file }: Departure): Inode | undefined {
   const inode = catalog.get(file.ino)
-  const isKept = inode?.generation === file.generation && mayBeElsewhere(catalog, inode)
-  return isKept ? inode : undefined
+  if (inode?.generation !== file.generation) return undefined
+  return mayBeElsewhere(catalog, inode) || isUnmet(catalog, inode) ? inode : undefined
 }
 
 /** What the catalog says of the way to a file, as far as the records in the store say the same. */

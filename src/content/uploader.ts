@@ -414,6 +414,9 @@ export class Uploader {
     const { catalog } = this.#context
     const links = [...catalog.links.of(ino).take(NAMES_AT_ONCE)]
     for (const link of links) catalog.records.announce(link)
+    const inode = links.length === 0 ? catalog.get(ino) : undefined
+    // The names that it had lead to it as long as nobody has met another one.
+    if (inode) catalog.records.touchNamesLeft(inode)
     // Some in each turn, and as long as they are owed, the file has names that are not durable.
     if (links.length === NAMES_AT_ONCE) catalog.outbox.add('names', ino)
   }

@@ -2,7 +2,7 @@ import { isDirectory, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISGID } from
 import { nowNs } from '../base/clock.ts'
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
-import { DIRTY_CONTENT, DIRTY_METADATA, type Dirent, type Inode } from '../catalog/index.ts'
+import { DIRTY_CONTENT, DIRTY_METADATA, type Dirent, type Inode, isUnmet } from '../catalog/index.ts'
 import { adoptGuardsPast, decodeXattrs, encodeXattrs, takeOver } from '../content/index.ts'
 import type { RequestContext } from '../fuse/operations.ts'
 import { RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT } from '../sys/index.ts'
@@ -11,7 +11,8 @@ import type { Answers } from './answers.ts'
 import type { OverlayContext } from './context.ts'
 import { requireLoose, requireRoom, requireUnguarded } from './guards.ts'
 import { type NewFile, requireKnownFlags } from './legacy-namespace.ts'
-import { type Names, newInode, type Resolved } from './names.ts'
+import type { Names, Resolved } from './names.ts'
+import { newInode } from './new-inode.ts'
 
 // As a kernel's own file systems make it: WHITEOUT_MODE and WHITEOUT_DEV in include/linux/fs.h.
 const WHITEOUT: NewFile = { mode: S_IFCHR, rdev: 0, target: undefined }
@@ -182,6 +183,9 @@ export class CatalogNamespace {
     catalog.dirents.set(newParent, newName, moved.ino, hidden)
     this.#changed(moved)
     if (exchange && other) this.#changed(other)
+    // Else nothing but this catalog would know of it: a tree made from the store would have the directory in its old place.
+    for (const one of exchange && other ? [moved, other] : [moved])
+      if (isDirectory(one.mode)) catalog.records.begin(one.ino)
     const movedUp = isDirectory(moved.mode) ? 1 : 0
     const otherUp = other && isDirectory(other.mode) ? 1 : 0
     this.#touch(oldDirectory, exchange ? otherUp - movedUp : -movedUp)
@@ -206,11 +210,23 @@ export class CatalogNamespace {
     catalog.dirents.set(dirent.parent, dirent.name, undefined, dirent.legacy)
     inode.nlink = isDirectory(inode.mode) ? 0 : inode.nlink - 1
     this.#changed(inode)
+    if (isUnmet(catalog, inode)) catalog.records.leaveBehind(dirent, inode)
     if (inode.nlink > 0) return
+    if (isDirectory(inode.mode)) this.#passOn(inode, dirent)
     inode.nlink = 0
     inode.orphan = true
     catalog.save(inode)
     this.#names.purgeIfUnused(inode.ino)
+  }
+
+  /** The directory goes, with its record, which was all that led to files whose other names nobody has met. */
+  #passOn(directory: Inode, { parent }: Dirent): void {
+    const { catalog } = this.#context
+    for (const { name, file } of catalog.departures.allOf(directory)) {
+      const inode = catalog.get(file.ino)
+      if (inode?.generation === file.generation && isUnmet(catalog, inode))
+        catalog.records.leaveBehind({ parent, name }, inode)
+    }
   }
 
   #direntOf(parent: bigint, name: Buffer): Dirent {

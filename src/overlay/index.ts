@@ -1,5 +1,6 @@
 export type { OverlayContext } from './context.ts'
 export { isOnMissingDisk } from './mounted-below.ts'
-export { newInode, type Resolved } from './names.ts'
+export type { Resolved } from './names.ts'
+export { newInode, newLegacyInode } from './new-inode.ts'
 export { Overlay } from './overlay.ts'
 export { recover, recoverToRead } from './recovery.ts'

@@ -14,7 +14,6 @@ import {
   mayBeElsewhere,
   NAME_MAX,
   oweWhatWasKept,
-  ROOT_INO,
 } from '../catalog/index.ts'
 import { adoptAttributes, discardDirectoryRecord, legacyStat, requireLegacy } from '../content/index.ts'
 import type { ReadBy } from '../legacy/index.ts'
@@ -22,6 +21,7 @@ import { statBelow } from './mounted-below.ts'
 import type { RawDirent, Stat } from '../sys/index.ts'
 import type { OverlayContext } from './context.ts'
 import { Later } from './later.ts'
+import { newLegacyInode } from './new-inode.ts'
 
 // At each new name of a file, whether so many of the others are still there: with all of them the cost would grow with the
 // square of their number. What is left goes when somebody looks for it.
@@ -126,7 +126,7 @@ export class Names {
       const known = this.#sameFile(catalog.byLegacy(device, stat.ino), stat)
       const dirent = catalog.dirents.get(parent, name)
       if (known && dirent?.ino === known.ino && dirent.legacy === known.ino) return known
-      const inode = known ?? this.#create(device, stat)
+      const inode = known ?? newLegacyInode(catalog, device, stat)
       if (inode.orphan) {
         inode.orphan = false
         catalog.save(inode)
@@ -399,7 +399,7 @@ export class Names {
     const device = requireLegacy(this.#context).deviceOf(stat)
     const known = catalog.byLegacy(device, stat.ino)
     if (known) this.#letGo(known)
-    const inode = this.#create(device, stat)
+    const inode = newLegacyInode(catalog, device, stat)
     inode.orphan = true
     catalog.save(inode)
     return inode
@@ -427,18 +427,6 @@ export class Names {
     const sameBirth = inode.btimeNs === 0n || stat.btimeNs === 0n || inode.btimeNs === stat.btimeNs
     return sameNumber && isSameKind(inode.mode, stat.mode) && sameBirth
   }
-
-  #create(device: bigint, stat: Stat): Inode {
-    const { catalog } = this.#context
-    const free = device === 0n && stat.ino !== ROOT_INO && !catalog.get(stat.ino)
-    const inode = newInode(free ? stat.ino : catalog.numbers.nextIno(), catalog.numbers.nextGeneration())
-    adoptAttributes(inode, stat)
-    inode.legacyIno = stat.ino
-    inode.legacyDev = device
-    inode.btimeNs = stat.btimeNs
-    catalog.save(inode)
-    return inode
-  }
 }
 
 async function finish(steps: Generator<void>): Promise<void> {
@@ -454,44 +442,3 @@ export function servesWithoutVolume({ policy }: OverlayContext, inode: Inode, er
 /** Its last name went past the overlay, so it may be under another one; what is removed through it has no link left. */
 export const hasGonePast = ({ authority, orphan, nlink }: Inode): boolean =>
   authority === 'legacy' && orphan && nlink > 0
-
-/** An inode with nothing in it yet; the legacy file is the authority. */
-export function newInode(ino: bigint, generation: number): Inode {
-  return {
-    ino,
-    generation,
-    mode: 0,
-    uid: 0,
-    gid: 0,
-    nlink: 1,
-    rdev: 0,
-    size: 0,
-    blocks: 0,
-    atimeNs: 0n,
-    mtimeNs: 0n,
-    ctimeNs: 0n,
-    flags: 0,
-    authority: 'legacy',
-    legacyIno: undefined,
-    legacyDev: 0n,
-    btimeNs: 0n,
-    base: 'none',
-    baseLimit: 0,
-    staged: 0,
-    truncating: undefined,
-    dirty: 0,
-    key: undefined,
-    epoch: 0,
-    version: 0,
-    layout: 0,
-    digest: undefined,
-    storedSize: 0,
-    fingerprint: undefined,
-    xattrs: undefined,
-    target: undefined,
-    orphan: false,
-    failure: undefined,
-    dirGeneration: 0,
-    dirShards: 0,
-  }
-}

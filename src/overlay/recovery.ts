@@ -4,7 +4,7 @@ import { keepVanished, oweWhatWasKept, ROOT_INO } from '../catalog/index.ts'
 import { adoptAttributes, afterPowerLoss, requireLegacy } from '../content/index.ts'
 import { pagesOf } from '../base/pages.ts'
 import type { OverlayContext } from './context.ts'
-import { newInode } from './names.ts'
+import { newInode } from './new-inode.ts'
 import type { Overlay } from './overlay.ts'
 
 // Files without a name removed in one transaction.

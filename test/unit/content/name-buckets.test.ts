@@ -85,7 +85,8 @@ test.each(['at once', 'after a crash between its parts and the header'])(
     await rig.mountDamaged((stateDir) =>
       changeDatabase(join(stateDir, 'catalog.db'), (database) => {
         database.function('former', { deterministic: true }, (name) => formerBucket(name as Uint8Array))
-        database.exec(`DROP TABLE mounts; DELETE FROM meta WHERE name = 'name-key'; UPDATE dirents SET bucket = former(name);
+        database.exec(`DROP TABLE mounts; DROP TABLE unmet; DROP TABLE found_names;
+        DELETE FROM meta WHERE name = 'name-key'; UPDATE dirents SET bucket = former(name);
         PRAGMA user_version = 13`)
       }),
     )

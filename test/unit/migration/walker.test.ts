@@ -4,7 +4,7 @@ import { expect, test } from 'vitest'
 import { S_IFREG } from '../../../src/base/attributes.ts'
 import { ROOT_INO } from '../../../src/catalog/index.ts'
 import { walk } from '../../../src/migration/walker.ts'
-import { newInode } from '../../../src/overlay/names.ts'
+import { newInode } from '../../../src/overlay/new-inode.ts'
 import { Rig } from '../../support/rig/rig.ts'
 
 const NAMES = ['a', 'b', 'c']
