@@ -2,9 +2,10 @@ import { type Dir, opendirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { reasonOf, UsageError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
+import { giveWay } from '../base/pace.ts'
 import type { Catalog } from '../catalog/index.ts'
 import type { MountConfig } from '../config/mount-config.ts'
-import { SourceMerge } from '../migration/index.ts'
+import { type MergedSource, SourceMerge } from '../migration/index.ts'
 import type { Log } from '../observe/log.ts'
 import { completeSource, isMarked } from './owner-check.ts'
 import type { Ownership } from './ownership.ts'
@@ -45,7 +46,8 @@ export async function seeSource(unseen: Unseen, takesOver: boolean): Promise<voi
   const { tree } = volume
   if (!tree) return
   catalog.transaction(() => catalog.meta.set(UNSEEN, 'merging'))
-  const { added, doubts } = await new SourceMerge(catalog, tree).run()
+  const merged = await new SourceMerge(catalog, tree).run()
+  const { added, doubts } = merged
   faultPoint('daemon.source.merged')
   catalog.transaction(() => {
     if (added.count > 0 && catalog.meta.get('mode') === 'store-only') catalog.meta.set('mode', 'drain')
@@ -59,7 +61,9 @@ export async function seeSource(unseen: Unseen, takesOver: boolean): Promise<voi
       )
     catalog.meta.set(UNSEEN, '')
   })
-  report(unseen, added, doubts)
+  // Not before what it has led to is noted: cut short, it is needed again.
+  while (catalog.transaction(() => catalog.links.unmet.clear())) await giveWay()
+  report(unseen, merged)
   if (catalog.meta.get('mode') === 'store-only') volume.detach()
 }
 
@@ -110,14 +114,17 @@ function isEmpty(source: string): boolean {
 function doubtLine({ source }: MountConfig, count: number, paths: readonly string[]): string {
   const shown = paths.slice(0, EXAMPLES).join(', ')
   const more = count > EXAMPLES ? ', …' : ''
-  return `the tree was made from the store, and ${count} of its names may be older than what SOURCE ${source} has there, which is kept (the log says why of each): ${shown}${more}`
+  return `the tree was made from the store, and ${count} of its names may be older than what SOURCE ${source} has there, or such as files had lost; what SOURCE has is kept (the log says why of each): ${shown}${more}`
 }
 
-type Merged = Awaited<ReturnType<SourceMerge['run']>>
-
-function report({ log }: Unseen, added: Merged['added'], doubts: Merged['doubts']): void {
+function report({ log }: Unseen, { added, former, doubts }: MergedSource): void {
   for (const { path, reason } of doubts.items)
     log.error({ path, reason }, 'SOURCE may have what the tree lacks')
+  if (former.count > 0)
+    log.warn(
+      { names: former.count, examples: former.items.slice(0, EXAMPLES) },
+      'SOURCE has files under names that they have left since, as the store says: they are hidden there, and stay',
+    )
   if (added.count === 0) return
   log.warn(
     { names: added.count, examples: added.items.slice(0, EXAMPLES) },

@@ -1,7 +1,7 @@
 import { giveWay } from '../../base/pace.ts'
 import { fileId, type Inode } from '../../catalog/index.ts'
 import { newInode } from '../../overlay/index.ts'
-import { compareVersions } from '../../store/contract.ts'
+import { compareVersions, type ObjectVersion } from '../../store/contract.ts'
 import { MAX_KEY_BYTES } from '../../store/validate.ts'
 import type { ProgressMeter } from '../progress.ts'
 import { type FoundFile, listContent, readFile } from './file-record.ts'
@@ -12,6 +12,7 @@ import type { SurveyedName } from './survey-table.ts'
 // Names that are looked at together, and keys that are tried for one file.
 const NAMES_AT_ONCE = 256
 const MOST_KEYS = 4
+const NEVER = { links: 1, version: { epoch: 0, version: 0 } }
 
 /** A file while its names come by, the newest first. */
 interface Placing {
@@ -19,6 +20,8 @@ interface Placing {
   readonly names: SurveyedName[]
   /** How many names it has, by whoever says that it has most: its object or a record may be older than its last name. */
   links: number
+  /** The same by whoever is the newest. */
+  newest: { readonly links: number; readonly version: ObjectVersion }
   kept: number
   /** The number under which the tree has it; undefined where it is not in the tree. */
   ino?: bigint
@@ -71,7 +74,7 @@ export class FilePlaces {
     for (const name of names) {
       const id = fileId(name)
       const known = files.at(-1) ?? last
-      if (known?.id !== id) files.push({ id, names: [name], links: 1, kept: 0 })
+      if (known?.id !== id) files.push({ id, names: [name], links: 1, newest: NEVER, kept: 0 })
       else if (known === last && files.length === 0) files.push({ ...last, names: [name] })
       else known.names.push(name)
     }
@@ -137,9 +140,13 @@ export class FilePlaces {
       this.#meter.bytes += found.record.attributes.size
       // Names in one record were there at one time.
       const together = file.names.filter(({ version }) => compareVersions(version, first.version) === 0)
-      file.links = Math.max(found.record.attributes.nlink, together.length)
+      file.links = Math.max(found.record.attributes.nlink, first.leaving ? 1 : together.length)
+      const { epoch = 0, version = 0 } = found.inode
+      file.newest = { links: found.record.attributes.nlink, version: { epoch, version } }
     }
     file.links = Math.max(file.links, ...file.names.map(({ links }) => links))
+    for (const { links, version } of file.names)
+      if (compareVersions(version, file.newest.version) > 0) file.newest = { links, version }
     for (const name of file.names) {
       const isKept = file.kept < file.links && (!name.stale || file.kept === 0)
       if (file.ino === undefined) {
@@ -158,7 +165,7 @@ export class FilePlaces {
         disown(this.#of, name)
       }
     }
-    this.#count(file)
+    this.#count(file, first.leaving)
   }
 
   #adopt({ ino, generation }: SurveyedName, found: FoundFile, blocks: number): bigint {
@@ -186,11 +193,15 @@ export class FilePlaces {
     linkName(this.#of, name, { parent, name: free, ino, isRecorded: true })
   }
 
-  /** The names that there are count, whatever the object says. */
-  #count({ ino, kept }: Placing): void {
+  /** The names that there are count, whatever the object says. Others may be on SOURCE, where nobody had looked at them. */
+  #count({ ino, kept, links: most, newest: { links } }: Placing, isLeft: boolean): void {
     const { catalog } = this.#of
     const inode: Inode | undefined = ino === undefined ? undefined : catalog.get(ino)
-    if (!inode || inode.nlink === kept) return
+    if (!inode) return
+    if (isLeft || most > kept)
+      catalog.links.unmet.note({ ino: inode.ino, links, most, isLeft, doubt: undefined })
+    else catalog.links.unmet.drop(inode.ino)
+    if (inode.nlink === kept) return
     inode.nlink = kept
     catalog.save(inode)
   }

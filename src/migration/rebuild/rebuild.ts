@@ -1,6 +1,6 @@
 import { faultPoint } from '../../base/faults.ts'
 import { giveWay } from '../../base/pace.ts'
-import type { Catalog } from '../../catalog/index.ts'
+import { type Catalog, NAMES_COUNTED } from '../../catalog/index.ts'
 import type { Log } from '../../observe/log.ts'
 import type { KeyValueStore } from '../../store/contract.ts'
 import { ProgressMeter, type RunProgress } from '../progress.ts'
@@ -75,6 +75,7 @@ export class Rebuild {
     const directories = new DirectoryPlaces(of)
     await directories.place()
     await new FilePlaces(of, reader, meter, concurrency).place()
+    this.#catalog.transaction(() => this.#catalog.meta.set(NAMES_COUNTED, 'yes'))
     this.#raiseCounters(table, reader)
     await giveWay()
     await this.#catalog.flush()

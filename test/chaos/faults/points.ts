@@ -93,6 +93,7 @@ export const POINTS_OF_OTHER_TIMES: readonly string[] = [
   'migration.lease.telling',
   'migration.mend.compared',
   'migration.merge.directory',
+  'migration.merge.names',
   'migration.mode.leaving',
   'migration.mode.set',
   'migration.rebuild.filled',

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, linkSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { gone } from '../../support/daemon/place.ts'
@@ -88,12 +88,13 @@ describeMounted('a daemon that dies at its start, at its end, or under a command
     expect(await shown()).toBe('content')
   })
 
-  test.each(['migration.merge.directory', 'daemon.source.merged'])(
+  test.each(['migration.merge.directory', 'migration.merge.names', 'daemon.source.merged'])(
     'P1, P5: a first mount after rebuild that dies at %s fails, and the next one shows all that SOURCE alone has',
     async (point) => {
       const identity = ['--store', `embedded:${join(ferry.root, 'store')}`, '--namespace', 'tree']
       mkdirSync(ferry.under('d'))
       writeFileSync(ferry.under('d/one'), 'never looked at')
+      linkSync(ferry.under('file'), ferry.under('d/other'))
       await ferry.mount('--mode', 'drain', ...identity)
       expect(await shown()).toBe('content')
       await ferry.until('a file in the store', ({ files }) => files.stored === 1)
@@ -107,6 +108,8 @@ describeMounted('a daemon that dies at its start, at its end, or under a command
       await ferry.mount(...identity)
       expect(await shown()).toBe('content')
       expect((await ferry.call.readFile(ferry.at('d/one'))).toString()).toBe('never looked at')
+      expect((await ferry.call.stat(ferry.at('file'))).nlink).toBe(2)
+      expect((await ferry.call.stat(ferry.at('d/other'))).nlink).toBe(2)
       await ferry.done('migrate', ferry.target, '--wait')
       await ferry.done('verify', ferry.target)
       expect(existsSync(ferry.under('d/one'))).toBe(false)

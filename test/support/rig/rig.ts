@@ -27,6 +27,7 @@ import {
   mend,
   NamespaceLease,
   Rebuild,
+  SourceMerge,
   Sweep,
   type SweepReport,
   TreeView,
@@ -72,6 +73,12 @@ export interface Caller {
   readonly uid: number
   readonly gid: number
   readonly umask: number
+}
+
+/** What is not as it was in a tree that was made from the store and brought together with SOURCE. */
+export interface Lost {
+  readonly failures: Awaited<ReturnType<Rebuild['run']>>['failures']
+  readonly merged: Awaited<ReturnType<SourceMerge['run']>>
 }
 
 interface Generation {
@@ -431,6 +438,62 @@ export class Rig {
   /** The same where somebody else lets time pass. */
   beginVerify(): ReturnType<typeof verify> {
     return verify(this.context, this.built, this.#longRun())
+  }
+
+  /**
+   * The state directory is lost: it is made anew out of the store, and brought together with SOURCE, as `rebuild` and
+   * the first mount do it. `dies`: after so many directories that is cut short once, and done again; below 0: after so
+   * many files with several names. `rebuilt`: sees what was made out of the store before it is brought together.
+   */
+  async loseState(dies?: number, rebuilt?: (catalog: Catalog) => void): Promise<Lost> {
+    this.die()
+    await this.#bury(this.#live)
+    this.#held.dropAll()
+    rmSync(this.stateDir, { recursive: true })
+    mkdirSync(this.stateDir, { mode: 0o700 })
+    const catalog = Catalog.open(this.catalogPath, { check: false, bulk: true, nameKey: NAME_KEY })
+    let lost: Lost
+    try {
+      const own = new FaultStore(this.world)
+      const run = { ...this.#longRun(), surveyPath: join(this.root, 'survey.db') }
+      const { failures } = await new Rebuild(catalog, own, this.#log(), run).run(8)
+      catalog.transaction(() => catalog.meta.set('mode', 'drain'))
+      await new NamespaceLease(own, 'rig').acquire(catalog, true)
+      rebuilt?.(catalog)
+      if (dies !== undefined) await this.#merge(catalog, dies)
+      const merged = await this.#merge(catalog)
+      if (!merged) throw new Error('it was not cut short')
+      lost = { failures, merged }
+    } finally {
+      await catalog.close()
+    }
+    await this.#open(false)
+    return lost
+  }
+
+  /** Undefined where it was cut short. */
+  async #merge(catalog: Catalog, dies?: number): Promise<Lost['merged'] | undefined> {
+    const volume = new Volume(this.source, catalog)
+    volume.attach()
+    const cut = new Error('cut short')
+    if (dies !== undefined)
+      setTrap(
+        dies < 0 ? 'migration.merge.names' : 'migration.merge.directory',
+        () => {
+          throw cut
+        },
+        Math.abs(dies),
+      )
+    try {
+      if (!volume.tree) throw new Error('there is no SOURCE')
+      return await new SourceMerge(catalog, volume.tree).run()
+    } catch (error) {
+      if (error !== cut) throw error
+      return undefined
+    } finally {
+      clearTrap()
+      volume.detach()
+    }
   }
 
   sweep(options: { dryRun?: boolean; all?: boolean } = {}): Promise<SweepReport> {
