@@ -1,6 +1,7 @@
 import { stat } from 'node:fs/promises'
 import { reasonOf, UsageError } from '../base/errors.ts'
 import { type Catalog, ROOT_INO } from '../catalog/index.ts'
+import { followDirectory } from '../overlay/index.ts'
 import { isSameSource, type KnownVolume, LegacyTree, type QuietReads, REMOVED } from '../legacy/index.ts'
 import type { Disk } from '../sys/index.ts'
 
@@ -180,21 +181,4 @@ function knownVolume(catalog: Catalog): KnownVolume {
       usesDevice: (device) => mounts.usesDevice(device),
     },
   }
-}
-
-/** A copy of the directory was put in its place, past the overlay. One that the catalog knows has to have been moved there. */
-function followDirectory(
-  catalog: Catalog,
-  ...[ino, stat, isThere]: Parameters<KnownVolume['follow']>
-): boolean {
-  const inode = catalog.get(ino)
-  const other = catalog.byLegacy(stat.dev, stat.ino)
-  if (inode?.authority !== 'catalog') return false
-  if (other && (other.authority === 'catalog' || catalog.links.places(other.ino).some(isThere))) return false
-  catalog.transaction(() => {
-    if (other) catalog.save(Object.assign(other, { legacyIno: undefined }))
-    const { ino: legacyIno, dev: legacyDev, btimeNs } = stat
-    catalog.save(Object.assign(inode, { legacyIno, legacyDev, btimeNs }))
-  })
-  return true
 }

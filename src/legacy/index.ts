@@ -11,14 +11,15 @@ export {
   rootIdentity,
   writeMark,
 } from './owner-mark.ts'
-export type { KnownMounts, KnownVolume, LegacyPlace, MountedThere } from './places.ts'
+export type {
+  Followed,
+  FoundDirectory,
+  KnownMounts,
+  KnownVolume,
+  LegacyPlace,
+  MountedThere,
+} from './places.ts'
 export { isSameSource } from './source-identity.ts'
-export {
-  LegacyTree,
-  isMissingDisk,
-  NOT_MOUNTED,
-  type QuietReads,
-  type ReadBy,
-  REMOVED,
-  tellsMissingDisk,
-} from './tree.ts'
+export { isMissingDisk, NOT_MOUNTED, tellsMissingDisk } from './missing-disk.ts'
+export { REMOVED } from './removed.ts'
+export { LegacyTree, type QuietReads, type ReadBy } from './tree.ts'

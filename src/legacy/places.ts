@@ -23,6 +23,17 @@ export interface KnownMounts {
   usesDevice(device: bigint): boolean
 }
 
+/** A directory that lies in the place of another. */
+export interface FoundDirectory extends Stat {
+  isEmpty(): boolean
+}
+
+/**
+ * What came of it. `here`: it is the directory's legacy one from now on; `moved`: the places that the catalog knows have changed;
+ * `nothing`: it is another one, with nothing in it; `other`: with something in it that is hidden.
+ */
+export type Followed = 'here' | 'moved' | 'nothing' | 'other'
+
 /** What the catalog knows of the volume. */
 export interface KnownVolume {
   /** Where a directory is: under several names where it was moved past the overlay; and its inode number there. */
@@ -31,16 +42,16 @@ export interface KnownVolume {
     readonly legacyIno: bigint | undefined
   }
   /**
-   * Another directory lies in the place of one. Where the catalog has the authority on that, it is the one with the content that the
-   * catalog knows: from now on that is the directory's legacy one. False where it is not.
-   * @param stat of what was found, its device as the catalog numbers those
-   * @param isThere whether what was found lies at another place (too)
+   * Another directory lies in the place of one. What the catalog makes of it is told in overlay/moved-directories.ts.
+   * @param found its device as the catalog numbers those, as that of what `find` finds
+   * @throws FsError where the volume does not say what lies elsewhere
    */
   follow(
     directory: bigint,
-    stat: Pick<Stat, 'ino' | 'dev' | 'btimeNs'>,
-    isThere: (place: LegacyPlace) => boolean,
-  ): boolean
+    place: LegacyPlace,
+    found: FoundDirectory,
+    find: (place: LegacyPlace) => Stat | undefined,
+  ): Followed
   readonly mounts: KnownMounts
 }
 

@@ -1,7 +1,7 @@
-import { constants, readlinkSync } from 'node:fs'
+import { constants } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { isDirectory, isRegular } from '../base/attributes.ts'
-import { FsError, isSystemError } from '../base/errors.ts'
+import { FsError } from '../base/errors.ts'
 import { isOwnFile } from '../base/own-names.ts'
 import {
   type Caller,
@@ -23,7 +23,10 @@ import {
   whileGuarded,
 } from '../sys/index.ts'
 import { FileSystems } from './file-systems.ts'
-import type { KnownFile, KnownVolume, LegacyPlace } from './places.ts'
+import { isEmptyDirectory, nextOf, openQuietly } from './open-directory.ts'
+import type { Followed, KnownFile, KnownVolume, LegacyPlace } from './places.ts'
+import { isMissingDisk, NOT_MOUNTED } from './missing-disk.ts'
+import { isWithoutName, mayBePathOfRemoved, pathOf, REMOVED } from './removed.ts'
 import { sourceIdentity } from './source-identity.ts'
 
 /** Who reads: an application, whose reads move the access time as the volume has it, or ferryfs, which leaves no trace. */
@@ -45,22 +48,9 @@ export interface TreeOptions {
 const LOUD: QuietReads = { files: false, directories: false }
 const AT_FDCWD = -100
 const DOT = Buffer.from('.')
-const REMOVED_SUFFIX = Buffer.from(' (deleted)')
 const DIRECTORY_DESCRIPTORS = 1024
+const LISTED = constants.O_RDONLY | constants.O_DIRECTORY
 const ONLY_A_DIRECTORY = O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW
-const MISSING = 'a file system that was mounted there is missing'
-export const NOT_MOUNTED = `${MISSING}: mount it again; if it is gone for good, rename what is there on SOURCE, look for it through the mount, and rename it back`
-/** The error of what lies on a file system that was mounted below SOURCE, and is missing: nobody knows what is there. */
-export const isMissingDisk = (error: unknown): error is FsError =>
-  error instanceof FsError && error.message === NOT_MOUNTED
-/** A failure that was noted because of that, perhaps by an earlier ferryfs, which went on in other words. */
-export const tellsMissingDisk = (failure: string | undefined): boolean =>
-  failure?.startsWith(MISSING) === true
-
-/** Of a SOURCE that is not there any more, though it is open: it looks as if it were empty. */
-export const REMOVED =
-  'SOURCE was removed, or made anew, while it was served: what was only there is gone; unmount, and "ferryfs restore --state-dir" writes out what the store has'
-
 /** f_type of ext2 to ext4, XFS, Btrfs, tmpfs, overlayfs, F2FS and FAT (linux/magic.h). */
 const KERNELS: ReadonlySet<bigint> = new Set([
   0xef53n,
@@ -72,6 +62,10 @@ const KERNELS: ReadonlySet<bigint> = new Set([
   0x4d44n,
 ])
 
+const TAKEN = 'another directory has taken the place'
+/** The catalog has learned where the directories are now. */
+const MOVED = new FsError('ENOENT', TAKEN)
+const ROUNDS = 4
 /** What an open says where the directory is not, and what is there is none. */
 const NOT_THERE: ReadonlySet<string> = new Set(['ENOENT', 'ENOTDIR', 'ELOOP'])
 
@@ -189,13 +183,17 @@ export class LegacyTree {
     if (this.#opening.has(ino)) throw gone
     this.#opening.add(ino)
     try {
-      const { places, legacyIno } = this.#known.placesOf(ino)
-      for (const place of places) {
-        try {
-          return this.#openAt(ino, place, legacyIno)
-        } catch (error) {
-          if (!(error instanceof FsError && NOT_THERE.has(error.code))) throw error
-          gone = error
+      // What moved is there at the second look; a volume that goes on to change has its answer as well.
+      for (let round = 0; round < ROUNDS && (round === 0 || gone === MOVED); round += 1) {
+        gone = new FsError('ENOENT', 'the directory is not on the legacy volume')
+        for (const place of this.#known.placesOf(ino).places) {
+          try {
+            return this.#openAt(ino, place)
+          } catch (error) {
+            if (!(error instanceof FsError && NOT_THERE.has(error.code))) throw error
+            gone = error
+            if (error === MOVED) break
+          }
         }
       }
     } finally {
@@ -204,20 +202,48 @@ export class LegacyTree {
     throw gone
   }
 
-  #openAt(ino: bigint, place: LegacyPlace, legacyIno: bigint | undefined): number {
-    const descriptor = this.#inside(place.parent, (directory) =>
-      openAt(directory, place.name, ONLY_A_DIRECTORY),
-    )
+  #openAt(ino: bigint, place: LegacyPlace): number {
+    const descriptor = this.#openPlace(place)
     try {
-      const stat = this.#mountedAt(place, statDescriptor(descriptor))
-      if (legacyIno === undefined || stat.ino === legacyIno) return descriptor
-      const isThere = (other: LegacyPlace): boolean => this.find(other)?.ino === stat.ino
-      if (this.#known.follow(ino, { ...stat, dev: this.deviceOf(stat) }, isThere)) return descriptor
-      throw new FsError('ENOENT', 'another directory has taken the place')
+      const followed = this.#follow(ino, place, descriptor)
+      if (followed === 'here') return descriptor
+      throw followed === 'moved' ? MOVED : new FsError('ENOENT', TAKEN)
     } catch (error) {
       closeDescriptor(descriptor)
       throw error
     }
+  }
+
+  #openPlace({ parent, name }: LegacyPlace): number {
+    return this.#inside(parent, (directory) => openAt(directory, name, ONLY_A_DIRECTORY))
+  }
+
+  /** What the catalog is to make of the directory that lies in the place of one that it knows, if it is another. @throws FsError */
+  follow(ino: bigint, place: LegacyPlace): Followed {
+    const descriptor = this.#openPlace(place)
+    try {
+      const followed = this.#follow(ino, place, descriptor)
+      // The descriptor that is kept may be of the one before.
+      if (followed === 'here' || followed === 'moved') this.forget(ino)
+      return followed
+    } finally {
+      closeDescriptor(descriptor)
+    }
+  }
+
+  #follow(ino: bigint, place: LegacyPlace, descriptor: number): Followed {
+    const found = this.#mountedAt(place, statDescriptor(descriptor))
+    if (this.#known.placesOf(ino).legacyIno === found.ino) return 'here'
+    const isEmpty = (): boolean => isEmptyDirectory(openAt(descriptor, DOT, LISTED))
+    return this.#known.follow(ino, place, { ...found, dev: this.deviceOf(found), isEmpty }, (at) =>
+      this.findAsKnown(at),
+    )
+  }
+
+  /** As `find`, with the device as the catalog numbers those. */
+  findAsKnown(place: LegacyPlace): Stat | undefined {
+    const stat = this.find(place)
+    return stat && { ...stat, dev: this.deviceOf(stat) }
   }
 
   /**
@@ -225,9 +251,7 @@ export class LegacyTree {
    * @throws FsError EIO where something was mounted there, and is missing
    */
   inPlaceOf(place: LegacyPlace): Stat {
-    const descriptor = this.#inside(place.parent, (directory) =>
-      openAt(directory, place.name, ONLY_A_DIRECTORY),
-    )
+    const descriptor = this.#openPlace(place)
     try {
       return this.#mountedAt(place, statDescriptor(descriptor))
     } finally {
@@ -416,8 +440,7 @@ export class LegacyTree {
 
   /** A descriptor of the directory that can be synced or listed; the caller closes it. */
   openDirectory(ino: bigint, by: ReadBy = 'ferryfs'): number {
-    const flags = constants.O_RDONLY | constants.O_DIRECTORY
-    return openQuietly(this.directory(ino), DOT, flags, by === 'ferryfs' || this.#quiet.directories)
+    return openQuietly(this.directory(ino), DOT, LISTED, by === 'ferryfs' || this.#quiet.directories)
   }
 
   /** Target of a symlink. @throws FsError */
@@ -446,54 +469,5 @@ export class LegacyTree {
   #closeRetired(): void {
     for (const descriptor of this.#retired) closeDescriptor(descriptor)
     this.#retired = []
-  }
-}
-
-/** By its links, or, where a file system (overlayfs) goes on to show those, by what the kernel adds to the path of what is removed. */
-function isWithoutName(directory: number): boolean {
-  const { nlink, ino } = statDescriptor(directory)
-  if (nlink === 0) return true
-  const path = pathOf(directory)
-  if (path === undefined || !mayBePathOfRemoved(path)) return false
-  try {
-    // One can have that in its name.
-    return statAt(AT_FDCWD, path).ino !== ino
-  } catch {
-    return true
-  }
-}
-
-/** As the kernel has it: no disk is asked. Undefined for one that is longer than the kernel tells. */
-function pathOf(descriptor: number): Buffer | undefined {
-  try {
-    return readlinkSync(`/proc/self/fd/${descriptor}`, 'buffer')
-  } catch (error) {
-    if (isSystemError(error) && error.code === 'ENAMETOOLONG') return undefined
-    throw error
-  }
-}
-
-/** False only where the kernel says that it is there. */
-const mayBePathOfRemoved = (path: Buffer | undefined): boolean =>
-  path === undefined || path.subarray(-REMOVED_SUFFIX.length).equals(REMOVED_SUFFIX)
-
-/** A directory that was removed while it is listed has been emptied before: there is no more in it. */
-function nextOf(batches: Iterator<RawDirent[]>): IteratorResult<RawDirent[]> {
-  try {
-    return batches.next()
-  } catch (error) {
-    if (error instanceof FsError && error.code === 'ENOENT') return { done: true, value: undefined }
-    throw error
-  }
-}
-
-/** Only the owner of a file, or root, may read it without a trace. */
-function openQuietly(directory: number, name: Buffer, flags: number, quiet: boolean): number {
-  if (!quiet) return openAt(directory, name, flags)
-  try {
-    return openAt(directory, name, flags | constants.O_NOATIME)
-  } catch (error) {
-    if (!(error instanceof FsError && error.code === 'EPERM')) throw error
-    return openAt(directory, name, flags)
   }
 }

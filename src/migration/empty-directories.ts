@@ -100,10 +100,11 @@ export class EmptyDirectories {
     const legacy = this.#context.legacy()
     const inode = catalog.get(ino)
     if (!legacy || !inode || !this.#isOwnDirectory(inode)) return false
-    const [place] = catalog.links.places(ino).take(1)
-    if (!place) return false
     try {
       if (!legacy.isEmpty(ino)) return false
+      // It may have been moved past the overlay, and another one lie where it was.
+      const [place] = catalog.links.places(ino).take(1)
+      if (!place || legacy.find(place)?.ino !== inode.legacyIno) return false
       unlinkAt(legacy.directory(place.parent), place.name, AT_REMOVEDIR)
     } catch (error) {
       // Somebody put something there meanwhile, or it is in use: it stays.

@@ -21,7 +21,7 @@ import {
   shardKey,
 } from '../content/index.ts'
 import { isMissingDisk, NOT_MOUNTED, REMOVED } from '../legacy/index.ts'
-import { isOnMissingDisk, type OverlayContext } from '../overlay/index.ts'
+import { firstHiding, HIDDEN, isOnMissingDisk, type OverlayContext } from '../overlay/index.ts'
 import { StoreCorrupt, StoreError, StoreUnavailable } from '../store/errors.ts'
 import { printable } from '../sys/index.ts'
 import { writeAgain } from './lost.ts'
@@ -324,10 +324,22 @@ async function verifyDirectory(
   if (inode && isBelowMissingDisk(context, inode)) return { kind: 'unreadable', detail: NOT_MOUNTED }
   const failing = ino === ROOT_INO ? failureOfVolume(context) : undefined
   if (failing !== undefined) return { kind: 'unreadable', detail: failing }
+  const hiding = await nameHiding(context, ino)
+  if (hiding) return { kind: 'unreadable', detail: `'${printable(hiding)}' in it: ${HIDDEN}` }
   if (!isRecorded(context, ino)) return undefined
   // Nobody writes the record meanwhile: what changes in the catalog is still to be written afterwards.
   const failed = await directories.exclusively(ino, () => compareRecord(context, ino))
   return failed && isRecorded(context, ino) ? repaired(context, ino, failed) : undefined
+}
+
+/** A name in it that hides what was put on the volume past the overlay. What cannot be listed is told by others. */
+async function nameHiding(context: OverlayContext, ino: bigint): Promise<Buffer | undefined> {
+  try {
+    return await firstHiding(context, ino)
+  } catch (error) {
+    if (error instanceof FsError) return undefined
+    throw error
+  }
 }
 
 /** Why nobody can say what else is in SOURCE, where it belongs to the tree. */

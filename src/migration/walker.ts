@@ -1,7 +1,8 @@
 import { isDirectory } from '../base/attributes.ts'
+import { FsError } from '../base/errors.ts'
 import { ROOT_INO } from '../catalog/index.ts'
 import { takeOver } from '../content/index.ts'
-import type { Overlay, OverlayContext, Resolved } from '../overlay/index.ts'
+import { HIDDEN, type Overlay, type OverlayContext, type Resolved } from '../overlay/index.ts'
 
 // What one transaction, and so one turn of the event loop, may take (P6).
 const TURN_MS = 8
@@ -14,7 +15,8 @@ interface Met {
 
 /**
  * Walks the whole tree as the overlay shows it, legacy files included; every file met has an inode afterwards. Gives way
- * to applications between batches. A directory or entry that cannot be read is told to `onError` and passed over.
+ * to applications between batches. A directory or entry that cannot be read is told to `onError` and passed over, and so is one of the
+ * volume that the overlay hides.
  */
 export async function* walk(
   context: OverlayContext,
@@ -46,7 +48,8 @@ export async function* walk(
     const current = directory
     const { ino } = current
     if (!isThere(current)) continue
-    const pages = overlay.listNames(ino)
+    const hidden = new FsError('EEXIST', HIDDEN)
+    const pages = overlay.listNames(ino, (name) => onError(pathIn(catalog.links.pathOf(ino), name), hidden))
     const next = async (): Promise<Buffer[] | 'failed' | undefined> => {
       try {
         const { done, value } = await pages.next()

@@ -1,5 +1,7 @@
 export type { OverlayContext } from './context.ts'
+export { firstHiding, HIDDEN } from './hidden-names.ts'
 export { isOnMissingDisk } from './mounted-below.ts'
+export { followDirectory } from './moved-directories.ts'
 export type { Resolved } from './names.ts'
 export { newInode, newLegacyInode } from './new-inode.ts'
 export { Overlay } from './overlay.ts'

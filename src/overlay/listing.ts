@@ -7,13 +7,13 @@ import { isMissingDisk, type ReadBy } from '../legacy/index.ts'
 import type { RawDirent } from '../sys/index.ts'
 import type { OverlayContext } from './context.ts'
 import { HeldTables } from './held-tables.ts'
+import { DIRECTORY, shownOver } from './hidden-names.ts'
 import { lookingOnly } from './looking-only.ts'
 import { NameTable } from './name-table.ts'
 import { hasGonePast, type Names, type Resolved } from './names.ts'
 
 const DOT = Buffer.from('.')
 const DOT_DOT = Buffer.from('..')
-const DIRECTORY = 4
 // What a request may take of a turn of the event loop (P6).
 const TURN_MS = 8
 // Names given out in one go, and looked at between two looks at the time.
@@ -76,10 +76,10 @@ export class Listings {
     this.#open.delete(handle)
   }
 
-  /** Shown names of a directory, some at a time. */
-  async *names(directory: bigint): AsyncGenerator<Buffer[]> {
+  /** Shown names of a directory, some at a time. `onHidden`: with each that hides something of the volume's. */
+  async *names(directory: bigint, onHidden: (name: Buffer) => void): AsyncGenerator<Buffer[]> {
     let names: Buffer[] = []
-    for (const { name } of (await this.#list(directory, 'ferryfs')).after(0)) {
+    for (const { name } of (await this.#list(directory, 'ferryfs', onHidden)).after(0)) {
       names.push(name)
       if (names.length < NAMES_AT_ONCE) continue
       yield names
@@ -103,13 +103,17 @@ export class Listings {
   }
 
   /** At once, if it takes no longer than a turn may. */
-  #list(directory: bigint, by: ReadBy): NameTable | Promise<NameTable> {
+  #list(
+    directory: bigint,
+    by: ReadBy,
+    onHidden: (name: Buffer) => void = () => undefined,
+  ): NameTable | Promise<NameTable> {
     const table = new NameTable()
     const inode = this.#names.directory(directory)
     // Nobody knows what is in it where it is now.
     if (by === 'application' && hasGonePast(inode)) throw new FsError('ESTALE', `inode ${directory} is gone`)
     if (inode.orphan) return table
-    const steps = this.#collect(directory, table, by)
+    const steps = this.#collect(directory, table, { by, onHidden })
     const until = performance.now() + TURN_MS
     while (performance.now() < until) if (steps.next().done) return table
     return finish(steps, table)
@@ -119,12 +123,18 @@ export class Listings {
    * What the volume has comes first, then what the catalog has; the directory may change in between. What is in the catalog and was
    * not seen on the volume is looked up there once more.
    */
-  *#collect(directory: bigint, table: NameTable, by: ReadBy): Generator<void> {
+  *#collect(
+    directory: bigint,
+    table: NameTable,
+    { by, onHidden }: { readonly by: ReadBy; onHidden(name: Buffer): void },
+  ): Generator<void> {
     const { catalog } = this.#context
     const volume = this.#volumeEntries(directory, by)
     for (const batch of volume ?? []) {
-      for (const [nth, { name, ino, type }] of batch.entries()) {
-        const shown = catalog.dirents.shownEntry(directory, name)
+      for (const [nth, entry] of batch.entries()) {
+        const { name, ino, type } = entry
+        const { shown, hides } = shownOver(this.#context, directory, entry)
+        if (hides) onHidden(name)
         if (!shown) table.add(name, ino, type)
         else if (shown.ino !== undefined && shown.inode) {
           const isOther = shown.inode.authority === 'legacy' && shown.inode.legacyIno !== ino

@@ -16,11 +16,12 @@ import {
   oweWhatWasKept,
 } from '../catalog/index.ts'
 import { adoptAttributes, discardDirectoryRecord, legacyStat, requireLegacy } from '../content/index.ts'
-import type { ReadBy } from '../legacy/index.ts'
+import type { LegacyPlace, ReadBy } from '../legacy/index.ts'
 import { statBelow } from './mounted-below.ts'
 import type { RawDirent, Stat } from '../sys/index.ts'
 import type { OverlayContext } from './context.ts'
 import { Later } from './later.ts'
+import { showMoved } from './moved-directories.ts'
 import { newLegacyInode } from './new-inode.ts'
 
 // At each new name of a file, whether so many of the others are still there: with all of them the cost would grow with the
@@ -339,6 +340,7 @@ export class Names {
     if (stat) {
       // Most look-ups meet what they met before: no transaction for those.
       const same = known !== undefined && !known.orphan && this.#isFile(known, stat)
+      if (!same && !this.#isShownAt({ parent: directory.ino, name }, stat)) return undefined
       const inode = same ? known : this.adopt(directory.ino, name, stat)
       // Another name of a file that was taken over: what the volume says of it is out of date.
       if (inode.authority === 'catalog') return { inode, stat: undefined }
@@ -353,6 +355,20 @@ export class Names {
       })
     }
     return undefined
+  }
+
+  /** Whether what the volume has there is shown there: a directory of the catalog's has one name. */
+  #isShownAt(place: LegacyPlace, stat: Stat): boolean {
+    const { catalog } = this.#context
+    const legacy = requireLegacy(this.#context)
+    const known = catalog.byLegacy(legacy.deviceOf(stat), stat.ino)
+    if (known?.authority !== 'catalog' || known.orphan || !isDirectory(known.mode)) return true
+    if (!this.#isFile(known, stat)) return true
+    return catalog.transaction(() => {
+      const dirent = catalog.dirents.get(place.parent, place.name)
+      if (dirent?.ino !== undefined && dirent.ino !== known.ino) this.unlinked(dirent)
+      return showMoved(catalog, known, place, (at) => legacy.findAsKnown(at))
+    })
   }
 
   /** A legacy file that the overlay shows in another place than the volume has it. */

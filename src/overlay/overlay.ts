@@ -104,10 +104,10 @@ export class Overlay implements FileSystem {
     this.answers.delivered(unique)
   }
 
-  /** Shown names of a directory, some at a time. */
-  listNames(directory: bigint): AsyncGenerator<Buffer[]> {
+  /** Shown names of a directory, some at a time. `onHidden`: with each that hides something of the volume's. */
+  listNames(directory: bigint, onHidden: (name: Buffer) => void): AsyncGenerator<Buffer[]> {
     this.unfinished.tryToConclude(namesIn(directory))
-    return this.#listings.names(directory)
+    return this.#listings.names(directory, onHidden)
   }
 
   // ---- names

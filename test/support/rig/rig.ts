@@ -405,6 +405,11 @@ export class Rig {
     return clock.until(this.#live.built.mover.run({}, () => undefined))
   }
 
+  /** What the last run of the mover could not look at. */
+  get unreadable(): readonly { readonly path: string }[] {
+    return this.#live.built.mover.unreadable.items
+  }
+
   /** What the daemon does every five seconds where something has changed. */
   tell(): Promise<void> {
     return clock.until(this.lease.tell(this.catalog, this.epoch))

@@ -30,7 +30,7 @@ function treeAt(path: string): LegacyTree {
     places: ino === D ? [place(ROOT_INO, 'd')] : [],
     legacyIno: undefined,
   })
-  tree = new LegacyTree(path, ROOT_INO, { placesOf, follow: () => false, mounts: new MadeMounts() })
+  tree = new LegacyTree(path, ROOT_INO, { placesOf, follow: () => 'here', mounts: new MadeMounts() })
   expect(tree.find(place(D, 'f'))).toBeDefined()
   return tree
 }
@@ -70,6 +70,6 @@ test('P1: in a directory that is deeper than any path what is not there is absen
   }
   closeDescriptor(below)
   const placesOf = (ino: bigint) => ({ places: [{ parent: ino - 1n, name: NAME }], legacyIno: undefined })
-  tree = new LegacyTree(root, ROOT_INO, { placesOf, follow: () => false, mounts: new MadeMounts() })
+  tree = new LegacyTree(root, ROOT_INO, { placesOf, follow: () => 'here', mounts: new MadeMounts() })
   expect(tree.find(place(ROOT_INO + LEVELS, 'f'))).toBeUndefined()
 })
