@@ -359,11 +359,11 @@ export class Names {
 
   /** Whether what the volume has there is shown there: a directory of the catalog's has one name. */
   #isShownAt(place: LegacyPlace, stat: Stat): boolean {
+    if (!isDirectory(stat.mode)) return true
     const { catalog } = this.#context
     const legacy = requireLegacy(this.#context)
     const known = catalog.byLegacy(legacy.deviceOf(stat), stat.ino)
-    if (known?.authority !== 'catalog' || known.orphan || !isDirectory(known.mode)) return true
-    if (!this.#isFile(known, stat)) return true
+    if (known?.authority !== 'catalog' || known.orphan || !this.#isFile(known, stat)) return true
     return catalog.transaction(() => {
       const dirent = catalog.dirents.get(place.parent, place.name)
       if (dirent?.ino !== undefined && dirent.ino !== known.ino) this.unlinked(dirent)
