@@ -7,7 +7,7 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     // What the machine remembers of mounts is not this machine's business.
     env: { FERRYFS_STATE_ROOT: join(tmpdir(), 'ferryfs-test-machine') },
-    setupFiles: ['test/support/seed.ts'],
+    setupFiles: ['test/support/seed.ts', 'test/support/compare-buffers.ts'],
     pool: 'forks',
     // A real mount, a daemon start and a kill each take their time on two cores; a test that
     // hangs is ended by this bound, never by the machine's patience.
