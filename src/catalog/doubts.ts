@@ -1,6 +1,7 @@
 import type { StatementSync } from 'node:sqlite'
+import { S_IFDIR, S_IFMT } from '../base/attributes.ts'
 import type { Database } from '../base/database.ts'
-import { LAYOUT_LOST, ROOT_INO, toSigned, toUnsigned } from './inode.ts'
+import { BEFORE_ALL, LAYOUT_LOST, ROOT_INO, toSigned, toUnsigned } from './inode.ts'
 
 // What was handed out by transactions that are lost is not handed out again: far more than fits into a log.
 const SKIPPED = 1n << 24n
@@ -12,6 +13,10 @@ const FIRST_AFTER = 'first-generation-after-loss'
 /** What a comparison with the store has shown of a file in doubt; as the catalog has it. */
 const COMPARED = { not: 0, 'nothing newer': 1, taken: 2 } as const
 export type Compared = keyof typeof COMPARED
+
+/** In the place of `not`: besides, a record in the store has been found to name the file. */
+const NAMED = 3
+const UNCOMPARED = `${COMPARED.not}, ${NAMED}`
 
 const outcomeOf = (column: unknown): Compared =>
   (Object.keys(COMPARED) as Compared[]).find((outcome) => COMPARED[outcome] === Number(column)) ?? 'not'
@@ -186,8 +191,8 @@ export class Doubts {
     }))
   }
 
-  #inos(sql: string, limit: number): bigint[] {
-    const rows = this.#database.prepare(sql, true).all(limit)
+  #inos(sql: string, after: bigint, limit: number): bigint[] {
+    const rows = this.#database.prepare(sql, true).all(after, limit)
     return rows.map(({ ino }) => toUnsigned(ino as bigint))
   }
 
@@ -196,9 +201,31 @@ export class Doubts {
     return row && String(row.value)
   }
 
-  /** Files in doubt that have not been compared with the store yet, `limit` at most. */
-  toCompare(limit: number): bigint[] {
-    return this.#inos(`SELECT ino FROM doubtful WHERE compared = ${COMPARED.not} LIMIT ?`, limit)
+  /**
+   * Files in doubt that have not been compared with the store yet, by their number, `limit` at most.
+   * @param after only those behind this one @param kind directories, those that a record names, or all else; all if absent
+   */
+  toCompare(limit: number, after?: bigint, kind?: 'directories' | 'named directories' | 'files'): bigint[] {
+    const outcomes = kind === 'named directories' ? NAMED : UNCOMPARED
+    const equals = kind === 'files' ? '<>' : '='
+    const sql =
+      kind === undefined
+        ? `SELECT ino FROM doubtful WHERE compared IN (${outcomes}) AND ino > ? ORDER BY ino LIMIT ?`
+        : `SELECT d.ino AS ino FROM doubtful AS d LEFT JOIN inodes AS i ON i.ino = d.ino
+           WHERE d.compared IN (${outcomes}) AND d.ino > ?
+             AND (coalesce(i.mode, 0) & ${S_IFMT}) ${equals} ${S_IFDIR} ORDER BY d.ino LIMIT ?`
+    return this.#inos(sql, after === undefined ? BEFORE_ALL : toSigned(after), limit)
+  }
+
+  /** Within a transaction: a record in the store names the file. Known until that is compared itself. */
+  noteNamed(ino: bigint): void {
+    const set = `UPDATE doubtful SET compared = ${NAMED} WHERE ino = ? AND compared = ${COMPARED.not}`
+    this.#database.prepare(set).run(toSigned(ino))
+  }
+
+  /** Whether a record in the store names the file, which is not compared yet. */
+  isNamed(ino: bigint): boolean {
+    return this.#has.get(toSigned(ino))?.compared === NAMED
   }
 
   /** Files with this number or a higher one were made after the loss, while not all was compared: the store's records are older. */

@@ -6,6 +6,7 @@ import { type Mode, policyOf } from '../base/modes.ts'
 import { giveWay } from '../base/pace.ts'
 import type { MountConfig } from '../config/mount-config.ts'
 import {
+  isCompared,
   type NamespaceLease,
   type SourceTree,
   Sweep,
@@ -35,6 +36,8 @@ import type { Volume } from './volume.ts'
 
 const STATE_DISK_AWAY =
   'the disk of the state directory does not answer: changes wait 10 s and fail; it goes on by itself when that does'
+const NOT_COMPARED =
+  'not all that is in doubt was compared with the store yet, which may have the last copy of it: unmount, mount again when the store answers, then accept the losses'
 // Rows read in one go.
 const FAILURES_AT_ONCE = 256
 const LAST_TELLING_MS = 2000
@@ -224,7 +227,9 @@ export class ComposedEngine implements RunningEngine {
   }
 
   acceptLosses(): void {
-    this.#parts.context.catalog.doubts.accept()
+    const { context } = this.#parts
+    if (!isCompared(context)) throw new Refused(NOT_COMPARED)
+    context.catalog.doubts.accept()
   }
 
   tree(): SourceTree {

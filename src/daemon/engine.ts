@@ -133,7 +133,7 @@ export interface Engine {
   verify(run: LongRunning): Promise<VerifyReport>
   /** Finds objects that no path names, and deletes them unless it is told to look only. @throws Refused; StoreError */
   sweep(options: SweepOptions, run: LongRunning): Promise<SweepReport>
-  /** What the catalog has lost is taken for what it should be. */
+  /** What the catalog has lost is taken for what it should be. @throws Refused while the store may have the last copy of some of it */
   acceptLosses(): void
   /** The tree as it is served, for the process that writes it out. */
   tree(): SourceTree

@@ -1,13 +1,14 @@
 import { S_IFMT } from '../base/attributes.ts'
 import { FsError } from '../base/errors.ts'
 import { giveWay } from '../base/pace.ts'
-import { lacksNames, ROOT_INO } from '../catalog/index.ts'
+import { lacksNames, ROOT_INO, type ShownEntry } from '../catalog/index.ts'
 import type { DirectorySink, Entry } from '../fuse/operations.ts'
 import { isMissingDisk, type ReadBy } from '../legacy/index.ts'
 import type { RawDirent } from '../sys/index.ts'
 import type { OverlayContext } from './context.ts'
 import { HeldTables } from './held-tables.ts'
 import { DIRECTORY, shownOver } from './hidden-names.ts'
+import { mayBeInStoreAlone } from './in-doubt.ts'
 import { lookingOnly } from './looking-only.ts'
 import { NameTable } from './name-table.ts'
 import { hasGonePast, type Names, type Resolved } from './names.ts'
@@ -147,11 +148,12 @@ export class Listings {
     const seen = volume && table.seen()
     for (let after: Buffer = Buffer.alloc(0); ; ) {
       const page = catalog.dirents.shownEntries(directory, after, NAMES_AT_ONCE)
-      for (const { name, ino, legacy, inode } of page) {
+      for (const entry of page) {
+        const { name, ino, legacy, inode } = entry
         if (ino === undefined || !inode) continue
         const isVolumes = seen && inode.authority === 'legacy' && legacy === ino
         if (!isVolumes) table.add(name, ino, typeOf(inode))
-        else if (!seen(name)) this.#lookUp(directory, name, table)
+        else if (!seen(name)) this.#lookUp(directory, entry, table)
       }
       const last = page.at(-1)
       if (!last || page.length < NAMES_AT_ONCE) return
@@ -161,9 +163,16 @@ export class Listings {
   }
 
   /** A legacy file that has vanished goes out of the catalog, and with it out of the totals and the store. */
-  #lookUp(directory: bigint, name: Buffer, table: NameTable): void {
-    const found = this.#names.find(directory, name)
-    if (found) table.add(name, found.inode.ino, typeOf(found.inode))
+  #lookUp(directory: bigint, { name, ino, inode }: ShownEntry, table: NameTable): void {
+    try {
+      const found = this.#names.find(directory, name)
+      if (found) table.add(name, found.inode.ino, typeOf(found.inode))
+    } catch (error) {
+      // That nobody knows whether it was removed does not spoil the listing of the others; its own look-up will say so.
+      const isDoubtful = ino !== undefined && mayBeInStoreAlone(this.#context, { ino })
+      if (!(isDoubtful && inode && error instanceof FsError && error.code === 'EIO')) throw error
+      table.add(name, ino, typeOf(inode))
+    }
   }
 
   /** Undefined where the volume has no such directory, or does not answer and is not needed. */

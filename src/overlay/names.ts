@@ -20,6 +20,7 @@ import type { LegacyPlace, ReadBy } from '../legacy/index.ts'
 import { statBelow } from './mounted-below.ts'
 import type { RawDirent, Stat } from '../sys/index.ts'
 import type { OverlayContext } from './context.ts'
+import { mayBeInStoreAlone, requireRemoved } from './in-doubt.ts'
 import { Later } from './later.ts'
 import { showMoved } from './moved-directories.ts'
 import { newLegacyInode } from './new-inode.ts'
@@ -77,10 +78,11 @@ export class Names {
     const directory = this.directory(parent)
     if (directory.orphan) return undefined
     const dirent = catalog.dirents.get(parent, name)
+    // That a name was taken away may be older than what is lost.
+    if (dirent?.ino === undefined && lacksNames(directory)) throw new FsError('EIO', directory.failure)
     if (dirent && dirent.ino === undefined) return undefined
     const known = dirent?.ino === undefined ? undefined : catalog.get(dirent.ino)
     if (known && isLost(known)) throw new FsError('EIO', known.failure)
-    if (!dirent && lacksNames(directory)) throw new FsError('EIO', directory.failure)
     if (known?.authority === 'catalog') return { inode: known, stat: undefined }
     if (dirent && known && dirent.legacy !== known.ino) return this.#findMoved(known)
     return this.#findOnVolume(directory, name, known)
@@ -288,7 +290,7 @@ export class Names {
 
   /** The file was not found where it was: names that are gone are taken from it. */
   lookAgain(ino: bigint): void {
-    this.#lookAt(ino, this.#context.catalog.links.of(ino))
+    if (!mayBeInStoreAlone(this.#context, { ino })) this.#lookAt(ino, this.#context.catalog.links.of(ino))
   }
 
   #lookAt(ino: bigint, links: Iterator<Dirent>): void {
@@ -348,6 +350,7 @@ export class Names {
       return { inode, stat }
     }
     if (known) {
+      requireRemoved(this.#context, known)
       this.#context.log.info({ ino: known.ino.toString() }, 'a file was removed past the overlay')
       catalog.transaction(() => {
         const dirent = catalog.dirents.get(directory.ino, name)
@@ -430,8 +433,9 @@ export class Names {
       if (done) return
       // It may have become another's since.
       if (catalog.dirents.get(link.parent, link.name)?.ino !== ino) continue
-      if (known.authority === 'legacy') this.unlinked(link)
-      else catalog.dirents.set(link.parent, link.name, link.ino, undefined)
+      if (known.authority === 'legacy') {
+        if (!mayBeInStoreAlone(this.#context, known)) this.unlinked(link)
+      } else catalog.dirents.set(link.parent, link.name, link.ino, undefined)
     }
     if (known) this.#later.add(`the names of inode ${ino}`, () => this.#takeNames(ino, links))
   }

@@ -1,47 +1,136 @@
 import { isDirectory } from '../../base/attributes.ts'
 import { FsError } from '../../base/errors.ts'
 import { giveWay } from '../../base/pace.ts'
-import { type Dirent, fileId, type Inode, ROOT_INO } from '../../catalog/index.ts'
-import { type RecordedEntry, shardKey, takeOver } from '../../content/index.ts'
+import { type Dirent, fileId, type Inode, NAME_MAX, noteLost, ROOT_INO } from '../../catalog/index.ts'
+import {
+  type DirectoryShard,
+  headerKey,
+  type RecordedEntry,
+  shardKey,
+  takeOver,
+} from '../../content/index.ts'
 import type { OverlayContext } from '../../overlay/index.ts'
 import { StoreCorrupt } from '../../store/errors.ts'
-import { directoryOf } from '../rebuild/place-directories.ts'
+import { directoryOf, saveLost } from '../rebuild/place-directories.ts'
 import { isOfNoUse, type StoreReader } from '../rebuild/store-reader.ts'
+import { takeDirectory } from './gone.ts'
 import { adoptFile, mendFile } from './mend-file.ts'
 
 const MOST_DEPTH = 4096
+// Names of a file that are looked at for one that it has left.
+const MOST_NAMES = 1024
+
+/** A name that something was given whose own the store has for another file. */
+export interface Aside {
+  readonly parent: bigint
+  readonly name: Buffer
+  readonly ino: bigint
+}
+
+/** What all steps of a comparison work on. */
+export interface MendRun {
+  readonly context: OverlayContext
+  readonly reader: StoreReader
+  readonly aside: Aside[]
+}
+
+/** What a record has brought. */
+export interface Mended {
+  /** How many names came. */
+  came: number
+  /** The directory itself became what the record says. */
+  taken: boolean
+  /** Names that were about to leave when it was written: who is nowhere else is there. */
+  readonly leaving: RecordedEntry[]
+  /** Why some names could not come. */
+  readonly refused: string[]
+}
 
 /**
  * Gives a directory the names that its record in the store has and the catalog has lost. A name that the catalog does not have for the
  * file, and of which it does not know that it went from there, came after everything that the catalog knows. Names that the record
- * does not have stay: nothing goes on the strength of what is missing.
- * @returns how many names came, and why some could not
+ * does not have stay: nothing goes on the strength of what is missing. One that is gone from the volume becomes what its record says.
+ * @param isLed something leads to the record; of another one, which may be of what was removed, nothing is lost that is missing
  * @throws StoreError, FsError
  */
-export async function mendDirectory(
-  context: OverlayContext,
-  reader: StoreReader,
-  ino: bigint,
-): Promise<{ came: number; refused: string[] }> {
+export async function mendDirectory(run: MendRun, ino: bigint, isLed = true): Promise<Mended> {
+  const { context, reader } = run
   const { catalog } = context
   const directory = catalog.get(ino)
-  const result = { came: 0, refused: [] as string[] }
+  const result: Mended = { came: 0, taken: false, leaving: [], refused: [] }
   if (!directory || directory.orphan) return result
   const id = fileId(directory)
-  const { recordGeneration, shards } = await reader.header(id)
+  const header = await reader.header(id)
+  if (header.ino !== ino || header.generation !== directory.generation)
+    throw new StoreCorrupt(`directory record ${id} says that it is of ${fileId(header)}`)
+  const { recordGeneration, shards } = header
   catalog.transaction(() => adoptRecord(context, ino, recordGeneration, shards))
   // Where changes go to the volume it has all names.
   if (context.policy().writeTo === 'legacy') return result
+  result.taken = takeDirectory(context, ino, header)
   for (let shard = 0; shard < shards; shard += 1) {
-    const { entries } = await reader.shard(id, recordGeneration, shard)
+    const { entries, leaving } = await partOf(run, { ino, id, recordGeneration, shard })
+    result.leaving.push(...leaving)
     for (const entry of entries) {
       await giveWay()
-      const why = await mendEntry(context, reader, ino, entry)
+      const why = await mendEntry(run, ino, entry, isLed)
       if (why === 'came') result.came += 1
       else if (why !== undefined) result.refused.push(why)
     }
+    if (!isLed) continue
+    catalog.transaction(() => {
+      for (const entry of entries)
+        if (catalog.get(entry.ino)?.generation === entry.generation) catalog.doubts.noteNamed(entry.ino)
+    })
   }
   return result
+}
+
+/** The names in a part of the record; of a part that is lost none, and the directory is one that lacks names. @throws StoreError */
+async function partOf(
+  { context, reader }: MendRun,
+  { ino, id, recordGeneration, shard }: { ino: bigint; id: string; recordGeneration: number; shard: number },
+): Promise<DirectoryShard> {
+  try {
+    return await reader.shard(id, recordGeneration, shard)
+  } catch (error) {
+    if (!isOfNoUse(error)) throw error
+    loseNames(context, ino, error.message)
+    return { entries: [], leaving: [] }
+  }
+}
+
+/** The directory may have had names that nobody knows. Its record is not written, so what leads to them stays. */
+function loseNames({ catalog }: OverlayContext, ino: bigint, why: string): void {
+  catalog.transaction(() => {
+    const inode = catalog.get(ino)
+    if (!inode) return
+    noteLost(inode, why)
+    catalog.save(inode)
+  })
+}
+
+/**
+ * What was about to leave a directory when its record was written. Where no other record names it, it is there, unless something else has
+ * come under that name.
+ * @returns whether nobody else has named it, and what has become of the name
+ * @throws StoreError
+ */
+export async function mendLeaving(
+  run: MendRun,
+  parent: bigint,
+  entry: RecordedEntry,
+): Promise<{ isOnly: boolean; why: string | undefined }> {
+  const { catalog } = run.context
+  const known = catalog.get(entry.ino)
+  if (known) {
+    const isOnly = catalog.doubts.comparedOf(known.ino) === 'not' && !catalog.doubts.isNamed(known.ino)
+    if (isOnly) catalog.transaction(() => catalog.doubts.noteNamed(known.ino))
+    return { isOnly, why: undefined }
+  }
+  const isFree = catalog.dirents.get(parent, entry.name)?.ino === undefined
+  const name = isFree ? entry.name : freeName(run.context, parent, entry)
+  return { isOnly: true, why: await mendEntry(run, parent, { ...entry, name }) }
 }
 
 /** The record is the one that is there; all of it is written anew, as nobody knows which parts are as the catalog says. */
@@ -51,6 +140,7 @@ function adoptRecord({ catalog }: OverlayContext, ino: bigint, generation: numbe
   directory.dirGeneration = generation
   directory.dirShards = shards
   catalog.save(directory)
+  catalog.outbox.keep('dirs', headerKey(fileId(directory)))
   for (let shard = 0; shard < shards; shard += 1)
     catalog.outbox.keep('dirs', shardKey(fileId(directory), generation, shard))
   catalog.outbox.markAllShards(ino)
@@ -59,34 +149,73 @@ function adoptRecord({ catalog }: OverlayContext, ino: bigint, generation: numbe
 
 /** @returns `came`, or why it did not; `undefined` if there is nothing to do */
 async function mendEntry(
-  context: OverlayContext,
-  reader: StoreReader,
+  run: MendRun,
   parent: bigint,
   entry: RecordedEntry,
+  isLed = true,
 ): Promise<string | undefined> {
+  const { context, reader } = run
   const { catalog } = context
   const there = catalog.dirents.get(parent, entry.name)
   const known = catalog.get(entry.ino)
   const isSame = known?.generation === entry.generation
   if (isSame && there?.ino === entry.ino) {
     // The catalog may not know yet that the store has it.
-    if (known.key === undefined && entry.key !== undefined)
-      await mendFile(context, reader, entry.ino, entry.key)
+    await mendByEntry(run, entry, known.key)
     return undefined
   }
   if (isOlder(context, parent, entry, there)) return undefined
   const name = entry.name.toString()
-  if (known && !isSame) return `${name}: another file has its inode number ${entry.ino}`
-  if (!mayReplace(context, there, entry)) return `${name}: a directory that is not empty is in its place`
-  if (known) return moveTo(context, parent, entry) ? 'came' : `${name}: it is in more places, or below itself`
+  if (known && !isSame) {
+    const why = `another file has its inode number ${entry.ino}`
+    if (isLed) loseNames(context, parent, `${name}: ${why}`)
+    return `${name}: ${why}`
+  }
+  if (known) {
+    if (!moveTo(run, parent, entry)) return `${name}: it is below itself`
+    await mendByEntry(run, entry, known.key)
+    return 'came'
+  }
   try {
-    if (entry.key === undefined) await adoptDirectory(context, reader, parent, entry)
-    else await adoptFile(context, reader, entry, entry.key, () => place(context, parent, entry))
+    if (entry.key === undefined) await adoptDirectory(run, parent, entry)
+    else
+      await adoptFile(context, reader, entry, entry.key, () => {
+        place(run, parent, entry)
+        catalog.doubts.note(entry.ino, 'taken')
+      })
   } catch (error) {
     if (!isOfNoUse(error)) throw error
+    if (isLed) placeLost(run, parent, entry, error.message)
     return `${name}: ${error.message}`
   }
   return 'came'
+}
+
+/** Of a file that the catalog has never stored, only the record says under which key the store has it. @throws StoreError */
+async function mendByEntry(
+  { context, reader }: MendRun,
+  { ino, key }: RecordedEntry,
+  knownKey: string | undefined,
+): Promise<void> {
+  if (knownKey !== undefined || key === undefined) return
+  try {
+    await mendFile(context, reader, ino, key)
+  } catch (error) {
+    // It is there under its name, in doubt, and is looked at in its own turn.
+    if (!isOfNoUse(error)) throw error
+  }
+}
+
+/** A file or directory of which nothing is left but that the record names it: by its name it is there, as an error. */
+function placeLost(run: MendRun, parent: bigint, entry: RecordedEntry, why: string): void {
+  const { catalog } = run.context
+  const { key } = entry
+  catalog.transaction(() => {
+    if (catalog.get(entry.ino)) return
+    saveLost(catalog, entry, key !== undefined && catalog.byKey(key) ? undefined : key, why)
+    place(run, parent, entry)
+    catalog.doubts.note(entry.ino, 'nothing newer')
+  })
 }
 
 /** The record is older than what the catalog has: it went from there, something that was made since is there, or the volume has it. */
@@ -118,18 +247,8 @@ function isOlder(
   }
 }
 
-function mayReplace({ catalog }: OverlayContext, there: Dirent | undefined, entry: RecordedEntry): boolean {
-  const now = there?.ino === undefined ? undefined : catalog.get(there.ino)
-  if (!now || !isDirectory(now.mode)) return true
-  return entry.key === undefined && catalog.dirents.count(now.ino) === 0
-}
-
-async function adoptDirectory(
-  context: OverlayContext,
-  reader: StoreReader,
-  parent: bigint,
-  entry: RecordedEntry,
-): Promise<void> {
+async function adoptDirectory(run: MendRun, parent: bigint, entry: RecordedEntry): Promise<void> {
+  const { context, reader } = run
   const { catalog } = context
   const header = await reader.header(fileId(entry))
   if (header.ino !== entry.ino || header.generation !== entry.generation)
@@ -137,34 +256,47 @@ async function adoptDirectory(
   catalog.transaction(() => {
     if (catalog.get(entry.ino)) return
     catalog.save(directoryOf(header, entry.ino))
-    place(context, parent, entry)
+    place(run, parent, entry)
     // What is in it has yet to come.
     catalog.doubts.note(entry.ino, 'not')
+    catalog.doubts.noteNamed(entry.ino)
   })
 }
 
-/** A file that the catalog has in another place. With more names than the catalog knows it gets this one, else it was moved. */
-function moveTo(context: OverlayContext, parent: bigint, entry: RecordedEntry): boolean {
+/**
+ * A file that the catalog has in another place, as one more name of it; the names that it had left by then go, and of a file with one
+ * name the one that the catalog knows. False for a directory that would be below itself.
+ */
+function moveTo(run: MendRun, parent: bigint, entry: RecordedEntry): boolean {
+  const { context } = run
   const { catalog } = context
+  const { ino, links: had = 1, from = [] } = entry
   return catalog.transaction(() => {
-    const [link, ...others] = [...catalog.links.of(entry.ino).take(2)]
-    const inode = catalog.get(entry.ino)
-    if (!inode || isBelow(context, parent, entry.ino)) return false
-    const isLink = !isDirectory(inode.mode) && (entry.links ?? 1) > inode.nlink
-    if (!isLink && others.length > 0) return false
+    const inode = catalog.get(ino)
+    if (!inode || isBelow(context, parent, ino)) return false
+    const isLinked = !isDirectory(inode.mode) && (had > 1 || inode.nlink > 1)
+    const links = [...catalog.links.of(ino).take(MOST_NAMES)]
+    const hasLeft = (link: Dirent): boolean => {
+      const directory = catalog.get(link.parent)
+      const id = directory && fileId(directory)
+      return from.some((place) => place.directory === id && place.name.equals(link.name))
+    }
     if (inode.authority === 'legacy') {
       try {
-        takeOver(context, entry.ino)
+        takeOver(context, ino)
       } catch (error) {
         // It is gone from the volume: the store has it, which is looked at in its own turn.
         if (!(error instanceof FsError)) throw error
       }
     }
-    if (!isLink && link) {
+    place(run, parent, entry)
+    for (const link of links) {
+      if (isLinked && !hasLeft(link)) continue
       catalog.dirents.set(link.parent, link.name, undefined, link.legacy)
-      addLinks(context, entry.ino, -1)
+      addLinks(context, ino, -1)
     }
-    place(context, parent, entry)
+    if (catalog.doubts.comparedOf(ino) === 'not') catalog.doubts.noteNamed(ino)
+    else catalog.doubts.note(ino, 'taken')
     return true
   })
 }
@@ -180,14 +312,44 @@ function isBelow({ catalog }: OverlayContext, directory: bigint, ino: bigint): b
   return at !== ROOT_INO
 }
 
-/** Within a transaction: the name is this file's, and no other's. */
-function place(context: OverlayContext, parent: bigint, { name, ino }: RecordedEntry): void {
+/**
+ * Within a transaction: the name is this file's, and no other's. What the catalog has there is set aside until all records were read:
+ * it may be named elsewhere, or lost.
+ */
+function place(run: MendRun, parent: bigint, { name, ino }: RecordedEntry): void {
+  const { context, aside } = run
   const { catalog } = context
   const there = catalog.dirents.get(parent, name)
   catalog.dirents.set(parent, name, ino, there?.legacy)
-  if (there?.ino !== undefined && there.ino !== ino) addLinks(context, there.ino, -1)
+  if (there?.ino !== undefined && there.ino !== ino) {
+    const place = { parent, name: freeName(context, parent, { name, ino: there.ino }) }
+    catalog.dirents.set(place.parent, place.name, there.ino, undefined)
+    aside.push({ ...place, ino: there.ino })
+  }
   addLinks(context, ino, 1)
-  catalog.doubts.note(ino, 'taken')
+}
+
+/** A name that nobody has in the directory: the file's number behind its own. */
+function freeName(
+  { catalog }: OverlayContext,
+  parent: bigint,
+  { name, ino }: Pick<Dirent, 'name'> & { ino: bigint },
+): Buffer {
+  for (let nth = 0; ; nth += 1) {
+    const suffix = Buffer.from(`.${ino.toString(16)}${nth === 0 ? '' : `-${nth}`}`)
+    const free = Buffer.concat([name.subarray(0, NAME_MAX - suffix.length), suffix])
+    if (!catalog.dirents.get(parent, free)) return free
+  }
+}
+
+/** Takes the name from a file or an empty directory that was set aside: it was replaced. Within a transaction. */
+export function takeAside({ context }: MendRun, { parent, name, ino }: Aside): void {
+  const { catalog } = context
+  const inode = catalog.get(ino)
+  const isFull = inode !== undefined && isDirectory(inode.mode) && catalog.dirents.count(ino) > 0
+  if (isFull || catalog.dirents.get(parent, name)?.ino !== ino) return
+  catalog.dirents.set(parent, name, undefined, undefined)
+  addLinks(context, ino, -1)
 }
 
 /** Of a directory nobody counts names. */

@@ -1,12 +1,19 @@
 import { isDirectory, isRegular } from '../../base/attributes.ts'
-import { FsError } from '../../base/errors.ts'
 import { giveWay } from '../../base/pace.ts'
-import { type Incoming, type Inode, isStored, LAYOUT_INLINE, noteLost } from '../../catalog/index.ts'
-import { ALL_ZEROS, legacyStat, listedObjects, MOST_LEVELS, zerosOf } from '../../content/index.ts'
-import { isMissingDisk } from '../../legacy/index.ts'
+import {
+  DIRTY_CONTENT,
+  type Incoming,
+  type Inode,
+  isStored,
+  LAYOUT_INLINE,
+  noteLost,
+} from '../../catalog/index.ts'
+import { ALL_ZEROS, listedObjects, MOST_LEVELS, zerosOf } from '../../content/index.ts'
 import { newInode, type OverlayContext } from '../../overlay/index.ts'
 import { blocksIn, type FoundFile, readFile } from '../rebuild/file-record.ts'
 import type { StoreReader } from '../rebuild/store-reader.ts'
+import { StoreCorrupt } from '../../store/errors.ts'
+import { isGoneFromVolume } from './gone.ts'
 
 const ROWS_AT_ONCE = 256
 
@@ -16,7 +23,7 @@ const ROWS_AT_ONCE = 256
  * state is given up: a copy of it was kept.
  * @param key of its object where the catalog knows none
  * @returns whether it was taken
- * @throws StoreError
+ * @throws StoreError; of a file that is gone from the volume also where the store has none, or an older one than it has had
  */
 export async function mendFile(
   context: OverlayContext,
@@ -27,10 +34,19 @@ export async function mendFile(
   const { catalog } = context
   const known = catalog.get(ino)
   const at = known?.key ?? key
-  if (!known || known.orphan || isDirectory(known.mode) || at === undefined) return false
-  if (known.authority === 'legacy' && !isGoneFromVolume(context, known)) return false
+  if (!known || known.orphan || isDirectory(known.mode)) return false
+  const isGone = isGoneFromVolume(context, known)
+  if (known.authority === 'legacy' && !isGone) return false
+  if (at === undefined) {
+    if (!isGone) return false
+    throw new StoreCorrupt('no record says under which key the store has it')
+  }
   const found = await readFile(reader, known, at)
-  if (!isNewer(context, known, found)) return false
+  if (!isNewer(context, known, found)) {
+    if (!isGone) return false
+    const { version } = found.inode
+    throw new StoreCorrupt(`object ${at}: the store has version ${version}, and has had ${known.version}`)
+  }
   const blocks = await noteContent(context, reader, found)
   catalog.transaction(() => take(context, known, found, blocks))
   return true
@@ -53,19 +69,6 @@ export async function adoptFile(
     take(context, file, found, blocks)
     place()
   })
-}
-
-/** The catalog has lost that it took the file over, and that its legacy copy went. In other modes whoever deletes it there is right. */
-function isGoneFromVolume(context: OverlayContext, inode: Inode): boolean {
-  if (context.policy().writeTo !== 'store' || !context.legacy()) return false
-  try {
-    legacyStat(context, inode)
-    return false
-  } catch (error) {
-    if (isMissingDisk(error)) return false
-    if (error instanceof FsError && error.code === 'ENOENT') return true
-    throw error
-  }
 }
 
 function isNewer({ catalog }: OverlayContext, known: Inode, { inode }: FoundFile): boolean {
@@ -138,9 +141,13 @@ function take(
   if (other && other.ino !== ino) {
     // The object under its key is this file's: the other one was removed, and its object deleted.
     other.key = undefined
-    noteLost(other, 'the store has another file under its key')
+    if (other.authority === 'catalog') noteLost(other, 'the store has another file under its key')
+    else other.dirty |= DIRTY_CONTENT
     catalog.save(other)
+    if (other.authority === 'legacy' && !other.orphan) catalog.outbox.add('upload', other.ino)
   }
+  // What another state of the catalog has given up may be in use again.
+  if (taken.key !== undefined) catalog.outbox.keep('files', taken.key)
   const isInline = taken.layout === LAYOUT_INLINE
   if (!isInline || !content.isPlain(generation)) {
     for (let isMore = true; isMore; ) {

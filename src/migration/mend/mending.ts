@@ -1,11 +1,15 @@
-import { isDirectory } from '../../base/attributes.ts'
 import { FsError, reasonOf } from '../../base/errors.ts'
 import { faultPoint } from '../../base/faults.ts'
+import { ROOT_INO } from '../../catalog/index.ts'
 import type { OverlayContext } from '../../overlay/index.ts'
+import type { RecordedEntry } from '../../content/index.ts'
 import { StoreError } from '../../store/errors.ts'
+import { OtherFile } from '../rebuild/file-record.ts'
 import { isOfNoUse, StoreReader } from '../rebuild/store-reader.ts'
-import { mendDirectory } from './mend-directory.ts'
+import { isGoneFromVolume, isInStoreAlone, lose, removeGone } from './gone.ts'
+import { type MendRun, mendDirectory, mendLeaving, takeAside } from './mend-directory.ts'
 import { mendFile } from './mend-file.ts'
+import { Unfound } from './unfound.ts'
 
 const AT_ONCE = 64
 
@@ -22,23 +26,12 @@ export async function mend(
   context: OverlayContext,
   signal: AbortSignal = AbortSignal.timeout(LONGEST_MS),
 ): Promise<void> {
-  const { catalog, log, store } = context
+  const { catalog, log } = context
   if (catalog.doubts.toCompare(1).length === 0) return
-  const reader = new StoreReader(store)
-  const counts = { compared: 0, taken: 0 }
+  const mending = new Mending(context, signal)
+  const { counts } = mending
   try {
-    for (;;) {
-      const some = catalog.doubts.toCompare(AT_ONCE)
-      if (some.length === 0) break
-      for (const ino of some) {
-        signal.throwIfAborted()
-        const taken = await mendOne(context, reader, ino)
-        catalog.transaction(() => catalog.doubts.note(ino, taken ? 'taken' : 'nothing newer'))
-        faultPoint('migration.mend.compared')
-        counts.compared += 1
-        if (taken) counts.taken += 1
-      }
-    }
+    await mending.run()
     log.warn(
       counts,
       'what the catalog may have lost was compared with the store: what is newer there was taken',
@@ -52,23 +45,195 @@ export async function mend(
   }
 }
 
-/** Whether something of it was taken from the store. @throws StoreError where the store cannot say now; FsError */
-async function mendOne(context: OverlayContext, reader: StoreReader, ino: bigint): Promise<boolean> {
-  const { catalog, log } = context
-  const inode = catalog.get(ino)
-  if (!inode) return false
-  try {
-    if (!isDirectory(inode.mode)) return await mendFile(context, reader, ino)
-    const { came, refused } = await mendDirectory(context, reader, ino)
-    for (const why of refused)
-      log.warn({ ino: ino.toString(), why }, 'a name that only the store has could not be put where it was')
-    return came > 0
-  } catch (error) {
-    if (!isOfNoUse(error)) throw error
-    log.warn(
+/**
+ * Whether nothing is left of which only the store can say what has become of it. Before that, to take the catalog as it is would be to
+ * take for removed what has gone to the store, and to remove it there.
+ */
+export function isCompared({ catalog, policy }: OverlayContext): boolean {
+  return policy().writeTo !== 'store' || catalog.doubts.toCompare(1).length === 0
+}
+
+/**
+ * All records come before files, and what they name is noted: of what neither the volume nor the store has, that tells what was lost
+ * from what was removed.
+ */
+class Mending {
+  readonly counts = { compared: 0, taken: 0, lost: 0 }
+  readonly #context: OverlayContext
+  readonly #signal: AbortSignal
+  readonly #run: MendRun
+  readonly #unfound: Unfound
+  /** Directories that are done only with all others, and whether something of them was taken. */
+  readonly #unsettled = new Map<bigint, boolean>()
+  readonly #leaving = new Map<bigint, readonly RecordedEntry[]>()
+
+  constructor(context: OverlayContext, signal: AbortSignal) {
+    this.#context = context
+    this.#signal = signal
+    this.#run = { context, reader: new StoreReader(context.store), aside: [] }
+    this.#unfound = new Unfound(this.#run)
+  }
+
+  /** @throws StoreError where the store cannot say now; FsError */
+  async run(): Promise<void> {
+    if (this.#context.policy().writeTo === 'legacy')
+      await this.#each('directories', (ino) => this.#record(ino))
+    else await this.#records()
+    await this.#each('files', (ino) => this.#file(ino))
+    this.#takeAside()
+    await this.#unfound.settle()
+    // Cut short before this they are looked at again.
+    for (const [ino, isTaken] of this.#unsettled) this.#compared(ino, isTaken)
+  }
+
+  /**
+   * From the root down: a directory that nothing leads to was removed, and its record says nothing of what is in others. Those that are
+   * in the catalog below one whose record is lost may have been in that.
+   */
+  async #records(): Promise<void> {
+    const { catalog } = this.#context
+    await this.#each('directories', (ino) => this.#nameIf(ino, this.#isLedTo(ino)))
+    do {
+      // What comes by a record may have a lower number.
+      let isMore: boolean
+      do isMore = await this.#each('named directories', (ino) => this.#record(ino))
+      while (isMore)
+      this.#unfound.loseNamed()
+    } while (
+      (await this.#allLeaving()) ||
+      (await this.#each('directories', (ino) => this.#nameIf(ino, this.#unfound.isNamed(ino))))
+    )
+    await this.#each('directories', async (ino) => {
+      const inode = catalog.get(ino)
+      if (!inode || this.#unsettled.has(ino)) return false
+      if (!isGoneFromVolume(this.#context, inode)) return await this.#record(ino, false)
+      this.#putOff(ino)
+      return false
+    })
+  }
+
+  /** By what is not in doubt. What a start that was cut short has found to be named is known to be. */
+  #isLedTo(ino: bigint): boolean {
+    const { doubts, links } = this.#context.catalog
+    return ino === ROOT_INO || links.of(ino).some(({ parent }) => doubts.comparedOf(parent) === undefined)
+  }
+
+  #nameIf(ino: bigint, isNamed: boolean): Promise<boolean> {
+    const { catalog } = this.#context
+    if (!isNamed || this.#unsettled.has(ino) || catalog.doubts.isNamed(ino)) return Promise.resolve(false)
+    catalog.transaction(() => catalog.doubts.noteNamed(ino))
+    return Promise.resolve(true)
+  }
+
+  #putOff(ino: bigint, why?: string): void {
+    this.#unfound.add(ino, why)
+    this.#unsettled.set(ino, false)
+  }
+
+  async #record(ino: bigint, isLed = true): Promise<boolean> {
+    if (this.#unsettled.has(ino)) return false
+    try {
+      const { came, taken, leaving, refused } = await mendDirectory(this.#run, ino, isLed)
+      for (const why of refused) this.#warnOfName(ino, why)
+      const isTaken = taken || came > 0
+      if (leaving.length === 0) this.#compared(ino, isTaken)
+      else {
+        this.#leaving.set(ino, leaving)
+        this.#unsettled.set(ino, isTaken)
+      }
+    } catch (error) {
+      if (!isOfNoUse(error)) throw error
+      this.#warnOf(ino, error)
+      // Where changes go to the volume, that has all names.
+      if (this.#context.policy().writeTo === 'legacy') this.#compared(ino, false)
+      else this.#putOff(ino, error.message)
+    }
+    return true
+  }
+
+  /** What is only in records that it was about to leave, once the others were read. True if there was any. */
+  async #allLeaving(): Promise<boolean> {
+    let isAny = false
+    for (const [parent, entries] of this.#leaving) {
+      this.#leaving.delete(parent)
+      for (const entry of entries) {
+        this.#signal.throwIfAborted()
+        const { isOnly, why } = await mendLeaving(this.#run, parent, entry)
+        isAny ||= isOnly
+        if (why !== undefined && why !== 'came') this.#warnOfName(parent, why)
+      }
+    }
+    return isAny
+  }
+
+  /** What was in the place of something newer, and is named nowhere else, was replaced. Unless what named it may be lost. */
+  #takeAside(): void {
+    const { catalog } = this.#context
+    if (catalog.doubts.anyLost) return
+    catalog.transaction(() => {
+      for (const one of this.#run.aside) takeAside(this.#run, one)
+    })
+  }
+
+  /** Whether there was any of which `look` says so. */
+  async #each(
+    kind: 'directories' | 'named directories' | 'files',
+    look: (ino: bigint) => Promise<boolean>,
+  ): Promise<boolean> {
+    let isAny = false
+    for (let after: bigint | undefined; ; ) {
+      const some = this.#context.catalog.doubts.toCompare(AT_ONCE, after, kind)
+      for (const ino of some) {
+        this.#signal.throwIfAborted()
+        if (await look(ino)) isAny = true
+      }
+      after = some.at(-1)
+      if (after === undefined) return isAny
+    }
+  }
+
+  async #file(ino: bigint): Promise<boolean> {
+    try {
+      this.#compared(ino, await mendFile(this.#context, this.#run.reader, ino))
+    } catch (error) {
+      if (!isOfNoUse(error)) throw error
+      this.#warnOf(ino, error)
+      this.#settleGone(ino, error)
+      this.#compared(ino, false)
+    }
+    return true
+  }
+
+  /** The store has nothing of use of a file: where the volume has nothing either it was removed, or is lost. */
+  #settleGone(ino: bigint, why: Error): void {
+    const inode = this.#context.catalog.get(ino)
+    if (!inode || !isInStoreAlone(this.#context, inode)) return
+    if (!this.#unfound.isNamed(ino)) removeGone(this.#context, ino)
+    else {
+      lose(this.#context, ino, why.message, why instanceof OtherFile)
+      this.counts.lost += 1
+    }
+  }
+
+  #warnOfName(directory: bigint, why: string): void {
+    this.#context.log.warn(
+      { ino: directory.toString(), why },
+      'a name that only the store has could not be put where it was',
+    )
+  }
+
+  #warnOf(ino: bigint, error: StoreError): void {
+    this.#context.log.warn(
       { ino: ino.toString(), why: reasonOf(error) },
       'what the store has of a file in doubt cannot be used',
     )
-    return false
+  }
+
+  #compared(ino: bigint, isTaken: boolean): void {
+    const { catalog } = this.#context
+    catalog.transaction(() => catalog.doubts.note(ino, isTaken ? 'taken' : 'nothing newer'))
+    faultPoint('migration.mend.compared')
+    this.counts.compared += 1
+    if (isTaken) this.counts.taken += 1
   }
 }

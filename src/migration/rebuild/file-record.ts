@@ -32,6 +32,9 @@ export interface FoundFile {
   readonly inode: Partial<Inode>
 }
 
+/** The object under a file's key is another file's. */
+export class OtherFile extends StoreCorrupt {}
+
 /** Reads the object that a record names for a file. @throws StoreError if it is not there, damaged, or another file's */
 export async function readFile(
   reader: StoreReader,
@@ -42,7 +45,7 @@ export async function readFile(
   const record = decodeFileObject(key, object)
   const { ino, generation, attributes, xattrs, content, digest } = record
   if (ino !== name.ino || generation !== name.generation)
-    throw new StoreCorrupt(`object ${key} is of inode ${ino}, generation ${generation}: another file's`)
+    throw new OtherFile(`object ${key} is of inode ${ino}, generation ${generation}: another file's`)
   requireWhole(key, record)
   const regular = isRegular(attributes.mode)
   const listed = content.kind === 'list' ? LAYOUT_RUNS : LAYOUT_CHUNKED
