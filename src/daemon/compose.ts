@@ -82,14 +82,15 @@ async function compose(
   opened.push(() => volume.detach())
   await seeSource({ config, catalog, ownership, volume, log }, connection.takesOver)
   const recorded = catalog.meta.get('mode')
-  const first = recorded !== undefined && isMode(recorded) ? recorded : firstMode(config)
-  const modes = new ModeSwitch(catalog, first, config.sourceReadonly)
+  let first = recorded !== undefined && isMode(recorded) ? recorded : firstMode(config)
+  let modes = new ModeSwitch(catalog, first, config.sourceReadonly)
   // A worker that follows another serves what does not need the volume.
   if (modes.policy.needsLegacy) volume.attach({ mayFail: connection.takesOver })
   else connection.useSource(false)
   if (!connection.takesOver) {
     ownership.requireMarkKept()
-    await ownership.requireNewest(lease)
+    first = await ownership.requireNewest(lease, first)
+    modes = new ModeSwitch(catalog, first, config.sourceReadonly)
     modes.admitMount(config.mode ?? first)
   }
   const { epoch, claimed, written, look } = await takeNamespace(lease, catalog, store, connection)

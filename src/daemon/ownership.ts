@@ -1,6 +1,6 @@
 import { reasonOf, UsageError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
-import type { Policy } from '../base/modes.ts'
+import { type Mode, type Policy, policyOf } from '../base/modes.ts'
 import { type Catalog, ROOT_INO } from '../catalog/index.ts'
 import type { MountConfig } from '../config/mount-config.ts'
 import type { NamespaceLease } from '../migration/index.ts'
@@ -108,23 +108,30 @@ export class Ownership {
    * SOURCE was marked by a later mount, or in a later state, than this catalog knows of: an older copy of the state directory was put
    * back. Where the store went back with it nothing can tell what SOURCE has lacked since, so that such a mount is refused unless it is
    * asked for; where the store does not answer, all is in doubt. Before the namespace is taken.
+   * @returns the mode that the mount is to go on in: not one that takes SOURCE for complete, as the copy may have been in before
    * @throws UsageError in one line
    */
-  async requireNewest(lease: NamespaceLease): Promise<void> {
+  async requireNewest(lease: NamespaceLease, mode: Mode): Promise<Mode> {
     const catalog = this.#catalog
     const { epoch = 0, state = 0 } = this.#found ?? ownerById(this.#id, process.env) ?? {}
-    if (epoch <= Number(catalog.meta.get('epoch') ?? 0) && state <= catalog.state.last) return
+    if (epoch <= Number(catalog.meta.get('epoch') ?? 0) && state <= catalog.state.last) return mode
+    // SOURCE is marked, so it lacks what is in the store: a copy from before that took it for complete.
+    const goOn = needsMark(policyOf(mode, this.#config.sourceReadonly)) ? mode : 'drain'
     const doesStoreTell = await lease.isAheadOf(catalog).catch((error: unknown) => {
       if (error instanceof StoreError) return undefined
       throw error
     })
-    // The lease notes it.
-    if (doesStoreTell) return
     if (doesStoreTell === false && !this.#config.takeOver) throw new UsageError(olderCopy(this.#config))
     catalog.transaction(() => {
+      if (goOn !== mode) catalog.meta.set('mode', goOn)
+      // Else the lease notes it.
+      if (doesStoreTell) return
       catalog.noteOlderCopy(undefined)
       catalog.state.goBeyond(state)
     })
+    if (goOn !== mode)
+      this.#log.warn({ before: mode, mode: goOn }, 'SOURCE was drained after this state directory was copied')
+    return goOn
   }
 
   /**
