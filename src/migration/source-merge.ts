@@ -17,6 +17,8 @@ const NAMES_AT_ONCE = 64
 const NOTHING_SHOWN = 'SOURCE has a directory there, of which nothing is shown'
 const SECOND_PLACE =
   'SOURCE has a directory there that it has in another place as well: nobody looked for what the store has of it'
+const MOUNTED =
+  'SOURCE alone has names there, on a file system that is mounted below it: some may be former names of files or directories that the store has under others'
 const UNPROVEN = 'nobody can tell whether SOURCE has it elsewhere, or another directory of its number'
 
 interface Doubt {
@@ -54,6 +56,8 @@ export class SourceMerge {
   readonly #below: bigint[] = [ROOT_INO]
   /** Where both have a directory, and by their numbers it is not the same. */
   readonly #byName: LegacyPlace[] = []
+  /** File systems mounted below SOURCE of which it was told that numbers say nothing there. */
+  readonly #told = new Set<bigint>()
   readonly #added = new BoundedList<string>((path) => path.length)
   readonly #former = new BoundedList<string>((path) => path.length)
   readonly #doubts = new BoundedList<Doubt>(({ path, reason }) => path.length + reason.length)
@@ -238,9 +242,14 @@ export class SourceMerge {
   }
 
   #add(place: LegacyPlace): void {
+    const directory = this.#catalog.get(place.parent)
     // Below one that SOURCE alone has nothing is counted.
-    if (this.#catalog.get(place.parent)?.authority === 'catalog')
-      this.#added.add(printable(this.#pathOf(place)))
+    if (directory?.authority !== 'catalog') return
+    this.#added.add(printable(this.#pathOf(place)))
+    const { ino, legacyDev } = directory
+    if (legacyDev === 0n || this.#told.has(legacyDev)) return
+    this.#told.add(legacyDev)
+    this.#tell(this.#catalog.links.pathOf(ino), MOUNTED)
   }
 
   #doubt(place: LegacyPlace, reason: string): void {

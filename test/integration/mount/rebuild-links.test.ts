@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -94,6 +95,28 @@ describeMounted('a state directory made from the store, where SOURCE has other n
     await ferry.done('migrate', ferry.target, '--wait')
     await ferry.done('verify', ferry.target)
     await ferry.unmount()
+  })
+
+  test('P1: on a disk that is mounted below SOURCE what may be there twice is listed', async () => {
+    const disk = ferry.under('in')
+    execFileSync('mount', ['-t', 'tmpfs', 'none', disk])
+    try {
+      mkdirSync(join(disk, 'old'))
+      for (const name of ['seen', 'unseen']) writeFileSync(join(disk, 'old', name), `first ${name}`)
+      await ferry.call.writeFile(ferry.at('in/old/seen'), 'second')
+      await ferry.call.rename(ferry.at('in/old'), ferry.at('in/new'))
+      await lose()
+      await shows({ 'in/new/seen': 'second' })
+      const verified = await ferry.ferryfs('verify', ferry.target)
+      expect([verified.status, verified.stdout]).toEqual([
+        3,
+        expect.stringMatching(/or such as files had lost.*: in; compare/),
+      ])
+      expect(ferry.log).toMatch(/some may be former names of files or directories/)
+      await ferry.unmount()
+    } finally {
+      execFileSync('umount', ['-l', disk])
+    }
   })
 
   test('P1: names that nobody can tell from such as were lost are listed until that is accepted', async () => {
