@@ -15,7 +15,13 @@ import {
   NAME_MAX,
   oweWhatWasKept,
 } from '../catalog/index.ts'
-import { adoptAttributes, discardDirectoryRecord, legacyStat, requireLegacy } from '../content/index.ts'
+import {
+  adoptAttributes,
+  discardDirectoryRecord,
+  legacyStat,
+  requireLegacy,
+  takeOverAbove,
+} from '../content/index.ts'
 import type { LegacyPlace, ReadBy } from '../legacy/index.ts'
 import { statBelow } from './mounted-below.ts'
 import type { RawDirent, Stat } from '../sys/index.ts'
@@ -370,7 +376,9 @@ export class Names {
     return catalog.transaction(() => {
       const dirent = catalog.dirents.get(place.parent, place.name)
       if (dirent?.ino !== undefined && dirent.ino !== known.ino) this.unlinked(dirent)
-      return showMoved(catalog, known, place, (at) => legacy.findAsKnown(at))
+      const isShown = showMoved(catalog, known, place, (at) => legacy.findAsKnown(at))
+      if (isShown) takeOverAbove(this.#context, known.ino)
+      return isShown
     })
   }
 

@@ -114,6 +114,35 @@ describe.each(MOVES)('past the overlay: $what', ({ moves, after }) => {
   )
 })
 
+test.each(RESTARTS)(
+  'P2: what was made or written below a directory that nobody changed goes with it (restart: %s)',
+  async (restart) => {
+    rig = await Rig.start({
+      mode: 'drain',
+      fill: (source) => {
+        mkdirSync(join(source, 'a/b/c'), { recursive: true })
+        writeFileSync(join(source, 'a/b/c/file'), 'first')
+      },
+    })
+    const client = new Client(rig)
+    await client.create('a/b/new', 'made')
+    await client.overwrite('a/b/c/file', 0, 'WRITE')
+    client.forgetAll()
+    renameSync(onSource('a'), onSource('t'))
+    if (restart) await rig.restart(restart)
+    // Who looks for the old name first has found it gone.
+    await client.exists('a/b')
+    await client.tree().catch(() => undefined)
+    expect(await client.exists('a')).toBe(false)
+    expect(await client.readPath('t/b/new')).toBe('made')
+    expect(await client.readPath('t/b/c/file')).toBe('WRITE')
+    await rig.migrate()
+    await rig.settle()
+    expect(await client.readPath('t/b/new')).toBe('made')
+    await expectSettled(rig)
+  },
+)
+
 test('P1: a directory that was renamed in the overlay keeps that name, wherever its legacy one is moved', async () => {
   const client = await start('a', 'b')
   await client.rename('a', 'x')
