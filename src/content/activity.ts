@@ -52,6 +52,8 @@ export class Activity {
   onUnused: (ino: bigint) => void = () => undefined
   /** Called when the catalog gives a file back to the volume. */
   onGivenBack: (ino: bigint) => void = () => undefined
+  /** Called in the transaction in which the catalog has become the authority on a file. */
+  onOwned: (ino: bigint) => void = () => undefined
 
   /** Not to be kept over an `await` but by who has it open, is changing it or pins it. */
   of(ino: bigint): NodeActivity {

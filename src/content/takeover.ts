@@ -5,14 +5,7 @@ import { isWholeSeconds } from '../base/clock.ts'
 import { FsError } from '../base/errors.ts'
 import { GUARDS } from '../base/inode-flags.ts'
 import { pagesOf } from '../base/pages.ts'
-import {
-  type Catalog,
-  DIRTY_CONTENT,
-  type Fingerprint,
-  type Inode,
-  isStored,
-  ROOT_INO,
-} from '../catalog/index.ts'
+import { type Catalog, DIRTY_CONTENT, type Fingerprint, type Inode, isStored } from '../catalog/index.ts'
 import { isMissingDisk, type LegacyPlace, type LegacyTree, NOT_MOUNTED } from '../legacy/index.ts'
 import { type Caller, getXattr, listXattrs, type Stat } from '../sys/index.ts'
 import { type ContentContext, chunkCount } from './context.ts'
@@ -277,26 +270,9 @@ export function takeOver(context: ContentContext, ino: bigint): Inode {
       catalog.outbox.add('upload', ino)
     }
     catalog.save(inode)
-    takeOverAbove(context, ino)
+    context.activity.onOwned(ino)
     return inode
   })
-}
-
-/**
- * The directories on the way to what the catalog has of its own are its own as well: one that is moved or removed on SOURCE, past the
- * overlay, must not take with it what nobody there can see. Whoever gives something of the catalog's own another place asks for this.
- */
-export function takeOverAbove(context: ContentContext, ino: bigint): void {
-  const { catalog } = context
-  if (ino === ROOT_INO) return
-  for (const { parent } of catalog.links.of(ino).take(NAMES_AT_ONCE)) {
-    try {
-      if (catalog.get(parent)?.authority === 'legacy') takeOver(context, parent)
-    } catch (error) {
-      // What is wrong with it is told to whoever changes it.
-      if (!(error instanceof FsError)) throw error
-    }
-  }
 }
 
 /**

@@ -20,7 +20,7 @@ import {
   discardDirectoryRecord,
   legacyStat,
   requireLegacy,
-  takeOverAbove,
+  takeOver,
 } from '../content/index.ts'
 import type { LegacyPlace, ReadBy } from '../legacy/index.ts'
 import { statBelow } from './mounted-below.ts'
@@ -39,6 +39,10 @@ const NAMES_LOOKED_AT = 4
 const TURN_MS = 8
 // Names looked at between two looks at the time.
 const NAMES_AT_ONCE = 64
+// Names of a file whose directories become the catalog's with it.
+const NAMES_OWNED = 64
+// To take over a directory takes calls on the volume, and counts as so many rows.
+const DIRECTORY_ROWS = 16
 // Rows of staged chunks that go at once count as so many rows with what hangs on them.
 const CHUNK_ROWS = 16
 
@@ -62,6 +66,7 @@ export class Names {
   constructor(context: OverlayContext) {
     this.#context = context
     this.#later = new Later(context)
+    context.activity.onOwned = (ino) => this.#ownAbove(ino)
     // Not by writing: a worker that follows one that was killed has to come up on a full disk, too (P6).
     this.#firstGeneration = context.catalog.numbers.upcomingGeneration
   }
@@ -366,6 +371,27 @@ export class Names {
     return undefined
   }
 
+  /**
+   * The directories on the way to what the catalog has of its own are its own as well: one that is moved or removed on SOURCE, past the
+   * overlay, must not take with it what nobody there can see. Those that this turn has no room for have turns of their own.
+   */
+  #ownAbove(ino: bigint): void {
+    const { catalog } = this.#context
+    for (const { parent } of catalog.links.of(ino).take(NAMES_OWNED)) {
+      if (catalog.get(parent)?.authority !== 'legacy') continue
+      if (!this.#later.hasRoom(DIRECTORY_ROWS)) {
+        this.#later.add(`the way to inode ${ino}`, () => this.#ownAbove(ino))
+        return
+      }
+      try {
+        takeOver(this.#context, parent)
+      } catch (error) {
+        // What is wrong with it is told to whoever changes it.
+        if (!(error instanceof FsError)) throw error
+      }
+    }
+  }
+
   /** Whether what the volume has there is shown there: a directory of the catalog's has one name. */
   #isShownAt(place: LegacyPlace, stat: Stat): boolean {
     if (!isDirectory(stat.mode)) return true
@@ -377,7 +403,7 @@ export class Names {
       const dirent = catalog.dirents.get(place.parent, place.name)
       if (dirent?.ino !== undefined && dirent.ino !== known.ino) this.unlinked(dirent)
       const isShown = showMoved(catalog, known, place, (at) => legacy.findAsKnown(at))
-      if (isShown) takeOverAbove(this.#context, known.ino)
+      if (isShown) this.#ownAbove(known.ino)
       return isShown
     })
   }
