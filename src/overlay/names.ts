@@ -14,6 +14,7 @@ import {
   mayBeElsewhere,
   NAME_MAX,
   oweWhatWasKept,
+  ROOT_INO,
 } from '../catalog/index.ts'
 import {
   adoptAttributes,
@@ -378,7 +379,8 @@ export class Names {
   #ownAbove(ino: bigint): void {
     const { catalog } = this.#context
     for (const { parent } of catalog.links.of(ino).take(NAMES_OWNED)) {
-      if (catalog.get(parent)?.authority !== 'legacy') continue
+      // The root does not move.
+      if (parent === ROOT_INO || catalog.get(parent)?.authority !== 'legacy') continue
       if (!this.#later.hasRoom(DIRECTORY_ROWS)) {
         this.#later.add(`the way to inode ${ino}`, () => this.#ownAbove(ino))
         return
