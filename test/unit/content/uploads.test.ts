@@ -67,13 +67,24 @@ describe('a file that changes while it is stored', () => {
 describe('a file that is appended to all the time', () => {
   const LENGTH = 2 * MiB + 1000
 
-  /** Changes the file at each of the points, as often as that is come to, until told to end: that waits for the changes. */
+  /**
+   * Changes the file at each of the points, as often as that is come to, until told to end: that waits for the changes, and so does
+   * what is stored next.
+   */
   function changingAt(
     points: readonly string[],
     change: (nth: number) => Promise<unknown>,
   ): () => Promise<unknown[]> {
     const changes: Promise<unknown>[] = []
     for (const point of points) atPoint(point, () => void changes.push(change(changes.length)))
+    const { memory } = rig.world
+    const put = memory.put.bind(memory)
+    Object.assign(memory, {
+      put: async (...args: Parameters<typeof put>) => {
+        await Promise.all(changes)
+        return put(...args)
+      },
+    })
     return () => {
       for (const point of points) atPoint(point, undefined)
       return Promise.all(changes)
