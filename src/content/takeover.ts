@@ -6,7 +6,13 @@ import { FsError } from '../base/errors.ts'
 import { GUARDS } from '../base/inode-flags.ts'
 import { pagesOf } from '../base/pages.ts'
 import { type Catalog, DIRTY_CONTENT, type Fingerprint, type Inode, isStored } from '../catalog/index.ts'
-import { isMissingDisk, type LegacyPlace, type LegacyTree, NOT_MOUNTED } from '../legacy/index.ts'
+import {
+  isMissingDisk,
+  type LegacyPlace,
+  type LegacyTree,
+  NOT_MOUNTED,
+  tellsMissingDisk,
+} from '../legacy/index.ts'
 import { type Caller, getXattr, listXattrs, type Stat } from '../sys/index.ts'
 import { type ContentContext, chunkCount } from './context.ts'
 import { encodeXattrs } from './xattrs.ts'
@@ -264,6 +270,8 @@ export function takeOver(context: ContentContext, ino: bigint): Inode {
       inode.fingerprint = fingerprintOf(stat)
     } else if (isDirectory(stat.mode)) {
       inode.fingerprint = guardsSeen(stat.flags)
+      // It is there: nobody looks for it on the volume any more who would find that out.
+      if (tellsMissingDisk(inode.failure)) inode.failure = undefined
     }
     if (!inStore && inode.version > 0 && !isDirectory(stat.mode)) {
       inode.dirty |= DIRTY_CONTENT
