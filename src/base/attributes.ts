@@ -32,4 +32,7 @@ export const S_IXGRP = 0o010
 export const isRegular = (mode: number): boolean => (mode & S_IFMT) === S_IFREG
 export const isDirectory = (mode: number): boolean => (mode & S_IFMT) === S_IFDIR
 export const isSameKind = (one: number, other: number): boolean => (one & S_IFMT) === (other & S_IFMT)
+/** Of two files that had one number on a volume one after the other the times of birth differ. False where one is not known. */
+export const isBornElsewhere = (one: { btimeNs: bigint }, other: { btimeNs: bigint }): boolean =>
+  one.btimeNs !== 0n && other.btimeNs !== 0n && one.btimeNs !== other.btimeNs
 export const isSymlink = (mode: number): boolean => (mode & S_IFMT) === S_IFLNK

@@ -2,9 +2,6 @@ import type { StatementSync } from 'node:sqlite'
 import type { Database } from '../base/database.ts'
 import { type Inode, type Row, rowBefore, toSigned, toUnsigned } from './inode.ts'
 
-// As name-buckets.ts has them.
-const BUCKETS = 65_536
-
 /** A directory or a file, told from all others that ever had its number. */
 export type Numbered = Pick<Inode, 'ino' | 'generation'>
 
@@ -36,6 +33,7 @@ export class Departures {
   readonly #add: StatementSync
   readonly #remove: StatementSync
   readonly #of: StatementSync
+  readonly #ofLiving: StatementSync
   readonly #nextBucket: StatementSync
   readonly #placesOf: StatementSync
   readonly #names: StatementSync
@@ -52,6 +50,11 @@ export class Departures {
     )
     this.#of = database.prepare(
       `SELECT * FROM departures WHERE parent = ? AND parent_generation = ? AND bucket >= ? AND bucket < ?`,
+      true,
+    )
+    this.#ofLiving = database.prepare(
+      `SELECT d.* FROM departures AS d CROSS JOIN inodes AS i ON i.ino = d.ino AND i.generation = d.generation
+       WHERE d.parent = ? AND d.parent_generation = ?`,
       true,
     )
     this.#nextBucket = database.prepare(
@@ -108,9 +111,9 @@ export class Departures {
     return (this.#of.all(toSigned(ino), generation, from, to) as Row[]).map(departureOf)
   }
 
-  /** All of one directory. */
-  allOf(directory: Numbered): Departure[] {
-    return this.of(directory, 0, BUCKETS)
+  /** Those of one directory whose files are anywhere: of a large one that is being removed most are not. */
+  ofLiving({ ino, generation }: Numbered): Departure[] {
+    return (this.#ofLiving.all(toSigned(ino), generation) as Row[]).map(departureOf)
   }
 
   /** The first bucket from this one on into which one of their names falls. */

@@ -2,7 +2,7 @@ import type { Database } from '../base/database.ts'
 import { type Departures, Forgetting, type Numbered } from './departures.ts'
 import { fileId, type Inode, toSigned, toUnsigned } from './inode.ts'
 import { blob, type Dirent, type Links } from './links.ts'
-import type { NameBuckets } from './name-buckets.ts'
+import { bucketsOf, type NameBuckets } from './name-buckets.ts'
 import type { Outbox } from './outbox.ts'
 import { Statements } from './statements.ts'
 
@@ -89,8 +89,8 @@ export class DirectoryRecords {
 
   /** Shown entries of one shard out of `shards` (a power of two). */
   shardEntries(parent: bigint, shard: number, shards: number): ShardEntry[] {
-    const width = 65536 / shards
-    return this.#sql.all('shard', toSigned(parent), shard * width, (shard + 1) * width).map((row) => ({
+    const { from, to } = bucketsOf(shard, shards)
+    return this.#sql.all('shard', toSigned(parent), from, to).map((row) => ({
       name: blob(row.name),
       ino: toUnsigned(row.ino as bigint),
       generation: Number(row.generation),

@@ -1,7 +1,7 @@
 import type { StatementSync } from 'node:sqlite'
 import { S_IFDIR, S_IFMT } from '../base/attributes.ts'
 import type { Database } from '../base/database.ts'
-import { BEFORE_ALL, LAYOUT_LOST, ROOT_INO, toSigned, toUnsigned } from './inode.ts'
+import { LAYOUT_LOST, ROOT_INO, rowBefore, toSigned, toUnsigned } from './inode.ts'
 
 // What was handed out by transactions that are lost is not handed out again: far more than fits into a log.
 const SKIPPED = 1n << 24n
@@ -214,7 +214,7 @@ export class Doubts {
         : `SELECT d.ino AS ino FROM doubtful AS d LEFT JOIN inodes AS i ON i.ino = d.ino
            WHERE d.compared IN (${outcomes}) AND d.ino > ?
              AND (coalesce(i.mode, 0) & ${S_IFMT}) ${equals} ${S_IFDIR} ORDER BY d.ino LIMIT ?`
-    return this.#inos(sql, after === undefined ? BEFORE_ALL : toSigned(after), limit)
+    return this.#inos(sql, rowBefore(after), limit)
   }
 
   /** Within a transaction: a record in the store names the file. Known until that is compared itself. */

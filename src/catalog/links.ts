@@ -89,6 +89,18 @@ export class Links {
     yield* this.#all('moved', ino)
   }
 
+  /** Whether the directory lies below another one, or is that. Names that lead to no root, as in a circle, count as below it. */
+  isBelow(directory: bigint, above: bigint): boolean {
+    let at = directory
+    for (let level = 0; level < MOST_LEVELS && at !== ROOT_INO; level += 1) {
+      if (at === above) return true
+      const link = this.first(at)
+      if (!link) return false
+      at = link.parent
+    }
+    return at !== ROOT_INO
+  }
+
   /** Path relative to the root by one of the file's names; `undefined` for a file without one. */
   pathOf(ino: bigint): Buffer | undefined {
     const parts: Buffer[] = []

@@ -1,5 +1,5 @@
 import type { Database } from '../base/database.ts'
-import { toSigned, toUnsigned } from './inode.ts'
+import { rowBefore, toSigned, toUnsigned } from './inode.ts'
 import { Statements } from './statements.ts'
 
 /**
@@ -67,9 +67,7 @@ export class UnmetNames {
 
   /** Files of which there is a doubt, some at a time, behind a number. */
   doubtful(after: bigint | undefined): bigint[] {
-    const rows =
-      after === undefined ? this.#sql.all('doubtful') : this.#sql.all('doubtfulOn', toSigned(after))
-    return rows.map((row) => toUnsigned(row.ino as bigint))
+    return this.#sql.all('doubtful', rowBefore(after)).map((row) => toUnsigned(row.ino as bigint))
   }
 
   found({ device, legacyIno, parent, name, shown }: FoundName): void {
@@ -108,8 +106,7 @@ const SQL = {
   put: 'INSERT OR REPLACE INTO unmet VALUES (?,?,?,?,?)',
   drop: 'DELETE FROM unmet WHERE ino = ?',
   one: 'SELECT * FROM unmet WHERE ino = ?',
-  doubtful: 'SELECT ino FROM unmet WHERE doubt IS NOT NULL ORDER BY ino LIMIT 256',
-  doubtfulOn: 'SELECT ino FROM unmet WHERE doubt IS NOT NULL AND ino > ? ORDER BY ino LIMIT 256',
+  doubtful: 'SELECT ino FROM unmet WHERE doubt IS NOT NULL AND ino > ? ORDER BY ino LIMIT 256',
   found: 'INSERT OR REPLACE INTO found_names VALUES (?,?,?,?,?)',
   next: `SELECT f.* FROM (SELECT device, legacy_ino FROM found_names ORDER BY device, legacy_ino LIMIT 1) AS one
     JOIN found_names AS f ON f.device = one.device AND f.legacy_ino = one.legacy_ino`,

@@ -1,4 +1,4 @@
-import { isDirectory, isRegular, isSameKind } from '../base/attributes.ts'
+import { isBornElsewhere, isDirectory, isRegular, isSameKind } from '../base/attributes.ts'
 import { type Catalog, type Inode, isLost, isOwnIno } from '../catalog/index.ts'
 import type { Stat } from '../sys/index.ts'
 
@@ -8,10 +8,6 @@ import type { Stat } from '../sys/index.ts'
  */
 export function isBornWith(inode: Inode, stat: Stat): boolean {
   return inode.btimeNs !== 0n && inode.btimeNs === stat.btimeNs
-}
-
-function isBornElsewhere(inode: Inode, stat: Stat): boolean {
-  return inode.btimeNs !== 0n && stat.btimeNs !== 0n && inode.btimeNs !== stat.btimeNs
 }
 
 /** Whether the store's file can be SOURCE's for all that is known: of one that is lost nothing is. */

@@ -222,10 +222,9 @@ export class CatalogNamespace {
   /** The directory goes, with its record, which was all that led to files whose other names nobody has met. */
   #passOn(directory: Inode, { parent }: Dirent): void {
     const { catalog } = this.#context
-    for (const { name, file } of catalog.departures.allOf(directory)) {
+    for (const { name, file } of catalog.departures.ofLiving(directory)) {
       const inode = catalog.get(file.ino)
-      if (inode?.generation === file.generation && isUnmet(catalog, inode))
-        catalog.records.leaveBehind({ parent, name }, inode)
+      if (inode && isUnmet(catalog, inode)) catalog.records.leaveBehind({ parent, name }, inode)
     }
   }
 

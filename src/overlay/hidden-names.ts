@@ -1,16 +1,13 @@
 import { isDirectory } from '../base/attributes.ts'
 import { FsError } from '../base/errors.ts'
 import { giveWay } from '../base/pace.ts'
-import { type Catalog, lacksNames } from '../catalog/index.ts'
-import type { RawDirent } from '../sys/index.ts'
+import { lacksNames, type ShownEntry } from '../catalog/index.ts'
+import { DT_DIR, type RawDirent } from '../sys/index.ts'
 import type { OverlayContext } from './context.ts'
 
-/** d_type of a directory. */
-export const DIRECTORY = 4
 // Names looked at between two turns.
 const NAMES_AT_ONCE = 64
 
-type ShownEntry = ReturnType<Catalog['dirents']['shownEntry']>
 type VolumeEntry = Pick<RawDirent, 'name' | 'ino' | 'type'>
 
 /** What is said of a name that hides something which was put on the volume past the overlay. */
@@ -25,13 +22,13 @@ export function shownOver(
   { catalog, legacy }: OverlayContext,
   directory: bigint,
   { name, ino, type }: VolumeEntry,
-): { readonly shown: ShownEntry; readonly hides: boolean } {
+): { readonly shown: ShownEntry | undefined; readonly hides: boolean } {
   const shown = catalog.dirents.shownEntry(directory, name)
   if (shown?.ino === undefined || !shown.inode) return { shown, hides: false }
   const { authority, legacyIno, mode } = shown.inode
   const isOwn = shown.legacy === shown.ino
   if (shown.legacy !== undefined && !isOwn) return { shown, hides: false }
-  const mayTakeUp = type === DIRECTORY && authority === 'catalog' && isDirectory(mode)
+  const mayTakeUp = type === DT_DIR && authority === 'catalog' && isDirectory(mode)
   if (!mayTakeUp || (isOwn && legacyIno === ino)) return { shown, hides: !isOwn }
   let hides = false
   try {

@@ -4,10 +4,10 @@ import { giveWay } from '../base/pace.ts'
 import { lacksNames, ROOT_INO, type ShownEntry } from '../catalog/index.ts'
 import type { DirectorySink, Entry } from '../fuse/operations.ts'
 import { isMissingDisk, type ReadBy } from '../legacy/index.ts'
-import type { RawDirent } from '../sys/index.ts'
+import { DT_DIR, type RawDirent } from '../sys/index.ts'
 import type { OverlayContext } from './context.ts'
 import { HeldTables } from './held-tables.ts'
-import { DIRECTORY, shownOver } from './hidden-names.ts'
+import { shownOver } from './hidden-names.ts'
 import { mayBeInStoreAlone } from './in-doubt.ts'
 import { lookingOnly } from './looking-only.ts'
 import { NameTable } from './name-table.ts'
@@ -209,7 +209,7 @@ export class Listings {
       if (cookie >= position) continue
       if (!sink.hasRoom(name.length)) return
       added = true
-      sink.add({ name, ino: this.#shownIno(ino), type: DIRECTORY, cookie: BigInt(position) })
+      sink.add({ name, ino: this.#shownIno(ino), type: DT_DIR, cookie: BigInt(position) })
     }
     for (const item of table.after(cookie)) {
       if (!sink.hasRoom(item.name.length) || (named && performance.now() > until)) return

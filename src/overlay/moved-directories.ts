@@ -1,5 +1,5 @@
-import { isDirectory } from '../base/attributes.ts'
-import { type Catalog, type Inode, ROOT_INO } from '../catalog/index.ts'
+import { isBornElsewhere, isDirectory } from '../base/attributes.ts'
+import type { Catalog, Inode } from '../catalog/index.ts'
 import type { Followed, FoundDirectory, LegacyPlace } from '../legacy/index.ts'
 import type { Stat } from '../sys/index.ts'
 
@@ -61,13 +61,13 @@ function followCircle(catalog: Catalog, place: LegacyPlace, other: Inode, find: 
   let isCircle = false
   for (let [inode, to] = [other, place]; moves.length < MOST_MOVED; ) {
     const [from] = catalog.links.places(inode.ino).take(1)
+    const stat = from && find(from)
     // In two places at once: it is mounted there as well.
-    if (from && isAt(find, from, inode)) return false
+    if (isFile(inode, stat)) return false
     met.add(inode.ino)
     moves.push({ inode, from: from ?? to, to })
     isCircle = from !== undefined && isSame(from, place)
     if (!from || isCircle) break
-    const stat = find(from)
     const next = stat && knownAs(catalog, stat)
     if (!next || !isOwned(next) || met.has(next.ino)) break
     ;[inode, to] = [next, from]
@@ -93,7 +93,7 @@ export function showMoved(catalog: Catalog, inode: Inode, place: LegacyPlace, fi
   // In two places at once: it is mounted there as well.
   if (before && isAt(find, before, inode)) return true
   const isShown = before && catalog.dirents.get(before.parent, before.name)?.ino === inode.ino
-  const follows = isShown === true && !isBelow(catalog, place.parent, inode.ino)
+  const follows = isShown === true && !catalog.links.isBelow(place.parent, inode.ino)
   catalog.transaction(() => {
     if (before && follows) catalog.dirents.set(before.parent, before.name, undefined, undefined)
     else if (before) setPlace(catalog, before, undefined)
@@ -102,33 +102,22 @@ export function showMoved(catalog: Catalog, inode: Inode, place: LegacyPlace, fi
   return follows
 }
 
-function isBelow(catalog: Catalog, directory: bigint, above: bigint): boolean {
-  for (let at: bigint | undefined = directory; at !== undefined && at !== ROOT_INO; ) {
-    if (at === above) return true
-    at = catalog.links.first(at)?.parent
-  }
-  return false
-}
-
 /** What the overlay shows there stays. */
 function setPlace(catalog: Catalog, { parent, name }: LegacyPlace, legacy: bigint | undefined): void {
   catalog.dirents.set(parent, name, catalog.dirents.get(parent, name)?.ino, legacy)
 }
 
-function isAt(find: Find, place: LegacyPlace, inode: Inode): boolean {
-  const { legacyIno, legacyDev } = inode
-  const stat = find(place)
-  return stat !== undefined && stat.ino === legacyIno && stat.dev === legacyDev && isBornWith(inode, stat)
-}
+const isAt = (find: Find, place: LegacyPlace, inode: Inode): boolean => isFile(inode, find(place))
 
-/** Another directory can have got the number of one that was removed. */
-const isBornWith = ({ btimeNs }: Inode, stat: Stat): boolean =>
-  btimeNs === 0n || stat.btimeNs === 0n || btimeNs === stat.btimeNs
+function isFile(inode: Inode, stat: Stat | undefined): boolean {
+  const { legacyIno, legacyDev } = inode
+  return stat?.ino === legacyIno && stat?.dev === legacyDev && !isBornElsewhere(inode, stat)
+}
 
 /** The catalog's inode of what was found. One whose number it has got has no legacy file any more. */
 function knownAs(catalog: Catalog, found: Stat): Inode | undefined {
   const known = catalog.byLegacy(found.dev, found.ino)
-  if (!known || isBornWith(known, found)) return known
+  if (!known || !isBornElsewhere(known, found)) return known
   catalog.transaction(() => catalog.save(Object.assign(known, { legacyIno: undefined })))
   return undefined
 }

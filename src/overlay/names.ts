@@ -1,4 +1,4 @@
-import { isDirectory, isRegular, isSameKind } from '../base/attributes.ts'
+import { isBornElsewhere, isDirectory, isRegular, isSameKind } from '../base/attributes.ts'
 import { FsError } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import { giveWay } from '../base/pace.ts'
@@ -480,8 +480,7 @@ export class Names {
   readonly #isFile = (inode: Inode, stat: Stat): boolean => {
     const sameNumber =
       inode.legacyIno === stat.ino && inode.legacyDev === requireLegacy(this.#context).deviceOf(stat)
-    const sameBirth = inode.btimeNs === 0n || stat.btimeNs === 0n || inode.btimeNs === stat.btimeNs
-    return sameNumber && isSameKind(inode.mode, stat.mode) && sameBirth
+    return sameNumber && isSameKind(inode.mode, stat.mode) && !isBornElsewhere(inode, stat)
   }
 }
 

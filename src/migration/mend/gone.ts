@@ -140,8 +140,9 @@ export function removeGone({ catalog }: OverlayContext, ino: bigint): bigint[] {
       dirGeneration: 0,
       dirShards: 0,
       dirty: 0,
+      nlink: 0,
+      orphan: true,
     } satisfies Partial<Inode>)
-    Object.assign(inode, { nlink: 0, orphan: true } satisfies Partial<Inode>)
     const owed = catalog.outbox.find('upload', ino)
     if (owed) catalog.outbox.done(owed)
     catalog.save(inode)

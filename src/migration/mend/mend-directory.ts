@@ -1,7 +1,7 @@
 import { isDirectory } from '../../base/attributes.ts'
 import { FsError } from '../../base/errors.ts'
 import { giveWay } from '../../base/pace.ts'
-import { type Dirent, fileId, type Inode, NAME_MAX, noteLost, ROOT_INO } from '../../catalog/index.ts'
+import { type Dirent, fileId, type Inode, NAME_MAX, noteLost } from '../../catalog/index.ts'
 import {
   type DirectoryShard,
   headerKey,
@@ -16,7 +16,6 @@ import { isOfNoUse, type StoreReader } from '../rebuild/store-reader.ts'
 import { takeDirectory } from './gone.ts'
 import { adoptFile, mendFile } from './mend-file.ts'
 
-const MOST_DEPTH = 4096
 // Names of a file that are looked at for one that it has left.
 const MOST_NAMES = 1024
 
@@ -273,7 +272,7 @@ function moveTo(run: MendRun, parent: bigint, entry: RecordedEntry): boolean {
   const { ino, links: had = 1, from = [] } = entry
   return catalog.transaction(() => {
     const inode = catalog.get(ino)
-    if (!inode || isBelow(context, parent, ino)) return false
+    if (!inode || catalog.links.isBelow(parent, ino)) return false
     const isLinked = !isDirectory(inode.mode) && (had > 1 || inode.nlink > 1)
     const links = [...catalog.links.of(ino).take(MOST_NAMES)]
     const hasLeft = (link: Dirent): boolean => {
@@ -299,17 +298,6 @@ function moveTo(run: MendRun, parent: bigint, entry: RecordedEntry): boolean {
     else catalog.doubts.note(ino, 'taken')
     return true
   })
-}
-
-function isBelow({ catalog }: OverlayContext, directory: bigint, ino: bigint): boolean {
-  let at = directory
-  for (let depth = 0; depth < MOST_DEPTH && at !== ROOT_INO; depth += 1) {
-    if (at === ino) return true
-    const link = catalog.links.first(at)
-    if (!link) return false
-    at = link.parent
-  }
-  return at !== ROOT_INO
 }
 
 /**
