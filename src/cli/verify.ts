@@ -19,7 +19,7 @@ export const addVerify: AddCommand = (program, context, finish) => {
     .option('--json', 'the whole report, for programs')
     .option(
       '--accept-losses',
-      'what is listed as doubtful, since the catalog was damaged, is as it should be',
+      'what is listed as doubtful or lost is as it should be; what is lost is left out',
     )
     .action((target: string, flags: VerifyFlags) => finish(verify(target, flags, context)))
 }

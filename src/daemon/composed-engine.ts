@@ -6,6 +6,7 @@ import { type Mode, policyOf } from '../base/modes.ts'
 import { giveWay } from '../base/pace.ts'
 import type { MountConfig } from '../config/mount-config.ts'
 import {
+  acceptLosses,
   isCompared,
   type NamespaceLease,
   type SourceTree,
@@ -28,6 +29,7 @@ import {
   Refused,
   type StatusReport,
   type SweepOptions,
+  type VerifyOptions,
   type VerifyReport,
 } from './engine.ts'
 import { type Ownership, requireMark } from './ownership.ts'
@@ -214,9 +216,12 @@ export class ComposedEngine implements RunningEngine {
     this.#parts.mover.resume()
   }
 
-  verify(run: LongRunning): Promise<VerifyReport> {
+  async verify(run: LongRunning, options?: VerifyOptions): Promise<VerifyReport> {
+    const { context } = this.#parts
     const signal = AbortSignal.any([run.signal, this.#ending.signal])
-    return verify(this.#parts.context, this.#parts, { ...run, signal })
+    if (options?.acceptLosses && !isCompared(context)) throw new Refused(NOT_COMPARED)
+    const leftOut = options?.acceptLosses ? await acceptLosses(context) : undefined
+    return await verify(context, this.#parts, { ...run, signal }, leftOut)
   }
 
   async sweep(options: SweepOptions, run: LongRunning): Promise<SweepReport> {
@@ -224,12 +229,6 @@ export class ComposedEngine implements RunningEngine {
     if (!store.capabilities.listing) throw new Refused('this store cannot list what is in it')
     const signal = AbortSignal.any([run.signal, this.#ending.signal])
     return await new Sweep(context, lease, { ...options, ...run, signal }).run()
-  }
-
-  acceptLosses(): void {
-    const { context } = this.#parts
-    if (!isCompared(context)) throw new Refused(NOT_COMPARED)
-    context.catalog.doubts.accept()
   }
 
   tree(): SourceTree {

@@ -31,8 +31,7 @@ export async function carryOut(
       engine.resumeMigration()
       return {}
     case 'verify':
-      if (request.acceptLosses) engine.acceptLosses()
-      return engine.verify(run)
+      return engine.verify(run, { acceptLosses: request.acceptLosses ?? false })
     case 'sweep':
       return engine.sweep({ dryRun: request.dryRun, all: request.all }, run)
   }

@@ -63,6 +63,11 @@ export interface StatusReport {
 /** One step of a long-running command, several times a second at most. */
 export type Progress = RunProgress
 
+export interface VerifyOptions {
+  /** First, what the catalog has lost is taken for what it should be. */
+  readonly acceptLosses: boolean
+}
+
 export interface VerifyReport {
   readonly files: number
   readonly bytes: number
@@ -130,11 +135,10 @@ export interface Engine {
   migrate(options: MigrateOptions, run: LongRunning): Promise<MigrateReport>
   pauseMigration(): void
   resumeMigration(): void
-  verify(run: LongRunning): Promise<VerifyReport>
+  /** @throws Refused to accept losses while the store may have the last copy of some of what is in doubt */
+  verify(run: LongRunning, options?: VerifyOptions): Promise<VerifyReport>
   /** Finds objects that no path names, and deletes them unless it is told to look only. @throws Refused; StoreError */
   sweep(options: SweepOptions, run: LongRunning): Promise<SweepReport>
-  /** What the catalog has lost is taken for what it should be. @throws Refused while the store may have the last copy of some of it */
-  acceptLosses(): void
   /** The tree as it is served, for the process that writes it out. */
   tree(): SourceTree
   /** Prometheus text format. */

@@ -37,15 +37,20 @@ const AT_ONCE = 8
 // The catalog says that it is there, not which version: what a quorum does not find is looked for everywhere.
 const ANY_VERSION = { expect: { epoch: 0, version: 0 } }
 
+export const noDifferences = (): BoundedList<FoundDifference> =>
+  new BoundedList(({ path, detail }) => path.length + detail.length)
+
 /**
  * Reads every stored object back and compares it with its checksum, with the catalog and, where there is one that should
  * be equal, with the legacy copy byte for byte. Files that are waiting to be stored are not part of it. What is damaged or
  * lost is listed, and written again where it can be had without the store.
+ * @param differences what was found before, with which the list begins
  */
 export async function verify(
   context: OverlayContext,
   parts: { readonly directories: DirectoryWriter; readonly stored: StoredContent },
   run: { onProgress: (progress: RunProgress) => void; signal: AbortSignal },
+  differences = noDifferences(),
 ): Promise<{
   files: number
   bytes: number
@@ -57,7 +62,6 @@ export async function verify(
   const meter = new ProgressMeter('verifying', run.onProgress)
   meter.filesTotal = totals.stored
   meter.bytesTotal = totals.storedBytes
-  const differences = new BoundedList<FoundDifference>(({ path, detail }) => path.length + detail.length)
   const slots = new Semaphore(AT_ONCE)
   const underWay = new Set<Promise<void>>()
   for (const { ino, mode } of catalog.scan()) {

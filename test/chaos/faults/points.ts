@@ -91,6 +91,7 @@ export const POINTS_OF_OTHER_TIMES: readonly string[] = [
   'migration.lease.claimed',
   'migration.lease.claiming',
   'migration.lease.telling',
+  'migration.mend.accepting',
   'migration.mend.compared',
   'migration.merge.directory',
   'migration.merge.names',

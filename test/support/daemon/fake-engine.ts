@@ -174,8 +174,6 @@ class FakeEngine implements RunningEngine {
     this.#paused = false
   }
 
-  acceptLosses(): void {}
-
   sweep(): ReturnType<RunningEngine['sweep']> {
     return Promise.resolve({ objects: 0, found: 0, swept: 0, strays: [] })
   }

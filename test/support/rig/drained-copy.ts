@@ -12,9 +12,10 @@ import {
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { FsError, reasonOf } from '../../../src/base/errors.ts'
+import { acceptLosses } from '../../../src/migration/index.ts'
 import type { KeySpace } from '../../../src/store/contract.ts'
 import { Client, type Described } from './client.ts'
-import { clock, turns } from './clock.ts'
+import { clock } from './clock.ts'
 import { atPoint, clearTrap } from './crash.ts'
 import { Rig } from './rig.ts'
 import { putBackCopy } from './state-copy.ts'
@@ -122,13 +123,12 @@ export class DrainedCopy {
     cpSync(this.rig.stateDir, copy, { recursive: true })
   }
 
-  /** Until nothing more leaves the volume. Of a directory whose record is lost something is owed for ever. */
-  async drain(isAllStored = true): Promise<void> {
+  /** Until nothing more leaves the volume. */
+  async drain(): Promise<void> {
     const { rig } = this
     for (let round = 0; round < ROUNDS; round += 1) {
       await rig.migrate()
-      if (isAllStored) await rig.settle()
-      else await turns(1000)
+      await rig.settle()
       await rig.reap()
     }
     await rig.tell()
@@ -167,14 +167,14 @@ export class DrainedCopy {
     return found
   }
 
-  /** The losses are accepted, what is owed is sent, and what nobody names any more is deleted. */
-  async accept(isAllStored = true): Promise<void> {
+  /** The losses are accepted, what is owed is sent, and what nobody names any more is deleted. Paths that were left out. */
+  async accept(): Promise<string[]> {
     const { rig } = this
-    rig.catalog.doubts.accept()
-    rig.context.carrier.wake()
-    await this.drain(isAllStored)
+    const leftOut = await clock.until(acceptLosses(rig.context))
+    await this.drain()
     await rig.restart('mount')
-    await this.drain(isAllStored)
+    await this.drain()
+    return leftOut.items.map(({ path }) => path)
   }
 
   /** What differs from what was there. What was removed or renamed since may be back. */
@@ -184,17 +184,17 @@ export class DrainedCopy {
     return alike(wanted, shown)
   }
 
-  /** What was there and is now nowhere, or something else; and how much is an error, which says that it cannot be had. */
-  async lackingOrWrong(wanted: Map<string, Described>): Promise<{ wrong: string[]; errors: number }> {
+  /** What was there and is now nowhere, or something else; and what is an error, which says that it cannot be had. */
+  async lackingOrWrong(wanted: Map<string, Described>): Promise<{ wrong: string[]; errors: string[] }> {
     const wrong: string[] = []
-    let errors = 0
+    const errors: string[] = []
     for (const [path, { content, mode }] of wanted) {
       try {
         const shown = await this.client.describe(await this.client.node(path))
         if (!shown.content.equals(content) || shown.mode !== mode) wrong.push(`${path}: it is another file`)
       } catch (error) {
         const isLost = error instanceof FsError && error.code === 'EIO'
-        if (isLost) errors += 1
+        if (isLost) errors.push(path)
         else wrong.push(`${path}: ${reasonOf(error)}`)
       }
     }

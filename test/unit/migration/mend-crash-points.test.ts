@@ -2,8 +2,11 @@ import { existsSync, mkdirSync, statSync, truncateSync, writeFileSync } from 'no
 import { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
 import { isDirectory } from '../../../src/base/attributes.ts'
+import { acceptLosses } from '../../../src/migration/index.ts'
 import { Client } from '../../support/rig/client.ts'
+import { DrainedCopy } from '../../support/rig/drained-copy.ts'
 import { Rig, type RigOptions } from '../../support/rig/rig.ts'
+import { versionsOf } from '../../support/rig/state-copy.ts'
 
 const KiB = 1024
 const MiB = 1024 * KiB
@@ -329,5 +332,33 @@ describe('P2: what the catalog has lost is taken from the store, by version', ()
     rig.disarm()
     await rig.restart('mount')
     expect(Object.values(await tree(client))).toEqual(Array.from({ length: 5 }, () => 'SECOND'))
+  })
+})
+
+describe('P2, P4: losses that are accepted', () => {
+  test('migration.mend.accepting: a death there; they are listed until they are accepted once more', async () => {
+    const drained = await DrainedCopy.start((source) => {
+      mkdirSync(join(source, 'd'))
+      writeFileSync(join(source, 'd/f'), 'f')
+    })
+    rig = drained.rig
+    const directory = (await drained.client.node('d')).toString(16)
+    await drained.copy()
+    await drained.drain()
+    const header = Object.keys(await versionsOf(rig)).find((key) => key.startsWith(`dirs ${directory}-`))
+    await drained.loseObject('dirs', (header ?? '').slice('dirs '.length))
+    await drained.putBack()
+    rig.dieAt('migration.mend.accepting')
+    acceptLosses(rig.context).catch(() => undefined)
+    await rig.untilDead()
+    await rig.restart('mount')
+    expect(await doubtful()).not.toEqual(new Map())
+    await drained.accept()
+    expect((await rig.verify()).differences).toEqual([])
+    await rig.setMode('store-only')
+    const { rig: rebuilt, result } = await Rig.rebuilt(rig.world.memory)
+    const found = await tree(new Client(rebuilt))
+    await rebuilt.stop()
+    expect([result.failures, found]).toEqual([[], { d: '/', 'd/f': 'f' }])
   })
 })
