@@ -126,6 +126,10 @@ export class CatalogNamespace {
       const target = this.#names.find(newParent, newName)
       if ((flags & RENAME_NOREPLACE) !== 0 && target) throw new FsError('EEXIST')
       if (exchange && !target) throw new FsError('ENOENT')
+      const isAnywhereElse = newParent !== parent
+      if (isAnywhereElse && this.isBelowItself(source.inode, newParent)) throw new FsError('EINVAL')
+      if (isAnywhereElse && exchange && target && this.isBelowItself(target.inode, parent))
+        throw new FsError('EINVAL')
       if (target?.inode.ino !== source.inode.ino) {
         this.#rename({ parent, name, newParent, newName, exchange }, source.inode, target?.inode)
         if ((flags & RENAME_WHITEOUT) !== 0) this.#make(request, parent, name, WHITEOUT)
@@ -133,6 +137,11 @@ export class CatalogNamespace {
       this.#answers.record(request)
     })
     faultPoint('overlay.rename.committed')
+  }
+
+  /** The kernel knows what is where as it was looked up last: what was moved past the overlay may be elsewhere. */
+  isBelowItself({ ino, mode }: Inode, newParent: bigint): boolean {
+    return isDirectory(mode) && this.#context.catalog.links.isBelow(newParent, ino)
   }
 
   link(request: RequestContext, ino: bigint, newParent: bigint, newName: Buffer): Resolved {

@@ -103,7 +103,9 @@ export class NameOperations {
     }
     const isReplaced =
       target && target.ino !== seen && target.ino !== inode.ino && (flags & RENAME_EXCHANGE) === 0
-    const looked = isReplaced && isDirectory(inode.mode) ? this.#requireEmpty(target) : undefined
+    const isLookedAt =
+      isReplaced && isDirectory(inode.mode) && !this.#catalogNamespace.isBelowItself(inode, newParent)
+    const looked = isLookedAt ? this.#requireEmpty(target) : undefined
     if (looked) return looked.then(() => this.#rename(request, change, target?.ino))
     return afterWrites(this.#context.activity, target ? [inode.ino, target.ino] : [inode.ino], () =>
       this.#catalogNamespace.rename(request, parent, name, newParent, newName, flags),
