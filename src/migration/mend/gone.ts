@@ -1,10 +1,13 @@
 import { isDirectory } from '../../base/attributes.ts'
 import { FsError } from '../../base/errors.ts'
 import { fileId, type Inode, isStored, noteLost } from '../../catalog/index.ts'
-import { type DirectoryHeader, headerKey, legacyStat } from '../../content/index.ts'
+import { type DirectoryHeader, headerKey, legacyStat, takeOver } from '../../content/index.ts'
 import { isMissingDisk } from '../../legacy/index.ts'
 import type { OverlayContext } from '../../overlay/index.ts'
 import { directoryOf } from '../rebuild/place-directories.ts'
+
+// No time is later.
+const NEVER_BEFORE = 2n ** 63n
 
 /**
  * The catalog takes it for the volume's, which does not have it: the catalog may have lost that it was taken over, and that it went. In
@@ -46,8 +49,8 @@ function isOnVolume(context: OverlayContext, inode: Inode): boolean {
 }
 
 /**
- * Makes a directory what its record says: one that is gone from the volume, and one of which the catalog has older attributes. What the
- * volume still has may be newer than the record, so that stays.
+ * Makes a directory what its record says: one that is gone from the volume, and one of which the catalog, or what the volume still has,
+ * was changed before.
  * @returns whether something was taken
  */
 export function takeDirectory(context: OverlayContext, ino: bigint, header: DirectoryHeader): boolean {
@@ -55,12 +58,13 @@ export function takeDirectory(context: OverlayContext, ino: bigint, header: Dire
   const known = catalog.get(ino)
   if (!known || !isDirectory(known.mode)) return false
   const isGone = isGoneFromVolume(context, known)
-  if (!isGone && !(known.authority === 'catalog' && header.ctimeNs > known.ctimeNs)) return false
+  if (!isGone && !(header.ctimeNs > changedAt(context, known))) return false
   const { mode, uid, gid, nlink, atimeNs, mtimeNs, ctimeNs, btimeNs, flags, xattrs } = directoryOf(
     header,
     ino,
   )
   catalog.transaction(() => {
+    if (!isGone && known.authority === 'legacy') takeOver(context, ino)
     const inode = catalog.get(ino)
     if (!inode) return
     Object.assign(inode, { mode, uid, gid, nlink, atimeNs, mtimeNs, ctimeNs, flags, xattrs })
@@ -69,6 +73,17 @@ export function takeDirectory(context: OverlayContext, ino: bigint, header: Dire
     if (isGone) leaveVolume(context, ino)
   })
   return true
+}
+
+/** When it was changed last, as far as the catalog or the volume says. On a disk that is missing nobody can say. */
+function changedAt(context: OverlayContext, known: Inode): bigint {
+  if (known.authority === 'catalog') return known.ctimeNs
+  try {
+    return legacyStat(context, known).ctimeNs
+  } catch (error) {
+    if (!isMissingDisk(error)) throw error
+    return NEVER_BEFORE
+  }
 }
 
 /**

@@ -1,4 +1,4 @@
-import { isDirectory } from '../../base/attributes.ts'
+import { isBornElsewhere, isDirectory, isSameKind } from '../../base/attributes.ts'
 import { FsError } from '../../base/errors.ts'
 import { giveWay } from '../../base/pace.ts'
 import { type Dirent, fileId, type Inode, NAME_MAX, noteLost } from '../../catalog/index.ts'
@@ -11,6 +11,8 @@ import {
 } from '../../content/index.ts'
 import type { OverlayContext } from '../../overlay/index.ts'
 import { StoreCorrupt } from '../../store/errors.ts'
+import type { Stat } from '../../sys/index.ts'
+import { readFile } from '../rebuild/file-record.ts'
 import { directoryOf, saveLost } from '../rebuild/place-directories.ts'
 import { isOfNoUse, type StoreReader } from '../rebuild/store-reader.ts'
 import { takeDirectory } from './gone.ts'
@@ -164,6 +166,12 @@ async function mendEntry(
     return undefined
   }
   if (isOlder(context, parent, entry, there)) return undefined
+  const stat = changedThere(context, parent, entry.name, there)
+  if (stat && known && isSame && !isDirectory(stat.mode) && isThatOne(context, known, stat)) {
+    moveTo(run, parent, entry, known.ino)
+    return 'came'
+  }
+  if (stat && !(known === undefined && (await isLaterInStore(reader, entry, stat)))) return undefined
   const name = entry.name.toString()
   if (known && !isSame) {
     const why = `another file has its inode number ${entry.ino}`
@@ -217,9 +225,9 @@ function placeLost(run: MendRun, parent: bigint, entry: RecordedEntry, why: stri
   })
 }
 
-/** The record is older than what the catalog has: it went from there, something that was made since is there, or the volume has it. */
+/** The record is older than what the catalog has: it went from there, or something that was made since is there. */
 function isOlder(
-  { catalog, legacy }: OverlayContext,
+  { catalog }: OverlayContext,
   parent: bigint,
   { name, ino, generation }: RecordedEntry,
   there: Dirent | undefined,
@@ -235,14 +243,50 @@ function isOlder(
     )
   if (gone) return true
   const now = there?.ino === undefined ? undefined : catalog.get(there.ino)
-  if (now && now.generation >= catalog.doubts.firstGenerationAfter) return true
-  if (directory.legacyIno === undefined) return false
+  return now !== undefined && now.generation >= catalog.doubts.firstGenerationAfter
+}
+
+/** What the volume has there, if the catalog has not met it: it came since, in a mode that writes there, or past the overlay. */
+function changedThere(
+  context: OverlayContext,
+  parent: bigint,
+  name: Buffer,
+  there: Dirent | undefined,
+): Stat | undefined {
+  const { catalog } = context
+  const tree = context.legacy()
+  if (!tree || catalog.get(parent)?.legacyIno === undefined) return undefined
   try {
-    const stat = legacy()?.find({ parent, name })
-    return stat !== undefined && there?.legacy === undefined
+    const stat = tree.find({ parent, name })
+    if (!stat || there?.legacy === undefined) return stat
+    const met = catalog.get(there.legacy)
+    // Of what is hidden there nobody knows what it was.
+    return !met || isThatOne(context, met, stat) ? undefined : stat
   } catch (error) {
-    if (error instanceof FsError && (error.code === 'ENOENT' || error.code === 'ENOTDIR')) return false
+    if (error instanceof FsError && (error.code === 'ENOENT' || error.code === 'ENOTDIR')) return undefined
     throw error
+  }
+}
+
+/** The volume has this file there. */
+function isThatOne({ legacy }: OverlayContext, inode: Inode, stat: Stat): boolean {
+  const isSame = inode.legacyIno === stat.ino && inode.legacyDev === legacy()?.deviceOf(stat)
+  return isSame && isSameKind(inode.mode, stat.mode) && !isBornElsewhere(inode, stat)
+}
+
+/** It is the same file, which was changed later in the store: in a mode that does not write to the volume. @throws StoreError */
+async function isLaterInStore(
+  reader: StoreReader,
+  { ino, generation, key }: RecordedEntry,
+  stat: Stat,
+): Promise<boolean> {
+  if (key === undefined || ino !== stat.ino) return false
+  try {
+    const { inode } = await readFile(reader, { ino, generation }, key)
+    return (inode.ctimeNs ?? 0n) > stat.ctimeNs
+  } catch (error) {
+    if (!isOfNoUse(error)) throw error
+    return false
   }
 }
 
@@ -265,8 +309,9 @@ async function adoptDirectory(run: MendRun, parent: bigint, entry: RecordedEntry
 /**
  * A file that the catalog has in another place, as one more name of it; the names that it had left by then go, and of a file with one
  * name the one that the catalog knows. False for a directory that would be below itself.
+ * @param onVolume its number, where it is there on the volume as well, which goes on to have the truth
  */
-function moveTo(run: MendRun, parent: bigint, entry: RecordedEntry): boolean {
+function moveTo(run: MendRun, parent: bigint, entry: RecordedEntry, onVolume?: bigint): boolean {
   const { context } = run
   const { catalog } = context
   const { ino, links: had = 1, from = [] } = entry
@@ -280,7 +325,7 @@ function moveTo(run: MendRun, parent: bigint, entry: RecordedEntry): boolean {
       const id = directory && fileId(directory)
       return from.some((place) => place.directory === id && place.name.equals(link.name))
     }
-    if (inode.authority === 'legacy') {
+    if (inode.authority === 'legacy' && onVolume === undefined) {
       try {
         takeOver(context, ino)
       } catch (error) {
@@ -288,10 +333,10 @@ function moveTo(run: MendRun, parent: bigint, entry: RecordedEntry): boolean {
         if (!(error instanceof FsError)) throw error
       }
     }
-    place(run, parent, entry)
+    place(run, parent, entry, onVolume)
     for (const link of links) {
       if (isLinked && !hasLeft(link)) continue
-      catalog.dirents.set(link.parent, link.name, undefined, link.legacy)
+      catalog.dirents.set(link.parent, link.name, undefined, onVolume === undefined ? link.legacy : undefined)
       addLinks(context, ino, -1)
     }
     if (catalog.doubts.comparedOf(ino) === 'not') catalog.doubts.noteNamed(ino)
@@ -304,11 +349,11 @@ function moveTo(run: MendRun, parent: bigint, entry: RecordedEntry): boolean {
  * Within a transaction: the name is this file's, and no other's. What the catalog has there is set aside until all records were read:
  * it may be named elsewhere, or lost.
  */
-function place(run: MendRun, parent: bigint, { name, ino }: RecordedEntry): void {
+function place(run: MendRun, parent: bigint, { name, ino }: RecordedEntry, onVolume?: bigint): void {
   const { context, aside } = run
   const { catalog } = context
   const there = catalog.dirents.get(parent, name)
-  catalog.dirents.set(parent, name, ino, there?.legacy)
+  catalog.dirents.set(parent, name, ino, onVolume ?? there?.legacy)
   if (there?.ino !== undefined && there.ino !== ino) {
     const place = { parent, name: freeName(context, parent, { name, ino: there.ino }) }
     catalog.dirents.set(place.parent, place.name, there.ino, undefined)

@@ -1,4 +1,5 @@
 import { isDirectory, isRegular } from '../../base/attributes.ts'
+import { FsError } from '../../base/errors.ts'
 import { giveWay } from '../../base/pace.ts'
 import {
   DIRTY_CONTENT,
@@ -8,11 +9,12 @@ import {
   LAYOUT_INLINE,
   noteLost,
 } from '../../catalog/index.ts'
-import { ALL_ZEROS, listedObjects, MOST_LEVELS, zerosOf } from '../../content/index.ts'
+import { ALL_ZEROS, legacyStat, listedObjects, MOST_LEVELS, takeOver, zerosOf } from '../../content/index.ts'
 import { newInode, type OverlayContext } from '../../overlay/index.ts'
 import { blocksIn, type FoundFile, readFile } from '../rebuild/file-record.ts'
 import type { StoreReader } from '../rebuild/store-reader.ts'
 import { StoreCorrupt } from '../../store/errors.ts'
+import type { Stat } from '../../sys/index.ts'
 import { isGoneFromVolume } from './gone.ts'
 
 const ROWS_AT_ONCE = 256
@@ -20,7 +22,8 @@ const ROWS_AT_ONCE = 256
 /**
  * Takes a file from the store where the catalog has lost a newer version of it. It is newer for certain where the catalog, as it is,
  * owed the store nothing of the file; else where its ctime is later than that of what the catalog has. What was staged of an older
- * state is given up: a copy of it was kept.
+ * state is given up: a copy of it was kept. What the volume still has is as good as the store's, unless that was changed later: by
+ * somebody in a mode that changes the store alone.
  * @param key of its object where the catalog knows none
  * @returns whether it was taken
  * @throws StoreError; of a file that is gone from the volume also where the store has none, or an older one than it has had
@@ -36,20 +39,47 @@ export async function mendFile(
   const at = known?.key ?? key
   if (!known || known.orphan || isDirectory(known.mode)) return false
   const isGone = isGoneFromVolume(context, known)
-  if (known.authority === 'legacy' && !isGone) return false
+  const stat = isGone ? undefined : statOnVolume(context, known)
+  if (known.authority === 'legacy' && !isGone && (!stat || at === undefined)) return false
   if (at === undefined) {
     if (!isGone) return false
     throw new StoreCorrupt('no record says under which key the store has it')
   }
   const found = await readFile(reader, known, at)
-  if (!isNewer(context, known, found)) {
+  if (stat ? !isLaterThanVolume(known, found, stat) : !isNewer(context, known, found)) {
     if (!isGone) return false
     const { version } = found.inode
     throw new StoreCorrupt(`object ${at}: the store has version ${version}, and has had ${known.version}`)
   }
   const blocks = await noteContent(context, reader, found)
-  catalog.transaction(() => take(context, known, found, blocks))
+  catalog.transaction(() => {
+    if (stat) takeOver(context, ino)
+    take(context, known, found, blocks)
+  })
   return true
+}
+
+/** What the volume has of a file that is its own, where changes go to the store. */
+function statOnVolume(context: OverlayContext, known: Inode): Stat | undefined {
+  if (known.authority !== 'legacy' || context.policy().writeTo !== 'store' || !context.legacy())
+    return undefined
+  try {
+    return legacyStat(context, known)
+  } catch (error) {
+    // On a disk that is missing.
+    if (error instanceof FsError) return undefined
+    throw error
+  }
+}
+
+/**
+ * A mode that writes to the volume copies from there, times included: so what is later in the store was changed there alone. Names that
+ * `drain` has removed since move the time of change of what is left.
+ */
+function isLaterThanVolume(known: Inode, { inode }: FoundFile, stat: Stat): boolean {
+  const { version = 0, ctimeNs = 0n, mtimeNs = 0n } = inode
+  if (version <= known.version) return false
+  return stat.nlink < known.nlink ? mtimeNs > stat.mtimeNs : ctimeNs > stat.ctimeNs
 }
 
 /** A file of which the catalog knows nothing. Its name is put by `place`, in the same transaction. @throws StoreError */

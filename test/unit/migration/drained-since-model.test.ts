@@ -22,8 +22,8 @@ let drained: DrainedCopy
 
 afterEach(() => drained.rig.stop())
 
-/** Drains and changes by turns; somewhere in between the state directory is copied. In the end nothing is left on the volume. */
-async function goOn(random: Random): Promise<void> {
+/** Drains and changes by turns; somewhere in between the state directory is copied. In the end nothing is left on the volume, if so wanted. */
+async function goOn(random: Random, isDrained = true): Promise<void> {
   const { rig, client } = drained
   const changes = new RandomChanges(rig, client, random)
   const steps = 2 + random.below(3)
@@ -42,7 +42,8 @@ async function goOn(random: Random): Promise<void> {
   drained.stopCopying()
   await changes.make(1 + random.below(8))
   await rig.settle()
-  await drained.drain()
+  if (isDrained) await drained.drain()
+  else await rig.tell()
 }
 
 describe('P2, P5: a state directory that is put back over a volume that was drained since', () => {
@@ -55,6 +56,18 @@ describe('P2, P5: a state directory that is put back over a volume that was drai
       const wanted = await drained.tree()
       if (random.below(3) === 0) await drained.putBackDyingAt('migration.mend.compared', 1 + random.below(20))
       else await drained.putBack()
+      await drained.expectAll(wanted)
+    },
+  )
+
+  test.each(Array.from({ length: RUNS }, (_, nth) => SEED + nth))(
+    'seed %i: shows all that there was, where the volume still has what was changed since',
+    async (seed) => {
+      const random = new Random(seed)
+      drained = await DrainedCopy.start(randomTree(random))
+      await goOn(random, false)
+      const wanted = await drained.tree()
+      await drained.putBack()
       await drained.expectAll(wanted)
     },
   )

@@ -102,7 +102,7 @@ describe('P2: an older copy of a state directory that is put back', () => {
         mode: 'mirror',
         fill: (source) => {
           mkdirSync(join(source, 'd'))
-          for (const name of ['d/changed', 'kept', 'moved', 'removed'])
+          for (const name of ['d/changed', 'kept', 'late', 'moved', 'removed'])
             writeFileSync(join(source, name), name)
         },
       })
@@ -124,6 +124,7 @@ describe('P2: an older copy of a state directory that is put back', () => {
       rig.world.inject({ fault: 'unavailable', on: ['put'] })
       await client.overwrite('d/changed', 0, 'THIRD!')
       await client.create('newest', 'newest')
+      await client.rename('late', 'd/late')
       rig.die()
       rig.world.heal()
       const before = await objects()
@@ -132,6 +133,7 @@ describe('P2: an older copy of a state directory that is put back', () => {
       const shown = await tree()
       expect(shown).toMatchObject({
         'd/changed': 'THIRD!ged',
+        'd/late': 'late',
         'd/moved': 'moved',
         kept: 'kept',
         new: 'new',
@@ -139,16 +141,16 @@ describe('P2: an older copy of a state directory that is put back', () => {
       })
       // What may have been removed or moved since is not for an older copy to tell.
       const back = Object.keys(shown).filter(
-        (path) => !/^(d|d\/changed|d\/moved|kept|new|newest)$/.test(path),
+        (path) => !/^(d|d\/changed|d\/late|d\/moved|kept|new|newest)$/.test(path),
       )
-      expect(['moved', 'removed']).toEqual(expect.arrayContaining(back))
+      expect(['late', 'moved', 'removed']).toEqual(expect.arrayContaining(back))
       expect(await doubtful()).toEqual(expect.arrayContaining(['.', ...back]))
       expect(rig.catalog.doubts.losses()[0]?.detail).toMatch(/mode drain is that of the copy/)
       await rig.reap()
       await turns(2000)
       // What is new to the copy has keys that nobody has had.
       expect(await objects()).toMatchObject(before)
-      for (const path of ['d/changed', 'd/moved', 'kept', 'new', 'newest'])
+      for (const path of ['d/changed', 'd/late', 'd/moved', 'kept', 'new', 'newest'])
         expect(existsSync(join(rig.source, path)), path).toBe(true)
       expect(back.length).toBeGreaterThan(0)
       await expect(rig.setMode(mode)).rejects.toThrow(/no longer on the legacy volume/)
