@@ -238,14 +238,27 @@ export class Doubts {
     this.#note.run(toSigned(ino), COMPARED[compared])
   }
 
-  /** Everything is to be taken as it is from now on. */
-  accept(): void {
+  /** Something was compared with the store, and stays in doubt until it is accepted. */
+  get anyCompared(): boolean {
+    const sql = `SELECT 1 AS n FROM doubtful WHERE compared NOT IN (${UNCOMPARED}) LIMIT 1`
+    return this.#database.prepare(sql).get() !== undefined
+  }
+
+  /**
+   * Everything is to be taken as it is from now on.
+   * @param isAll also what could not be compared with the store; else that stays in doubt, and with it that something is lost
+   */
+  accept(isAll = true): void {
     this.#database.transaction(() => {
-      this.#database.exec('DELETE FROM losses; DELETE FROM doubtful')
+      this.#database.exec(
+        isAll ? 'DELETE FROM doubtful' : `DELETE FROM doubtful WHERE compared NOT IN (${UNCOMPARED})`,
+      )
+      if (this.toCompare(1).length > 0) return
+      this.#database.exec('DELETE FROM losses')
       this.#database.prepare('DELETE FROM meta WHERE name = ?').run(OLDER_COPY)
     })
-    this.#any = false
-    this.#isOlderCopy = false
+    this.#any = this.toCompare(1).length > 0
+    this.#isOlderCopy &&= this.#any
   }
 
   /** Whether there is a file or directory of which the store has lost something: what that was made of may come back. */

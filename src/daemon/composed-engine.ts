@@ -7,7 +7,7 @@ import { giveWay } from '../base/pace.ts'
 import type { MountConfig } from '../config/mount-config.ts'
 import {
   acceptLosses,
-  isCompared,
+  mayAccept,
   type NamespaceLease,
   type SourceTree,
   Sweep,
@@ -39,7 +39,7 @@ import type { Volume } from './volume.ts'
 const STATE_DISK_AWAY =
   'the disk of the state directory does not answer: changes wait 10 s and fail; it goes on by itself when that does'
 const NOT_COMPARED =
-  'not all that is in doubt was compared with the store yet, which may have the last copy of it: unmount, mount again when the store answers, then accept the losses'
+  'nothing that is in doubt was compared with the store yet, which may have the last copy of it: unmount, mount again when the store answers, then accept the losses'
 // Rows read in one go.
 const FAILURES_AT_ONCE = 256
 const LAST_TELLING_MS = 2000
@@ -219,7 +219,7 @@ export class ComposedEngine implements RunningEngine {
   async verify(run: LongRunning, options?: VerifyOptions): Promise<VerifyReport> {
     const { context } = this.#parts
     const signal = AbortSignal.any([run.signal, this.#ending.signal])
-    if (options?.acceptLosses && !isCompared(context)) throw new Refused(NOT_COMPARED)
+    if (options?.acceptLosses && !mayAccept(context)) throw new Refused(NOT_COMPARED)
     const leftOut = options?.acceptLosses ? await acceptLosses(context) : undefined
     return await verify(context, this.#parts, { ...run, signal }, leftOut)
   }

@@ -1,7 +1,7 @@
 export { ClaimedStore } from './claimed-store.ts'
 export { isAcknowledged, NamespaceLease } from './lease.ts'
 export { acceptLosses } from './mend/accept.ts'
-export { isCompared, mend } from './mend/mending.ts'
+export { isCompared, mayAccept, mend } from './mend/mending.ts'
 export { ModeSwitch } from './mode-switch.ts'
 export { Mover, type MoverState } from './mover.ts'
 export { whenItCanBe } from './patience.ts'

@@ -115,7 +115,15 @@ function* doubtful(context: OverlayContext): Generator<FoundDifference> {
       detail: `${since.toISOString()}: ${detail}; compare, then 'ferryfs verify --accept-losses'`,
     }
   for (const { ino, compared } of losses.length > 0 ? doubts.files(DOUBTFUL_LISTED) : [])
-    yield { path: shownPath(context, ino), kind: 'doubtful', detail: IN_DOUBT[compared] }
+    yield { path: shownPath(context, ino), kind: 'doubtful', detail: doubtOf(context, ino, compared) }
+}
+
+/** With what to look for in the store, where that has no answer. */
+function doubtOf({ catalog }: OverlayContext, ino: bigint, compared: keyof typeof IN_DOUBT): string {
+  const inode = compared === 'not' ? catalog.get(ino) : undefined
+  const key = inode && (isDirectory(inode.mode) ? headerKey(fileId(inode)) : inode.key)
+  if (key === undefined) return IN_DOUBT[compared]
+  return `${IN_DOUBT[compared]}; if it has no answer for this alone: its object there is ${key}, which is lost once it is deleted`
 }
 
 type Finding = Omit<FoundDifference, 'path'>

@@ -9,13 +9,15 @@ import { removeGone } from './gone.ts'
 const AT_ONCE = 100
 
 /**
- * Everything is to be taken as it is from now on; nobody waits any more for what is lost to come back. A directory that may have had
+ * Everything that was compared with the store is to be taken as it is from now on; nobody waits any more for what is lost to come back. A directory that may have had
  * names that nobody knows has those that are known, and its record is written anew. A name of which nothing is left, in the store or on
  * the volume, goes. The doubts go last: cut short, they are listed as before, and what is done of this is no harm to what is not.
  * @returns names that went
  */
 export async function acceptLosses(context: OverlayContext): Promise<BoundedList<FoundDifference>> {
-  const { catalog, carrier, log } = context
+  const { catalog, carrier, log, policy } = context
+  // Where changes go to the volume it has the truth.
+  const isAll = policy().writeTo === 'legacy'
   const leftOut = noDifferences()
   await catalog.ready()
   for (let after: bigint | undefined; ; ) {
@@ -23,7 +25,7 @@ export async function acceptLosses(context: OverlayContext): Promise<BoundedList
     catalog.transaction(() => {
       for (const { ino, reason } of page) {
         const inode = catalog.get(ino)
-        if (!inode) continue
+        if (!inode || (!isAll && catalog.doubts.comparedOf(ino) === 'not')) continue
         if (lacksNames(inode)) acceptDirectory(catalog, inode)
         else if (isLost(inode) && !inode.orphan && isNowhere(catalog, inode)) {
           leftOut.add({
@@ -40,7 +42,7 @@ export async function acceptLosses(context: OverlayContext): Promise<BoundedList
     if (after === undefined) break
     await giveWay()
   }
-  catalog.doubts.accept()
+  catalog.doubts.accept(isAll)
   if (leftOut.count > 0)
     log.warn(
       { files: leftOut.count },

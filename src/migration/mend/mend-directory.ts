@@ -10,11 +10,11 @@ import {
   takeOver,
 } from '../../content/index.ts'
 import type { OverlayContext } from '../../overlay/index.ts'
-import { StoreCorrupt } from '../../store/errors.ts'
+import { StoreCorrupt, type StoreError } from '../../store/errors.ts'
 import type { Stat } from '../../sys/index.ts'
 import { readFile } from '../rebuild/file-record.ts'
 import { directoryOf, saveLost } from '../rebuild/place-directories.ts'
-import { isOfNoUse, type StoreReader } from '../rebuild/store-reader.ts'
+import { isOfNoUse, isUnanswered, type StoreReader } from '../rebuild/store-reader.ts'
 import { takeDirectory } from './gone.ts'
 import { adoptFile, mendFile } from './mend-file.ts'
 
@@ -52,7 +52,7 @@ export interface Mended {
  * file, and of which it does not know that it went from there, came after everything that the catalog knows. Names that the record
  * does not have stay: nothing goes on the strength of what is missing. One that is gone from the volume becomes what its record says.
  * @param isLed something leads to the record; of another one, which may be of what was removed, nothing is lost that is missing
- * @throws StoreError, FsError
+ * @throws StoreError, also where the store has no answer for something that it names, once all else of it is done; FsError
  */
 export async function mendDirectory(run: MendRun, ino: bigint, isLed = true): Promise<Mended> {
   const { context, reader } = run
@@ -69,12 +69,17 @@ export async function mendDirectory(run: MendRun, ino: bigint, isLed = true): Pr
   // Where changes go to the volume it has all names.
   if (context.policy().writeTo === 'legacy') return result
   result.taken = takeDirectory(context, ino, header)
+  let unanswered: StoreError | undefined
+  const open = (error: unknown): undefined => {
+    if (!isUnanswered(error)) throw error
+    unanswered ??= error
+  }
   for (let shard = 0; shard < shards; shard += 1) {
     const { entries, leaving } = await partOf(run, { ino, id, recordGeneration, shard })
     result.leaving.push(...leaving)
     for (const entry of entries) {
       await giveWay()
-      const why = await mendEntry(run, ino, entry, isLed)
+      const why = await mendEntry(run, ino, entry, isLed).catch(open)
       if (why === 'came') result.came += 1
       else if (why !== undefined) result.refused.push(why)
     }
@@ -84,6 +89,7 @@ export async function mendDirectory(run: MendRun, ino: bigint, isLed = true): Pr
         if (catalog.get(entry.ino)?.generation === entry.generation) catalog.doubts.noteNamed(entry.ino)
     })
   }
+  if (unanswered) throw unanswered
   return result
 }
 

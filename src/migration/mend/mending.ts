@@ -5,7 +5,7 @@ import type { OverlayContext } from '../../overlay/index.ts'
 import type { RecordedEntry } from '../../content/index.ts'
 import { StoreError } from '../../store/errors.ts'
 import { OtherFile } from '../rebuild/file-record.ts'
-import { isOfNoUse, StoreReader } from '../rebuild/store-reader.ts'
+import { isOfNoUse, isUnanswered, StoreReader } from '../rebuild/store-reader.ts'
 import { isGoneFromVolume, isInStoreAlone, lose, removeGone } from './gone.ts'
 import { type MendRun, mendDirectory, mendLeaving, takeAside } from './mend-directory.ts'
 import { mendFile } from './mend-file.ts'
@@ -15,6 +15,10 @@ const AT_ONCE = 64
 
 // Nobody is served meanwhile.
 const LONGEST_MS = 60_000
+// For one object, and less the more of them have had no answer.
+const LONGEST_FOR_ONE_MS = 5000
+// Where so many have none it is not one or another that is out of reach.
+const MOST_UNANSWERED = 1000
 
 /**
  * After the catalog has lost transactions: compares what is in doubt with the store, by version, and takes what is newer there. Before
@@ -36,6 +40,11 @@ export async function mend(
       counts,
       'what the catalog may have lost was compared with the store: what is newer there was taken',
     )
+    if (counts.unanswered > 0)
+      log.error(
+        counts,
+        "the store has no answer for some of it, which 'ferryfs verify' lists: the next start asks again",
+      )
   } catch (error) {
     if (!signal.aborted && !(error instanceof StoreError || error instanceof FsError)) throw error
     log.error(
@@ -43,6 +52,11 @@ export async function mend(
       'what the catalog may have lost could not all be compared with the store: the next start goes on',
     )
   }
+}
+
+/** Whether some losses can be accepted: what was not compared stays in doubt. */
+export function mayAccept(context: OverlayContext): boolean {
+  return isCompared(context) || context.catalog.doubts.anyCompared
 }
 
 /**
@@ -58,19 +72,21 @@ export function isCompared({ catalog, policy }: OverlayContext): boolean {
  * from what was removed.
  */
 class Mending {
-  readonly counts = { compared: 0, taken: 0, lost: 0 }
+  readonly counts = { compared: 0, taken: 0, lost: 0, unanswered: 0 }
   readonly #context: OverlayContext
   readonly #signal: AbortSignal
   readonly #run: MendRun
   readonly #unfound: Unfound
   /** Directories that are done only with all others, and whether something of them was taken. */
   readonly #unsettled = new Map<bigint, boolean>()
+  /** Directories of which the store has no answer for something: what they name is not known. */
+  readonly #open = new Set<bigint>()
   readonly #leaving = new Map<bigint, readonly RecordedEntry[]>()
 
   constructor(context: OverlayContext, signal: AbortSignal) {
     this.#context = context
     this.#signal = signal
-    this.#run = { context, reader: new StoreReader(context.store), aside: [] }
+    this.#run = { context, reader: new StoreReader(context.store, () => this.#bound()), aside: [] }
     this.#unfound = new Unfound(this.#run)
   }
 
@@ -80,6 +96,8 @@ class Mending {
       await this.#each('directories', (ino) => this.#record(ino))
     else await this.#records()
     await this.#each('files', (ino) => this.#file(ino))
+    // What is named nowhere else, and what nothing is left of, is decided once all records have said what they name.
+    if (this.#open.size > 0) return
     this.#takeAside()
     await this.#unfound.settle()
     // Cut short before this they are looked at again.
@@ -98,11 +116,15 @@ class Mending {
       let isMore: boolean
       do isMore = await this.#each('named directories', (ino) => this.#record(ino))
       while (isMore)
-      this.#unfound.loseNamed()
+      for (const ino of this.#unfound.loseNamed()) {
+        this.#unsettled.delete(ino)
+        this.#compared(ino, false)
+      }
     } while (
-      (await this.#allLeaving()) ||
+      (this.#open.size === 0 && (await this.#allLeaving())) ||
       (await this.#each('directories', (ino) => this.#nameIf(ino, this.#unfound.isNamed(ino))))
     )
+    if (this.#open.size > 0) return
     await this.#each('directories', async (ino) => {
       const inode = catalog.get(ino)
       if (!inode || this.#unsettled.has(ino)) return false
@@ -131,7 +153,7 @@ class Mending {
   }
 
   async #record(ino: bigint, isLed = true): Promise<boolean> {
-    if (this.#unsettled.has(ino)) return false
+    if (this.#unsettled.has(ino) || this.#open.has(ino)) return false
     try {
       const { came, taken, leaving, refused } = await mendDirectory(this.#run, ino, isLed)
       for (const why of refused) this.#warnOfName(ino, why)
@@ -142,6 +164,11 @@ class Mending {
         this.#unsettled.set(ino, isTaken)
       }
     } catch (error) {
+      if (isUnanswered(error)) {
+        await this.#leaveOpen(ino, error)
+        this.#open.add(ino)
+        return true
+      }
       if (!isOfNoUse(error)) throw error
       this.#warnOf(ino, error)
       // Where changes go to the volume, that has all names.
@@ -158,7 +185,13 @@ class Mending {
       this.#leaving.delete(parent)
       for (const entry of entries) {
         this.#signal.throwIfAborted()
-        const { isOnly, why } = await mendLeaving(this.#run, parent, entry)
+        const settled = await mendLeaving(this.#run, parent, entry).catch(async (error: unknown) => {
+          if (!isUnanswered(error)) throw error
+          await this.#leaveOpen(parent, error)
+          this.#open.add(parent)
+        })
+        if (!settled) continue
+        const { isOnly, why } = settled
         isAny ||= isOnly
         if (why !== undefined && why !== 'came') this.#warnOfName(parent, why)
       }
@@ -196,18 +229,39 @@ class Mending {
     try {
       this.#compared(ino, await mendFile(this.#context, this.#run.reader, ino))
     } catch (error) {
+      if (isUnanswered(error)) {
+        await this.#leaveOpen(ino, error)
+        return true
+      }
       if (!isOfNoUse(error)) throw error
       this.#warnOf(ino, error)
-      this.#settleGone(ino, error)
+      const inode = this.#context.catalog.get(ino)
+      if (inode && isInStoreAlone(this.#context, inode)) {
+        // Removed or lost: what names it may have no answer.
+        if (this.#open.size > 0) return true
+        this.#settleGone(ino, error)
+      }
       this.#compared(ino, false)
     }
     return true
   }
 
+  #bound(): AbortSignal {
+    const longest = Math.ceil(LONGEST_FOR_ONE_MS / (1 + this.counts.unanswered))
+    return AbortSignal.any([this.#signal, AbortSignal.timeout(Math.max(100, longest))])
+  }
+
+  /** The store answers, and not for this, which is left for the next start. @throws StoreError where it does not answer at all */
+  async #leaveOpen(ino: bigint, error: StoreError): Promise<void> {
+    this.#signal.throwIfAborted()
+    if (this.counts.unanswered >= MOST_UNANSWERED) throw error
+    await this.#context.store.ping({ signal: this.#bound() })
+    this.counts.unanswered += 1
+    this.#warnOf(ino, error)
+  }
+
   /** The store has nothing of use of a file: where the volume has nothing either it was removed, or is lost. */
   #settleGone(ino: bigint, why: Error): void {
-    const inode = this.#context.catalog.get(ino)
-    if (!inode || !isInStoreAlone(this.#context, inode)) return
     if (!this.#unfound.isNamed(ino)) removeGone(this.#context, ino)
     else {
       lose(this.#context, ino, why.message, why instanceof OtherFile)

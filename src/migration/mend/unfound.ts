@@ -32,16 +32,22 @@ export class Unfound {
     })
   }
 
-  /** Those that a record names, and that have none of their own, are lost with what was in them that nobody knows. */
-  loseNamed(): void {
+  /**
+   * Those that a record names, and that have none of their own, are lost with what was in them that nobody knows.
+   * @returns which
+   */
+  loseNamed(): bigint[] {
     const { context } = this.#run
+    const lost: bigint[] = []
     for (const [ino, why] of this.#directories) {
       // One that the catalog has never stored is no loss: a root is at the beginning.
       const isNew = ino === ROOT_INO && context.catalog.get(ino)?.dirGeneration === 0
       if (why === undefined || isNew || !this.isNamed(ino)) continue
       lose(context, ino, why)
       this.#directories.delete(ino)
+      lost.push(ino)
     }
+    return lost
   }
 
   /**

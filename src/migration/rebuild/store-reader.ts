@@ -37,14 +37,22 @@ export function isOfNoUse(error: unknown): error is StoreError {
   return error instanceof StoreError && (!error.retryable || error instanceof Missing)
 }
 
+/** The store has no answer for it now; it may have one later. */
+export function isUnanswered(error: unknown): error is StoreError {
+  return error instanceof StoreError && !isOfNoUse(error)
+}
+
 /** Reads a store of which no catalog says what is in it. */
 export class StoreReader {
   readonly #store: KeyValueStore
+  readonly #bound: (() => AbortSignal) | undefined
   /** Of all that was read. */
   highestVersion = 0
 
-  constructor(store: KeyValueStore) {
+  /** @param bound ends the wait for one object */
+  constructor(store: KeyValueStore, bound?: () => AbortSignal) {
     this.#store = store
+    this.#bound = bound
   }
 
   /**
@@ -52,7 +60,8 @@ export class StoreReader {
    * @throws StoreError
    */
   async newest(space: KeySpace, key: string): Promise<StoredObject> {
-    const object = await this.#store.get(space, key, { everywhere: true })
+    const signal = this.#bound?.()
+    const object = await this.#store.get(space, key, { everywhere: true, ...(signal && { signal }) })
     if (!object)
       throw new Missing(`${space === 'dirs' ? 'directory record' : 'object'} ${key} is not in the store`)
     const { epoch, version } = object.version
