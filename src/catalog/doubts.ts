@@ -1,6 +1,7 @@
 import type { StatementSync } from 'node:sqlite'
 import { S_IFDIR, S_IFMT } from '../base/attributes.ts'
 import type { Database } from '../base/database.ts'
+import { MendNotes } from './mend-notes.ts'
 import { LAYOUT_LOST, ROOT_INO, rowBefore, toSigned, toUnsigned } from './inode.ts'
 
 // What was handed out by transactions that are lost is not handed out again: far more than fits into a log.
@@ -236,6 +237,11 @@ export class Doubts {
   /** The file is in doubt, and has been compared with the store, or has not. Within a transaction. */
   note(ino: bigint, compared: Compared): void {
     this.#note.run(toSigned(ino), COMPARED[compared])
+  }
+
+  /** For a comparison with the store, which is to end it. */
+  beginNotes(): MendNotes {
+    return new MendNotes(this.#database)
   }
 
   /** Something was compared with the store, and stays in doubt until it is accepted. */

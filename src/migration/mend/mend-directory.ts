@@ -1,7 +1,8 @@
 import { isBornElsewhere, isDirectory, isSameKind } from '../../base/attributes.ts'
 import { FsError } from '../../base/errors.ts'
 import { giveWay } from '../../base/pace.ts'
-import { type Dirent, fileId, type Inode, NAME_MAX, noteLost } from '../../catalog/index.ts'
+import { z } from 'zod'
+import { type Dirent, fileId, type Inode, type MendNotes, NAME_MAX, noteLost } from '../../catalog/index.ts'
 import {
   type DirectoryShard,
   headerKey,
@@ -21,18 +22,18 @@ import { adoptFile, mendFile } from './mend-file.ts'
 // Names of a file that are looked at for one that it has left.
 const MOST_NAMES = 1024
 
-/** A name that something was given whose own the store has for another file. */
-export interface Aside {
-  readonly parent: bigint
-  readonly name: Buffer
-  readonly ino: bigint
-}
-
 /** What all steps of a comparison work on. */
 export interface MendRun {
   readonly context: OverlayContext
   readonly reader: StoreReader
-  readonly aside: Aside[]
+  readonly notes: MendNotes
+  /** Of a name that could not come. */
+  refused(directory: bigint, why: string): void
+}
+
+interface Place {
+  readonly parent: bigint
+  readonly name: Buffer
 }
 
 /** What a record has brought. */
@@ -41,10 +42,8 @@ export interface Mended {
   came: number
   /** The directory itself became what the record says. */
   taken: boolean
-  /** Names that were about to leave when it was written: who is nowhere else is there. */
-  readonly leaving: RecordedEntry[]
-  /** Why some names could not come. */
-  readonly refused: string[]
+  /** Names were about to leave when it was written, which are noted: who is nowhere else is there. */
+  isLeft: boolean
 }
 
 /**
@@ -58,7 +57,7 @@ export async function mendDirectory(run: MendRun, ino: bigint, isLed = true): Pr
   const { context, reader } = run
   const { catalog } = context
   const directory = catalog.get(ino)
-  const result: Mended = { came: 0, taken: false, leaving: [], refused: [] }
+  const result: Mended = { came: 0, taken: false, isLeft: false }
   if (!directory || directory.orphan) return result
   const id = fileId(directory)
   const header = await reader.header(id)
@@ -76,12 +75,15 @@ export async function mendDirectory(run: MendRun, ino: bigint, isLed = true): Pr
   }
   for (let shard = 0; shard < shards; shard += 1) {
     const { entries, leaving } = await partOf(run, { ino, id, recordGeneration, shard })
-    result.leaving.push(...leaving)
+    if (leaving.length > 0) result.isLeft = true
+    catalog.transaction(() => {
+      for (const entry of leaving) run.notes.addLeaving(ino, entry.name, encodeLeaving(entry))
+    })
     for (const entry of entries) {
       await giveWay()
       const why = await mendEntry(run, ino, entry, isLed).catch(open)
       if (why === 'came') result.came += 1
-      else if (why !== undefined) result.refused.push(why)
+      else if (why !== undefined) run.refused(ino, why)
     }
     if (!isLed) continue
     catalog.transaction(() => {
@@ -91,6 +93,36 @@ export async function mendDirectory(run: MendRun, ino: bigint, isLed = true): Pr
   }
   if (unanswered) throw unanswered
   return result
+}
+
+const encodeLeaving = ({ name: _, ino, from, ...rest }: RecordedEntry): string =>
+  JSON.stringify({
+    ...rest,
+    ino: ino.toString(),
+    from: from?.map(({ directory, name }) => ({ directory, name: name.toString('base64') })),
+  })
+
+const leavingSchema = z.object({
+  ino: z.string(),
+  generation: z.number(),
+  key: z.string().optional(),
+  links: z.number().optional(),
+  from: z.array(z.object({ directory: z.string(), name: z.string() })).optional(),
+})
+
+/** What `encodeLeaving` made text of. */
+export function decodeLeaving(name: Buffer, text: string): RecordedEntry {
+  const { ino, generation, key, links, from } = leavingSchema.parse(JSON.parse(text))
+  return {
+    name,
+    ino: BigInt(ino),
+    generation,
+    key,
+    ...(links !== undefined && { links }),
+    ...(from && {
+      from: from.map((place) => ({ directory: place.directory, name: Buffer.from(place.name, 'base64') })),
+    }),
+  }
 }
 
 /** The names in a part of the record; of a part that is lost none, and the directory is one that lacks names. @throws StoreError */
@@ -356,14 +388,14 @@ function moveTo(run: MendRun, parent: bigint, entry: RecordedEntry, onVolume?: b
  * it may be named elsewhere, or lost.
  */
 function place(run: MendRun, parent: bigint, { name, ino }: RecordedEntry, onVolume?: bigint): void {
-  const { context, aside } = run
+  const { context, notes } = run
   const { catalog } = context
   const there = catalog.dirents.get(parent, name)
   catalog.dirents.set(parent, name, ino, onVolume ?? there?.legacy)
   if (there?.ino !== undefined && there.ino !== ino) {
     const place = { parent, name: freeName(context, parent, { name, ino: there.ino }) }
     catalog.dirents.set(place.parent, place.name, there.ino, undefined)
-    aside.push({ ...place, ino: there.ino })
+    notes.addAside(place.parent, place.name, there.ino)
   }
   addLinks(context, ino, 1)
 }
@@ -382,7 +414,10 @@ function freeName(
 }
 
 /** Takes the name from a file or an empty directory that was set aside: it was replaced. Within a transaction. */
-export function takeAside({ context }: MendRun, { parent, name, ino }: Aside): void {
+export function takeAside(
+  { context }: MendRun,
+  { parent, name, ino }: Place & { readonly ino: bigint },
+): void {
   const { catalog } = context
   const inode = catalog.get(ino)
   const isFull = inode !== undefined && isDirectory(inode.mode) && catalog.dirents.count(ino) > 0

@@ -1,13 +1,13 @@
 import { FsError, reasonOf } from '../../base/errors.ts'
 import { faultPoint } from '../../base/faults.ts'
-import { ROOT_INO } from '../../catalog/index.ts'
+import { giveWay } from '../../base/pace.ts'
+import { type MendNotes, ROOT_INO } from '../../catalog/index.ts'
 import type { OverlayContext } from '../../overlay/index.ts'
-import type { RecordedEntry } from '../../content/index.ts'
 import { StoreError } from '../../store/errors.ts'
 import { OtherFile } from '../rebuild/file-record.ts'
 import { isOfNoUse, isUnanswered, StoreReader } from '../rebuild/store-reader.ts'
 import { isGoneFromVolume, isInStoreAlone, lose, removeGone } from './gone.ts'
-import { type MendRun, mendDirectory, mendLeaving, takeAside } from './mend-directory.ts'
+import { decodeLeaving, type MendRun, mendDirectory, mendLeaving, takeAside } from './mend-directory.ts'
 import { mendFile } from './mend-file.ts'
 import { Unfound } from './unfound.ts'
 
@@ -19,6 +19,13 @@ const LONGEST_MS = 60_000
 const LONGEST_FOR_ONE_MS = 5000
 // Where so many have none it is not one or another that is out of reach.
 const MOST_UNANSWERED = 1000
+
+interface Counts {
+  compared: number
+  taken: number
+  lost: number
+  unanswered: number
+}
 
 /**
  * After the catalog has lost transactions: compares what is in doubt with the store, by version, and takes what is newer there. Before
@@ -32,10 +39,9 @@ export async function mend(
 ): Promise<void> {
   const { catalog, log } = context
   if (catalog.doubts.toCompare(1).length === 0) return
-  const mending = new Mending(context, signal)
-  const { counts } = mending
+  const counts: Counts = { compared: 0, taken: 0, lost: 0, unanswered: 0 }
   try {
-    await mending.run()
+    await compareAll(context, signal, counts)
     log.warn(
       counts,
       'what the catalog may have lost was compared with the store: what is newer there was taken',
@@ -51,6 +57,15 @@ export async function mend(
       { err: error, ...counts },
       'what the catalog may have lost could not all be compared with the store: the next start goes on',
     )
+  }
+}
+
+async function compareAll(context: OverlayContext, signal: AbortSignal, counts: Counts): Promise<void> {
+  const notes = context.catalog.doubts.beginNotes()
+  try {
+    await new Mending(context, { signal, counts, notes }).run()
+  } finally {
+    notes.end()
   }
 }
 
@@ -72,21 +87,30 @@ export function isCompared({ catalog, policy }: OverlayContext): boolean {
  * from what was removed.
  */
 class Mending {
-  readonly counts = { compared: 0, taken: 0, lost: 0, unanswered: 0 }
+  readonly #counts: Counts
   readonly #context: OverlayContext
   readonly #signal: AbortSignal
   readonly #run: MendRun
   readonly #unfound: Unfound
-  /** Directories that are done only with all others, and whether something of them was taken. */
-  readonly #unsettled = new Map<bigint, boolean>()
   /** Directories of which the store has no answer for something: what they name is not known. */
   readonly #open = new Set<bigint>()
-  readonly #leaving = new Map<bigint, readonly RecordedEntry[]>()
+  /** Directories that are done only with all others, and what else there may be any amount of. */
+  readonly #notes: MendNotes
 
-  constructor(context: OverlayContext, signal: AbortSignal) {
+  constructor(
+    context: OverlayContext,
+    { signal, counts, notes }: { signal: AbortSignal; counts: Counts; notes: MendNotes },
+  ) {
     this.#context = context
     this.#signal = signal
-    this.#run = { context, reader: new StoreReader(context.store, () => this.#bound()), aside: [] }
+    this.#counts = counts
+    this.#notes = notes
+    this.#run = {
+      context,
+      reader: new StoreReader(context.store, () => this.#bound()),
+      notes,
+      refused: (directory, why) => this.#warnOfName(directory, why),
+    }
     this.#unfound = new Unfound(this.#run)
   }
 
@@ -101,7 +125,15 @@ class Mending {
     this.#takeAside()
     await this.#unfound.settle()
     // Cut short before this they are looked at again.
-    for (const [ino, isTaken] of this.#unsettled) this.#compared(ino, isTaken)
+    for (const state of ['read', 'unfound'] as const) {
+      for (let after: bigint | undefined; ; ) {
+        const some = this.#notes.some(state, after)
+        for (const { ino, isTaken } of some) this.#compared(ino, isTaken)
+        after = some.at(-1)?.ino
+        if (after === undefined) break
+        await giveWay()
+      }
+    }
   }
 
   /**
@@ -116,10 +148,7 @@ class Mending {
       let isMore: boolean
       do isMore = await this.#each('named directories', (ino) => this.#record(ino))
       while (isMore)
-      for (const ino of this.#unfound.loseNamed()) {
-        this.#unsettled.delete(ino)
-        this.#compared(ino, false)
-      }
+      this.#unfound.loseNamed((ino) => this.#compared(ino, false))
     } while (
       (this.#open.size === 0 && (await this.#allLeaving())) ||
       (await this.#each('directories', (ino) => this.#nameIf(ino, this.#unfound.isNamed(ino))))
@@ -127,7 +156,7 @@ class Mending {
     if (this.#open.size > 0) return
     await this.#each('directories', async (ino) => {
       const inode = catalog.get(ino)
-      if (!inode || this.#unsettled.has(ino)) return false
+      if (!inode || this.#notes.has(ino)) return false
       if (!isGoneFromVolume(this.#context, inode)) return await this.#record(ino, false)
       this.#putOff(ino)
       return false
@@ -142,27 +171,22 @@ class Mending {
 
   #nameIf(ino: bigint, isNamed: boolean): Promise<boolean> {
     const { catalog } = this.#context
-    if (!isNamed || this.#unsettled.has(ino) || catalog.doubts.isNamed(ino)) return Promise.resolve(false)
+    if (!isNamed || this.#notes.has(ino) || catalog.doubts.isNamed(ino)) return Promise.resolve(false)
     catalog.transaction(() => catalog.doubts.noteNamed(ino))
     return Promise.resolve(true)
   }
 
   #putOff(ino: bigint, why?: string): void {
     this.#unfound.add(ino, why)
-    this.#unsettled.set(ino, false)
   }
 
   async #record(ino: bigint, isLed = true): Promise<boolean> {
-    if (this.#unsettled.has(ino) || this.#open.has(ino)) return false
+    if (this.#notes.has(ino) || this.#open.has(ino)) return false
     try {
-      const { came, taken, leaving, refused } = await mendDirectory(this.#run, ino, isLed)
-      for (const why of refused) this.#warnOfName(ino, why)
+      const { came, taken, isLeft } = await mendDirectory(this.#run, ino, isLed)
       const isTaken = taken || came > 0
-      if (leaving.length === 0) this.#compared(ino, isTaken)
-      else {
-        this.#leaving.set(ino, leaving)
-        this.#unsettled.set(ino, isTaken)
-      }
+      if (isLeft) this.#context.catalog.transaction(() => this.#notes.note(ino, 'read', isTaken))
+      else this.#compared(ino, isTaken)
     } catch (error) {
       if (isUnanswered(error)) {
         await this.#leaveOpen(ino, error)
@@ -181,15 +205,17 @@ class Mending {
   /** What is only in records that it was about to leave, once the others were read. True if there was any. */
   async #allLeaving(): Promise<boolean> {
     let isAny = false
-    for (const [parent, entries] of this.#leaving) {
-      this.#leaving.delete(parent)
-      for (const entry of entries) {
+    for (let some = this.#notes.leaving(); some.length > 0; some = this.#notes.leaving()) {
+      for (const { n, parent, name, entry } of some) {
         this.#signal.throwIfAborted()
-        const settled = await mendLeaving(this.#run, parent, entry).catch(async (error: unknown) => {
-          if (!isUnanswered(error)) throw error
-          await this.#leaveOpen(parent, error)
-          this.#open.add(parent)
-        })
+        const settled = await mendLeaving(this.#run, parent, decodeLeaving(name, entry)).catch(
+          async (error: unknown) => {
+            if (!isUnanswered(error)) throw error
+            await this.#leaveOpen(parent, error)
+            this.#open.add(parent)
+          },
+        )
+        this.#context.catalog.transaction(() => this.#notes.dropLeaving(n))
         if (!settled) continue
         const { isOnly, why } = settled
         isAny ||= isOnly
@@ -203,9 +229,15 @@ class Mending {
   #takeAside(): void {
     const { catalog } = this.#context
     if (catalog.doubts.anyLost) return
-    catalog.transaction(() => {
-      for (const one of this.#run.aside) takeAside(this.#run, one)
-    })
+    for (let after = 0n; ; ) {
+      const some = this.#notes.aside(after)
+      catalog.transaction(() => {
+        for (const one of some) takeAside(this.#run, one)
+      })
+      const last = some.at(-1)
+      if (!last) return
+      after = last.n
+    }
   }
 
   /** Whether there was any of which `look` says so. */
@@ -247,16 +279,16 @@ class Mending {
   }
 
   #bound(): AbortSignal {
-    const longest = Math.ceil(LONGEST_FOR_ONE_MS / (1 + this.counts.unanswered))
+    const longest = Math.ceil(LONGEST_FOR_ONE_MS / (1 + this.#counts.unanswered))
     return AbortSignal.any([this.#signal, AbortSignal.timeout(Math.max(100, longest))])
   }
 
   /** The store answers, and not for this, which is left for the next start. @throws StoreError where it does not answer at all */
   async #leaveOpen(ino: bigint, error: StoreError): Promise<void> {
     this.#signal.throwIfAborted()
-    if (this.counts.unanswered >= MOST_UNANSWERED) throw error
+    if (this.#counts.unanswered >= MOST_UNANSWERED) throw error
     await this.#context.store.ping({ signal: this.#bound() })
-    this.counts.unanswered += 1
+    this.#counts.unanswered += 1
     this.#warnOf(ino, error)
   }
 
@@ -265,7 +297,7 @@ class Mending {
     if (!this.#unfound.isNamed(ino)) removeGone(this.#context, ino)
     else {
       lose(this.#context, ino, why.message, why instanceof OtherFile)
-      this.counts.lost += 1
+      this.#counts.lost += 1
     }
   }
 
@@ -287,7 +319,7 @@ class Mending {
     const { catalog } = this.#context
     catalog.transaction(() => catalog.doubts.note(ino, isTaken ? 'taken' : 'nothing newer'))
     faultPoint('migration.mend.compared')
-    this.counts.compared += 1
-    if (isTaken) this.counts.taken += 1
+    this.#counts.compared += 1
+    if (isTaken) this.#counts.taken += 1
   }
 }

@@ -1,3 +1,4 @@
+import { giveWay } from '../../base/pace.ts'
 import { fileId, lacksNames, ROOT_INO } from '../../catalog/index.ts'
 import { isOfNoUse } from '../rebuild/store-reader.ts'
 import { isGoneFromVolume, isInStoreAlone, keepGone, lose, removeGone, takeDirectory } from './gone.ts'
@@ -6,15 +7,15 @@ import type { MendRun } from './mend-directory.ts'
 /** Directories that no record was found to lead to, or that have none themselves. */
 export class Unfound {
   readonly #run: MendRun
-  /** Until it is known what has become of them; with why they have no record, if that was looked for. */
-  readonly #directories = new Map<bigint, string | undefined>()
 
   constructor(run: MendRun) {
     this.#run = run
   }
 
+  /** Until it is known what has become of it. @param why it has no record, if that was looked for */
   add(directory: bigint, why?: string): void {
-    this.#directories.set(directory, why)
+    const { context, notes } = this.#run
+    context.catalog.transaction(() => notes.note(directory, 'unfound', false, why))
   }
 
   /**
@@ -27,27 +28,34 @@ export class Unfound {
     if (ino === ROOT_INO || catalog.doubts.isNamed(ino)) return true
     return catalog.links.of(ino).some(({ parent }) => {
       const directory = catalog.get(parent)
-      const isRootWithout = parent === ROOT_INO && this.#directories.has(ROOT_INO)
+      const isRootWithout = parent === ROOT_INO && this.#run.notes.has(ROOT_INO, 'unfound')
       return isRootWithout || (directory !== undefined && lacksNames(directory))
     })
   }
 
   /**
    * Those that a record names, and that have none of their own, are lost with what was in them that nobody knows.
-   * @returns which
+   * @param lost is told of each
    */
-  loseNamed(): bigint[] {
-    const { context } = this.#run
-    const lost: bigint[] = []
-    for (const [ino, why] of this.#directories) {
+  loseNamed(lost: (ino: bigint) => void): void {
+    const { context, notes } = this.#run
+    for (const { ino, why } of this.#all()) {
       // One that the catalog has never stored is no loss: a root is at the beginning.
       const isNew = ino === ROOT_INO && context.catalog.get(ino)?.dirGeneration === 0
       if (why === undefined || isNew || !this.isNamed(ino)) continue
       lose(context, ino, why)
-      this.#directories.delete(ino)
-      lost.push(ino)
+      context.catalog.transaction(() => notes.drop(ino))
+      lost(ino)
     }
-    return lost
+  }
+
+  *#all(): Generator<{ readonly ino: bigint; readonly why: string | undefined }> {
+    for (let after: bigint | undefined; ; ) {
+      const some = this.#run.notes.some('unfound', after)
+      yield* some
+      after = some.at(-1)?.ino
+      if (after === undefined) return
+    }
   }
 
   /**
@@ -56,21 +64,23 @@ export class Unfound {
    * @throws StoreError
    */
   async settle(): Promise<void> {
-    const { context, reader } = this.#run
+    const { context, notes, reader } = this.#run
     const { catalog } = context
     const isGone = (ino: bigint): boolean => {
       const inode = catalog.get(ino)
       return inode !== undefined && isInStoreAlone(context, inode)
     }
-    for (const ino of [...this.#directories.keys()]) {
+    for (const { ino } of this.#all()) {
       const left = [ino]
       for (let at = left.pop(); at !== undefined; at = left.pop()) {
-        if (!this.#directories.has(at) || catalog.dirents.count(at) > 0 || !isGone(at)) continue
-        this.#directories.delete(at)
+        if (!notes.has(at, 'unfound') || catalog.dirents.count(at) > 0 || !isGone(at)) continue
+        this.#done(at)
         left.push(...removeGone(context, at))
       }
+      await giveWay()
     }
-    for (const ino of this.#directories.keys()) {
+    for (const { ino } of this.#all()) {
+      await giveWay()
       const inode = catalog.get(ino)
       const isNew = inode?.dirGeneration === 0 && !isGoneFromVolume(context, inode)
       if (!inode || inode.orphan || isNew) continue
@@ -81,6 +91,11 @@ export class Unfound {
       }
       keepGone(context, ino)
     }
-    this.#directories.clear()
+  }
+
+  /** What has become of it is known; it is compared with all others. */
+  #done(ino: bigint): void {
+    const { context, notes } = this.#run
+    context.catalog.transaction(() => notes.note(ino, 'read', false))
   }
 }
