@@ -3,18 +3,7 @@ import { reasonOf } from '../base/errors.ts'
 import { EXIT, exitStatusOf } from '../daemon/exit-status.ts'
 import { withoutPasswords } from '../observe/redact.ts'
 import { type Context, type ExitStatus, onLines, printText } from './context.ts'
-import { addDoctor } from './doctor.ts'
-import { addForget } from './forget.ts'
-import { addMigrate } from './migrate.ts'
-import { addMode } from './mode.ts'
-import { addMount } from './mount.ts'
 import { helperCall, isRemount, mountArguments, remount } from './mount-helper.ts'
-import { addRebuild } from './rebuild.ts'
-import { addRestore } from './restore.ts'
-import { addStatus } from './status.ts'
-import { addUnmount } from './unmount.ts'
-import { addSweep } from './sweep.ts'
-import { addVerify } from './verify.ts'
 
 /** Adds a command to the program; its action's result becomes the exit status. */
 export type AddCommand = (
@@ -23,19 +12,27 @@ export type AddCommand = (
   finish: (status: ExitStatus | Promise<ExitStatus>) => Promise<void>,
 ) => void
 
-const COMMANDS: readonly AddCommand[] = [
-  addMount,
-  addUnmount,
-  addStatus,
-  addMode,
-  addMigrate,
-  addVerify,
-  addSweep,
-  addRestore,
-  addRebuild,
-  addForget,
-  addDoctor,
-]
+// Loaded where they are called: a command has no need of what the others work with, and that is most of its start.
+const COMMANDS: Readonly<Record<string, () => Promise<AddCommand>>> = {
+  mount: async () => (await import('./mount.ts')).addMount,
+  unmount: async () => (await import('./unmount.ts')).addUnmount,
+  status: async () => (await import('./status.ts')).addStatus,
+  mode: async () => (await import('./mode.ts')).addMode,
+  migrate: async () => (await import('./migrate.ts')).addMigrate,
+  verify: async () => (await import('./verify.ts')).addVerify,
+  sweep: async () => (await import('./sweep.ts')).addSweep,
+  restore: async () => (await import('./restore.ts')).addRestore,
+  rebuild: async () => (await import('./rebuild.ts')).addRebuild,
+  forget: async () => (await import('./forget.ts')).addForget,
+  doctor: async () => (await import('./doctor.ts')).addDoctor,
+}
+
+/** The command that is called, as long as it has a name of ours; for help and for wrong words all of them. */
+async function commandsFor(args: readonly string[]): Promise<readonly AddCommand[]> {
+  const [name = ''] = args
+  const called = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined
+  return called ? [await called()] : await Promise.all(Object.values(COMMANDS).map((load) => load()))
+}
 
 /** Runs one command line (without the program's name). Every failure is one line on standard error and a status. */
 export async function runCli(args: readonly string[], outside: Context): Promise<ExitStatus> {
@@ -52,19 +49,20 @@ export async function runCli(args: readonly string[], outside: Context): Promise
       writeErr: () => undefined,
     })
     .exitOverride()
-  for (const add of COMMANDS) {
-    add(program, context, async (result) => {
-      status = await result
-    })
-  }
-  if (args.length === 0) {
-    for (const line of program.helpInformation().trimEnd().split('\n')) context.note(line)
-    return EXIT.usage
-  }
   try {
     const call = helperCall(args)
     if (call && isRemount(call.options)) return await remount(call, context)
-    await program.parseAsync(call ? mountArguments(call) : [...args], { from: 'user' })
+    const words = call ? mountArguments(call) : [...args]
+    for (const add of await commandsFor(words)) {
+      add(program, context, async (result) => {
+        status = await result
+      })
+    }
+    if (words.length === 0) {
+      for (const line of program.helpInformation().trimEnd().split('\n')) context.note(line)
+      return EXIT.usage
+    }
+    await program.parseAsync(words, { from: 'user' })
     return status
   } catch (error) {
     if (error instanceof CommanderError) {

@@ -105,6 +105,6 @@ describeNative('the overlay on fuse-native', () => {
     expectations: new Map(
       Object.entries(EXPECTATIONS).flatMap(([reason, names]) => names.map((name) => [name, reason])),
     ),
-    entries: 400,
+    entries: 150,
   })
 })

@@ -12,6 +12,7 @@ import {
   utimes,
 } from 'node:fs/promises'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { gateShare } from '../../support/gate-share.ts'
 import { describeMounted } from '../../support/fuse/mounted.ts'
 import { Ferry } from '../../support/mount/ferry.ts'
 import { pattern } from '../../support/mount/pattern.ts'
@@ -97,7 +98,7 @@ describeMounted('copies of what is read', () => {
     expect((await ferry.call.stat(ferry.at('large'))).ino).toBe(before.ino)
   })
 
-  test.each(['mirror', 'prefer-store', 'drain', 'store-only'])(
+  test.each(gateShare(['mirror', 'prefer-store', 'store-only', 'drain']))(
     'P5: --source-readonly touches nothing of the source in %s, whatever is done',
     async (mode) => {
       await mkdir(ferry.under('directory'))

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { mkdirSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { gateShare } from '../../support/gate-share.ts'
 import { unmountKernel } from '../../../src/fuse/kernel/mount.ts'
 import { EmbeddedDirectory } from '../../support/embedded-directory.ts'
 import { describeMounted } from '../../support/fuse/mounted.ts'
@@ -80,7 +81,7 @@ describeMounted('a damaged embedded store', () => {
   describe.each(Object.keys(DAMAGES))('in its %s', (kind) => {
     const damage = DAMAGES[kind] ?? (() => Promise.resolve())
 
-    test.each(['mirror', 'prefer-store'])(
+    test.each(gateShare(['mirror', 'prefer-store'], 2, Object.keys(DAMAGES).indexOf(kind) % 2))(
       'P1 P4: in %s the legacy copy serves, and what is found is written again',
       async (mode) => {
         await damaged(mode, damage)

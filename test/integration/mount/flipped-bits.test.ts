@@ -1,6 +1,7 @@
 import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { gateShare } from '../../support/gate-share.ts'
 import { type Flip, flipRuns, flipSeed } from '../../support/flips.ts'
 import { describeMounted } from '../../support/fuse/mounted.ts'
 import { Ferry } from '../../support/mount/ferry.ts'
@@ -114,12 +115,13 @@ describeMounted('P1 P2: one flipped bit in what a daemon leaves on its machine',
     return { became: differences.length > 0 ? `listed ${differences.length}` : 'unharmed', wrong }
   }
 
-  test.each([
+  const cases = [
     ['drain', 'killed'],
-    ['drain', 'unmounted'],
     ['prefer-store', 'killed'],
+    ['drain', 'unmounted'],
     ['store-only', 'killed'],
-  ] as const)(
+  ] as const
+  test.each(gateShare(cases))(
     'in %s, %s: a mount shows what was, or says what it cannot',
     async (mode, how) => {
       const seed = flipSeed()

@@ -1,6 +1,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { gateShare } from '../../support/gate-share.ts'
 import { MODES } from '../../../src/base/modes.ts'
 import { describeMounted, whyNoMount } from '../../support/fuse/mounted.ts'
 import { Ferry } from '../../support/mount/ferry.ts'
@@ -127,7 +128,7 @@ describe.skipIf(reason !== undefined)('a state disk that is frozen', () => {
     await ferry.clear()
   })
 
-  test.each(MODES)(
+  test.each(gateShare(MODES, 2, 1))(
     'P6: %s: what needs nothing of it goes on, changes wait and end with EIO, and all is as before when it answers',
     async (mode) => {
       writeFileSync(ferry.under('large'), LARGE)

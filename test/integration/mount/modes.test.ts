@@ -102,13 +102,15 @@ describeMounted.each(MODES)('the mode %s on the embedded store', (mode) => {
     await expect(alice.writeFile(ferry.at('theirs/../../forbidden'), '')).rejects.toThrow('EACCES')
   })
 
-  test('P1: a directory of 1,500 files is listed in full, once each, also while it changes', async () => {
+  test('P1: a directory of many files is listed in full, once each, also while it changes', async () => {
+    // More than two replies of the kernel's own size where a directory has an authority of either kind.
+    const many = mode === 'mirror' || mode === 'drain' ? 1500 : 300
     await ferry.call.mkdir(ferry.at('large'))
-    await ferry.call.createFiles(ferry.at('large'), 'file-', 0, 1500)
+    await ferry.call.createFiles(ferry.at('large'), 'file-', 0, many)
     const names = await ferry.call.names(ferry.at('large'))
-    expect(new Set(names).size).toBe(1500)
-    expect(names).toHaveLength(1500)
-    expect(await ferry.call.removeWhileListing(ferry.at('large'), 4096)).toBe(1500)
+    expect(new Set(names).size).toBe(many)
+    expect(names).toHaveLength(many)
+    expect(await ferry.call.removeWhileListing(ferry.at('large'), 4096)).toBe(many)
     expect(await ferry.call.names(ferry.at('large'))).toEqual([])
     await ferry.call.rmdir(ferry.at('large'))
   })

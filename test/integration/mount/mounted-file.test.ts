@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { gateShare } from '../../support/gate-share.ts'
 import { describeMounted } from '../../support/fuse/mounted.ts'
 import { Ferry } from '../../support/mount/ferry.ts'
 import { KINDS, OtherDisk } from '../../support/mount/other-disk.ts'
@@ -43,7 +44,7 @@ describe.each(KINDS)('%s', (kind) => {
 
     afterEach(() => disk.clear())
 
-    test.each(['mirror', 'prefer-store', 'drain'])(
+    test.each(gateShare(['mirror', 'drain', 'prefer-store'], 2, KINDS.indexOf(kind)))(
       'P1, P2, P3: in %s the empty file below it is not taken for it, and it is as it was once it is back',
       async (mode) => {
         await disk.missingIn(mode)

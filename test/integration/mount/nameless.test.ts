@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { gateShare } from '../../support/gate-share.ts'
 import { describeMounted, kernelIsAtLeast } from '../../support/fuse/mounted.ts'
 import { Ferry } from '../../support/mount/ferry.ts'
 import { O_EXCL, O_RDWR, O_TMPFILE } from '../../support/posix/constants.ts'
@@ -25,7 +26,7 @@ describeMounted('files made without a name (O_TMPFILE)', () => {
   const make = (flags = 0): Promise<number> =>
     ferry.call.open(ferry.at('d'), O_TMPFILE | O_RDWR | flags, 0o640)
 
-  test.skipIf(!kernelIsAtLeast(6, 1)).each(ALL)(
+  test.skipIf(!kernelIsAtLeast(6, 1)).each(gateShare(ALL, 2, 1))(
     'P2, P7: in %s one that was linked and synced is there after a crash, one without a name is not',
     async (mode) => {
       await mount(mode)
@@ -47,7 +48,7 @@ describeMounted('files made without a name (O_TMPFILE)', () => {
     },
   )
 
-  test.skipIf(!kernelIsAtLeast(6, 1)).each(ALL)(
+  test.skipIf(!kernelIsAtLeast(6, 1)).each(gateShare(ALL))(
     'P6: in %s the room of one goes back when it is closed, over a kill of the worker, too',
     async (mode) => {
       await mount(mode)

@@ -1,6 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import type { Proxy as ToxicProxy } from 'toxiproxy-node-client'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { gateShare } from '../../support/gate-share.ts'
 import { addToxics, removeToxics, setOpen } from '../../chaos/world/proxies.ts'
 import { toxiproxyTarget } from '../../support/containers/toxiproxy.ts'
 import { whyNoMount } from '../../support/fuse/mounted.ts'
@@ -122,10 +123,11 @@ describe.skipIf(reasons.length > 0).each(RIAK_TYPES)('losing a node, bucket type
       Promise.resolve(timesIn(ferry.log, GIVEN_UP) === timesIn(ferry.log, 'the Riak node answers again')),
     )
 
-  test.each([
+  const cases = [
     ['mirror', 'default'],
     ['prefer-store', 'ferryfs'],
-  ])(
+  ] as const
+  test.each(gateShare(cases, 2, RIAK_TYPES.indexOf(type)))(
     'P1, P4, P6: in %s nobody at the mount notices, and one sibling is left of everything (type %s)',
     async (mode, type) => {
       const { simulator } = target

@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
+import { gateShare } from '../../support/gate-share.ts'
 import { accountFor } from '../../support/rig/accounts.ts'
 import { Client } from '../../support/rig/client.ts'
 import { clock } from '../../support/rig/clock.ts'
@@ -23,7 +24,7 @@ async function expectBytes(client: Client, text: string): Promise<void> {
 
 // More chunks than one transaction moves over: the catalog lists chunks of either version at that moment.
 describe.each(['mirror', 'prefer-store', 'drain'] as const)('content.upload.moving in %s', (mode) => {
-  test.each(['worker', 'mount'] as const)(
+  test.each(gateShare(['worker', 'mount'] as const, 2, mode === 'drain' ? 1 : 0))(
     'P1: a crash (new %s) leaves nothing of the old version to be read',
     async (next) => {
       rig = await Rig.start({
