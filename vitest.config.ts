@@ -15,8 +15,8 @@ export default defineConfig({
     pool: 'forks',
     // A real mount, a daemon start and a kill each take their time on two cores; a test that
     // hangs is ended by this bound, never by the machine's patience.
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    testTimeout: 180_000,
+    hookTimeout: 180_000,
     // Nothing is measured by it: how long something may take to come about on a loaded machine.
     expect: { poll: { timeout: 30_000 } },
     maxWorkers: 2,

@@ -49,8 +49,12 @@ export function copyOf(volume: VolumeImage): VolumeImage {
   return { root: volume.root, files }
 }
 
-/** Puts bytes into one page; they do not pass its end. */
+/** Puts bytes into one page; they do not pass its end, and nobody changes them later: a whole page is shared. */
 export function writePage(file: FileImage, page: number, within: number, bytes: Buffer): void {
+  if (bytes.length === PAGE) {
+    file.pages.set(page, bytes)
+    return
+  }
   const before = file.pages.get(page)
   const now = before ? Buffer.from(before) : Buffer.alloc(PAGE)
   bytes.copy(now, within)

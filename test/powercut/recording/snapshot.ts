@@ -36,9 +36,11 @@ export function snapshot(root: string): VolumeImage {
 
 function readPages(path: Buffer, file: FileImage): void {
   const descriptor = openSync(path, 'r')
+  const content = Buffer.alloc(Math.ceil(file.size / PAGE) * PAGE)
+  for (let at = 0, read = -1; read !== 0; at += read)
+    read = readSync(descriptor, content, at, content.length - at, at)
   for (let page = 0; page * PAGE < file.size; page += 1) {
-    const bytes = Buffer.alloc(PAGE)
-    readSync(descriptor, bytes, 0, PAGE, page * PAGE)
+    const bytes = content.subarray(page * PAGE, (page + 1) * PAGE)
     if (!bytes.equals(EMPTY)) file.pages.set(page, bytes)
   }
   closeSync(descriptor)
