@@ -7,6 +7,7 @@ import {
   type Caller,
   closeDescriptor,
   closeWritten,
+  cutsMuch,
   DescriptorCache,
   diskOf,
   flagsOf,
@@ -17,6 +18,8 @@ import {
   setFlagsOf,
   statDescriptor,
   syncDescriptor,
+  truncateByThread,
+  truncateDescriptor,
   underLease,
   whileGuarded,
   type Writers,
@@ -51,9 +54,9 @@ interface Syncing {
 export class LegacyFiles {
   readonly #context: ContentContext
   readonly #holder: Holder
-  readonly #readers = new DescriptorCache(CAPACITY)
+  readonly #readers = new DescriptorCache(CAPACITY, closeWritten)
   /** Of those that applications read through, which moves access times. */
-  readonly #applications = new DescriptorCache(CAPACITY)
+  readonly #applications = new DescriptorCache(CAPACITY, closeWritten)
   readonly #writers = new DescriptorCache(CAPACITY, closeWritten)
   /** Of append-only files. */
   readonly #appenders = new DescriptorCache(CAPACITY, closeWritten)
@@ -121,6 +124,18 @@ export class LegacyFiles {
   /** Runs `body` in this tick with a descriptor for writing. */
   withWriter<T>(ino: bigint, body: (descriptor: number) => T): T {
     return this.#writers.useSync(ino, () => this.#open(ino, constants.O_RDWR), body)
+  }
+
+  /** Cuts or grows it, on a thread where that frees much. @throws FsError, Unanswered */
+  async truncate(ino: bigint, size: number): Promise<void> {
+    await this.#writers.use(
+      ino,
+      () => this.#open(ino, constants.O_RDWR),
+      async (descriptor) => {
+        if (cutsMuch(statDescriptor(descriptor), size)) await truncateByThread(descriptor, size)
+        else truncateDescriptor(descriptor, size)
+      },
+    )
   }
 
   /** Runs `body` with a descriptor for reading. */

@@ -6,6 +6,7 @@ import { isOwnFile } from '../base/own-names.ts'
 import {
   type Caller,
   closeDescriptor,
+  freeingLater,
   directoryBatches,
   fileSystemId,
   O_PATH,
@@ -436,6 +437,16 @@ export class LegacyTree {
   isEmpty(ino: bigint): boolean {
     for (const batch of this.batches(ino)) if (batch.length > 0) return false
     return true
+  }
+
+  /**
+   * Runs, within this tick, what may take the last name of the file that lies there (`stat`): a large one is freed later, on a thread.
+   * A volume of the network frees by itself, and would keep a name of its own as long as somebody has the file open.
+   * @throws FsError, and what `remove` throws
+   */
+  removing<T>({ parent, name }: LegacyPlace, stat: Stat | undefined, remove: () => T): T {
+    if (!stat || !this.#isKernels) return remove()
+    return freeingLater(this.directory(parent), name, stat, remove)
   }
 
   /** A descriptor of the directory that can be synced or listed; the caller closes it. */

@@ -46,7 +46,6 @@ import {
   removeXattr,
   type Stat,
   setXattr,
-  truncateDescriptor,
   UTIME_OMIT,
   utimensAt,
   utimensDescriptor,
@@ -335,7 +334,7 @@ export class AttributeOperations {
     }
     this.markDirty(inode)
     faultPoint('overlay.truncate.dirty')
-    legacyFiles.withWriter(inode.ino, (descriptor) => truncateDescriptor(descriptor, size))
+    await activity.writingVolume(inode.ino, () => legacyFiles.truncate(inode.ino, size))
     activity.changed(inode.ino)
   }
 

@@ -141,8 +141,9 @@ export class LegacyNamespace {
     if (stat && isDirectory(stat.mode)) throw new FsError('EISDIR')
     const last = (stat?.nlink ?? inode.nlink) <= 1
     this.#intend(request, { kind: 'unlink', parent, name, ino: inode.ino, last })
+    const legacy = requireLegacy(this.#context)
     try {
-      unlinkAt(requireLegacy(this.#context).directory(parent), name)
+      legacy.removing({ parent, name }, stat, () => unlinkAt(legacy.directory(parent), name))
     } catch (error) {
       this.#abandon(request, error)
       throw error
@@ -207,10 +208,13 @@ export class LegacyNamespace {
     this.#intend(request, { kind: 'rename', ...change })
     const legacy = requireLegacy(this.#context)
     try {
-      legacy.directory(parent)
-      const to = legacy.directory(newParent)
-      const from = legacy.directory(parent)
-      legacy.as(request, () => renameAt(from, name, to, newName, flags))
+      const replaced = exchange ? undefined : target?.stat
+      legacy.removing({ parent: newParent, name: newName }, replaced, () => {
+        legacy.directory(parent)
+        const to = legacy.directory(newParent)
+        const from = legacy.directory(parent)
+        legacy.as(request, () => renameAt(from, name, to, newName, flags))
+      })
     } catch (error) {
       this.#abandon(request, error)
       throw error

@@ -59,7 +59,7 @@ export class DescriptorCache {
   /** The next use opens anew. */
   drop(ino: bigint): void {
     const slot = this.#slots.get(ino)
-    if (slot) this.#retire(slot, 'now')
+    if (slot) this.#retire(slot, 'later')
   }
 
   /**
@@ -77,7 +77,7 @@ export class DescriptorCache {
   }
 
   clear(): void {
-    for (const ino of [...this.#slots.keys()]) this.drop(ino)
+    for (const slot of [...this.#slots.values()]) this.#retire(slot, 'now')
   }
 
   #acquire(ino: bigint, open: () => number): Slot {

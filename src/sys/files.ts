@@ -1,8 +1,10 @@
-import { close as closeCallback, constants, fdatasync, fsync } from 'node:fs'
+import { close as closeCallback, constants, fdatasync, fsync, ftruncate } from 'node:fs'
+import { isRegular } from '../base/attributes.ts'
 import { errnoName, FsError, volumeErrno } from '../base/errors.ts'
 import { type Disk, libcFunction } from './disk.ts'
 import { diskOf, guard } from './guarded.ts'
 import { check, cstring, declare, declareAsync } from './library.ts'
+import type { Stat } from './stat.ts'
 
 const OPENAT = 'int openat(int, const void *, int, int)'
 const openatCall = declare(OPENAT)
@@ -34,6 +36,10 @@ const syncfsCall = declareAsync('int syncfs(int)')
 
 // What a sync may take: a disk that has nothing else to say is busy, not away.
 const SYNC_MS = 120_000
+/** Bytes that every file system frees in no time. Of 4 GiB ext3 took 5 s: whatever runs within a tick keeps off it. */
+const FREED_AT_ONCE = 64 * 1024 * 1024
+// Of st_blocks: stat(2).
+const BLOCK_BYTES = 512
 
 // fcntl.h; the same on every Linux architecture but for O_DIRECTORY and O_NOFOLLOW, which Node knows.
 export const AT_REMOVEDIR = 0x200
@@ -100,6 +106,22 @@ export function mknodAt(directory: number, name: Buffer, mode: number, rdev: num
 
 export function unlinkAt(directory: number, name: Buffer, flags = 0): void {
   check(unlinkatCall(directory, cstring(name), flags), 'unlinkat', name)
+}
+
+/**
+ * Runs what may take the last name of a file. A large one is freed by the close of a descriptor on a thread, and nobody waits for it.
+ * `stat` is of what has the name.
+ * @throws FsError if it cannot be opened, and what `remove` throws
+ */
+export function freeingLater<T>(directory: number, name: Buffer, stat: Stat, remove: () => T): T {
+  if (!isRegular(stat.mode) || stat.blocks * BLOCK_BYTES <= FREED_AT_ONCE) return remove()
+  const descriptor = openAt(directory, name, O_PATH | constants.O_NOFOLLOW)
+  try {
+    return remove()
+  } finally {
+    // A disk that does not answer closes it when it does.
+    closeWritten(descriptor).catch(() => undefined)
+  }
 }
 
 export function renameAt(
@@ -205,6 +227,24 @@ export function writeNow(descriptor: number, bytes: Buffer): void {
 /** Of an open file. @throws FsError */
 export function truncateDescriptor(descriptor: number, size: number): void {
   check(ftruncateCall(descriptor, size), 'ftruncate')
+}
+
+/** To cut it so far may take its time: `truncateByThread`. */
+export function cutsMuch(stat: Stat, size: number): boolean {
+  return size < stat.size && stat.blocks * BLOCK_BYTES > FREED_AT_ONCE
+}
+
+/** The same as `truncateDescriptor`, on a thread. @throws FsError, Unanswered */
+export function truncateByThread(descriptor: number, size: number): Promise<void> {
+  const truncate = (): Promise<void> =>
+    new Promise((resolve, reject) =>
+      ftruncate(descriptor, size, (error) => {
+        if (!error) return resolve()
+        const code = errnoName(-(error.errno ?? 0))
+        reject(new FsError(volumeErrno(code), `ftruncate: ${code}`))
+      }),
+    )
+  return whileGuarded(descriptor, truncate, SYNC_MS)
 }
 
 export function chmodDescriptor(descriptor: number, mode: number): void {
