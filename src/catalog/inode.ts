@@ -109,6 +109,11 @@ export interface Inode {
   storedSize: number
   /** Of the legacy file, when the stored version was copied from it. */
   fingerprint: Fingerprint | undefined
+  /**
+   * Of a legacy file whose content was changed through the overlay since: it is not what the file has, and may go only as long as
+   * it is this one. Never beside `fingerprint`.
+   */
+  superseded: Fingerprint | undefined
   xattrs: Buffer | undefined
   target: Buffer | undefined
   /** No name is left; lives until the last handle is closed. */
@@ -154,7 +159,7 @@ export type Row = Record<string, Column>
 
 /** Column order of INSERT in catalog.ts. */
 export const INODE_COLUMNS =
-  'ino generation mode uid gid nlink rdev size blocks atime mtime ctime authority legacy_ino legacy_dev btime base base_limit staged truncating dirty key epoch version layout digest stored_size fp_size fp_mtime fp_ctime xattrs target orphan failure dir_generation dir_shards flags'.split(
+  'ino generation mode uid gid nlink rdev size blocks atime mtime ctime authority legacy_ino legacy_dev btime base base_limit staged truncating dirty key epoch version layout digest stored_size fp_size fp_mtime fp_ctime xattrs target orphan failure dir_generation dir_shards flags superseded'.split(
     ' ',
   )
 
@@ -195,6 +200,14 @@ const text = (value: Column | undefined): string | undefined =>
 const isSet = (value: Column | undefined): boolean => value !== null && value !== undefined
 
 export function inodeFromRow(row: Row): Inode {
+  const isSuperseded = number(row.superseded) === 1
+  const seen = isSet(row.fp_size)
+    ? {
+        size: number(row.fp_size),
+        mtimeNs: timeFromColumn(row.fp_mtime),
+        ctimeNs: timeFromColumn(row.fp_ctime),
+      }
+    : undefined
   return {
     ino: toUnsigned(big(row.ino)),
     generation: number(row.generation),
@@ -223,13 +236,8 @@ export function inodeFromRow(row: Row): Inode {
     layout: number(row.layout),
     digest: bytes(row.digest),
     storedSize: number(row.stored_size),
-    fingerprint: isSet(row.fp_size)
-      ? {
-          size: number(row.fp_size),
-          mtimeNs: timeFromColumn(row.fp_mtime),
-          ctimeNs: timeFromColumn(row.fp_ctime),
-        }
-      : undefined,
+    fingerprint: isSuperseded ? undefined : seen,
+    superseded: isSuperseded ? seen : undefined,
     xattrs: bytes(row.xattrs),
     target: bytes(row.target),
     orphan: number(row.orphan) === 1,
@@ -243,6 +251,7 @@ export function inodeFromRow(row: Row): Inode {
 /** @throws FsError for an attribute that is out of its range */
 export function inodeToColumns(inode: Inode): Array<bigint | number | string | Uint8Array | null> {
   requireInRange(inode)
+  const seen = inode.fingerprint ?? inode.superseded
   return [
     toSigned(inode.ino),
     inode.generation,
@@ -271,9 +280,9 @@ export function inodeToColumns(inode: Inode): Array<bigint | number | string | U
     inode.layout,
     inode.digest ?? null,
     inode.storedSize,
-    inode.fingerprint?.size ?? null,
-    inode.fingerprint ? timeToColumn(inode.fingerprint.mtimeNs) : null,
-    inode.fingerprint ? timeToColumn(inode.fingerprint.ctimeNs) : null,
+    seen?.size ?? null,
+    seen ? timeToColumn(seen.mtimeNs) : null,
+    seen ? timeToColumn(seen.ctimeNs) : null,
     inode.xattrs ?? null,
     inode.target ?? null,
     inode.orphan ? 1 : 0,
@@ -281,6 +290,7 @@ export function inodeToColumns(inode: Inode): Array<bigint | number | string | U
     inode.dirGeneration,
     inode.dirShards,
     inode.flags,
+    inode.fingerprint === undefined && inode.superseded ? 1 : 0,
   ]
 }
 

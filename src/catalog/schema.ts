@@ -5,7 +5,7 @@ import { COUNTS } from './counts.ts'
 export const APPLICATION_ID = 0x66657272
 
 /** Format of the schema below. A catalog with a higher one is refused (written by a newer ferryfs). */
-export const FORMAT = 16
+export const FORMAT = 17
 
 /** Since format 5. */
 const DEPARTURES = `
@@ -126,7 +126,8 @@ CREATE TABLE inodes (
   layout INTEGER NOT NULL, digest BLOB, stored_size INTEGER NOT NULL,
   fp_size INTEGER, fp_mtime INTEGER, fp_ctime INTEGER,
   xattrs BLOB, target BLOB, orphan INTEGER NOT NULL, failure TEXT,
-  dir_generation INTEGER NOT NULL, dir_shards INTEGER NOT NULL, flags INTEGER NOT NULL DEFAULT 0
+  dir_generation INTEGER NOT NULL, dir_shards INTEGER NOT NULL, flags INTEGER NOT NULL DEFAULT 0,
+  superseded INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX inodes_legacy ON inodes (legacy_ino) WHERE legacy_ino IS NOT NULL AND legacy_ino <> ino;
 CREATE UNIQUE INDEX inodes_key ON inodes (key) WHERE key IS NOT NULL;
@@ -196,4 +197,6 @@ INSERT INTO mounts SELECT d.parent, d.name, i.legacy_dev, 0, '0'
 FROM inodes AS i JOIN dirents AS d ON d.ino = i.ino AND d.legacy = i.ino JOIN inodes AS p ON p.ino = d.parent
 WHERE i.legacy_ino IS NOT NULL AND p.legacy_ino IS NOT NULL AND i.legacy_dev <> p.legacy_dev`,
   16: UNMET,
+  // What was superseded before is not known any more, and goes as it did.
+  17: 'ALTER TABLE inodes ADD COLUMN superseded INTEGER NOT NULL DEFAULT 0',
 }

@@ -35,6 +35,9 @@ export function guardsSeen(flags: number): Fingerprint {
   return { size: flags & GUARDS, mtimeNs: 0n, ctimeNs: 0n }
 }
 
+/** What the legacy file was when it was copied, or when its content stopped to count. */
+export type LegacySeen = Pick<Inode, 'fingerprint' | 'superseded'>
+
 /** Whether the legacy file is still the one that was copied. */
 export function matches(fingerprint: Fingerprint | undefined, stat: Stat): boolean {
   return (
@@ -91,18 +94,20 @@ export function oweIfChangedPast(context: ContentContext, ino: bigint): boolean 
 export function expectMovingCtime({ catalog }: ContentContext, ino: bigint): void {
   catalog.transaction(() => {
     const inode = catalog.get(ino)
-    if (!inode?.fingerprint) return
-    inode.fingerprint = { ...inode.fingerprint, ctimeNs: MOVING_CTIME }
+    if (!inode) return
+    inode.fingerprint &&= { ...inode.fingerprint, ctimeNs: MOVING_CTIME }
+    inode.superseded &&= { ...inode.superseded, ctimeNs: MOVING_CTIME }
     catalog.save(inode)
   })
 }
 
 /** No name was removed after all: the ctime counts again. */
-export function ctimeStays({ catalog }: ContentContext, ino: bigint, fingerprint: Fingerprint): void {
+export function ctimeStays({ catalog }: ContentContext, ino: bigint, before: LegacySeen): void {
   catalog.transaction(() => {
     const inode = catalog.get(ino)
-    if (inode?.fingerprint?.ctimeNs !== MOVING_CTIME) return
-    inode.fingerprint = fingerprint
+    if (!inode) return
+    if (inode.fingerprint?.ctimeNs === MOVING_CTIME) inode.fingerprint = before.fingerprint
+    if (inode.superseded?.ctimeNs === MOVING_CTIME) inode.superseded = before.superseded
     catalog.save(inode)
   })
 }
@@ -145,10 +150,13 @@ export function* namesRemoved(context: ContentContext, ino: bigint): Generator<v
     if (!left) {
       inode.legacyIno = undefined
       inode.fingerprint = undefined
+      inode.superseded = undefined
       // Whatever kept the copy here before has passed.
       if (inode.dirty === 0) inode.failure = undefined
     } else if (matches(inode.fingerprint, left)) {
       inode.fingerprint = fingerprintOf(left)
+    } else if (matches(inode.superseded, left)) {
+      inode.superseded = fingerprintOf(left)
     }
     catalog.save(inode)
   })
@@ -268,6 +276,7 @@ export function takeOver(context: ContentContext, ino: bigint): Inode {
       inode.base = inStore ? 'store' : 'legacy'
       inode.baseLimit = chunkCount(stat.size)
       inode.fingerprint = fingerprintOf(stat)
+      inode.superseded = undefined
     } else if (isDirectory(stat.mode)) {
       inode.fingerprint = guardsSeen(stat.flags)
       // It is there: nobody looks for it on the volume any more who would find that out.
@@ -296,6 +305,7 @@ export function giveBack(context: ContentContext, ino: bigint): void {
     inode.base = 'none'
     inode.baseLimit = 0
     inode.fingerprint = undefined
+    inode.superseded = undefined
     inode.xattrs = undefined
     inode.dirty |= DIRTY_CONTENT
     catalog.save(inode)

@@ -384,7 +384,7 @@ export class Uploader {
     const whole = inode.baseLimit >= chunkCount(inode.size) && inode.size === inode.fingerprint?.size
     // Changed through the overlay: the legacy copy is not what is stored any more, and whatever it becomes it has lost.
     const changed = inode.base === 'legacy' || (inode.dirty & DIRTY_CONTENT) !== 0
-    if (changed && (inode.staged > 0 || !whole)) inode.fingerprint = undefined
+    if (changed && (inode.staged > 0 || !whole)) supersede(inode)
     inode.base = 'store'
     if (!clean) return 0
     inode.baseLimit = chunkCount(inode.size)
@@ -442,6 +442,12 @@ export class Uploader {
 }
 
 /** Whether chunks that were not changed through the overlay are still the same ones. */
+/** The legacy file is what it was when the file was taken over, and nothing of it is needed any more. */
+function supersede(inode: Inode): void {
+  if (inode.legacyIno !== undefined) inode.superseded = inode.fingerprint ?? inode.superseded
+  inode.fingerprint = undefined
+}
+
 function isBasedOn(inode: Inode, { base, fingerprint }: Snapshot['base']): boolean {
   if (inode.base !== base) return false
   const now = inode.fingerprint

@@ -6,6 +6,7 @@ import { giveWay } from '../base/pace.ts'
 import { type Catalog, type Inode, isStored } from '../catalog/index.ts'
 import { keptByFlags, takeOver } from '../content/index.ts'
 import type { Overlay, OverlayContext } from '../overlay/index.ts'
+import { isChangedOnBothSides } from './both-sides.ts'
 import { walk } from './walker.ts'
 
 const BATCH = 100
@@ -174,7 +175,7 @@ export class ModeSwitch {
     })) {
       // The walk itself is the purpose: every legacy file is in the catalog afterwards.
     }
-    await this.#requireUnguarded(context)
+    await this.#requireNoneKept(context)
     const unstored = (): number => this.#catalog.lists.unstoredCount() + unreadable
     const settles = patient || unstored() === 0
     const settled = settles && (await context.carrier.idle(context.settings.opTimeoutMs))
@@ -188,19 +189,27 @@ export class ModeSwitch {
     )
   }
 
-  /** A file that could not be removed because of a flag is a failure: somebody has to decide about it while the volume is there. */
-  async #requireUnguarded(context: OverlayContext): Promise<void> {
+  /** A file that could not be removed because of a flag, or another version of it, is a failure: somebody has to decide about it while the volume is there. */
+  async #requireNoneKept(context: OverlayContext): Promise<void> {
     let kept = 0
+    let onBoth = 0
     for (let after: bigint | undefined; ; ) {
       const page = this.#catalog.lists.failures(after, BATCH)
       for (const { ino } of page) {
         const inode = this.#catalog.get(ino)
-        if (inode && (isStored(inode) || isDirectory(inode.mode)) && (await isKept(context, inode))) kept += 1
+        if (inode && isChangedOnBothSides(context, inode)) onBoth += 1
+        else if (inode && (isStored(inode) || isDirectory(inode.mode)) && (await isKept(context, inode)))
+          kept += 1
       }
       after = page.at(-1)?.ino
       if (after === undefined) break
       await giveWay()
     }
+    if (onBoth > 0)
+      throw new ModeRefused(
+        `mode store-only is refused: ${onBoth} ${onBoth === 1 ? 'file has' : 'files have'} another version on SOURCE, changed there past the overlay; see 'ferryfs status' for which`,
+        { passes: false },
+      )
     if (kept === 0) return
     throw new ModeRefused(
       `mode store-only is refused: ${kept} ${kept === 1 ? 'file is' : 'files are'} kept on the volume by the immutable or append-only flag; see 'ferryfs status' for which, and 'chattr -i -a' on them in the mount`,

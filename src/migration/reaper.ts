@@ -22,6 +22,7 @@ import { StoreError } from '../store/errors.ts'
 import { AT_REMOVEDIR, type Stat, unlinkAt } from '../sys/index.ts'
 import { EmptyDirectories } from './empty-directories.ts'
 import { isInUse } from './in-use.ts'
+import { CHANGED_ON_BOTH_SIDES } from './both-sides.ts'
 import { isClaimed } from './lease.ts'
 import { firstPlace, type Found, placesThere } from './legacy-places.ts'
 import { writeAgain } from './lost.ts'
@@ -111,7 +112,7 @@ export class Reaper {
     if (seen?.staged && seen.dirty === 0) await writer.tidy(ino)
     const before = catalog.get(ino)
     if (!before || !isReady(before) || !(await this.#isRecorded(ino))) return
-    const { version, fingerprint } = before
+    const { version, fingerprint, superseded } = before
     const { first, names } = await this.#count(ino)
     // Names of the file that were not met yet would be left without it.
     if (first && first.stat.nlink > names) return
@@ -123,7 +124,7 @@ export class Reaper {
     await catalog.ready()
     faultPoint('migration.reap.verified')
     // Its names go one after the other, and each that goes moves the ctime that tells whether it is still the copy.
-    const moves = names > 1 && fingerprint !== undefined
+    const moves = names > 1 && (fingerprint ?? superseded) !== undefined
     if (moves) expectMovingCtime(this.#context, ino)
     // What goes from a directory moves its times on the volume; applications are to see those that it had.
     for (const parents of this.#pagesOfParents(ino)) {
@@ -138,8 +139,8 @@ export class Reaper {
     const inode = catalog.get(ino)
     const now = inode && firstPlace(this.#context, inode)
     const asBefore = inode?.version === version && isReady(inode) && (now?.stat.nlink ?? 0) <= names
-    if (!asBefore || !(await this.#isStillTheCopy({ ...inode, fingerprint }, now))) {
-      if (moves) ctimeStays(this.#context, ino, fingerprint)
+    if (!asBefore || !(await this.#isStillTheCopy({ ...inode, fingerprint, superseded }, now))) {
+      if (moves) ctimeStays(this.#context, ino, { fingerprint, superseded })
       return
     }
     await this.#removeNames(ino, version)
@@ -245,15 +246,20 @@ export class Reaper {
       const target = this.#context.legacy()?.target(place)
       return target !== undefined && inode.target?.equals(target) === true
     }
-    return !isRegular(stat.mode) || inode.fingerprint === undefined || matches(inode.fingerprint, stat)
+    const seen = inode.fingerprint ?? inode.superseded
+    return !isRegular(stat.mode) || seen === undefined || matches(seen, stat)
   }
 
-  /** The same; one that was changed past the overlay is given back. */
+  /**
+   * The same; one that was changed past the overlay is given back.
+   * @throws FsError where the file was changed on both sides: the overlay shows its own version, and the other one stays
+   */
   async #isStillTheCopy(inode: Inode, found: Found | undefined): Promise<boolean> {
     if (this.#isTheCopy(inode, found)) return true
     if (!found || isSymlink(found.stat.mode)) return false
     // Names that we removed from the volume, perhaps before a crash, are names of the file all the same.
     await this.#namesRemoved(inode.ino)
+    if (inode.superseded) throw new FsError('EBUSY', CHANGED_ON_BOTH_SIDES)
     this.#context.log.warn(
       { ino: inode.ino.toString() },
       'the legacy file was changed past the overlay before it was removed; it is newer and wins',
@@ -337,7 +343,7 @@ export class Reaper {
       try {
         const stat = this.#context.legacy()?.find(whiteout)
         const other = stat && this.#otherNames(stat)
-        if (other && matches(other.fingerprint, stat)) moving.add(other.ino)
+        if (other && matches(other.fingerprint ?? other.superseded, stat)) moving.add(other.ino)
       } catch (error) {
         // Met again, and told, where the name is to be removed.
         if (!(error instanceof FsError)) throw error

@@ -24,6 +24,7 @@ import { isMissingDisk, NOT_MOUNTED, REMOVED } from '../legacy/index.ts'
 import { firstHiding, HIDDEN, isOnMissingDisk, type OverlayContext } from '../overlay/index.ts'
 import { StoreCorrupt, StoreError, StoreUnavailable } from '../store/errors.ts'
 import { printable } from '../sys/index.ts'
+import { CHANGED_ON_BOTH_SIDES, isChangedOnBothSides } from './both-sides.ts'
 import { writeAgain } from './lost.ts'
 import { ProgressMeter, type RunProgress } from './progress.ts'
 
@@ -138,10 +139,12 @@ async function verifyFile(
   const inode = context.catalog.get(ino)
   if (!inode || inode.orphan) return undefined
   const finding = await verifyStored(context, stored, inode, meter)
+  if (finding) return finding
   // What the store has may be older than what nobody can look at.
-  return (
-    finding ?? (isOnMissingDisk(context, inode) ? { kind: 'unreadable', detail: NOT_MOUNTED } : undefined)
-  )
+  if (isOnMissingDisk(context, inode)) return { kind: 'unreadable', detail: NOT_MOUNTED }
+  const now = context.catalog.get(ino)
+  if (now && isChangedOnBothSides(context, now)) return { kind: 'differs', detail: CHANGED_ON_BOTH_SIDES }
+  return undefined
 }
 
 async function verifyStored(

@@ -34,6 +34,7 @@ export function newInode(ino: bigint, generation: number): Inode {
     digest: undefined,
     storedSize: 0,
     fingerprint: undefined,
+    superseded: undefined,
     xattrs: undefined,
     target: undefined,
     orphan: false,

@@ -136,6 +136,7 @@ function leaveVolume({ catalog, legacy }: OverlayContext, ino: bigint): void {
   inode.authority = 'catalog'
   inode.legacyIno = undefined
   inode.fingerprint = undefined
+  inode.superseded = undefined
   catalog.save(inode)
   catalog.afterCommit(() => legacy()?.forget(ino))
 }

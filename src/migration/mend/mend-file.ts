@@ -196,6 +196,7 @@ function take(
     dirty: 0,
     failure: undefined,
     fingerprint: undefined,
+    superseded: undefined,
   })
   while (!catalog.staged.drop(ino, 0)) continue
   const owed = catalog.outbox.find('upload', ino)
