@@ -1,10 +1,11 @@
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmdirSync, statfsSync, writeFileSync } from 'node:fs'
+import { closeSync, mkdtempSync, openSync, rmdirSync, statfsSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { onFaultPoint } from '../../../src/base/faults.ts'
 import { ROOT_INO } from '../../../src/catalog/index.ts'
+import { fallocate } from '../../../src/sys/index.ts'
 import { Client } from '../../support/rig/client.ts'
 import { Rig } from '../../support/rig/rig.ts'
 
@@ -47,7 +48,9 @@ describe.skipIf(place === undefined).each(['mirror', 'prefer-store'] as const)(
         mode,
         parent,
         fill: (source) => {
-          execFileSync('fallocate', ['-l', String(LARGE), join(source, 'large')])
+          const descriptor = openSync(join(source, 'large'), 'w')
+          fallocate(descriptor, 0, 0, LARGE)
+          closeSync(descriptor)
           writeFileSync(join(source, 'small'), 'small')
         },
       })
