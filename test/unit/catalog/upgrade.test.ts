@@ -18,7 +18,7 @@ beforeEach(() => {
 afterEach(() => rmSync(directory, { recursive: true }))
 
 // Those of later formats are not there yet.
-const FIRST_COLUMNS = INODE_COLUMNS.filter((name) => name !== 'flags')
+const FIRST_COLUMNS = INODE_COLUMNS.filter((name) => name !== 'flags' && name !== 'superseded')
 
 const hash = (byte: number): Buffer => Buffer.alloc(32, byte)
 

@@ -1,4 +1,4 @@
-import { linkSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { linkSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
 import type { Mode } from '../../../src/base/modes.ts'
@@ -361,6 +361,10 @@ describe('what was changed through the overlay in drain', () => {
     await client.overwrite('b', 0, 'changed')
     await rig.settle()
     writeFileSync(join(rig.source, 'b'), 'past the overlay')
+    await rig.reap()
+    expect(await client.readPath('b')).toBe(`changed${LONG.slice(7)}`)
+    expect(readFileSync(join(rig.source, 'b'), 'utf8')).toBe('past the overlay')
+    rmSync(join(rig.source, 'b'))
     await rig.reap()
     expect(await client.readPath('b')).toBe(`changed${LONG.slice(7)}`)
     await expectSettled(rig)
