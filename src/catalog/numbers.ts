@@ -80,9 +80,9 @@ export class Numbers {
     for (const counter of this.#all) counter.rolledBack()
   }
 
-  /** A later state of this catalog may have handed numbers out, of which it knows nothing. */
-  skip(): void {
-    for (const counter of this.#all) counter.raise(counter.upcoming + SKIPPED_BY_OLDER_COPY)
+  /** A later state of this catalog, or so many catalogs before it, may have handed numbers out of which it knows nothing. */
+  skip(times = 1n): void {
+    for (const counter of this.#all) counter.raise(counter.upcoming + times * SKIPPED_BY_OLDER_COPY)
   }
 
   /** After a rebuild: they go on above what the store has seen. */

@@ -5,7 +5,7 @@ import { formatBytes } from '../config/units.ts'
 import { EXIT } from '../daemon/exit-status.ts'
 import { realPathOfNew } from '../daemon/locate.ts'
 import { refuseNoStorage } from '../daemon/not-storage.ts'
-import { claimStateDir, LOG_FILE, recordIdentity } from '../daemon/state-dir.ts'
+import { claimStateDir, LOG_FILE } from '../daemon/state-dir.ts'
 import { createLog } from '../observe/log.ts'
 import { LogFile } from '../observe/log-file.ts'
 import type { Context, ExitStatus } from './context.ts'
@@ -37,7 +37,7 @@ export const addRebuild: AddCommand = (program, context, finish) => {
 }
 
 const LOST =
-  'what is lost answers EIO by its name; should its objects come back, rebuild again, or leave it out for good with --accept-losses'
+  'what is lost answers EIO by its name; should its objects come back, rebuild again, or leave it out for good with --accept-losses (once it is mounted: "ferryfs verify --accept-losses TARGET")'
 
 async function rebuild(flags: RebuildFlags, context: Context): Promise<ExitStatus> {
   const typed = flags.stateDir && resolve(flags.stateDir)
@@ -66,7 +66,6 @@ async function rebuild(flags: RebuildFlags, context: Context): Promise<ExitStatu
       { onProgress: (progress) => view.show(progress), signal: interrupted.signal },
     )
     view.end()
-    recordIdentity(stateDir, identity)
     context.print(
       `rebuilt ${counted(report.files, 'file')} in ${report.directories} directories, ${formatBytes(report.bytes)}, ` +
         `in ${stateDir}; "ferryfs mount SOURCE TARGET --state-dir ${stateDir}" with the same store uses it`,

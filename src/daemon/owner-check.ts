@@ -152,7 +152,7 @@ export function refusal(found: FoundMark, isCopy: boolean, { source, target, sta
   const rebuild = `ferryfs rebuild --store ${shellWord(mark.store)} --namespace ${mark.namespace} --state-dir ${shellWord(mark.stateDir)}`
   const remedy =
     mark.store === 'embedded:' ? 'bring it back' : `bring it back, or make it anew with "${rebuild}"`
-  return `${what}, and that is not there (is its disk mounted?): ${remedy}, then ${rightCommand(mark, source, target)} mounts it (--take-over mounts without them, ${forget})`
+  return `${what}, and that is not there (is its disk mounted?): ${remedy}, then ${rightCommand(mark, source, target)} mounts it (--take-over with another --namespace mounts without them, ${forget})`
 }
 
 /** One line about a state directory that SOURCE has left behind, with the store that went back with it. */

@@ -1,5 +1,5 @@
 export { ClaimedStore } from './claimed-store.ts'
-export { isAcknowledged, NamespaceLease } from './lease.ts'
+export { isAcknowledged, NamespaceLease, timesTaken } from './lease.ts'
 export { acceptLosses } from './mend/accept.ts'
 export { isCompared, mayAccept, mend } from './mend/mending.ts'
 export { ModeSwitch } from './mode-switch.ts'

@@ -40,6 +40,9 @@ const schema = z.object({
 })
 export type Lease = z.infer<typeof schema>
 
+/** How often the namespace has been taken, at most. */
+export const timesTaken = ({ epoch }: Lease): number => Math.floor(epoch / STEP)
+
 const versionOf = ({ epoch, state }: Lease): ObjectVersion => ({ epoch, version: state })
 
 /**

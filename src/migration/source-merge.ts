@@ -4,7 +4,7 @@ import { FsError, reasonOf } from '../base/errors.ts'
 import { faultPoint } from '../base/faults.ts'
 import { giveWay } from '../base/pace.ts'
 import { type Catalog, type Inode, isLost, lacksNames, ROOT_INO, UNKNOWN_FILE } from '../catalog/index.ts'
-import { guardsSeen } from '../content/index.ts'
+import { adoptAttributes, guardsSeen, readLegacyXattrs } from '../content/index.ts'
 import type { LegacyPlace, LegacyTree } from '../legacy/index.ts'
 import { newLegacyInode } from '../overlay/index.ts'
 import { DT_DIR, DT_UNKNOWN, printable, type RawDirent, type Stat } from '../sys/index.ts'
@@ -74,7 +74,10 @@ export class SourceMerge {
 
   async run(): Promise<MergedSource> {
     await this.#found.clear()
-    this.#catalog.transaction(() => this.#bind(ROOT_INO, this.#legacy.rootStat))
+    this.#catalog.transaction(() => {
+      this.#dressRoot(this.#legacy.rootStat)
+      this.#bind(ROOT_INO, this.#legacy.rootStat)
+    })
     for (let ino = this.#next(); ino !== undefined; ino = this.#next()) {
       try {
         await this.#merge(ino)
@@ -229,6 +232,21 @@ export class SourceMerge {
       catalog.dirents.set(place.parent, place.name, ino, ino)
       this.#below.push(ino)
     }
+  }
+
+  /** A root whose record is lost has no attributes but SOURCE's. */
+  #dressRoot(stat: Stat): void {
+    const inode = this.#catalog.get(ROOT_INO)
+    if (!inode || inode.ctimeNs !== 0n) return
+    adoptAttributes(inode, stat)
+    inode.btimeNs = stat.btimeNs
+    try {
+      inode.xattrs = readLegacyXattrs(this.#legacy, { parent: ROOT_INO, name: Buffer.from('.') })
+    } catch (error) {
+      if (!(error instanceof FsError)) throw error
+      this.#tell(undefined, `its extended attributes on SOURCE cannot be kept (${reasonOf(error)})`)
+    }
+    this.#catalog.save(inode)
   }
 
   /** Its attributes stay those that the store has. */

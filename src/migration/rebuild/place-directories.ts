@@ -48,9 +48,22 @@ export class DirectoryPlaces {
   #placeRoot(): void {
     const { table } = this.#of
     const root = table.directory(1)
-    if (!root.header) throw new Error('the root directory has no record')
-    this.#adopt(root.header, ROOT_INO)
+    const inode = this.#adopt(root.header ?? UNKNOWN_ROOT, ROOT_INO)
+    if (!root.header) this.#loseRoot(inode, root.loss ?? 'it is not in the store')
     table.setPlace(1, STATES.put, { parent: 0, name: Buffer.alloc(0), edge: 0, shown: ROOT_INO })
+  }
+
+  /** Nobody knows of any name, so the tree is not an empty one: whatever is asked of it is an error. */
+  #loseRoot(inode: Inode, loss: string): void {
+    const { catalog, findings, acceptLosses } = this.#of
+    findings.add(acceptLosses ? 'left out' : 'lost', '.', `the record of the tree's root is lost: ${loss}`)
+    if (acceptLosses) {
+      catalog.records.begin(inode.ino)
+      writeAnew(catalog, inode)
+      return
+    }
+    noteLost(inode, loss)
+    catalog.save(inode)
   }
 
   async #placeBelow(directory: SurveyedDirectory): Promise<void> {
@@ -196,6 +209,22 @@ export class DirectoryPlaces {
       await giveWay()
     }
   }
+}
+
+/** In the place of a lost record: closed to all but root. Without a time of change, which says that SOURCE's attributes are better. */
+const UNKNOWN_ROOT: DirectoryHeader = {
+  ino: ROOT_INO,
+  generation: 0,
+  mode: S_IFDIR | 0o700,
+  uid: 0,
+  gid: 0,
+  nlink: 2,
+  atimeNs: 0n,
+  mtimeNs: 0n,
+  ctimeNs: 0n,
+  xattrs: undefined,
+  recordGeneration: 0,
+  shards: 0,
 }
 
 const LEFT = 'its record says that it went elsewhere, and no other record leads to it'

@@ -11,6 +11,9 @@ import { StoreReader } from './store-reader.ts'
 import { Survey } from './survey.ts'
 import { SurveyTable } from './survey-table.ts'
 
+// Numbers have 50 bits (MOST_VERSION), and a skip goes over 2^30.
+const MOST_SKIPS = 2 ** 19
+
 export interface RebuildRun {
   readonly onProgress: (progress: RunProgress) => void
   readonly signal: AbortSignal
@@ -18,6 +21,8 @@ export interface RebuildRun {
   readonly surveyPath: string
   /** What is lost is left out of the tree, and goes from the records in the store, too. */
   readonly acceptLosses?: boolean | undefined
+  /** How often the namespace was taken before, which bounds the numbers that a record can have named that is lost. */
+  readonly timesTaken?: number | undefined
 }
 
 export interface RebuildResult {
@@ -50,7 +55,7 @@ export class Rebuild {
     this.#run = run
   }
 
-  /** @throws StoreError if the root's record is not there, or the store cannot say now what it has */
+  /** @throws StoreUnavailable if the store cannot say now what it has */
   async run(concurrency: number): Promise<RebuildResult> {
     const table = new SurveyTable(this.#run.surveyPath)
     try {
@@ -72,6 +77,7 @@ export class Rebuild {
     meter.phase = 'rebuilding'
     const of: Rebuilding = { catalog: this.#catalog, table, findings, signal, acceptLosses }
     this.#raiseCounters(table, reader)
+    if (table.hasLostRecords()) this.#skipUnseen()
     const directories = new DirectoryPlaces(of)
     await directories.place()
     await new FilePlaces(of, reader, meter, concurrency).place()
@@ -95,5 +101,14 @@ export class Rebuild {
     this.#catalog.transaction(() =>
       this.#catalog.numbers.raise(BigInt(highestVersion) + 1n, generation + 1n, ino + 1n),
     )
+  }
+
+  /**
+   * What a lost record names may have higher numbers than all that was seen, and the record may come back: nothing new gets the key of
+   * what it names. No owner of the namespace has handed out more numbers than a skip goes over.
+   */
+  #skipUnseen(): void {
+    const times = BigInt(Math.min(this.#run.timesTaken ?? 0, MOST_SKIPS)) + 1n
+    this.#catalog.transaction(() => this.#catalog.numbers.skip(times))
   }
 }

@@ -147,6 +147,7 @@ export class SurveyTable {
       lossy: sql(
         `SELECT * FROM dirs WHERE loss IS NOT NULL AND header IS NOT NULL AND n > ? ORDER BY n LIMIT ${ROWS_AT_ONCE}`,
       ),
+      anyLoss: sql('SELECT n FROM dirs WHERE loss IS NOT NULL LIMIT 1'),
       files:
         sql(`SELECT ${NAME_COLUMNS} FROM names INDEXED BY names_files WHERE key IS NOT NULL AND leaving = 0
         ORDER BY ino, generation DESC, stale, epoch DESC, version DESC, names.n`),
@@ -327,6 +328,11 @@ export class SurveyTable {
 
   losses(after: number): Array<SurveyedName & { readonly reason: string }> {
     return this.#all('losses', after).map((row) => ({ ...nameOf(row), reason: String(row.reason) }))
+  }
+
+  /** Whether a directory's record, or a part of one, is lost. */
+  hasLostRecords(): boolean {
+    return this.#one('anyLoss') !== undefined
   }
 
   /** Highest numbers that any record names; inode numbers as far as one is handed out by us. */

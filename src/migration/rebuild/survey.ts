@@ -20,7 +20,7 @@ export class Survey {
     this.#signal = signal
   }
 
-  /** @throws StoreError if the root's record is not there, or the store cannot say now what it has */
+  /** @throws StoreUnavailable if the store cannot say now what it has */
   async run(concurrency: number, onDirectory: () => void): Promise<void> {
     this.#table.addRoot(ROOT_INO)
     for (;;) {
@@ -46,7 +46,7 @@ export class Survey {
   }
 
   async #read(directory: SurveyedDirectory): Promise<void> {
-    const { n, ino, generation } = directory
+    const { ino, generation } = directory
     const id = fileId(directory)
     let header: DirectoryHeader
     try {
@@ -54,8 +54,6 @@ export class Survey {
       if (header.ino !== ino || header.generation !== generation)
         throw new StoreCorrupt(`directory record ${id} says that it is of ${fileId(header)}`)
     } catch (error) {
-      // Without it there is no tree.
-      if (n === 1) throw error
       this.#table.setRead(directory, undefined, reasonOfLoss(error, this.#pathOf(directory)))
       return
     }
