@@ -1,4 +1,14 @@
-import { constants, existsSync, lstatSync, rmSync, statSync, utimesSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  existsSync,
+  lstatSync,
+  openSync,
+  readSync,
+  rmSync,
+  statSync,
+  utimesSync,
+} from 'node:fs'
 import { copyFile } from 'node:fs/promises'
 import { DatabaseSync } from 'node:sqlite'
 import { DATABASE_SUFFIXES } from './database-suffixes.ts'
@@ -6,7 +16,7 @@ import { isSystemError, reasonOf } from './errors.ts'
 import type { FailedSyncs } from './failed-syncs.ts'
 import { closeFolding } from './fold.ts'
 import { formatOf, isMarked, setMark, userVersionOf } from './open-mark.ts'
-import { kindOf } from './plain-file.ts'
+import { kindOf, O_READ } from './plain-file.ts'
 import { PageSums } from './page-sums.ts'
 import { begin, examine, type Witness } from './witness.ts'
 import type { WriteProbe } from './write-probe.ts'
@@ -229,6 +239,48 @@ export async function copyDatabase(from: string, to: string): Promise<void> {
     }
   } catch (error) {
     throw new DatabaseDamaged(from, `it cannot be copied to ${to}: ${reasonOf(error)}`, { cause: error })
+  }
+}
+
+// "The Database Header": what it begins with, and the version for writers, which is another one from the first use of a log on.
+const MAGIC = 'SQLite format 3\0'
+const WRITE_VERSION_OFFSET = 18
+const WITHOUT_LOG = 1
+
+/**
+ * Rows of a database that was made in bulk and has not been opened in any other way since. Nothing changes, there or beside it.
+ * @returns undefined if it is another file; its rows are columns by name
+ */
+export function rowsOfUnused(
+  path: string,
+  applicationId: number,
+  sql: string,
+): ReadonlyArray<Readonly<Record<string, unknown>>> | undefined {
+  const isBeside = (suffix: string): boolean => suffix !== '' && existsSync(path + suffix)
+  if ([...DATABASE_SUFFIXES, '-journal'].some(isBeside) || !wasNeverLogged(path)) return undefined
+  let handle: DatabaseSync | undefined
+  try {
+    handle = new DatabaseSync(path, { readOnly: true })
+    const id = handle.prepare('PRAGMA application_id').get()?.application_id
+    return id === applicationId ? handle.prepare(sql).all() : undefined
+  } catch {
+    // Damaged, or of another program: not of ours to say what it is.
+    return undefined
+  } finally {
+    handle?.close()
+  }
+}
+
+function wasNeverLogged(path: string): boolean {
+  if (!lstatSync(path).isFile()) return false
+  const descriptor = openSync(path, O_READ)
+  try {
+    const header = Buffer.alloc(WRITE_VERSION_OFFSET + 1)
+    const length = readSync(descriptor, header, 0, header.length, 0)
+    const hasMagic = header.toString('latin1', 0, MAGIC.length) === MAGIC
+    return length === header.length && hasMagic && header[WRITE_VERSION_OFFSET] === WITHOUT_LOG
+  } finally {
+    closeSync(descriptor)
   }
 }
 

@@ -11,7 +11,13 @@ import { synced } from './synced.ts'
 import { PAGE_BYTES, rewriteWal, WalDamaged } from './wal.ts'
 import type { Witness } from './witness.ts'
 
-export { copyDatabase, DatabaseDamaged, type DatabaseOptions, removeDatabase } from './database-file.ts'
+export {
+  copyDatabase,
+  DatabaseDamaged,
+  type DatabaseOptions,
+  removeDatabase,
+  rowsOfUnused,
+} from './database-file.ts'
 
 // "The WAL-Index File Format" of SQLite's documentation: how many frames of the log have been folded in (nBackfill).
 const FOLDED_IN_OFFSET = 96

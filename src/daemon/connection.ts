@@ -79,7 +79,7 @@ export interface RunningEngine extends Engine {
  */
 export type StartEngine = (config: MountConfig, connection: Connection) => Promise<RunningEngine>
 
-/** What `rebuild` is told. The state directory is empty of a catalog and held by the caller. */
+/** What `rebuild` is told. The state directory is held by the caller, and has no catalog that a mount has used. */
 interface RebuildRequest {
   readonly store: string
   readonly namespace: string

@@ -1,4 +1,4 @@
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
+import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { faultPoint } from '../base/faults.ts'
 import { O_READ } from '../base/plain-file.ts'
@@ -23,7 +23,17 @@ export function replaceFile(path: string, value: Readonly<Record<string, unknown
 export function putInPlace(temporary: string, path: string): void {
   faultPoint('daemon.file.written')
   renameSync(temporary, path)
-  const directory = openSync(dirname(path), 'r')
+  syncDirectory(dirname(path))
+}
+
+/** That a file is gone, for good; it may have been gone. */
+export function removeFile(path: string): void {
+  rmSync(path, { force: true })
+  syncDirectory(dirname(path))
+}
+
+function syncDirectory(path: string): void {
+  const directory = openSync(path, 'r')
   try {
     fsyncSync(directory)
   } finally {

@@ -237,7 +237,7 @@ export class SourceMerge {
   /** A root whose record is lost has no attributes but SOURCE's. */
   #dressRoot(stat: Stat): void {
     const inode = this.#catalog.get(ROOT_INO)
-    if (!inode || inode.ctimeNs !== 0n) return
+    if (inode?.ctimeNs !== 0n) return
     adoptAttributes(inode, stat)
     inode.btimeNs = stat.btimeNs
     try {

@@ -1,6 +1,6 @@
 import { existsSync, linkSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { gone } from '../../support/daemon/place.ts'
 import { describeMounted } from '../../support/fuse/mounted.ts'
 import { Ferry } from '../../support/mount/ferry.ts'
@@ -64,28 +64,61 @@ describeMounted('a daemon that dies at its start, at its end, or under a command
     expect((await ferry.call.readFile(ferry.at('new'))).toString()).toBe('new')
   })
 
-  test('P5: a rebuild that dies at any of its points is run again, and leaves no half catalog', async () => {
-    const store = `embedded:${join(ferry.root, 'store')}`
-    await ferry.mount('--mode', 'drain', '--store', store, '--namespace', 'tree')
-    await ferry.done('migrate', ferry.target, '--wait')
-    await ferry.unmount()
-    rmSync(ferry.stateDir, { recursive: true })
-    const line = ['rebuild', '--store', store, '--namespace', 'tree', '--state-dir', ferry.stateDir]
-    for (const point of [
-      'migration.rebuild.surveyed',
-      'migration.rebuild.filled',
-      'migration.rebuild.leased',
-      'daemon.file.written',
-    ]) {
+  describe('of a lost state directory a rebuild', () => {
+    let identity: string[]
+    let line: string[]
+
+    beforeEach(async () => {
+      identity = ['--store', `embedded:${join(ferry.root, 'store')}`, '--namespace', 'tree']
+      await ferry.mount('--mode', 'drain', ...identity)
+      await ferry.done('migrate', ferry.target, '--wait')
+      await ferry.unmount()
+      rmSync(ferry.stateDir, { recursive: true })
+      line = ['rebuild', ...identity, '--state-dir', ferry.stateDir]
+    })
+
+    async function dies(point: string): Promise<void> {
       ferry.arm(point)
       expect((await ferry.ferryfs(...line)).status).toBeNull()
-      // What is half a catalog has not got its name.
-      expect(existsSync(join(ferry.stateDir, 'catalog.db'))).toBe(false)
+      expect(ferry.fired).toBe(true)
     }
-    await ferry.done(...line)
-    expect(readdirSync(ferry.stateDir).filter((name) => name.startsWith('rebuild'))).toEqual([])
-    await ferry.mount('--store', store, '--namespace', 'tree')
-    expect(await shown()).toBe('content')
+
+    const made = (): string[] => readdirSync(ferry.stateDir).filter((name) => /^(rebuild|catalog)/.test(name))
+
+    test('P5: that dies at any of its points is run again, and leaves no half catalog', async () => {
+      for (const point of [
+        'migration.rebuild.surveyed',
+        'migration.rebuild.filled',
+        'migration.rebuild.leased',
+        'daemon.file.written',
+        'migration.rebuild.identified',
+      ]) {
+        await dies(point)
+        // What is half a catalog has not got its name.
+        expect(made()).not.toContain('catalog.db')
+      }
+      const refused = await ferry.tryMount(...identity)
+      expect(refused.stderr).toMatch(/rebuild this state directory from the store/)
+      await ferry.done(...line)
+      expect(made()).toEqual(['catalog.db'])
+      await ferry.mount(...identity)
+      expect(await shown()).toBe('content')
+    })
+
+    test('P5: that dies at its very end is run again, or its catalog is mounted, and then no rebuild touches it', async () => {
+      await dies('migration.rebuild.named')
+      expect(readdirSync(ferry.stateDir)).toContain('mount.json')
+      expect(made()).toEqual(['catalog.db'])
+      await ferry.done(...line)
+      await dies('migration.rebuild.named')
+      expect(made()).toEqual(['catalog.db'])
+      await ferry.mount(...identity)
+      expect(await shown()).toBe('content')
+      await ferry.unmount()
+      const again = await ferry.ferryfs(...line)
+      expect(again.status).toBe(2)
+      expect(again.stderr).toMatch(/never writes into another/)
+    })
   })
 
   test.each(['migration.merge.directory', 'migration.merge.names', 'daemon.source.merged'])(

@@ -4,10 +4,13 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pino } from 'pino'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { Catalog } from '../../../src/catalog/index.ts'
 import { rebuildOutOf } from '../../../src/daemon/rebuild-state.ts'
+import { recordIdentity } from '../../../src/daemon/state-dir.ts'
 import { MadeStore, named } from '../../support/made-store.ts'
+
+const MADE = ['catalog.db', 'mount.json']
 
 let stateDir: string
 
@@ -49,7 +52,7 @@ test.each([
       const ended = await rebuild().catch((error: unknown) => error)
       freeDisk(path)
       if (typeof ended === 'number') {
-        rmSync(join(stateDir, 'catalog.db'))
+        for (const made of ['catalog.db', 'mount.json']) rmSync(join(stateDir, made))
         continue
       }
       failed += 1
@@ -59,7 +62,14 @@ test.each([
     expect(failed).toBeGreaterThan(5)
     expect(failed).toBeLessThan(most)
     expect(await rebuild()).toBe(1)
-    expect(readdirSync(stateDir)).toEqual(['catalog.db'])
+    expect(readdirSync(stateDir).sort()).toEqual(MADE)
+    // Again, on a disk without room: what was made stays.
+    const made = readFileSync(join(stateDir, 'catalog.db'))
+    fillDisk(path, 3)
+    await expect(rebuild()).rejects.toMatchObject({ code: 'ENOSPC' })
+    freeDisk(path)
+    expect(readdirSync(stateDir).sort()).toEqual(MADE)
+    expect(readFileSync(join(stateDir, 'catalog.db')).equals(made)).toBe(true)
     const catalog = Catalog.open(join(stateDir, 'catalog.db'), { check: true })
     expect(catalog.meta.get('mode')).toBe('store-only')
     await catalog.close()
@@ -72,4 +82,60 @@ test('P2: a catalog that is there is not touched', async () => {
   await expect(rebuild()).rejects.toThrow(/never writes into another/)
   expect(readFileSync(path, 'utf8')).toBe('the only one')
   expect(readdirSync(stateDir)).toEqual(['catalog.db'])
+})
+
+describe('a catalog that a rebuild has made', () => {
+  const path = (name: string): string => join(stateDir, name)
+
+  beforeEach(async () => {
+    await rebuild()
+  })
+
+  test.each([
+    ['as it is', () => undefined],
+    ['without mount.json, as an earlier ferryfs that was killed left it', () => rmSync(path('mount.json'))],
+    ['beside what a rebuild left that was killed', () => writeFileSync(path('rebuild.db'), 'half')],
+  ])('P5: is made again while no mount has used it: %s', async (_, change) => {
+    change()
+    expect(await rebuild()).toBe(1)
+    expect(readdirSync(stateDir).sort()).toEqual(MADE)
+  })
+
+  async function open(options: { bulk?: boolean }, change: (catalog: Catalog) => void): Promise<void> {
+    const catalog = Catalog.open(path('catalog.db'), { check: false, ...options })
+    catalog.transaction(() => change(catalog))
+    await catalog.close()
+  }
+
+  test.each<readonly [string, () => Promise<void> | void]>([
+    ['a daemon has opened it', () => open({}, () => undefined)],
+    [
+      'a daemon has opened it, and what it had beside it is gone',
+      async () => {
+        await open({}, () => undefined)
+        for (const name of readdirSync(stateDir)) if (!MADE.includes(name)) rmSync(path(name))
+      },
+    ],
+    ['it has seen a SOURCE', () => open({ bulk: true }, ({ meta }) => meta.set('source', 'one'))],
+    [
+      'it was brought together with one',
+      () => open({ bulk: true }, ({ meta }) => meta.set('source-unseen', '')),
+    ],
+    [
+      'the directory has a SOURCE',
+      () =>
+        recordIdentity(stateDir, {
+          source: '/source',
+          target: '/target',
+          namespace: 'tree',
+          store: 'memory:',
+        }),
+    ],
+    ['it is empty', () => writeFileSync(path('catalog.db'), '')],
+  ])('P2: is not touched once %s', async (_, change) => {
+    await change()
+    const before = readFileSync(path('catalog.db'))
+    await expect(rebuild()).rejects.toThrow(/never writes into another/)
+    expect(readFileSync(path('catalog.db')).equals(before)).toBe(true)
+  })
 })
