@@ -192,7 +192,7 @@ export class Mover {
       if (this.#context.catalog.tight) await this.#makeRoom(underWay)
     }
     await Promise.all(underWay)
-    if (!this.#stopped && this.#unreadable.count === 0) await this.#overlay.names.metEverything()
+    if (!this.#stopped && this.#unreadable.count === 0) await this.#overlay.names.removal.metEverything()
     return this.#finish()
   }
 

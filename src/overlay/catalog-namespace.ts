@@ -225,7 +225,7 @@ export class CatalogNamespace {
     inode.nlink = 0
     inode.orphan = true
     catalog.save(inode)
-    this.#names.purgeIfUnused(inode.ino)
+    this.#names.removal.purgeIfUnused(inode.ino)
   }
 
   /** The directory goes, with its record, which was all that led to files whose other names nobody has met. */

@@ -156,7 +156,7 @@ export class LegacyNamespace {
     const { catalog } = this.#context
     catalog.transaction(() => {
       const dirent = catalog.dirents.get(parent, name)
-      if (dirent?.ino === inode.ino) this.#names.unlinked(dirent, last)
+      if (dirent?.ino === inode.ino) this.#names.removal.unlinked(dirent, last)
       this.#follow(parent)
       this.#refresh(inode.ino)
       this.#answers.record(request)
@@ -234,7 +234,8 @@ export class LegacyNamespace {
           catalog.dirents.set(parent, name, target, target)
         } else {
           // A look-up may have met the file at its new place already.
-          if (replaced?.ino !== undefined && replaced.ino !== ino) this.#names.unlinked(replaced, change.last)
+          if (replaced?.ino !== undefined && replaced.ino !== ino)
+            this.#names.removal.unlinked(replaced, change.last)
           catalog.dirents.set(parent, name, undefined, undefined)
         }
         catalog.dirents.set(newParent, newName, ino, ino)

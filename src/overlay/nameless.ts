@@ -47,7 +47,7 @@ export class Nameless {
     if (typeof done === 'bigint') {
       if (this.#isThere(done)) return done
       // Its worker died before anybody held the file: there is a row and nothing else.
-      names.purge(done)
+      names.removal.purge(done)
     }
     if (names.directory(parent).orphan) throw new FsError('ENOENT')
     return onVolume
@@ -134,7 +134,7 @@ export class Nameless {
       try {
         await legacyFiles.holdOpen(ino, descriptor)
       } catch (error) {
-        names.purge(ino)
+        names.removal.purge(ino)
         throw error
       }
       faultPoint('overlay.tmpfile.held')

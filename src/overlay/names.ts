@@ -1,34 +1,23 @@
-import { isBornElsewhere, isDirectory, isRegular, isSameKind } from '../base/attributes.ts'
+import { isBornElsewhere, isDirectory, isSameKind } from '../base/attributes.ts'
 import { FsError } from '../base/errors.ts'
-import { faultPoint } from '../base/faults.ts'
 import { giveWay } from '../base/pace.ts'
 import {
   type Dirent,
   type Inode,
-  hasVanished,
   isLost,
   isStored,
-  keepsVanished,
   lacksNames,
-  letVanishedGo,
-  mayBeElsewhere,
   NAME_MAX,
-  oweWhatWasKept,
   ROOT_INO,
 } from '../catalog/index.ts'
-import {
-  adoptAttributes,
-  discardDirectoryRecord,
-  legacyStat,
-  requireLegacy,
-  takeOver,
-} from '../content/index.ts'
+import { adoptAttributes, legacyStat, requireLegacy, takeOver } from '../content/index.ts'
 import type { LegacyPlace, ReadBy } from '../legacy/index.ts'
 import { statBelow } from './mounted-below.ts'
 import type { RawDirent, Stat } from '../sys/index.ts'
 import type { OverlayContext } from './context.ts'
 import { mayBeInStoreAlone, requireRemoved } from './in-doubt.ts'
 import { Later } from './later.ts'
+import { Removal } from './removal.ts'
 import { showMoved } from './moved-directories.ts'
 import { newLegacyInode } from './new-inode.ts'
 
@@ -44,8 +33,6 @@ const NAMES_AT_ONCE = 64
 const NAMES_OWNED = 64
 // To take over a directory takes calls on the volume, and counts as so many rows.
 const DIRECTORY_ROWS = 16
-// Rows of staged chunks that go at once count as so many rows with what hangs on them.
-const CHUNK_ROWS = 16
 
 /** A file by its name, with its attributes as of now. */
 export interface Resolved {
@@ -60,20 +47,23 @@ export interface Resolved {
  */
 export class Names {
   readonly #context: OverlayContext
-  /** Every file made or met by this process has this generation or a higher one. */
-  readonly #firstGeneration: number
   readonly #later: Later
+  readonly removal: Removal
 
   constructor(context: OverlayContext) {
     this.#context = context
     this.#later = new Later(context)
+    this.removal = new Removal(context, this.#later)
     context.activity.onOwned = (ino) => this.#ownAbove(ino)
-    // Not by writing: a worker that follows one that was killed has to come up on a full disk, too (P6).
-    this.#firstGeneration = context.catalog.numbers.upcomingGeneration
   }
 
   stop(): void {
     this.#later.stop()
+  }
+
+  /** Resolves once what follows from all that was done is done. */
+  settled(): Promise<void> {
+    return this.#later.idle()
   }
 
   /** @throws FsError ENOENT */
@@ -88,8 +78,11 @@ export class Names {
     if (name.length > NAME_MAX) throw new FsError('ENAMETOOLONG')
     const { catalog } = this.#context
     const directory = this.directory(parent)
-    if (directory.orphan) return undefined
     const dirent = catalog.dirents.get(parent, name)
+    if (directory.orphan) {
+      if (dirent) this.removal.droppedWith(directory, dirent)
+      return undefined
+    }
     // That a name was taken away may be older than what is lost.
     if (dirent?.ino === undefined && lacksNames(directory)) throw new FsError('EIO', directory.failure)
     if (dirent && dirent.ino === undefined) return undefined
@@ -148,156 +141,11 @@ export class Names {
         // Without a name nothing was owed of it.
         if (inode.dirty !== 0 && !isDirectory(inode.mode)) catalog.outbox.add('upload', inode.ino)
       }
-      if (dirent?.ino !== undefined && dirent.ino !== inode.ino) this.unlinked(dirent)
+      if (dirent?.ino !== undefined && dirent.ino !== inode.ino) this.removal.unlinked(dirent)
       catalog.dirents.set(parent, name, inode.ino, inode.ino)
       if (known) this.#dropNamesLeft(known)
       return inode
     })
-  }
-
-  /**
-   * A name of the file went away on the legacy volume, past the overlay or by it. In a transaction with the change.
-   * `gone`: the file itself is known to have no name left.
-   */
-  unlinked(dirent: Dirent, gone = false): void {
-    const { catalog } = this.#context
-    catalog.dirents.set(dirent.parent, dirent.name, undefined, undefined)
-    const inode = dirent.ino === undefined ? undefined : catalog.get(dirent.ino)
-    if (!inode || catalog.links.first(inode.ino)) return
-    if (gone || inode.authority === 'catalog') inode.nlink = 0
-    inode.orphan = true
-    // Whatever failed with it is true no longer: nobody owes anything of a file without a name.
-    if (!isLost(inode)) inode.failure = undefined
-    catalog.save(inode)
-    this.purgeIfUnused(inode.ino)
-  }
-
-  /** Removes all trace of a file that has no name and no user. */
-  purgeIfUnused(ino: bigint): void {
-    const { catalog, activity, takesOver } = this.#context
-    const inode = catalog.get(ino)
-    if (!inode?.orphan || this.#isInUse(ino)) return
-    // Of a file older than this process a predecessor may have told the kernel: it is unused when the kernel says so.
-    const mayBeKnown = takesOver && inode.generation < this.#firstGeneration
-    if (mayBeKnown && !activity.peek(ino)?.forgotten) return
-    this.purge(ino)
-  }
-
-  #isInUse(ino: bigint): boolean {
-    const node = this.#context.activity.peek(ino)
-    return node !== undefined && (node.lookups > 0n || node.opens > 0 || node.changing > 0 || node.pins > 0)
-  }
-
-  /**
-   * The same without a look at its users: at a fresh mount nobody can have any. Where more hangs on it than a turn has room for, the
-   * file stays without a name until the last of that is gone.
-   */
-  purge(ino: bigint): void {
-    const { catalog, epoch } = this.#context
-    catalog.transaction(() => {
-      const inode = catalog.get(ino)
-      if (!inode?.orphan) return
-      if (mayBeElsewhere(catalog, inode)) {
-        this.#keep(ino)
-        return
-      }
-      // Names below it are either stale or hide what a read-only volume still has there.
-      if (
-        isDirectory(inode.mode) &&
-        inode.authority === 'catalog' &&
-        inode.legacyIno !== undefined &&
-        catalog.dirents.hasRows(ino)
-      ) {
-        this.#leaveToVolume(inode)
-        return
-      }
-      if (!this.#clear(ino)) {
-        this.#later.add(`the removal of inode ${ino}`, () => {
-          if (!this.#isInUse(ino)) this.purge(ino)
-        })
-        return
-      }
-      if (isDirectory(inode.mode)) discardDirectoryRecord(this.#context, inode)
-      catalog.content.discard(inode)
-      if (inode.key !== undefined) {
-        catalog.outbox.discard('files', inode.key, epoch, catalog.numbers.nextVersion(), ino)
-      }
-      catalog.remove(inode)
-      catalog.afterCommit(() => this.#purged(inode))
-    })
-  }
-
-  /** It waits to be met again, and what was in it does so on its own: the one may be elsewhere and the other gone. */
-  #keep(ino: bigint): void {
-    const { catalog } = this.#context
-    if (!catalog.get(ino)?.orphan) return
-    for (const below of catalog.dirents.all(ino)) {
-      const file = below.ino === undefined ? undefined : catalog.get(below.ino)
-      if (file?.authority !== 'legacy' || below.legacy !== file.ino) continue
-      if (!this.#later.hasRoom(1)) {
-        this.#later.add(`what was in inode ${ino}`, () => this.#keep(ino))
-        return
-      }
-      this.unlinked(below)
-    }
-  }
-
-  /** Everything on the volume has been met since the power was lost: files without a name go, and from the records as well. */
-  async metEverything(): Promise<void> {
-    const { catalog } = this.#context
-    if (keepsVanished(catalog)) {
-      catalog.transaction(() => letVanishedGo(catalog))
-      for (const ino of catalog.lists.orphans()) {
-        catalog.transaction(() => {
-          const inode = catalog.get(ino)
-          if (inode && hasVanished(inode)) this.purgeIfUnused(ino)
-        })
-        await giveWay()
-      }
-    }
-    await finish(oweWhatWasKept(catalog))
-  }
-
-  /** Resolves once what follows from all that was done is done. */
-  settled(): Promise<void> {
-    return this.#later.idle()
-  }
-
-  /** Removes the rows that hang on a file without a name, as many as this turn has room for; true once there are none. */
-  #clear(ino: bigint): boolean {
-    const { catalog } = this.#context
-    for (const below of catalog.dirents.all(ino)) {
-      if (!this.#later.hasRoom(1)) return false
-      this.unlinked(below)
-    }
-    while (catalog.staged.hasRows(ino)) {
-      if (!this.#later.hasRoom(CHUNK_ROWS)) return false
-      catalog.staged.drop(ino, 0)
-    }
-    // The legacy volume may still have it under names that the overlay hides; from now on they hide nobody's file.
-    for (const place of catalog.links.places(ino)) {
-      if (!this.#later.hasRoom(1)) return false
-      catalog.dirents.set(place.parent, place.name, place.ino === ino ? undefined : place.ino, 0n)
-    }
-    return true
-  }
-
-  /** A removed directory that only hides what the volume has in it: the store need not know of it any more. */
-  #leaveToVolume(inode: Inode): void {
-    if (inode.dirGeneration === 0) return
-    discardDirectoryRecord(this.#context, inode)
-    inode.dirGeneration = 0
-    inode.dirShards = 0
-    this.#context.catalog.save(inode)
-  }
-
-  /** What is left of a file outside of the catalog. */
-  #purged(inode: Inode): void {
-    const { staging, legacyFiles } = this.#context
-    faultPoint('overlay.purge.committed')
-    staging.release(inode, inode.staged)
-    if (isRegular(inode.mode)) legacyFiles.release(inode.ino)
-    this.#context.legacy()?.forget(inode.ino)
   }
 
   /** The file was not found where it was: names that are gone are taken from it. */
@@ -366,7 +214,7 @@ export class Names {
       this.#context.log.info({ ino: known.ino.toString() }, 'a file was removed past the overlay')
       catalog.transaction(() => {
         const dirent = catalog.dirents.get(directory.ino, name)
-        if (dirent) this.unlinked(dirent)
+        if (dirent) this.removal.unlinked(dirent)
       })
     }
     return undefined
@@ -403,7 +251,7 @@ export class Names {
     if (known?.authority !== 'catalog' || known.orphan || !this.#isFile(known, stat)) return true
     return catalog.transaction(() => {
       const dirent = catalog.dirents.get(place.parent, place.name)
-      if (dirent?.ino !== undefined && dirent.ino !== known.ino) this.unlinked(dirent)
+      if (dirent?.ino !== undefined && dirent.ino !== known.ino) this.removal.unlinked(dirent)
       const isShown = showMoved(catalog, known, place, (at) => legacy.findAsKnown(at))
       if (isShown) this.#ownAbove(known.ino)
       return isShown
@@ -426,7 +274,7 @@ export class Names {
       const stat = legacy.find(link)
       // A directory has one name only: the disk was mounted elsewhere.
       const isAway = !isDirectory(inode.mode) && legacy.isMissing(inode, link)
-      if (!isAway && !(stat && this.#isFile(inode, stat))) this.unlinked(link)
+      if (!isAway && !(stat && this.#isFile(inode, stat))) this.removal.unlinked(link)
     }
   }
 
@@ -470,7 +318,7 @@ export class Names {
       // It may have become another's since.
       if (catalog.dirents.get(link.parent, link.name)?.ino !== ino) continue
       if (known.authority === 'legacy') {
-        if (!mayBeInStoreAlone(this.#context, known)) this.unlinked(link)
+        if (!mayBeInStoreAlone(this.#context, known)) this.removal.unlinked(link)
       } else catalog.dirents.set(link.parent, link.name, link.ino, undefined)
     }
     if (known) this.#later.add(`the names of inode ${ino}`, () => this.#takeNames(ino, links))

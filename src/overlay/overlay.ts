@@ -63,7 +63,7 @@ export class Overlay implements FileSystem {
     this.#context = context
     this.names = new Names(context)
     // A file that lost its last name while it was copied goes when the copy ends.
-    context.activity.onUnused = (ino) => this.names.purgeIfUnused(ino)
+    context.activity.onUnused = (ino) => this.names.removal.purgeIfUnused(ino)
     this.answers = new Answers(context.catalog)
     const legacyNamespace = new LegacyNamespace(context, this.names, this.answers)
     this.unfinished = new Unfinished(context, { legacyNamespace, answers: this.answers })
@@ -353,7 +353,7 @@ export class Overlay implements FileSystem {
 
   release(_request: RequestContext, node: bigint, handle: bigint): void {
     this.#handles.close(node, handle)
-    this.names.purgeIfUnused(node)
+    this.names.removal.purgeIfUnused(node)
     this.#context.carrier.wake()
   }
 
@@ -382,7 +382,7 @@ export class Overlay implements FileSystem {
   releasedir(_request: RequestContext, node: bigint, handle: bigint): void {
     this.#listings.close(handle)
     this.#handles.close(node, handle)
-    this.names.purgeIfUnused(node)
+    this.names.removal.purgeIfUnused(node)
   }
 
   fsyncdir(_request: RequestContext, node: bigint, _handle: bigint, dataOnly: boolean): Promise<void> {

@@ -57,14 +57,17 @@ export async function recover(context: OverlayContext, overlay: Overlay, fresh: 
   if (catalog.unproven.last() !== undefined) context.proof.arm()
   // A crash came while they were asked for.
   for (const _ of oweWhatWasKept(catalog));
-  if (!fresh) return
+  if (!fresh) {
+    overlay.names.removal.resume()
+    return
+  }
   catalog.transaction(() => {
     catalog.intents.clear()
     catalog.records.dropUnreachable()
   })
   for (const page of pagesOf(catalog.lists.orphans(), ORPHANS_AT_ONCE)) {
     catalog.transaction(() => {
-      for (const ino of page) overlay.names.purge(ino)
+      for (const ino of page) overlay.names.removal.purge(ino)
     })
     // What hangs on them, before more is added to it.
     await overlay.names.settled()

@@ -73,6 +73,8 @@ export const POINTS_OF_OTHER_TIMES: readonly string[] = [
   'overlay.tmpfile.held',
   'overlay.tmpfile.brought',
   'overlay.tmpfile.taken',
+  // Of directories with very many names that are removed past the overlay while the kernel knows them.
+  'overlay.below.dropping',
   // Of files with very many chunks.
   'content.truncate.dropping',
   'content.upload.moving',
