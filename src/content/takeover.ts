@@ -231,6 +231,18 @@ export function adoptAttributes(inode: Inode, stat: Stat): void {
   inode.flags = stat.flags
 }
 
+/**
+ * Names of a file that the catalog alone has: some had gone from the volume when it was given back. Of a file with very many, which
+ * would take a turn to count, none.
+ */
+function ownNames(catalog: Catalog, ino: bigint): number {
+  const names = catalog.links
+    .of(ino)
+    .take(NAMES_AT_ONCE + 1)
+    .toArray()
+  return names.length > NAMES_AT_ONCE ? 0 : names.filter(({ legacy }) => legacy !== ino).length
+}
+
 /** All extended attributes of a legacy file as a blob. @throws FsError E2BIG if they are more than ferryfs keeps */
 export function readLegacyXattrs(legacy: LegacyTree, place: LegacyPlace): Buffer | undefined {
   const directory = legacy.directory(place.parent)
@@ -269,6 +281,7 @@ export function takeOver(context: ContentContext, ino: bigint): Inode {
     if (!place) throw new FsError('ENOENT')
     const inStore = isStored(inode) && (!isRegular(stat.mode) || matches(inode.fingerprint, stat))
     adoptAttributes(inode, stat)
+    if (!isDirectory(stat.mode)) inode.nlink += ownNames(catalog, ino)
     inode.xattrs = readLegacyXattrs(legacy, place)
     if (isSymlink(stat.mode)) inode.target = legacy.target(place)
     inode.authority = 'catalog'

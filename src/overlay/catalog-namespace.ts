@@ -218,6 +218,8 @@ export class CatalogNamespace {
     const { catalog } = this.#context
     catalog.dirents.set(dirent.parent, dirent.name, undefined, dirent.legacy)
     inode.nlink = isDirectory(inode.mode) ? 0 : inode.nlink - 1
+    // The volume has counted, and may know fewer of its names than there are: while one is left, so is the file (P2).
+    if (inode.nlink < 1 && !isDirectory(inode.mode) && catalog.links.first(inode.ino)) inode.nlink = 1
     this.#changed(inode)
     if (isUnmet(catalog, inode)) catalog.records.leaveBehind(dirent, inode)
     if (inode.nlink > 0) return
