@@ -86,6 +86,7 @@ test.each(['at once', 'after a crash between its parts and the header'])(
       changeDatabase(join(stateDir, 'catalog.db'), (database) => {
         database.function('former', { deterministic: true }, (name) => formerBucket(name as Uint8Array))
         database.exec(`DROP TABLE mounts; DROP TABLE unmet; DROP TABLE found_names;
+        ALTER TABLE inodes DROP COLUMN superseded;
         DELETE FROM meta WHERE name = 'name-key'; UPDATE dirents SET bucket = former(name);
         PRAGMA user_version = 13`)
       }),
