@@ -75,9 +75,8 @@ const DRAIN: readonly Passed[] = [
   ['content.fsync.synced', 'fsync', true],
 ]
 
-/** In one of the modes. */
-const share = <T>(all: readonly T[], mode: string): readonly T[] =>
-  gateShare(all, 2, mode === 'mirror' ? 0 : 1)
+const share = <T>(all: readonly T[], mode: string, every = 2): readonly T[] =>
+  gateShare(all, every, mode === 'mirror' ? 0 : 1)
 
 describe.skipIf(!survives || whyNoMount() !== undefined).each([
   ['mirror', MIRROR, Object.keys(LOOKS)],
@@ -95,7 +94,7 @@ describe.skipIf(!survives || whyNoMount() !== undefined).each([
     await ferry.clear()
   })
 
-  test.each(share(Object.keys(CHANGES), mode))(
+  test.each(share(Object.keys(CHANGES), mode, 3))(
     'P7: %s sees nothing of kills before its effect and before its answer',
     async (name) => {
       const { opcode } = operationOf(name)
@@ -111,7 +110,7 @@ describe.skipIf(!survives || whyNoMount() !== undefined).each([
     await begun.done()
   })
 
-  test.each(share(looks, mode))('P7: %s sees nothing of a kill', async (name) => {
+  test.each(share(looks, mode, 3))('P7: %s sees nothing of a kill', async (name) => {
     const begun = await run.begin(operationOf(name))
     await run.dies(`fuse.request.received=${operationOf(name).opcode}`, begun.act)
   })

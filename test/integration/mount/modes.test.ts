@@ -104,7 +104,7 @@ describeMounted.each(MODES)('the mode %s on the embedded store', (mode) => {
 
   test('P1: a directory of many files is listed in full, once each, also while it changes', async () => {
     // More than two replies of the kernel's own size where a directory has an authority of either kind.
-    const many = mode === 'mirror' || mode === 'drain' ? 1500 : 300
+    const many = mode === 'mirror' || mode === 'drain' ? 800 : 300
     await ferry.call.mkdir(ferry.at('large'))
     await ferry.call.createFiles(ferry.at('large'), 'file-', 0, many)
     const names = await ferry.call.names(ferry.at('large'))
