@@ -441,13 +441,13 @@ export class Uploader {
   }
 }
 
-/** Whether chunks that were not changed through the overlay are still the same ones. */
 /** The legacy file is what it was when the file was taken over, and nothing of it is needed any more. */
 function supersede(inode: Inode): void {
   if (inode.legacyIno !== undefined) inode.superseded = inode.fingerprint ?? inode.superseded
   inode.fingerprint = undefined
 }
 
+/** Whether chunks that were not changed through the overlay are still the same ones. */
 function isBasedOn(inode: Inode, { base, fingerprint }: Snapshot['base']): boolean {
   if (inode.base !== base) return false
   const now = inode.fingerprint

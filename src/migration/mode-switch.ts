@@ -189,7 +189,10 @@ export class ModeSwitch {
     )
   }
 
-  /** A file that could not be removed because of a flag, or another version of it, is a failure: somebody has to decide about it while the volume is there. */
+  /**
+   * A file that a flag keeps on the volume, or that has another version there, is a failure: somebody has to decide about it while the
+   * volume is there.
+   */
   async #requireNoneKept(context: OverlayContext): Promise<void> {
     let kept = 0
     let onBoth = 0

@@ -9,9 +9,10 @@ import { removeGone } from './gone.ts'
 const AT_ONCE = 100
 
 /**
- * Everything that was compared with the store is to be taken as it is from now on; nobody waits any more for what is lost to come back. A directory that may have had
- * names that nobody knows has those that are known, and its record is written anew. A name of which nothing is left, in the store or on
- * the volume, goes. The doubts go last: cut short, they are listed as before, and what is done of this is no harm to what is not.
+ * Everything that was compared with the store is to be taken as it is from now on; nobody waits any more for what is lost to come
+ * back. A directory that may have had names that nobody knows has those that are known, and its record is written anew. A name of
+ * which nothing is left, in the store or on the volume, goes. The doubts go last: cut short, they are listed as before, and what is
+ * done of this is no harm to what is not.
  * @returns names that went
  */
 export async function acceptLosses(context: OverlayContext): Promise<BoundedList<FoundDifference>> {
